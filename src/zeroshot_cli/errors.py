@@ -1,0 +1,58 @@
+"""One error tree, one exit code a branch.
+
+ZeroshotError
+├── UsageError          2  wrong options or arguments, a named file that is not there
+├── InputError          3  an input file is wrong
+│   ├── LabelsError        label file
+│   ├── PromptsError       template file
+│   ├── DataError          pairs, data set, or no image at all
+│   └── CheckpointError    weights or their configuration
+├── UnavailableError    5  neither on this machine nor to be downloaded
+└── UnreadableImage     4  one image could not be read; becomes a SkippedImage, never ends a run
+"""
+
+
+class ZeroshotError(Exception):
+    """Base of every error that zeroshot raises on purpose; its text is one sentence for the user."""
+
+    exit_code = 1
+
+
+class UsageError(ZeroshotError):
+    """Options or arguments are wrong, or name a file that is not there."""
+
+    exit_code = 2
+
+
+class InputError(ZeroshotError):
+    """An input file is wrong; the text names the file, the line where there is one, and the value."""
+
+    exit_code = 3
+
+
+class LabelsError(InputError):
+    """A label file is wrong."""
+
+
+class PromptsError(InputError):
+    """A template file is wrong."""
+
+
+class DataError(InputError):
+    """A data set, a file of pairs or a list of images is wrong or empty."""
+
+
+class CheckpointError(InputError):
+    """A checkpoint or its configuration is wrong."""
+
+
+class UnavailableError(ZeroshotError):
+    """A model or data set is neither on this machine nor can be downloaded."""
+
+    exit_code = 5
+
+
+class UnreadableImage(ZeroshotError):
+    """One image could not be read; the text is the reason, without the path."""
+
+    exit_code = 4

@@ -1,0 +1,68 @@
+"""Frozen records that cross rooms. No torch here."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class LabelScore:
+    """One label of one image: the cosine as `score`, and the `probability` among the labels."""
+
+    label: str
+    score: float
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The labels of one image, best first.
+
+    `margin` is the lead in cosine of the first label over the second; None where there is one label only.
+    """
+
+    path: str
+    predictions: tuple[LabelScore, ...]
+    margin: float | None = None
+
+    @property
+    def label(self) -> str:
+        return self.predictions[0].label
+
+    @property
+    def score(self) -> float:
+        return self.predictions[0].score
+
+    @property
+    def probability(self) -> float:
+        return self.predictions[0].probability
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedImage:
+    """An image that could not be read, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class EvalResult:
+    """The figures of one evaluation, as `zeroshot eval --output` writes them (CLI.md names the fields).
+
+    Metrics are fractions. `per_class` has one mapping a class: label, n, recall. `fingerprint` is the weights';
+    with device, precision and batch size it says all that the figures depend on besides the versions.
+    """
+
+    dataset: str
+    n: int
+    model: str
+    pretrained: str | None
+    prompts: str | None
+    metrics: dict[str, float]
+    per_class: tuple[dict[str, Any], ...] = ()
+    skipped: tuple[SkippedImage, ...] = ()
+    versions: dict[str, str] = field(default_factory=dict)
+    fingerprint: str = ""
+    device: str = ""
+    precision: str = ""
+    batch_size: int = 0
