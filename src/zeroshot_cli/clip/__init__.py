@@ -1,0 +1,1 @@
+"""The bundled CLIP: pure torch; knows no files, no command line, no downloads."""

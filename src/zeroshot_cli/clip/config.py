@@ -1,0 +1,267 @@
+"""What a CLIP is made of: small frozen dataclasses that end at `build()`, and the published presets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from zeroshot_cli.clip.model import CLIP
+
+VOCAB_SIZE = 49408  # 256 bytes, the same 256 ending a word, 48,894 merges, start and end of text
+CONTEXT_LENGTH = 77
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VisionTransformerConfig:
+    """A Vision Transformer; sizes in pixels, `head_width` in channels a head."""
+
+    image_size: int
+    patch_size: int
+    width: int
+    layers: int
+    head_width: int = 64
+    mlp_ratio: float = 4.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResNetConfig:
+    """A modified ResNet with attention pooling; `layers` counts the blocks of its four stages."""
+
+    image_size: int
+    layers: tuple[int, int, int, int]
+    width: int
+    head_width: int = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextTransformerConfig:
+    """The causal text Transformer, read at the end-of-text token."""
+
+    width: int
+    heads: int
+    layers: int
+    context_length: int = CONTEXT_LENGTH
+    vocab_size: int = VOCAB_SIZE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CBOWConfig:
+    """The continuous bag of words: the mean of the token embeddings up to the end of the text."""
+
+    width: int
+    context_length: int = CONTEXT_LENGTH
+    vocab_size: int = VOCAB_SIZE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CLIPConfig:
+    """Two towers and one embedding space.
+
+    `quick_gelu` is the activation that OpenAI trained with. `init_logit_scale` is the logarithm of 1 ÷ temperature.
+    `init_logit_bias` gives the model a bias, for the sigmoid loss.
+    """
+
+    embed_dim: int
+    vision: VisionTransformerConfig | ResNetConfig
+    text: TextTransformerConfig | CBOWConfig
+    quick_gelu: bool = False
+    init_logit_scale: float = math.log(1 / 0.07)
+    init_logit_bias: float | None = None
+
+    def build(self) -> CLIP:
+        """The model with fresh weights from torch's global random state."""
+        from zeroshot_cli.clip.model import CLIP
+
+        return CLIP(
+            vision=self.vision,
+            text=self.text,
+            embed_dim=self.embed_dim,
+            quick_gelu=self.quick_gelu,
+            init_logit_scale=self.init_logit_scale,
+            init_logit_bias=self.init_logit_bias,
+        )
+
+
+def config_to_dict(config: CLIPConfig) -> dict[str, Any]:
+    """`config` in the spelling of open_clip's `model_cfg`; CBOW is our addition, as `text_cfg.encoder`."""
+    vision, text = config.vision, config.text
+    vision_cfg: dict[str, Any] = {
+        "image_size": vision.image_size,
+        "layers": list(vision.layers) if isinstance(vision, ResNetConfig) else vision.layers,
+        "width": vision.width,
+        "head_width": vision.head_width,
+        "patch_size": None if isinstance(vision, ResNetConfig) else vision.patch_size,
+    }
+    if isinstance(vision, VisionTransformerConfig):
+        vision_cfg["mlp_ratio"] = vision.mlp_ratio
+    text_cfg: dict[str, Any] = {
+        "context_length": text.context_length,
+        "vocab_size": text.vocab_size,
+        "width": text.width,
+    }
+    if isinstance(text, CBOWConfig):
+        text_cfg["encoder"] = "cbow"
+    else:
+        text_cfg |= {"heads": text.heads, "layers": text.layers}
+    model_cfg: dict[str, Any] = {
+        "embed_dim": config.embed_dim,
+        "vision_cfg": vision_cfg,
+        "text_cfg": text_cfg,
+    }
+    if config.quick_gelu:
+        model_cfg["quick_gelu"] = True
+    if config.init_logit_bias is not None:
+        model_cfg["init_logit_bias"] = config.init_logit_bias
+    return model_cfg
+
+
+def config_from_dict(model_cfg: Mapping[str, Any]) -> CLIPConfig:
+    """The inverse of `config_to_dict`.
+
+    Raises ValueError with the name of a setting that is missing, unknown or of the wrong kind; a setting that this
+    model lacks is never passed over, since the weights would then give wrong answers.
+    """
+    settings = _Settings("model_cfg", model_cfg)
+    config = CLIPConfig(
+        embed_dim=settings.take("embed_dim", int),
+        vision=_vision_from_dict(_Settings("vision_cfg", settings.take("vision_cfg", dict))),
+        text=_text_from_dict(_Settings("text_cfg", settings.take("text_cfg", dict))),
+        quick_gelu=settings.take("quick_gelu", bool, False),
+        init_logit_scale=settings.take("init_logit_scale", float, math.log(1 / 0.07)),
+        init_logit_bias=settings.take("init_logit_bias", float, None),
+    )
+    settings.take("custom_text", bool, False)  # a layout of the file, not of the model
+    settings.refuse_rest()
+    return config
+
+
+def _vision_from_dict(settings: _Settings) -> VisionTransformerConfig | ResNetConfig:
+    layers = settings.take("layers", (int, list, tuple))
+    image_size, width = settings.take("image_size", int), settings.take("width", int)
+    head_width, patch_size = settings.take("head_width", int, 64), settings.take("patch_size", int, None)
+    mlp_ratio = settings.take("mlp_ratio", float, 4.0)
+    settings.refuse_rest()
+    if isinstance(layers, int):
+        if patch_size is None:
+            raise ValueError("vision_cfg lacks 'patch_size'")
+        return VisionTransformerConfig(
+            image_size=image_size,
+            patch_size=patch_size,
+            width=width,
+            layers=layers,
+            head_width=head_width,
+            mlp_ratio=mlp_ratio,
+        )
+    if len(layers) != 4 or not all(isinstance(n, int) and n > 0 for n in layers):
+        raise ValueError(f"vision_cfg.layers must be one number or four, not {layers!r}")
+    return ResNetConfig(image_size=image_size, layers=tuple(layers), width=width, head_width=head_width)
+
+
+def _text_from_dict(settings: _Settings) -> TextTransformerConfig | CBOWConfig:
+    encoder = settings.take("encoder", str, "transformer")
+    width = settings.take("width", int)
+    context_length = settings.take("context_length", int, CONTEXT_LENGTH)
+    vocab_size = settings.take("vocab_size", int, VOCAB_SIZE)
+    if encoder == "cbow":
+        settings.refuse_rest()
+        return CBOWConfig(width=width, context_length=context_length, vocab_size=vocab_size)
+    if encoder != "transformer":
+        raise ValueError(f"text_cfg.encoder is 'transformer' or 'cbow', not {encoder!r}")
+    heads, layers = settings.take("heads", int), settings.take("layers", int)
+    settings.refuse_rest()
+    return TextTransformerConfig(
+        width=width, heads=heads, layers=layers, context_length=context_length, vocab_size=vocab_size
+    )
+
+
+_REQUIRED: Any = object()
+
+
+class _Settings:
+    """A mapping read key by key, so that what is missing, of the wrong kind or left over is known by name."""
+
+    def __init__(self, name: str, values: Any) -> None:
+        if not isinstance(values, Mapping):
+            raise ValueError(f"{name} must be a mapping, not {values!r}")
+        self.name = name
+        self.rest = dict(values)
+
+    def take(self, key: str, kind: type | tuple[type, ...], default: Any = _REQUIRED) -> Any:
+        value = self.rest.pop(key, None)
+        if value is None:
+            if default is _REQUIRED:
+                raise ValueError(f"{self.name} lacks {key!r}")
+            return default
+        if kind is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        wrong_kind = not isinstance(value, kind) or (kind is not bool and isinstance(value, bool))
+        if wrong_kind or (kind is int and value <= 0):
+            raise ValueError(f"{self.name}.{key} cannot be {value!r}")
+        return value
+
+    def refuse_rest(self) -> None:
+        unknown = [key for key, value in self.rest.items() if value is not None]
+        if unknown:
+            raise ValueError(f"{self.name} has a setting that this CLIP does not know: {unknown[0]!r}")
+
+
+def _vit(
+    image_size: int,
+    patch_size: int,
+    width: int,
+    layers: int,
+    embed_dim: int,
+    text_layers: int = 12,
+    *,
+    head_width: int = 64,
+    mlp_ratio: float = 4.0,
+) -> CLIPConfig:
+    vision = VisionTransformerConfig(
+        image_size=image_size,
+        patch_size=patch_size,
+        width=width,
+        layers=layers,
+        head_width=head_width,
+        mlp_ratio=mlp_ratio,
+    )
+    return CLIPConfig(embed_dim=embed_dim, vision=vision, text=_text(embed_dim, text_layers))
+
+
+def _resnet(
+    image_size: int, layers: tuple[int, int, int, int], width: int, embed_dim: int, text_width: int
+) -> CLIPConfig:
+    vision = ResNetConfig(image_size=image_size, layers=layers, width=width)
+    return CLIPConfig(embed_dim=embed_dim, vision=vision, text=_text(text_width, 12))
+
+
+def _text(width: int, layers: int) -> TextTransformerConfig:
+    return TextTransformerConfig(width=width, heads=width // 64, layers=layers)
+
+
+# Tables 18 to 20 of arXiv 2103.00020; the larger Vision Transformers from open_clip's model_configs.
+_BASE: dict[str, CLIPConfig] = {
+    "RN50": _resnet(224, (3, 4, 6, 3), 64, 1024, 512),
+    "RN101": _resnet(224, (3, 4, 23, 3), 64, 512, 512),
+    "RN50x4": _resnet(288, (4, 6, 10, 6), 80, 640, 640),
+    "RN50x16": _resnet(384, (6, 8, 18, 8), 96, 768, 768),
+    "RN50x64": _resnet(448, (3, 15, 36, 10), 128, 1024, 1024),
+    "ViT-B-32": _vit(224, 32, 768, 12, 512),
+    "ViT-B-32-256": _vit(256, 32, 768, 12, 512),
+    "ViT-B-16": _vit(224, 16, 768, 12, 512),
+    "ViT-B-16-plus-240": _vit(240, 16, 896, 12, 640),
+    "ViT-L-14": _vit(224, 14, 1024, 24, 768),
+    "ViT-L-14-336": _vit(336, 14, 1024, 24, 768),
+    "ViT-H-14": _vit(224, 14, 1280, 32, 1024, 24, head_width=80),
+    "ViT-H-14-378": _vit(378, 14, 1280, 32, 1024, 24, head_width=80),
+    "ViT-g-14": _vit(224, 14, 1408, 40, 1024, 24, head_width=88, mlp_ratio=4.3637),
+    "ViT-bigG-14": _vit(224, 14, 1664, 48, 1280, 32, head_width=104, mlp_ratio=4.9231),
+}
+
+PRESETS: dict[str, CLIPConfig] = {
+    name + suffix: replace(config, quick_gelu=bool(suffix))
+    for name, config in _BASE.items()
+    for suffix in ("", "-quickgelu")
+}

@@ -1,0 +1,72 @@
+"""The two text encoders of the paper: a causal Transformer, and CBOW (arXiv 2103.00020, section 2.3 and 2.4).
+
+b batch, s sequence, d width, e embedding
+"""
+
+import torch
+from torch import Tensor, nn
+
+from zeroshot_cli.clip.transformer import Transformer
+
+
+def end_of_text(tokens: Tensor, eot_id: int) -> Tensor:
+    """The place of the first end-of-text token in each row: tokens bs -> b."""
+    return (tokens == eot_id).int().argmax(dim=-1)
+
+
+class TextTransformer(nn.Module):
+    """Token ids to embeddings, read at the end-of-text token.
+
+    Attention is causal, so what stands behind that token changes nothing: a batch may be cut to its longest text.
+    """
+
+    def __init__(
+        self,
+        *,
+        context_length: int,
+        vocab_size: int,
+        width: int,
+        heads: int,
+        layers: int,
+        embed_dim: int,
+        quick_gelu: bool,
+    ) -> None:
+        super().__init__()
+        self.eot_id = vocab_size - 1
+        self.context_length = context_length
+        self.token_embedding = nn.Embedding(vocab_size, width)
+        self.positional_embedding = nn.Parameter(0.01 * torch.randn(context_length, width))
+        self.transformer = Transformer(width=width, heads=heads, layers=layers, quick_gelu=quick_gelu)
+        self.ln_final = nn.LayerNorm(width)
+        self.text_projection = nn.Parameter(width**-0.5 * torch.randn(width, embed_dim))
+        nn.init.normal_(self.token_embedding.weight, std=0.02)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Tokens bs, s at most the context length -> be, not normalised."""
+        x = self.token_embedding(tokens)  # bs -> bsd
+        x = x + self.positional_embedding[: tokens.shape[1]].to(x.dtype)
+        x = self.transformer(x, end_of_text(tokens, self.eot_id), causal=True)  # bsd -> bd
+        out: Tensor = self.ln_final(x) @ self.text_projection  # bd -> be
+        return out
+
+
+class CBOW(nn.Module):
+    """Token ids to embeddings: the mean of the token embeddings up to the end of the text, normalised and projected."""
+
+    def __init__(self, *, context_length: int, vocab_size: int, width: int, embed_dim: int) -> None:
+        super().__init__()
+        self.eot_id = vocab_size - 1
+        self.context_length = context_length
+        self.token_embedding = nn.Embedding(vocab_size, width)
+        self.ln_final = nn.LayerNorm(width)
+        self.text_projection = nn.Parameter(width**-0.5 * torch.randn(width, embed_dim))
+        nn.init.normal_(self.token_embedding.weight, std=0.02)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Tokens bs -> be, not normalised."""
+        length = end_of_text(tokens, self.eot_id)[:, None] + 1  # b1
+        inside = torch.arange(tokens.shape[1], device=tokens.device) < length  # bs
+        x = self.token_embedding(tokens)  # bs -> bsd
+        x = (x * inside[..., None]).sum(dim=1) / length  # bsd -> bd
+        out: Tensor = self.ln_final(x) @ self.text_projection  # bd -> be
+        return out
