@@ -1,0 +1,53 @@
+"""The device and the precision that `auto` stands for, and whether what was asked for is there."""
+
+from pathlib import Path
+
+import torch
+
+from zeroshot_cli.errors import UsageError
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def resolve_device(device: str) -> torch.device:
+    """`auto` is CUDA where there is one, else the CPU. Raises UsageError for a device that is not there."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+    except RuntimeError:
+        raise UsageError(f"--device {device!r} is not a device: use auto, cpu, cuda, cuda:N or mps") from None
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available.get(resolved.type, False):
+        raise UsageError(f"--device {device} is not on this machine: use --device cpu")
+    if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
+        raise UsageError(f"--device {device} is not there: this machine has {torch.cuda.device_count()} GPUs")
+    return resolved
+
+
+def resolve_precision(precision: str, device: torch.device) -> str:
+    """`auto` is bf16 where the device computes in it, else fp32. Raises UsageError for an unknown precision."""
+    if precision == "auto":
+        return "bf16" if has_bf16(device) else "fp32"
+    if precision not in DTYPES:
+        raise UsageError(f"--precision {precision!r} is unknown: use auto, {', '.join(DTYPES)}")
+    if precision == "fp16" and device.type == "cpu":
+        raise UsageError("--precision fp16 needs a GPU: on the CPU use fp32 or bf16")
+    return precision
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether the device multiplies matrices in bfloat16, rather than imitating it."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type == "cpu":
+        return bool({"avx512_bf16", "amx_bf16"} & _cpu_flags())
+    return False
+
+
+def _cpu_flags() -> set[str]:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return set()
+    return next((set(line.split()) for line in lines if line.startswith("flags")), set())
