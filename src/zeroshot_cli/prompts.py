@@ -1,0 +1,136 @@
+"""Template files → Prompts; fill(labels) → the texts that describe each class."""
+
+import difflib
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from zeroshot_cli.errors import PromptsError, UsageError
+from zeroshot_cli.placeholders import count_placeholders, fill
+from zeroshot_cli.textfiles import List, Map, Node, Text, at, content_lines, parse_yaml, read_text
+
+DEFAULT_PROMPTS = "imagenet-7"
+
+_KEYS = ("name", "description", "source", "templates")
+_ENDINGS = (".yaml", ".yml", ".txt")
+
+
+class ClassTexts(Protocol):
+    """What a class must have to be put into templates; `labels.Label` has it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def synonyms(self) -> tuple[str, ...]: ...
+    @property
+    def prompts(self) -> tuple[str, ...]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """A set of templates, each with exactly one placeholder."""
+
+    name: str
+    description: str
+    source: str
+    templates: tuple[str, ...]
+
+    def fill(self, labels: Iterable[ClassTexts]) -> tuple[tuple[str, ...], ...]:
+        """The texts of each class: (name + synonyms) × templates, or the class's own whole prompts."""
+        return tuple(label.prompts or self._fill_one(label) for label in labels)
+
+    def _fill_one(self, label: ClassTexts) -> tuple[str, ...]:
+        names = (label.name, *label.synonyms)
+        return tuple(fill(template, name) for name in names for template in self.templates)
+
+
+def prompts_dir() -> Path:
+    """The folder of the built-in sets: the checkout's own `prompts/`, else the copy inside the wheel."""
+    root = Path(__file__).parents[2]
+    if (root / "prompts").is_dir() and (root / "pyproject.toml").is_file():
+        return root / "prompts"
+    return Path(__file__).parent / "prompts_data"
+
+
+def list_prompts() -> tuple[Prompts, ...]:
+    """The built-in sets, by name."""
+    return tuple(_read_file(path) for path in _built_in().values())
+
+
+def read_prompts(name_or_path: str) -> Prompts:
+    """A built-in set by its name, else a `.yaml`, `.yml` or `.txt` file.
+
+    Raises UsageError for an unknown name or a missing file, PromptsError, with the line, for wrong content.
+    """
+    known = _built_in()
+    if name_or_path in known:
+        return _read_file(known[name_or_path])
+    path = Path(name_or_path)
+    if path.suffix.lower() in _ENDINGS:
+        return _read_file(path)
+    if os.sep in name_or_path or os.path.lexists(path):
+        raise UsageError(f"{path} is not a prompt file; its name must end in {', '.join(_ENDINGS)}")
+    near = difflib.get_close_matches(name_or_path, known, n=1)
+    hint = f"; did you mean {near[0]}?" if near else "; or give a file that ends in .yaml or .txt"
+    raise UsageError(f"there is no prompt set {name_or_path!r}; known are {', '.join(known)}{hint}")
+
+
+def _built_in() -> dict[str, Path]:
+    return {path.stem: path for path in sorted(prompts_dir().glob("*.yaml"))}
+
+
+def _read_file(path: Path) -> Prompts:
+    text = read_text(path, PromptsError)
+    if path.suffix.lower() == ".txt":
+        lines = tuple(content_lines(text))
+        return Prompts(path.stem, "", "", _templates(lines, path))
+    fields = _fields(parse_yaml(text, path, PromptsError), path)
+    name, description, source = (_word(fields.get(key), path) for key in _KEYS[:3])
+    templates = fields.get("templates", List(1, ()))
+    items = templates.items if isinstance(templates, List) else (templates,)
+    return Prompts(name or path.stem, description, source, _templates(items, path))
+
+
+def _fields(root: Node | None, path: Path) -> dict[str, Node]:
+    if not isinstance(root, Map):
+        raise PromptsError(f"{path} is not a mapping of {', '.join(_KEYS)}; write at least 'templates:' and a list")
+    fields: dict[str, Node] = {}
+    for key, value in root.pairs:
+        name = _word(key, path)
+        if name not in _KEYS:
+            raise PromptsError(f"{at(path, key.line)}: unknown key {name!r}; known are {', '.join(_KEYS)}")
+        if name in fields:
+            raise PromptsError(f"{at(path, key.line)}: key {name!r} is given twice; keep one")
+        fields[name] = value
+    return fields
+
+
+def _word(node: Node | None, path: Path) -> str:
+    if node is None:
+        return ""
+    if not isinstance(node, Text):
+        kind = "a list" if isinstance(node, List) else "a mapping"
+        problem = f"{kind} stands where a text belongs"
+        raise PromptsError(f"{at(path, node.line)}: {problem}; put a text with : or a leading {{ in quotes")
+    return node.text.strip()
+
+
+def _templates(items: tuple[Node, ...], path: Path) -> tuple[str, ...]:
+    if not items:
+        raise PromptsError(f"{path} holds no templates; write at least one, such as 'a photo of a {{}}.'")
+    return tuple(_template(item, path) for item in items)
+
+
+def _template(node: Node, path: Path) -> str:
+    text, where = _word(node, path), at(path, node.line)
+    try:
+        count = count_placeholders(text)
+    except ValueError as problem:
+        raise PromptsError(f"{where}: in {text!r}, {problem}") from None
+    if count == 0:
+        raise PromptsError(f"{where}: {text!r} has no placeholder; write {{}} where the label goes")
+    if count > 1:
+        raise PromptsError(f"{where}: {text!r} has {count} placeholders; keep one")
+    return text

@@ -1,0 +1,176 @@
+"""Text files that users write, read so that an error can name the line.
+
+YAML and JSON become the same three nodes. Scalars stay the text that was typed: `yes`, `1.0` and `null`
+are words here, and a key that is given twice is seen twice.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from zeroshot_cli.errors import InputError, UsageError
+
+_COMMENT = re.compile(r"(^|\s)#.*")
+_JSON_TOKEN = re.compile(r'"(?:\\.|[^"\\])*"|[{}\[\]:,]|[^\s{}\[\]:,"]+')
+_MAX_DEPTH = 8
+_YamlLoader: type = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # C where PyYAML was built with it
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A scalar as it was typed."""
+
+    line: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class List:
+    """A YAML sequence or JSON array."""
+
+    line: int
+    items: "tuple[Node, ...]"
+
+
+@dataclass(frozen=True, slots=True)
+class Map:
+    """A YAML mapping or JSON object, doubled keys included."""
+
+    line: int
+    pairs: "tuple[tuple[Node, Node], ...]"
+
+
+Node = Text | List | Map
+
+
+def at(path: Path, line: int) -> str:
+    """The words that open an error about a line of a file."""
+    return f"{path}, line {line}"
+
+
+def read_text(path: Path, error: type[InputError]) -> str:
+    """The UTF-8 text of a file, without byte order mark, lines ending in LF.
+
+    Raises UsageError when there is no such file to read, `error` when it is not UTF-8.
+    """
+    try:
+        data = path.read_bytes()
+    except (OSError, ValueError) as problem:
+        reason = getattr(problem, "strerror", None) or str(problem)
+        raise UsageError(f"cannot read {path}: {reason}; check the path") from None
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as problem:
+        line = problem.object.count(b"\n", 0, problem.start) + 1
+        byte = problem.object[problem.start]
+        raise error(f"{at(path, line)}: byte 0x{byte:02x} is not UTF-8; save the file as UTF-8") from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def content_lines(text: str) -> Iterator[Text]:
+    """The lines of `text` that hold something, without comments and outer space.
+
+    `#` starts a comment at the start of a line or after white space, so `C#` is whole.
+    """
+    for number, line in enumerate(text.split("\n"), start=1):
+        content = _COMMENT.sub("", line).strip()
+        if content:
+            yield Text(number, content)
+
+
+def parse_yaml(text: str, path: Path, error: type[InputError]) -> Node | None:
+    """The one document in `text`; None when it is empty."""
+    try:
+        root = yaml.compose(text, Loader=_YamlLoader)
+        return None if root is None else _from_yaml(root)
+    except yaml.MarkedYAMLError as problem:
+        mark = problem.problem_mark or problem.context_mark
+        line = mark.line + 1 if mark else 1
+        raise error(f"{at(path, line)}: not valid YAML: {problem.problem}{_quote_hint(text, line)}") from None
+    except yaml.reader.ReaderError as problem:
+        line = text.count("\n", 0, problem.position) + 1
+        raise error(f"{at(path, line)}: not valid YAML: {problem.reason}") from None
+    except RecursionError:
+        raise error(f"{path}: lists and mappings are nested too deep") from None
+
+
+def _quote_hint(text: str, line: int) -> str:
+    """What to do about the usual cause: YAML takes a text that starts with `{` for a mapping."""
+    near = text.split("\n")[max(0, line - 2) : line]
+    return "; put a text that starts with { in quotes" if any(row.lstrip("- ").startswith("{") for row in near) else ""
+
+
+def _from_yaml(node: yaml.Node, depth: int = 0) -> Node:
+    if depth > _MAX_DEPTH:
+        raise RecursionError
+    line = node.start_mark.line + 1
+    if isinstance(node, yaml.MappingNode):
+        pairs = ((_from_yaml(key, depth + 1), _from_yaml(value, depth + 1)) for key, value in node.value)
+        return Map(line, tuple(pairs))
+    if isinstance(node, yaml.SequenceNode):
+        return List(line, tuple(_from_yaml(item, depth + 1) for item in node.value))
+    return Text(line, str(node.value))
+
+
+def parse_json(text: str, path: Path, error: type[InputError]) -> Node | None:
+    """The one value in `text`; None when there is nothing; a null is an empty Text."""
+    if not text.strip():
+        return None
+    try:
+        json.loads(text)
+        return _JsonNodes(text).node()
+    except json.JSONDecodeError as problem:
+        raise error(f"{at(path, problem.lineno)}: not valid JSON: {problem.msg}") from None
+    except RecursionError:
+        raise error(f"{path}: lists and mappings are nested too deep") from None
+
+
+class _JsonNodes:
+    """A second look at text that is known to be JSON, for the lines and doubled keys that json drops."""
+
+    def __init__(self, text: str) -> None:
+        self._tokens = self._scan(text)
+        self._line, self._token = next(self._tokens)
+
+    @staticmethod
+    def _scan(text: str) -> Iterator[tuple[int, str]]:
+        line, end = 1, 0
+        for match in _JSON_TOKEN.finditer(text):
+            line += text.count("\n", end, match.start())
+            end = match.start()
+            yield line, match.group()
+        yield line, ""
+
+    def _take(self) -> tuple[int, str]:
+        taken = self._line, self._token
+        self._line, self._token = next(self._tokens, (self._line, ""))
+        return taken
+
+    def _until(self, close: str) -> Iterator[None]:
+        """One turn an element, up to and with the closing bracket."""
+        while self._token != close:
+            yield
+            if self._token == ",":
+                self._take()
+        self._take()
+
+    def node(self, depth: int = 0) -> Node:
+        if depth > _MAX_DEPTH:
+            raise RecursionError
+        line, token = self._take()
+        if token == "{":
+            return Map(line, tuple(self._pair(depth + 1) for _ in self._until("}")))
+        if token == "[":
+            return List(line, tuple(self.node(depth + 1) for _ in self._until("]")))
+        if token.startswith('"'):
+            return Text(line, json.loads(token))
+        return Text(line, "" if token == "null" else token)
+
+    def _pair(self, depth: int) -> tuple[Node, Node]:
+        key = self.node(depth)
+        self._take()  # the colon
+        return key, self.node(depth)
