@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from zeroshot_cli.labels import Label, Labels, read_labels
     from zeroshot_cli.prompts import Prompts, read_prompts
     from zeroshot_cli.records import EvalResult, LabelScore, Prediction, SkippedImage
-    from zeroshot_cli.weights.load import LoadedModel, load
+    from zeroshot_cli.weights.load import load
+    from zeroshot_cli.weights.loaded import LoadedModel
 
 __version__ = "0.1.0"
 
@@ -23,7 +24,7 @@ _HOMES = {
     "Label": "labels",
     "LabelScore": "records",
     "Labels": "labels",
-    "LoadedModel": "weights.load",
+    "LoadedModel": "weights.loaded",
     "Prediction": "records",
     "Prompts": "prompts",
     "SkippedImage": "records",

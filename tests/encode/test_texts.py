@@ -11,7 +11,8 @@ from zeroshot_cli.encode.texts import class_embeddings
 from zeroshot_cli.labels import Labels
 from zeroshot_cli.preprocess import OPENAI_MEAN, OPENAI_STD, PreprocessConfig
 from zeroshot_cli.prompts import read_prompts
-from zeroshot_cli.weights.load import load, save_model
+from zeroshot_cli.weights.load import load
+from zeroshot_cli.weights.save import save_model
 
 SMALL = CLIPConfig(
     embed_dim=32,

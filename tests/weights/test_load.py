@@ -12,7 +12,9 @@ from torch.nn import functional as F
 from zeroshot_cli.clip.config import CLIPConfig, TextTransformerConfig, VisionTransformerConfig
 from zeroshot_cli.errors import CheckpointError, UnavailableError, UsageError
 from zeroshot_cli.preprocess import OPENAI_MEAN, OPENAI_STD, PreprocessConfig
-from zeroshot_cli.weights.load import CONFIG_FILE, WEIGHTS_FILE, load, new_model, save_model
+from zeroshot_cli.weights.create import new_model
+from zeroshot_cli.weights.load import load
+from zeroshot_cli.weights.save import CONFIG_FILE, WEIGHTS_FILE, save_model
 
 SMALL = CLIPConfig(
     embed_dim=32,

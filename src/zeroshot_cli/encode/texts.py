@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from zeroshot_cli.weights.load import LoadedModel
+    from zeroshot_cli.weights.loaded import LoadedModel
 
 
 def class_embeddings(model: LoadedModel, prompts: Sequence[Sequence[str]], *, batch_size: int = 256) -> Tensor:
@@ -23,5 +23,6 @@ def class_embeddings(model: LoadedModel, prompts: Sequence[Sequence[str]], *, ba
     embeddings = torch.cat(
         [model.encode_texts(texts[start : start + batch_size]) for start in range(0, len(texts), batch_size)]
     )
-    means = [rows.mean(dim=0) for rows in embeddings.split([len(texts_of_class) for texts_of_class in prompts])]
+    sizes = [len(texts_of_class) for texts_of_class in prompts]
+    means = [rows.mean(dim=0) for rows in embeddings.split_with_sizes(sizes)]
     return F.normalize(torch.stack(means), dim=-1)

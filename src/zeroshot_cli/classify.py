@@ -1,0 +1,75 @@
+"""Zero-shot classification: image embeddings against class embeddings."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from zeroshot_cli.encode.images import EmbeddedImage, auto_workers, encode_images
+from zeroshot_cli.encode.texts import class_embeddings
+from zeroshot_cli.errors import CheckpointError
+from zeroshot_cli.labels import Labels
+from zeroshot_cli.prompts import DEFAULT_PROMPTS, Prompts, read_prompts
+from zeroshot_cli.records import LabelScore, Prediction, SkippedImage
+from zeroshot_cli.weights.loaded import LoadedModel
+
+
+class Classifier:
+    """A model with labels to choose from.
+
+    `labels` may be plain names; `prompts` a template set, its name or its file, by default a small ensemble. The class
+    embeddings (c, e) are computed here, once. LabelsError and PromptsError say what is wrong with either.
+    """
+
+    def __init__(
+        self, model: LoadedModel, labels: Labels | Sequence[str], prompts: Prompts | str | None = None
+    ) -> None:
+        self.model = model
+        self.labels = labels if isinstance(labels, Labels) else Labels.of(labels)
+        self.prompts = prompts if isinstance(prompts, Prompts) else read_prompts(prompts or DEFAULT_PROMPTS)
+        self.embeddings = class_embeddings(model, self.prompts.fill(self.labels))
+
+    def predict(
+        self,
+        images: Iterable[str | SkippedImage],
+        *,
+        top_k: int = 1,
+        batch_size: int = 32,
+        workers: int | None = None,
+    ) -> Iterator[Prediction | SkippedImage]:
+        """Yield, in order, the `top_k` best labels of every image (all of them where there are fewer), or why not.
+
+        `workers` threads decode, by default one a core. ValueError where a number is under 1.
+        """
+        if top_k < 1:
+            raise ValueError(f"top_k is at least 1, not {top_k}")
+        workers = auto_workers() if workers is None else workers
+        encoded = encode_images(self.model, images, batch_size=batch_size, workers=workers)
+        return (item if isinstance(item, SkippedImage) else self._judge(item, top_k) for item in encoded)
+
+    def _judge(self, image: EmbeddedImage, top_k: int) -> Prediction:
+        scores = self._cosines(image)
+        probabilities = softmax(self.model.logit_scale * scores.astype(np.float64))
+        order = np.argsort(-scores, kind="stable")  # stable: ties go to the lower class index
+        best = tuple(LabelScore(self.labels.names[i], float(scores[i]), float(probabilities[i])) for i in order[:top_k])
+        margin = float(scores[order[0]] - scores[order[1]]) if len(order) > 1 else None
+        return Prediction(image.path, best, margin)
+
+    def _cosines(self, image: EmbeddedImage) -> npt.NDArray[np.float32]:
+        # One product an image, not one a batch: its rounding cannot depend on the neighbours.
+        cosines = self.embeddings @ image.embedding  # (c, e) @ (e,) -> c
+        if not torch.isfinite(cosines).all():
+            raise CheckpointError(
+                f"{self.model.name}: its scores for {image.path} are not finite numbers; "
+                f"try --precision fp32 in place of {self.model.precision}, or other weights"
+            )
+        scores: npt.NDArray[np.float32] = cosines.numpy()
+        return scores
+
+
+def softmax(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the probabilities (c,) of logits (c,)."""
+    weights: npt.NDArray[np.float64] = np.exp(logits - logits.max())
+    probabilities: npt.NDArray[np.float64] = weights / weights.sum()
+    return probabilities

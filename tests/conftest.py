@@ -1,0 +1,75 @@
+"""A model whose answers are known by hand."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+
+class AngleModel:
+    """Pictures and texts are angles in degrees: embeddings are [cos x, sin x], so the nearest angle wins.
+
+    A picture's angle is its red channel; a text's is the text itself. Rounded, so that equal distances tie exactly.
+    """
+
+    name, pretrained, precision, fingerprint, logit_scale = "angles", None, "fp32", "f" * 64, 10.0
+
+    def __init__(self) -> None:
+        import torch
+
+        self.device = torch.device("cpu")
+        self.batches: list[tuple[int, ...]] = []
+
+    def preprocess(self, image: Image.Image) -> Any:
+        import torch
+
+        return torch.tensor(float(image.getpixel((0, 0))[0])).view(1, 1, 1)
+
+    def encode_images(self, batch: Any) -> Any:
+        self.batches.append(tuple(batch.shape))
+        return self._embed(batch.flatten())
+
+    def encode_texts(self, texts: Sequence[str]) -> Any:
+        import torch
+
+        return self._embed(torch.tensor([float(text) for text in texts]))
+
+    @staticmethod
+    def _embed(degrees: Any) -> Any:
+        import torch
+
+        angles = torch.deg2rad(degrees.double())
+        return torch.stack([angles.cos(), angles.sin()], dim=1).round(decimals=6).float()
+
+
+@pytest.fixture
+def angle_model() -> AngleModel:
+    return AngleModel()
+
+
+@pytest.fixture
+def draw_angle() -> Callable[[Path, int], Path]:
+    """`draw_angle(path, degrees)` writes a picture (0 to 255 degrees) that the angle model reads as that angle."""
+
+    def draw(path: Path, degrees: int) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (4, 4), (degrees, 0, 0)).save(path)
+        return path
+
+    return draw
+
+
+@pytest.fixture
+def angle_folder(tmp_path: Path, draw_angle: Callable[[Path, int], Path]) -> Path:
+    """Six classes, 0 to 300 degrees, and six pictures.
+
+    By hand, the rank of the true class: 10° 0, 40° 1 (60 is nearer), 70° 0, 250° 4 (before it 240, 300, 180, 0),
+    0° 5 (opposite), 200° 1 (180 is nearer). So top-1 is 2/6, top-5 5/6, the recalls 1/2, 1, 0, 0, 0 and none.
+    """
+    root = tmp_path / "angles"
+    for folder, degrees in ((0, 10), (0, 40), (60, 70), (120, 250), (180, 0), (240, 200)):
+        draw_angle(root / str(folder) / f"{degrees}.png", degrees)
+    (root / "300").mkdir()
+    return root
