@@ -1,0 +1,117 @@
+"""Evaluate a model on labelled images, through the same pipeline as classify."""
+
+import platform
+from collections.abc import Callable, Iterable, Iterator
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+
+from zeroshot_cli.encode.images import auto_workers, encode_images
+from zeroshot_cli.encode.texts import class_embeddings
+from zeroshot_cli.errors import CheckpointError, DataError
+from zeroshot_cli.evaluate.datasets import LabelledImages
+from zeroshot_cli.evaluate.metrics import (
+    class_counts,
+    mean_per_class_recall,
+    per_class_recall,
+    top_k_accuracy,
+    true_class_ranks,
+)
+from zeroshot_cli.prompts import DEFAULT_PROMPTS, Prompts, read_prompts
+from zeroshot_cli.records import EvalResult, SkippedImage
+from zeroshot_cli.weights.loaded import LoadedModel
+
+VERSIONS_OF = ("zeroshot-cli", "torch", "open_clip_torch", "numpy", "pillow")
+
+# The rank of an image's true class, or why it has none; and the true class.
+Outcome = tuple[int | SkippedImage, int]
+
+
+def evaluate(
+    model: LoadedModel,
+    dataset: LabelledImages,
+    prompts: Prompts | str | None = None,
+    *,
+    batch_size: int = 32,
+    workers: int | None = None,
+    track: Callable[[Iterator[Outcome]], Iterable[Outcome]] = iter,
+) -> EvalResult:
+    """Return top-1, top-5 and mean per-class recall of a model on labelled images.
+
+    Unreadable images are listed in `skipped` and take no part in `n` or any figure. With fewer than five classes
+    top-5 is top-k over all of them. `workers` threads decode, by default one a core. `track` may watch the images
+    pass, one by one, to show progress. DataError where no image can be read.
+    """
+    filled = prompts if isinstance(prompts, Prompts) else read_prompts(prompts or DEFAULT_PROMPTS)
+    classes = class_embeddings(model, filled.fill(dataset.labels))  # ce
+    ranks: list[int] = []
+    targets: list[int] = []
+    skipped: list[SkippedImage] = []
+    for outcome, target in track(_outcomes(model, dataset, classes, batch_size, workers or auto_workers())):
+        if isinstance(outcome, SkippedImage):
+            skipped.append(outcome)
+        else:
+            ranks.append(outcome)
+            targets.append(target)
+    if not ranks:
+        raise DataError(f"{dataset.name}: none of its {len(dataset)} images can be read; {_first(skipped)}")
+    return EvalResult(
+        dataset=dataset.name,
+        n=len(ranks),
+        model=model.name,
+        pretrained=model.pretrained,
+        prompts=filled.name,
+        metrics=_metrics(ranks, targets, len(dataset.labels)),
+        per_class=_per_class(ranks, targets, dataset.labels.names),
+        skipped=tuple(skipped),
+        versions=_versions(),
+        fingerprint=model.fingerprint,
+        device=str(model.device),
+        precision=model.precision,
+        batch_size=batch_size,
+    )
+
+
+def _outcomes(
+    model: LoadedModel, dataset: LabelledImages, classes: torch.Tensor, batch_size: int, workers: int
+) -> Iterator[Outcome]:
+    encoded = encode_images(model, dataset.items, batch_size=batch_size, workers=workers)
+    for image, target in zip(encoded, dataset.targets, strict=True):
+        if isinstance(image, SkippedImage):
+            yield image, target
+            continue
+        scores = classes @ image.embedding  # c
+        if not torch.isfinite(scores).all():
+            raise CheckpointError(
+                f"{model.name}: its embeddings are not finite numbers for {image.path}; "
+                f"try --precision fp32 in place of {model.precision}, or other weights"
+            )
+        yield int(true_class_ranks(scores[None].numpy(), [target])[0]), target
+
+
+def _metrics(ranks: list[int], targets: list[int], classes: int) -> dict[str, float]:
+    return {
+        "top1": top_k_accuracy(ranks, 1),
+        "top5": top_k_accuracy(ranks, min(5, classes)),
+        "mean_per_class_recall": mean_per_class_recall(ranks, targets, classes),
+    }
+
+
+def _per_class(ranks: list[int], targets: list[int], names: tuple[str, ...]) -> tuple[dict[str, Any], ...]:
+    """Return label, n and recall of every class; recall is None, JSON's null, for a class without images."""
+    recalls = per_class_recall(ranks, targets, len(names))
+    counts = class_counts(targets, len(names))
+    return tuple(
+        {"label": name, "n": int(n), "recall": None if np.isnan(recall) else float(recall)}
+        for name, n, recall in zip(names, counts, recalls, strict=True)
+    )
+
+
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version(), **{name: version(name) for name in VERSIONS_OF}}
+
+
+def _first(skipped: list[SkippedImage]) -> str:
+    return f"the first, {skipped[0].path}: {skipped[0].reason}"

@@ -1,0 +1,120 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from zeroshot_cli.classify import Classifier
+from zeroshot_cli.errors import CheckpointError, DataError
+from zeroshot_cli.evaluate.datasets import LabelledImages, read_labelled_folder
+from zeroshot_cli.evaluate.run import evaluate
+from zeroshot_cli.labels import Labels
+from zeroshot_cli.prompts import Prompts
+from zeroshot_cli.records import Prediction, SkippedImage
+
+BARE = Prompts(name="bare", description="", source="", templates=("{}",))
+
+
+def test_figures_equal_those_by_hand(angle_model: Any, angle_folder: Path) -> None:
+    result = evaluate(angle_model, read_labelled_folder(angle_folder), BARE)
+    assert result.n == 6
+    assert result.metrics == pytest.approx({"top1": 2 / 6, "top5": 5 / 6, "mean_per_class_recall": 1.5 / 5})
+    assert [(row["label"], row["n"], row["recall"]) for row in result.per_class] == [
+        ("0", 2, 0.5),
+        ("60", 1, 1.0),
+        ("120", 1, 0.0),
+        ("180", 1, 0.0),
+        ("240", 1, 0.0),
+        ("300", 0, None),
+    ]
+
+
+def test_the_result_says_what_it_depends_on(angle_model: Any, angle_folder: Path) -> None:
+    result = evaluate(angle_model, read_labelled_folder(angle_folder), BARE, batch_size=4)
+    assert (result.dataset, result.model, result.pretrained) == (str(angle_folder), "angles", None)
+    assert (result.prompts, result.fingerprint) == ("bare", "f" * 64)
+    assert (result.device, result.precision, result.batch_size) == ("cpu", "fp32", 4)
+    assert result.versions["torch"] == torch.__version__.split("+")[0]
+    assert set(result.versions) >= {"python", "zeroshot-cli", "torch", "open_clip_torch"}
+    assert angle_model.batches == [(4, 1, 1, 1), (4, 1, 1, 1)]  # the last one is padded
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5, 32])
+def test_the_batch_size_changes_nothing(angle_model: Any, angle_folder: Path, batch_size: int) -> None:
+    data = read_labelled_folder(angle_folder)
+    first = evaluate(angle_model, data, BARE)
+    again = evaluate(angle_model, data, BARE, batch_size=batch_size, workers=3)
+    assert (again.metrics, again.per_class) == (first.metrics, first.per_class)
+
+
+def test_equal_cosines_go_to_the_lower_class_index(
+    angle_model: Any, tmp_path: Path, draw_angle: Callable[[Path, int], Path]
+) -> None:
+    middle = str(draw_angle(tmp_path / "x.png", 0))
+    for truth, right in ((0, 1.0), (1, 0.0)):
+        data = LabelledImages("tie", (middle,), (truth,), Labels.of(["60", "300", "180"]))
+        assert evaluate(angle_model, data, BARE).metrics["top1"] == right
+
+
+def test_under_five_classes_top5_is_one(
+    angle_model: Any, tmp_path: Path, draw_angle: Callable[[Path, int], Path]
+) -> None:
+    worst = str(draw_angle(tmp_path / "x.png", 180))
+    data = LabelledImages("small", (worst,), (0,), Labels.of(["0", "90", "180"]))
+    assert evaluate(angle_model, data, BARE).metrics == {"top1": 0.0, "top5": 1.0, "mean_per_class_recall": 0.0}
+
+
+def test_unreadable_images_are_listed_and_not_counted(angle_model: Any, angle_folder: Path) -> None:
+    sound = evaluate(angle_model, read_labelled_folder(angle_folder), BARE)
+    (angle_folder / "0" / "a.png").write_bytes(b"")
+    (angle_folder / "180" / "text.jpg").write_text("no picture")
+    (angle_folder / "300" / "gone.png").symlink_to("nowhere")
+    result = evaluate(angle_model, read_labelled_folder(angle_folder), BARE, batch_size=2)
+    assert (result.n, result.metrics, result.per_class) == (sound.n, sound.metrics, sound.per_class)
+    assert [Path(image.path).name for image in result.skipped] == ["a.png", "text.jpg", "gone.png"]
+    assert all(image.reason for image in result.skipped)
+
+
+def test_no_readable_image_is_an_error(angle_model: Any) -> None:
+    data = LabelledImages("bad", (SkippedImage("x.png", "empty file"),), (0,), Labels.of(["0", "90"]))
+    with pytest.raises(DataError, match=r"bad: none of its 1 images can be read; the first, x.png: empty file"):
+        evaluate(angle_model, data, BARE)
+
+
+def test_embeddings_that_are_no_numbers_do_not_count_as_right(
+    angle_model: Any, angle_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(angle_model, "encode_images", lambda batch: torch.full((len(batch), 2), torch.nan))
+    with pytest.raises(CheckpointError, match="not finite"):
+        evaluate(angle_model, read_labelled_folder(angle_folder), BARE)
+
+
+def test_every_image_passes_the_tracker(angle_model: Any, angle_folder: Path) -> None:
+    seen: list[int] = []
+
+    def track(outcomes: Any) -> Any:
+        for outcome in outcomes:
+            seen.append(outcome[1])
+            yield outcome
+
+    evaluate(angle_model, read_labelled_folder(angle_folder), BARE, track=track)
+    assert seen == [0, 0, 1, 2, 3, 4]
+
+
+def test_top1_is_what_classify_answers(angle_model: Any, angle_folder: Path) -> None:
+    data = read_labelled_folder(angle_folder)
+    answers = Classifier(angle_model, data.labels, BARE).predict(data.items)
+    labels = [answer.label for answer in answers if isinstance(answer, Prediction)]
+    right = [label == data.labels.names[target] for label, target in zip(labels, data.targets, strict=True)]
+    assert evaluate(angle_model, data, BARE).metrics["top1"] == sum(right) / len(right)
+
+
+def test_several_prompts_of_a_class_are_averaged(angle_model: Any, tmp_path: Path) -> None:
+    """Labels "1" and "2" with the templates "{}0" and "{}4" are 10, 14 and 20, 24: their means are 12 and 22."""
+    prompts = Prompts(name="two", description="", source="", templates=("{}0", "{}4"))
+    from zeroshot_cli.encode.texts import class_embeddings
+
+    embeddings = class_embeddings(angle_model, prompts.fill(Labels.of(["1", "2"])))
+    angles = torch.rad2deg(torch.atan2(embeddings[:, 1], embeddings[:, 0]))
+    assert angles.tolist() == pytest.approx([12, 22], abs=1e-3)
