@@ -1,0 +1,41 @@
+# On a fresh machine with Python 3.11 or newer and make, each target is the only command there is to type.
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.installed
+DOCS := README.md $(wildcard docs/*.md)
+BENCHMARKS := $(wildcard benchmarks/*.py)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow check docs bench
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+
+demo: $(READY) ## label the example pictures with the bundled model
+	$(BIN)/python examples/demo.py
+
+test: $(READY) ## the tests that take seconds
+	$(BIN)/python -m pytest
+
+test-slow: $(READY) ## kills, wheels and small trainings
+	$(BIN)/python -m pytest -m slow
+
+check: $(READY) ## lint, format, types, import direction, pasted documentation
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/cog --check $(DOCS)
+
+docs: $(READY) ## renew the output that is pasted into README.md and docs/
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/cog -r $(DOCS)
+
+bench: $(READY) ## measure our claims against their peers
+	@set -e; for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python $$script; done
+
+# One install for all targets, again when the dependencies change or the version, which __init__.py holds.
+$(READY): pyproject.toml src/zeroshot_cli/__init__.py
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@

@@ -1,0 +1,47 @@
+"""The example pictures are what examples/draw.py draws, and their names are the answers."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from zeroshot_cli.images import decode
+from zeroshot_cli.labels import read_labels
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+PICTURES = sorted((EXAMPLES / "pictures").iterdir())
+
+
+@pytest.fixture(scope="module")
+def draw() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("draw", EXAMPLES / "draw.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_file_names_and_labels_agree() -> None:
+    names = [picture.stem.replace("_", " ") for picture in PICTURES]
+    assert sorted(read_labels(EXAMPLES / "labels.txt").names) == sorted(names)
+    assert len(names) >= 24
+
+
+@pytest.mark.parametrize("picture", PICTURES, ids=lambda picture: picture.name)
+def test_pictures_are_small_and_read(picture: Path) -> None:
+    assert picture.stat().st_size < 15_000
+    assert decode(str(picture)).size == (256, 256)
+
+
+@pytest.mark.parametrize("name", ["red_heart", "umbrella"])  # a PNG and a JPEG
+def test_the_script_draws_the_pictures(draw: ModuleType, name: str) -> None:
+    drawn = draw.picture(getattr(draw, name))
+    on_white = Image.new("RGB", drawn.size, "white")
+    on_white.paste(drawn, mask=drawn.getchannel("A"))
+    stored = decode(str(next(EXAMPLES.glob(f"pictures/{name}.*"))))
+    difference = np.abs(np.asarray(on_white, dtype=float) - np.asarray(stored, dtype=float))
+    assert difference.mean() < 2  # of 255: what a palette or JPEG loses

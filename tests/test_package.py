@@ -1,0 +1,129 @@
+"""The package as users get it: its version, what importing it loads, and what the wheel holds."""
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from zeroshot_cli import __version__
+
+ROOT = Path(__file__).parents[1]
+
+
+def python(*arguments: str, cwd: Path, path: Path | None = None) -> str:
+    """Run Python away from the checkout, with `path` ahead of everything installed."""
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    if path is not None:
+        environment["PYTHONPATH"] = str(path)
+    run = subprocess.run(
+        [sys.executable, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    return run.stdout.strip()
+
+
+def test_version_is_that_of_the_newest_changelog_entry() -> None:
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    entries = re.findall(r"^## \[(.+)\](?: - (.+))?$", changelog, flags=re.MULTILINE)
+    released = [(version, date) for version, date in entries if version != "Unreleased"]
+    assert released[0][0] == __version__
+    assert all(re.fullmatch(r"\d+\.\d+\.\d+", version) for version, _ in released)
+    assert all(re.fullmatch(r"\d{4}-\d{2}-\d{2}", date) for _, date in released)
+
+
+def test_version_has_one_home() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert settings["project"]["dynamic"] == ["version"]
+    assert settings["tool"]["hatch"]["version"]["path"] == "src/zeroshot_cli/__init__.py"
+
+
+def test_importing_the_package_imports_no_torch(tmp_path: Path) -> None:
+    heavy = "{'torch', 'open_clip', 'huggingface_hub', 'numpy', 'PIL', 'typer', 'rich'}"
+    loaded = python("-c", f"import sys, zeroshot_cli; print(sorted({heavy} & set(sys.modules)))", cwd=tmp_path)
+    assert loaded == "[]"
+
+
+def test_importing_the_command_line_imports_no_torch(tmp_path: Path) -> None:
+    heavy = "{'torch', 'open_clip', 'huggingface_hub'}"
+    loaded = python("-c", f"import sys, zeroshot_cli.cli.app; print(sorted({heavy} & set(sys.modules)))", cwd=tmp_path)
+    assert loaded == "[]"
+
+
+def test_every_public_name_exists() -> None:
+    import zeroshot_cli
+
+    missing = [name for name in zeroshot_cli.__all__ if getattr(zeroshot_cli, name, None) is None]
+    assert missing == []
+    assert set(dir(zeroshot_cli)) >= set(zeroshot_cli.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = zeroshot_cli.nothing
+
+
+def test_a_checkout_reads_its_own_prompts() -> None:
+    from zeroshot_cli.prompts import prompts_dir
+
+    assert prompts_dir() == ROOT / "prompts"
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dist")
+    python("-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT), cwd=folder)
+    return next(folder.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel unpacked by pip in a folder of its own; its dependencies are those of this environment."""
+    folder = tmp_path_factory.mktemp("installed")
+    pip = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--no-index")
+    python(*pip, "--target", str(folder), str(wheel), cwd=folder)
+    return folder
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_the_prompts_and_the_model_and_little_else(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        sizes = {info.filename: info.file_size for info in archive.infolist()}
+    expected = {f"zeroshot_cli/prompts_data/{path.name}" for path in (ROOT / "prompts").iterdir()}
+    assert expected
+    assert expected <= set(sizes)
+    assert "zeroshot_cli/py.typed" in sizes
+    tops = {name.split("/")[0] for name in sizes}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"zeroshot_cli"}
+    assert wheel.stat().st_size < 13_000_000
+
+
+@pytest.mark.slow
+def test_an_installed_wheel_finds_its_own_prompts(installed: Path, tmp_path: Path) -> None:
+    code = (
+        "import zeroshot_cli.prompts as p; print(p.__file__); print(p.prompts_dir());"
+        "print(','.join(sorted(found.name for found in p.list_prompts())))"
+    )
+    module, folder, names = python("-c", code, cwd=tmp_path, path=installed).splitlines()
+    assert Path(module) == installed / "zeroshot_cli" / "prompts.py"
+    assert Path(folder) == installed / "zeroshot_cli" / "prompts_data"
+    assert names.split(",") == sorted(path.stem for path in (ROOT / "prompts").glob("*.yaml"))
+
+
+@pytest.mark.slow
+def test_an_installed_wheel_runs(installed: Path, tmp_path: Path) -> None:
+    assert python("-m", "zeroshot_cli", "--version", cwd=tmp_path, path=installed) == f"zeroshot {__version__}"
+    assert "imagenet-80" in python("-m", "zeroshot_cli", "prompts", "list", cwd=tmp_path, path=installed)
+
+
+@pytest.mark.slow
+def test_an_installed_wheel_classifies_without_a_network(installed: Path, tmp_path: Path) -> None:
+    picture, labels = ROOT / "examples" / "pictures" / "red_heart.png", ROOT / "examples" / "labels.txt"
+    rows = python(
+        *("-m", "zeroshot_cli", "classify", str(picture), "--labels", str(labels), "--offline", "--format", "csv"),
+        cwd=tmp_path,
+        path=installed,
+    ).splitlines()
+    assert rows[0] == "path,rank,label,score,probability,error"
+    assert rows[1].startswith(f"{picture},1,")
