@@ -32,6 +32,7 @@ docs: $(READY) ## renew the output that is pasted into README.md and docs/
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/cog -r $(DOCS)
 
 bench: $(READY) ## measure our claims against their peers
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
 	@set -e; for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python $$script; done
 
 # One install for all targets, again when the dependencies change or the version, which __init__.py holds.

@@ -45,7 +45,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_help_lists_the_commands_but_not_the_alias(help_option: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert entry.run([help_option]) == 0
     out = capsys.readouterr().out
-    assert all(command in out for command in ("classify", "train", "eval", "models", "prompts", "doctor"))
+    assert all(command in out for command in ("classify", "train", "eval", "build", "models", "prompts", "doctor"))
     assert "evaluate" not in out
 
 
@@ -201,7 +201,7 @@ def test_a_label_that_the_terminal_cannot_write_does_not_end_the_run() -> None:
 
 def test_models_and_prompts_are_listed_and_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert entry.run(["models"]) == 0
-    assert "ViT-B-32\t224\t512\t" in capsys.readouterr().out
+    assert "ViT-B-32\tlaion2b_s34b_b79k\t*\t" in capsys.readouterr().out
     assert entry.run(["models", "show", "RN50"]) == 0
     assert '"layers": [' in capsys.readouterr().out
     assert entry.run(["models", "show", "RN5"]) == 2

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
-from zeroshot_cli.clip.config import CLIPConfig, TextTransformerConfig, VisionTransformerConfig
+from zeroshot_cli.clip.config import PRESETS, CLIPConfig, TextTransformerConfig, VisionTransformerConfig
 from zeroshot_cli.errors import CheckpointError, UnavailableError, UsageError
 from zeroshot_cli.preprocess import OPENAI_MEAN, OPENAI_STD, PreprocessConfig
 from zeroshot_cli.weights.create import new_model
@@ -69,15 +69,15 @@ def test_the_fingerprint_follows_weights_and_preprocessing(folder: Path) -> None
 
 
 def test_a_preset_with_a_file_of_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(load.__globals__["PRESETS"], "small", SMALL)
+    monkeypatch.setitem(PRESETS, "ViT-B-32", SMALL)
     save_model(tmp_path, SMALL.build(), SMALL, PreprocessConfig(size=32, mean=OPENAI_MEAN, std=OPENAI_STD))
     torch.save(
         {"state_dict": {f"module.{k}": v for k, v in load_file(tmp_path / WEIGHTS_FILE).items()}, "epoch": 3},
         tmp_path / "epoch.pt",
     )
     expected = load(str(tmp_path)).fingerprint
-    assert load("small", str(tmp_path / WEIGHTS_FILE)).fingerprint == expected
-    assert load("small", str(tmp_path / "epoch.pt")).fingerprint == expected
+    assert load("ViT-B-32", str(tmp_path / WEIGHTS_FILE)).fingerprint == expected
+    assert load("ViT-B-32", str(tmp_path / "epoch.pt")).fingerprint == expected
 
 
 def test_bf16_stays_near_fp32(folder: Path) -> None:

@@ -1,14 +1,34 @@
-"""`zeroshot models`: the models that zeroshot builds itself."""
+"""`zeroshot models`: which models there are, what they are, and how they get from one place to another."""
 
 import json
+from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from zeroshot_cli.cli import options as o
-from zeroshot_cli.errors import UsageError
+from zeroshot_cli.weights.layouts import Layout
 
-app = typer.Typer(help="List and show models.", rich_markup_mode=None)
+app = typer.Typer(help="List, show, download, export and remove models.", rich_markup_mode=None)
+
+
+class ListFormat(StrEnum):
+    """How the list is printed."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+Name = Annotated[
+    str,
+    typer.Argument(metavar="NAME[:TAG]|hf-hub:ORG/REPO", help="The model; without a tag it is the model's default."),
+]
+Loadable = Annotated[
+    str,
+    typer.Argument(metavar="NAME[:TAG]|hf-hub:ORG/REPO|PATH", help="The model, as --model takes it, or with its tag."),
+]
+To = Annotated[Path, typer.Option("--to", metavar="DIR", help="The folder to write; --model DIR loads it.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -18,41 +38,106 @@ def models(context: typer.Context) -> None:
 
 
 @app.command("list")
-def list_models(debug: o.Debug = False) -> None:
-    """List the models that --model knows by name."""
-    from zeroshot_cli.clip.config import PRESETS, config_to_dict
-    from zeroshot_cli.report.console import print_rows
+def list_models(
+    text: Annotated[
+        str, typer.Option("--model", "-m", metavar="TEXT", help="Only names and tags that hold this text.")
+    ] = "",
+    form: Annotated[ListFormat, typer.Option("--format", help="How to print the list.")] = ListFormat.TABLE,
+    debug: o.Debug = False,
+) -> None:
+    """List the models that --model knows by name, and the tags of each for --pretrained."""
+    from zeroshot_cli.report.models import print_models
+    from zeroshot_cli.weights.catalogue import list_models
 
-    rows = [(o.DEFAULT_MODEL, "", "", "comes with zeroshot: small, needs no network")]
-    rows += [_summary(name, config_to_dict(config)) for name, config in PRESETS.items() if name != o.DEFAULT_MODEL]
-    print_rows(("name", "pixels", "embedding", "image encoder"), rows)
+    print_models(list_models(text), as_json=form is ListFormat.JSON)
 
 
 @app.command("show")
 def show(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A model that is listed.")], debug: o.Debug = False
+    name: Loadable,
+    tag: Annotated[str | None, typer.Argument(metavar="[TAG]", help="Which published weights.")] = None,
+    pretrained: o.Pretrained = None,
+    debug: o.Debug = False,
 ) -> None:
-    """Show what a model is made of, as JSON in open_clip's spelling."""
-    typer.echo(json.dumps(_config(name), indent=2))
+    """Show what a model is, as JSON: configuration, preprocessing, origin, figures, fingerprint."""
+    name, tag = _split(name, tag or pretrained)
+    typer.echo(json.dumps(_description(name, tag), indent=2))
 
 
-def _config(name: str) -> dict[str, Any]:
-    from zeroshot_cli.clip.config import PRESETS, config_to_dict
+@app.command("download")
+def download(
+    name: Name,
+    to: Annotated[
+        Path | None,
+        typer.Option("--to", metavar="DIR", help="A folder for another machine, where --model DIR loads it."),
+    ] = None,
+    pretrained: o.Pretrained = None,
+    offline: o.Offline = False,
+    debug: o.Debug = False,
+) -> None:
+    """Download a model into the cache, and with --to into a folder that can be carried to another machine."""
+    from zeroshot_cli.report.console import note
+    from zeroshot_cli.weights.carry import download_model
 
-    if name in PRESETS:
-        return config_to_dict(PRESETS[name])
-    if name == o.DEFAULT_MODEL:
-        from zeroshot_cli.weights.load import load
-
-        return config_to_dict(load(name, device="cpu").config)
-    raise UsageError(f"there is no model {name!r}; zeroshot models lists the names")
+    name, tag = _split(name, pretrained)
+    where = download_model(name, tag, to, offline=offline)
+    note(f"{where} is ready{f': --model {to} loads it' if to else ''}")
 
 
-def _summary(name: str, config: dict[str, Any]) -> tuple[str, str, str, str]:
-    vision = config["vision_cfg"]
-    layers = vision["layers"]
-    if isinstance(layers, list):
-        encoder = f"ResNet, blocks {'-'.join(map(str, layers))}, width {vision['width']}"
-    else:
-        encoder = f"Transformer, {layers} layers, width {vision['width']}, patches of {vision['patch_size']}"
-    return name, str(vision["image_size"]), str(config["embed_dim"]), encoder
+@app.command("remove")
+def remove(name: Name, pretrained: o.Pretrained = None, debug: o.Debug = False) -> None:
+    """Remove a downloaded model from the cache."""
+    from zeroshot_cli.report.console import note
+    from zeroshot_cli.report.models import size_text
+    from zeroshot_cli.weights.carry import remove_model
+
+    name, tag = _split(name, pretrained)
+    freed = remove_model(name, tag)
+    note(f"{size_text(freed)} are free again" if freed else f"{name} was not in the cache; nothing was removed")
+
+
+@app.command("export")
+def export(
+    name: Loadable,
+    to: To,
+    layout: Annotated[Layout, typer.Option("--layout", help="For which program.")] = Layout.OPEN_CLIP,
+    pretrained: o.Pretrained = None,
+    offline: o.Offline = False,
+    debug: o.Debug = False,
+) -> None:
+    """Write a model in the layout of open_clip or of Transformers."""
+    from zeroshot_cli.report.console import note
+    from zeroshot_cli.weights.carry import check_target
+    from zeroshot_cli.weights.export import export_model
+    from zeroshot_cli.weights.load import load
+
+    check_target(to)
+    name, tag = _split(name, pretrained)
+    export_model(load(name, tag, device="cpu", precision="fp32", offline=offline), to, layout=layout)
+    note(f"{to} is ready for {layout}")
+
+
+def _split(name: str, tag: str | None) -> tuple[str, str | None]:
+    """`ViT-B-32:openai` as name and tag; a path or a repository has no tag in it."""
+    model, colon, in_name = name.partition(":")
+    if not colon or model == "hf-hub" or Path(name).exists():
+        return name, tag
+    return model, tag or in_name
+
+
+def _description(name: str, tag: str | None) -> dict[str, Any]:
+    """What is known without the weights, and what they say where they are on this machine."""
+    from zeroshot_cli.weights.catalogue import describe_published
+    from zeroshot_cli.weights.registry import BUNDLED
+
+    described: dict[str, Any] = {}
+    if name not in BUNDLED and not name.startswith("hf-hub:") and not Path(name).exists():
+        described = describe_published(name, tag)
+        if not described.get("on_this_machine"):
+            return described
+        name, tag = described["name"], described["pretrained"]
+    from zeroshot_cli.weights.export import describe_loaded
+    from zeroshot_cli.weights.load import load
+
+    loaded = describe_loaded(load(name, tag, device="cpu", precision="fp32", offline=True))
+    return described | loaded

@@ -50,9 +50,9 @@ class CLIP(nn.Module):
         return out
 
     def forward(self, images: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Images b3hw, tokens bs -> both embeddings be, normalised, and the inverse temperature."""
-        image_features = F.normalize(self.encode_image(images), dim=-1)
-        text_features = F.normalize(self.encode_text(tokens), dim=-1)
+        """Images b3hw, tokens bs -> both embeddings be, normalised, float32 also under autocast; 1 ÷ temperature."""
+        image_features = F.normalize(self.encode_image(images).float(), dim=-1)
+        text_features = F.normalize(self.encode_text(tokens).float(), dim=-1)
         return image_features, text_features, self.logit_scale.exp()
 
     @torch.no_grad()

@@ -3,10 +3,12 @@
 b batch, s sequence, d width, e embedding
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
-from zeroshot_cli.clip.transformer import Transformer
+from zeroshot_cli.clip.transformer import KeysValues, Transformer
 
 
 def end_of_text(tokens: Tensor, eot_id: int) -> Tensor:
@@ -43,10 +45,25 @@ class TextTransformer(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Tokens bs, s at most the context length -> be, not normalised."""
-        x = self.token_embedding(tokens)  # bs -> bsd
-        x = x + self.positional_embedding[: tokens.shape[1]].to(x.dtype)
+        x = self._embed(tokens, 0)  # bs -> bsd
         x = self.transformer(x, end_of_text(tokens, self.eot_id), causal=True)  # bsd -> bd
-        out: Tensor = self.ln_final(x) @ self.text_projection  # bd -> be
+        return self._project(x)  # bd -> be
+
+    def begin(self, tokens: Tensor) -> list[KeysValues]:
+        """Tokens bs, what texts begin with -> what `follow` needs of it; s is at least 1."""
+        return self.transformer.begin(self._embed(tokens, 0))
+
+    def follow(self, tokens: Tensor, past: Sequence[KeysValues], rows: Tensor) -> Tensor:
+        """Tokens bs that end with the end of text, each row behind the beginning that rows (b) names -> be."""
+        x = self._embed(tokens, past[0].keys.shape[1])  # bs -> bsd
+        return self._project(self.transformer.follow(x, past, rows))  # bsd -> bd -> be
+
+    def _embed(self, tokens: Tensor, start: int) -> Tensor:
+        x: Tensor = self.token_embedding(tokens)
+        return x + self.positional_embedding[start : start + tokens.shape[1]].to(x.dtype)
+
+    def _project(self, x: Tensor) -> Tensor:
+        out: Tensor = self.ln_final(x) @ self.text_projection
         return out
 
 

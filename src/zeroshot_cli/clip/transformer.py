@@ -1,7 +1,10 @@
 """The Transformer that both towers share.
 
-b batch, s sequence, d width, h heads
+b batch, s sequence, d width, h heads, p places before the sequence that are computed already
 """
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +16,21 @@ class QuickGELU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x * torch.sigmoid(1.702 * x)
+
+
+@dataclass(frozen=True, slots=True)
+class KeysValues:
+    """The keys and values that a block of causal attention has of n sequences of one length: both npd."""
+
+    keys: Tensor
+    values: Tensor
+
+    def then(self, rows: Tensor, keys: Tensor, values: Tensor) -> "KeysValues":
+        """Those of the sequences `rows` (b), followed by keys and values bsd."""
+        return KeysValues(
+            torch.cat([self.keys.index_select(0, rows), keys], dim=1),
+            torch.cat([self.values.index_select(0, rows), values], dim=1),
+        )
 
 
 class Attention(nn.Module):
@@ -31,14 +49,42 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, *, causal: bool, position: Tensor | None = None) -> Tensor:
         """X bsd -> bsd; with position b, b1d: only what stands there."""
         if position is None:
-            q, k, v = F.linear(x, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=-1)
-            return self._attend(q, k, v, causal=causal)
-        d = x.shape[-1]
-        q = F.linear(_take(x, position), self.in_proj_weight[:d], self.in_proj_bias[:d])  # b1d
-        k, v = F.linear(x, self.in_proj_weight[d:], self.in_proj_bias[d:]).chunk(2, dim=-1)  # bsd
+            return self._attend(*self._queries_keys_values(x), causal=causal)
+        q, k, v = self._queries(_take(x, position)), *self._keys_values(x)  # b1d, bsd, bsd
         places = torch.arange(x.shape[1], device=x.device)
         visible = (places <= position[:, None])[:, None, None, :] if causal else None  # b11s, for every head
         return self._attend(q, k, v, visible=visible)
+
+    def begin(self, x: Tensor) -> tuple[Tensor, KeysValues]:
+        """X bsd -> bsd, causal, and the keys and values that what follows x needs of it."""
+        q, k, v = self._queries_keys_values(x)
+        return self._attend(q, k, v, causal=True), KeysValues(k, v)
+
+    def follow(self, x: Tensor, past: KeysValues, rows: Tensor, *, last: bool) -> Tensor:
+        """X bsd, causal, each row behind the sequence of `past` that rows (b) names -> bsd; last: its end only, b1d."""
+        if last:  # the end sees everything
+            seen = past.then(rows, *self._keys_values(x))
+            return self._attend(self._queries(x[:, -1:]), seen.keys, seen.values)
+        q, k, v = self._queries_keys_values(x)
+        seen = past.then(rows, k, v)
+        before = seen.keys.shape[1] - x.shape[1]
+        visible = torch.ones(x.shape[1], seen.keys.shape[1], dtype=torch.bool, device=x.device).tril(before)
+        return self._attend(q, seen.keys, seen.values, visible=visible)
+
+    def keys_values(self, x: Tensor) -> KeysValues:
+        """X bsd -> its keys and values alone."""
+        return KeysValues(*self._keys_values(x))
+
+    def _queries_keys_values(self, x: Tensor) -> tuple[Tensor, ...]:
+        return F.linear(x, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=-1)
+
+    def _queries(self, x: Tensor) -> Tensor:
+        d = x.shape[-1]
+        return F.linear(x, self.in_proj_weight[:d], self.in_proj_bias[:d])
+
+    def _keys_values(self, x: Tensor) -> tuple[Tensor, ...]:
+        d = x.shape[-1]
+        return F.linear(x, self.in_proj_weight[d:], self.in_proj_bias[d:]).chunk(2, dim=-1)
 
     def _attend(
         self, q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False, visible: Tensor | None = None
@@ -76,7 +122,20 @@ class ResidualAttentionBlock(nn.Module):
     def forward(self, x: Tensor, *, causal: bool, position: Tensor | None = None) -> Tensor:
         """X bsd -> bsd; with position b, b1d: only what stands there."""
         residual = x if position is None else _take(x, position)
-        x = residual + self.attn(self.ln_1(x), causal=causal, position=position)
+        return self._add(residual, self.attn(self.ln_1(x), causal=causal, position=position))
+
+    def begin(self, x: Tensor) -> tuple[Tensor, KeysValues]:
+        """X bsd -> bsd, causal, and the keys and values that what follows x needs of it."""
+        attended, seen = self.attn.begin(self.ln_1(x))
+        return self._add(x, attended), seen
+
+    def follow(self, x: Tensor, past: KeysValues, rows: Tensor, *, last: bool) -> Tensor:
+        """X bsd, causal, behind the sequences `rows` (b) of `past` -> bsd; last: its end only, b1d."""
+        attended = self.attn.follow(self.ln_1(x), past, rows, last=last)
+        return self._add(x[:, -1:] if last else x, attended)
+
+    def _add(self, residual: Tensor, attended: Tensor) -> Tensor:
+        x = residual + attended
         out: Tensor = x + self.mlp(self.ln_2(x))
         return out
 
@@ -110,6 +169,30 @@ class Transformer(nn.Module):
             x = block(x, causal=causal)
         out: Tensor = last(x, causal=causal, position=position)  # bsd -> b1d
         return out.squeeze(1)
+
+    def begin(self, x: Tensor) -> list[KeysValues]:
+        """X bsd, the beginning of causal sequences -> what each block must know of it for `follow`."""
+        *blocks, final = self._blocks()
+        past = []
+        for block in blocks:
+            x, seen = block.begin(x)
+            past.append(seen)
+        return [*past, final.attn.keys_values(final.ln_1(x))]
+
+    def follow(self, x: Tensor, past: Sequence[KeysValues], rows: Tensor) -> Tensor:
+        """X bsd, each row behind the beginning that rows (b) names -> bd, read at the end of each.
+
+        The same as `forward` of the whole sequences at their last position.
+        """
+        *blocks, final = zip(self._blocks(), past, strict=True)
+        for block, seen in blocks:
+            x = block.follow(x, seen, rows, last=False)
+        block, seen = final
+        out: Tensor = block.follow(x, seen, rows, last=True)  # bsd -> b1d
+        return out.squeeze(1)
+
+    def _blocks(self) -> list[ResidualAttentionBlock]:
+        return [block for block in self.resblocks if isinstance(block, ResidualAttentionBlock)]
 
     def _init_weights(self, width: int, layers: int) -> None:
         # Residual branches start smaller in deeper stacks, as in GPT-2 (openai/CLIP model.py initialize_parameters).

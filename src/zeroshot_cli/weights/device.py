@@ -1,12 +1,14 @@
 """The device and the precision that `auto` stands for, and whether what was asked for is there."""
 
-from pathlib import Path
-
 import torch
+from torch import nn
 
 from zeroshot_cli.errors import UsageError
+from zeroshot_cli.weights.int8 import quantise
+from zeroshot_cli.weights.processor import cpu_flags
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+# What images are given in; int8 is the linear layers' alone, and all between them stays in float32.
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "int8": torch.float32}
 
 
 def resolve_device(device: str) -> torch.device:
@@ -32,8 +34,15 @@ def resolve_precision(precision: str, device: torch.device) -> str:
     if precision not in DTYPES:
         raise UsageError(f"--precision {precision!r} is unknown: use auto, {', '.join(DTYPES)}")
     if precision == "fp16" and device.type == "cpu":
-        raise UsageError("--precision fp16 needs a GPU: on the CPU use fp32 or bf16")
+        raise UsageError("--precision fp16 needs a GPU: on the CPU use fp32, bf16 or int8")
+    if precision == "int8" and device.type != "cpu":
+        raise UsageError(f"--precision int8 is for the CPU: on {device.type} use bf16 or fp16")
     return precision
+
+
+def convert(model: nn.Module, *, device: torch.device, precision: str) -> nn.Module:
+    """Move `model`, float32 on the CPU, to `device` and convert it to `precision`; it is changed in place."""
+    return quantise(model) if precision == "int8" else model.to(device, DTYPES[precision])
 
 
 def has_bf16(device: torch.device) -> bool:
@@ -41,13 +50,5 @@ def has_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
-        return bool({"avx512_bf16", "amx_bf16"} & _cpu_flags())
+        return bool({"avx512_bf16", "amx_bf16"} & cpu_flags())
     return False
-
-
-def _cpu_flags() -> set[str]:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return set()
-    return next((set(line.split()) for line in lines if line.startswith("flags")), set())

@@ -2,20 +2,62 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from zeroshot_cli.clip.config import PRESETS, CLIPConfig
-from zeroshot_cli.errors import CheckpointError, UnavailableError, UsageError
-from zeroshot_cli.preprocess import Preprocess, PreprocessConfig
-from zeroshot_cli.weights.configs import default_preprocess, read_config, tokenizer_of
-from zeroshot_cli.weights.device import DTYPES, resolve_device, resolve_precision
-from zeroshot_cli.weights.formats import from_disk, load_into
-from zeroshot_cli.weights.loaded import LoadedModel
+from zeroshot_cli.clip.model import CLIP
+from zeroshot_cli.errors import UsageError
+from zeroshot_cli.preprocess import PreprocessConfig
+from zeroshot_cli.weights.catalogue import open_clip_config
+from zeroshot_cli.weights.checkpoints import Checkpoint, find_weights, read_checkpoint
+from zeroshot_cli.weights.configs import tokenizer_of
+from zeroshot_cli.weights.device import resolve_device, resolve_precision
+from zeroshot_cli.weights.download import HUB_PREFIX, fetch_model, fetch_repo, fetch_tokenizer
+from zeroshot_cli.weights.foreign import Fetch, load_foreign
+from zeroshot_cli.weights.formats import ForeignModel, check_fits
+from zeroshot_cli.weights.loaded import LoadedModel, make_ready
 from zeroshot_cli.weights.reading import read_tensors
-from zeroshot_cli.weights.registry import BUNDLED, bundled_folder
-from zeroshot_cli.weights.save import CONFIG_FILE, WEIGHTS_FILE
+from zeroshot_cli.weights.registry import (
+    BUNDLED,
+    Published,
+    bundled_folder,
+    canonical_name,
+    find_published,
+    known_names,
+    model_config,
+)
+
+
+class ModelWarning(UserWarning):
+    """Something about a model that the user should know, such as an activation that had to be assumed."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Where the weights are, and what the name that the user gave tells of them.
+
+    `like` is the configuration of a model that the bundled CLIP builds, `document` the `open_clip_config.json` of one
+    for open_clip; `preprocess` goes before what stands beside the weights.
+    """
+
+    path: Path
+    like: CLIPConfig | None = None
+    document: Mapping[str, Any] | None = None
+    preprocess: PreprocessConfig | None = None
+
+    def read(self) -> Checkpoint:
+        """The checkpoint. Raises ForeignModel for a model that is open_clip's to build."""
+        if self.document is not None:
+            raise ForeignModel("a model of open_clip", config=self.document, weights=self.path)
+        checkpoint = read_checkpoint(self.path, like=self.like)
+        return checkpoint if self.preprocess is None else replace(checkpoint, preprocess=self.preprocess)
 
 
 def load(
@@ -26,57 +68,92 @@ def load(
     precision: str = "auto",
     offline: bool = False,
 ) -> LoadedModel:
-    """Load a bundled model by name, a preset with a file of weights, or a folder that `zeroshot train` wrote.
+    """Load a model by its published name and tag, from the hub (`hf-hub:org/repo`), or from a file or folder.
 
-    Raises UsageError for an unknown name or option, CheckpointError for a file that is wrong, and UnavailableError
-    for weights that are not on this machine.
+    Warns with ModelWarning of what had to be assumed. Raises UsageError for an unknown name or option,
+    CheckpointError for a file that is wrong, and UnavailableError for weights that cannot be had.
     """
     where = resolve_device(device)
-    chosen = resolve_precision(precision, where)
-    config, preprocess, weights = _find(name_or_path, pretrained)
-    with torch.device("meta"):
-        model = config.build()
-    model.to_empty(device="cpu")
-    load_into(model, from_disk(read_tensors(weights)), source=str(weights))
-    model.eval().requires_grad_(False).to(where, DTYPES[chosen])
-    return LoadedModel(
-        name=name_or_path,
-        pretrained=pretrained,
-        model=model,
-        config=config,
-        preprocess=Preprocess(preprocess),
-        tokenizer=tokenizer_of(config),
-        device=where,
-        precision=chosen,
+    given: dict[str, Any] = {
+        "name": name_or_path,
+        "pretrained": pretrained,
+        "device": where,
+        "precision": resolve_precision(precision, where),
+    }
+    try:
+        checkpoint = _locate(name_or_path, pretrained, offline=offline).read()
+    except ForeignModel as foreign:
+        fetch = partial(fetch_tokenizer, offline=offline, wanted=name_or_path)
+        return _through_open_clip(foreign, fetch, **given)
+    for warning in checkpoint.warnings:
+        warnings.warn(warning, ModelWarning, stacklevel=2)
+    return make_ready(
+        model=_build(checkpoint),
+        config=checkpoint.config,
+        preprocess=checkpoint.preprocess,
+        tokenizer=tokenizer_of(checkpoint.config),
+        **given,
     )
 
 
-def _find(name: str, pretrained: str | None) -> tuple[CLIPConfig, PreprocessConfig, Path]:
-    """The configuration, the preprocessing and the file of weights that the options mean."""
+def _through_open_clip(foreign: ForeignModel, fetch: Fetch, **given: Any) -> LoadedModel:
+    return load_foreign(
+        document=foreign.config,
+        state=read_tensors(foreign.weights),
+        source=str(foreign.weights),
+        folder=foreign.weights.parent,
+        fetch=fetch,
+        **given,
+    )
+
+
+def _build(checkpoint: Checkpoint) -> CLIP:
+    """The model with the weights of the checkpoint, which are checked before memory is taken."""
+    with torch.device("meta"):
+        model = checkpoint.config.build()
+    check_fits(model, checkpoint.state, source=checkpoint.source)
+    model.to_empty(device="cpu")
+    model.load_state_dict(checkpoint.state, strict=False)
+    return model
+
+
+def _locate(name: str, pretrained: str | None, *, offline: bool) -> _Source:
+    """What --model and --pretrained mean. A known name goes before a file or folder of that name."""
+    if pretrained is None and ":" in name and not name.startswith(HUB_PREFIX) and not Path(name).exists():
+        name, _, pretrained = name.partition(":")
     if name in BUNDLED:
-        return _folder(bundled_folder(name))
-    path = Path(name)
+        _refuse_pretrained(name, pretrained)
+        return _Source(bundled_folder(name))
+    if name.startswith(HUB_PREFIX):
+        _refuse_pretrained(name, pretrained)
+        return _Source(fetch_repo(name, offline=offline))
+    if name not in known_names() and Path(name).exists():
+        _refuse_pretrained(name, pretrained)
+        return _Source(Path(name))
+    try:
+        name = canonical_name(name)
+    except UsageError as error:
+        raise UsageError(f"{error} (nor is there a file or folder of that name)") from None
+    if pretrained is not None and Path(pretrained).exists():
+        return _file_of_named(name, Path(pretrained))
+    return _published(find_published(name, pretrained), offline=offline)
+
+
+def _file_of_named(name: str, path: Path) -> _Source:
     if name in PRESETS:
-        config = PRESETS[name]
-        if pretrained is None or not Path(pretrained).is_file():
-            raise UnavailableError(
-                f"the weights {pretrained or 'of ' + name} are not on this machine: give a file with "
-                f"--pretrained PATH, or use --model tiny, which needs no network"
-            )
-        return config, default_preprocess(config), Path(pretrained)
-    if path.is_dir():
-        return _folder(path)
-    if path.is_file():
-        if not (path.parent / CONFIG_FILE).is_file():
-            raise CheckpointError(
-                f"{path} has no {CONFIG_FILE} beside it: name its model, --model NAME --pretrained {path}"
-            )
-        return *read_config(path.parent / CONFIG_FILE), path
-    raise UsageError(f"--model {name!r} is neither a known model nor a file or folder: see zeroshot models list")
+        return _Source(path, like=PRESETS[name])
+    return _Source(find_weights(path), document={"model_cfg": model_config(name)})
 
 
-def _folder(path: Path) -> tuple[CLIPConfig, PreprocessConfig, Path]:
-    folder = path if (path / CONFIG_FILE).is_file() else path / "model"
-    if not (folder / CONFIG_FILE).is_file():
-        raise CheckpointError(f"{path} is not a model folder: it has no {CONFIG_FILE}")
-    return *read_config(folder / CONFIG_FILE), folder / WEIGHTS_FILE
+def _published(found: Published, *, offline: bool) -> _Source:
+    path = fetch_model(found, offline=offline)
+    if found.preset not in PRESETS:
+        return _Source(path, document=open_clip_config(found))
+    like = PRESETS[found.preset]
+    preprocess = PreprocessConfig.from_dict({"size": like.vision.image_size, **found.preprocess})
+    return _Source(path, like=like, preprocess=preprocess)
+
+
+def _refuse_pretrained(name: str, pretrained: str | None) -> None:
+    if pretrained is not None:
+        raise UsageError(f"--model {name} brings its own weights: leave out --pretrained {pretrained}")

@@ -1,30 +1,258 @@
-"""Files of weights → tensors; nothing is unpickled but tensors."""
+"""Files of weights → tensors; what a file is, its content says; nothing is unpickled but tensors."""
 
-from collections.abc import Mapping
+from __future__ import annotations
+
+import json
+import pickletools
+import re
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import IO, Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from zeroshot_cli.errors import CheckpointError
+from zeroshot_cli.errors import CheckpointError, UsageError
+
+INDEX_SUFFIX = ".index.json"
+
+_STATES = ("state_dict", "model_state_dict", "model")  # where trainers put the weights beside everything else
+_WRAPPERS = ("module.", "_orig_mod.")  # of DistributedDataParallel and of torch.compile
+_MAX_GROWTH = 20  # weights hardly compress: an archive that promises more than this is a bomb
+_SMALL = 1 << 20  # bytes to which an archive may grow in any case
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The tensors of a file under the file's own names, less what data-parallel and compiled modules prefix.
+
+    `quick_gelu` is the activation where the file itself tells it, as the program text of a TorchScript archive does.
+    """
+
+    tensors: dict[str, Tensor]
+    torchscript: bool = False
+    quick_gelu: bool | None = None
 
 
 def read_tensors(path: Path) -> Mapping[str, Tensor]:
-    """The state dict in a safetensors file or in a pickle that holds nothing but tensors.
+    """The state dict in a file of any kind that `read_weights` takes."""
+    return read_weights(path).tensors
 
-    Raises CheckpointError where the file is anything else.
+
+def read_weights(path: Path) -> Weights:
+    """The weights in safetensors, in shards by their index, in a pickle of tensors or in a TorchScript archive.
+
+    Tensors are mapped into memory where the file allows it, so that weights nobody asks for are not read. Raises
+    UsageError for a path that is not there, and CheckpointError where the content is anything else.
     """
+    if not path.exists():
+        raise UsageError(f"{path} is not there: give a checkpoint or a model folder that exists")
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a folder and not a file of weights")
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, OSError, RuntimeError, EOFError, ValueError) as error:
-        raise CheckpointError(f"{path} is not a checkpoint that can be read: {error}") from error
-    except Exception as error:  # torch.load raises pickle.UnpicklingError with advice that would be dangerous
-        raise CheckpointError(f"{path} is refused: it is not a file of tensors alone") from error
-    state = state.get("state_dict", state) if isinstance(state, dict) else state
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        weights = _read(path)
+    except (OSError, RuntimeError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise CheckpointError(f"{path} is cut short or damaged, fetch it again: {_line(error)}") from error
+    for name, tensor in weights.tensors.items():
+        if tensor.layout != torch.strided or _is_inflated(tensor):
+            raise CheckpointError(f"{path} is refused: its tensor {name} is not stored in full")
+    return replace(weights, tensors=_unwrapped(weights.tensors))
+
+
+def _read(path: Path) -> Weights:
+    if path.name.endswith(INDEX_SUFFIX):
+        return Weights(_shards(path))
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(512)
+    if head.startswith(b"PK\x03\x04"):
+        return _archive(path, size)
+    if head[8:9] == b"{":
+        return Weights(_safetensors(path, header=int.from_bytes(head[:8], "little"), size=size))
+    if head[:1] == b"\x80":  # what torch.save wrote before it wrote archives
+        return Weights(_state(_torch_load(path), path))
+    raise CheckpointError(f"{path} {_what_else(head)}")
+
+
+def _what_else(head: bytes) -> str:
+    """The end of a sentence about a file that holds no tensors."""
+    start = head.lstrip().lower()
+    if not head:
+        return "is empty: fetch it again"
+    if start.startswith(b"version https://git-lfs"):
+        return "is a git-lfs pointer and not the weights: run `git lfs pull` in its folder, or fetch the file itself"
+    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "is a web page and not a checkpoint: its address asked for a login or led nowhere, fetch it again"
+    line = head[:40].decode("ascii", errors="replace").splitlines()[0]
+    what = f"a text that begins {line!r}" if line.isascii() and line.isprintable() else "something else"
+    return f"is {what} and not a checkpoint: safetensors and files of torch.save are"
+
+
+def _safetensors(path: Path, *, header: int, size: int) -> dict[str, Tensor]:
+    if header + 8 > size:
+        raise CheckpointError(f"{path} is cut short, fetch it again: it has {size} bytes and a header of {header}")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is cut short or damaged, fetch it again: {_line(error)}") from error
+
+
+def _shards(index: Path) -> dict[str, Tensor]:
+    """The tensors of all files that an index names; they lie beside it."""
+    try:
+        files: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        names = sorted(set(files.values()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{index} is not an index of shards: it has no mapping 'weight_map'") from error
+    tensors: dict[str, Tensor] = {}
+    for name in names:
+        shard = index.parent / name
+        if shard.name != name or not shard.is_file() or name.endswith(INDEX_SUFFIX):
+            raise CheckpointError(f"{index} names {name}, which is not beside it: fetch that file too")
+        tensors |= read_tensors(shard)
+    missing = [key for key in files if key not in tensors]
+    if missing:
+        raise CheckpointError(f"{index} names tensors that its files lack: {', '.join(missing[:5])}")
+    return tensors
+
+
+def _archive(path: Path, size: int) -> Weights:
+    """The weights in an archive of torch.save or torch.jit.save."""
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+        grown = sum(entry.file_size for entry in entries)
+        if grown > max(_MAX_GROWTH * size, _SMALL):
+            raise CheckpointError(f"{path} is refused: its {size} bytes claim to unpack to {grown}")
+        if not any(entry.filename.endswith("/data.pkl") for entry in entries):
+            raise CheckpointError(f"{path} is an archive without weights: unpack it and give the checkpoint inside")
+        if any(entry.filename.endswith("/constants.pkl") for entry in entries):
+            return _torchscript(archive, path)
+    stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
+    return Weights(_state(_torch_load(path, mmap=stored), path))
+
+
+# What TorchScript wraps lists and dictionaries in, to keep the types of their items.
+_JIT_LISTS = ("build_boollist", "build_doublelist", "build_intlist", "build_tensorlist", "restore_type_tag")
+
+
+def _first(value: object, *_: object) -> object:
+    return value
+
+
+class _Module:
+    """Stands for every class of a TorchScript archive: it has attributes and no behaviour."""
+
+
+def _torchscript(archive: zipfile.ZipFile, path: Path) -> Weights:
+    """The tensors of a TorchScript archive, by way of a copy that has neither its code nor its constants."""
+    with tempfile.TemporaryFile() as file:
+        classes: set[str] = set()
+        with zipfile.ZipFile(file, "w") as copy:
+            for entry in archive.infolist():
+                folder, _, name = entry.filename.partition("/")
+                if name.startswith(("code/", "constants", "extra/")):
+                    continue
+                with archive.open(entry) as source, copy.open(f"{folder}/{name}", "w", force_zip64=True) as target:
+                    _copy(source, target)
+                if name == "data.pkl":
+                    classes = _classes(archive.read(entry))
+        file.seek(0)
+        stand_ins: list[Any] = [(_Module, name) for name in sorted(classes)]
+        stand_ins += [(_first, f"torch.jit._pickle.{name}") for name in _JIT_LISTS]
+        with torch.serialization.safe_globals(stand_ins):
+            root = _torch_load(path, file=file)
+    if not isinstance(root, _Module):
+        raise CheckpointError(f"{path} is a TorchScript archive, but not of a model")
+    return Weights(dict(_attributes(root)), torchscript=True, quick_gelu=_activation(archive))
+
+
+def _copy(source: IO[bytes], target: IO[bytes]) -> None:
+    while block := source.read(1 << 22):
+        target.write(block)
+
+
+def _classes(data: bytes) -> set[str]:
+    """The full names of the archive's own classes; the opcodes are listed, not run."""
+    globals_ = (str(argument) for opcode, argument, _ in pickletools.genops(data) if opcode.name == "GLOBAL")
+    return {name.replace(" ", ".") for name in globals_ if name.startswith("__torch__.")}
+
+
+def _attributes(module: _Module, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+    for name, value in vars(module).items():
+        if isinstance(value, Tensor):
+            yield prefix + name, value.detach()
+        elif isinstance(value, _Module):
+            yield from _attributes(value, f"{prefix}{name}.")
+
+
+def _activation(archive: zipfile.ZipFile) -> bool | None:
+    """Whether the program text computes QuickGELU, GELU, or neither; it is read, never run."""
+    names = [name for name in archive.namelist() if "/code/" in name and name.endswith(".py")]
+    text = b"\n".join(archive.read(name) for name in names)
+    if b"torch.gelu(" in text:
+        return False
+    return True if b"torch.sigmoid(" in text else None
+
+
+def _torch_load(path: Path, *, file: IO[bytes] | None = None, mmap: bool = False) -> Any:
+    """What is in `file`, by default the file at `path`; CheckpointError where it is more than tensors."""
+    if file is None and path.suffix == ".safetensors":  # torch would believe the suffix, and it is wrong here
+        with path.open("rb") as opened:
+            return _torch_load(path, file=opened)
+    try:
+        with _settings_of_a_run():
+            return torch.load(file or path, map_location="cpu", weights_only=True, mmap=mmap)
+    except (OSError, RuntimeError, EOFError):
+        raise
+    except Exception as error:  # pickle.UnpicklingError with advice that would be dangerous
+        found = re.search(r"GLOBAL (\S+)", str(error))
+        what = f"besides tensors it holds {found[1]}" if found else "it is not a file of tensors alone"
+        raise CheckpointError(f"{path} is refused: {what}, which might run code") from error
+
+
+class _Settings:
+    """Stands for argparse.Namespace, which trainers save beside their weights."""
+
+
+@contextmanager
+def _settings_of_a_run() -> Iterator[None]:
+    allowed: list[Any] = [(_Settings, "argparse.Namespace")]
+    with torch.serialization.safe_globals(allowed):
+        yield
+
+
+def _state(content: Any, path: Path) -> dict[str, Tensor]:
+    """The state dict in what torch.load gave."""
+    if isinstance(content, dict):
+        content = next((content[key] for key in _STATES if isinstance(content.get(key), dict)), content)
+    if not isinstance(content, dict) or not content:
         raise CheckpointError(f"{path} is not a checkpoint: it holds no state dict of tensors")
+    for name, value in content.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise CheckpointError(f"{path} is not a checkpoint: its entry {name!r} is not a tensor")
+    return dict(content)
+
+
+def _unwrapped(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors without the prefixes that data-parallel and compiled modules put before every name."""
+    while prefix := next((p for p in _WRAPPERS if state and all(key.startswith(p) for key in state)), ""):
+        state = {key.removeprefix(prefix): tensor for key, tensor in state.items()}
     return state
+
+
+def _is_inflated(tensor: Tensor) -> bool:
+    """Whether the tensor shows more numbers than are stored, as an expanded one does."""
+    if tensor.layout != torch.strided:
+        return False
+    return tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes()
+
+
+def _line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0][:200] or type(error).__name__

@@ -1,10 +1,253 @@
-"""Model names and tags: where to get the weights and what they are."""
+"""Model names and tags: what is published where, what it is, and how well it did.
 
+The list is open_clip's own, read from the installed package; the published figures stand in `published.csv`.
+"""
+
+import builtins
+import csv
+import importlib
+import importlib.util
+import json
+import sys
+import types
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from zeroshot_cli.clip.config import PRESETS
+from zeroshot_cli.errors import UsageError
 
 BUNDLED = ("tiny",)
+DEFAULT_TAGS = {"ViT-B-32": "laion2b_s34b_b79k"}  # better known than the model's best; the rest take their best
+
+_QUICKGELU = "-quickgelu"
+_PREPROCESS = ("mean", "std", "interpolation", "resize_mode")
+_PRIVATE = "_zeroshot_open_clip"  # open_clip's folder under this name: importing the package itself takes seconds
+_SLOW = ("huggingface_hub", "safetensors", "torch")  # its list of weights does without them
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """Weights that open_clip publishes: `repo` on the hub, `filename` where it is not open_clip's usual one.
+
+    `url` is where they were first published, `sha256` (whole, or its first digits) the hash of the file there.
+    """
+
+    model: str
+    tag: str
+    repo: str
+    filename: str | None
+    url: str | None
+    sha256: str | None
+    preprocess: dict[str, Any]
+    quick_gelu: bool
+
+    @property
+    def preset(self) -> str:
+        """The name of the configuration that the weights were trained with; OpenAI's `ViT-B-32` has QuickGELU."""
+        return self.model + _QUICKGELU if self.quick_gelu and not self.model.endswith(_QUICKGELU) else self.model
+
+    @property
+    def name(self) -> str:
+        """What the user types for it: `ViT-B-32:openai`."""
+        return f"{self.model}:{self.tag}"
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What open_clip's tables say: millions of parameters, and top-1 accuracy as a fraction."""
+
+    parameters: float | None = None
+    imagenet: float | None = None
+    imagenet_v2: float | None = None
 
 
 def bundled_folder(name: str) -> Path:
     """The folder of a model that comes with the package."""
     return Path(__file__).parent / "bundled" / name
+
+
+@lru_cache
+def published() -> Mapping[tuple[str, str], Published]:
+    """Every pair of model and tag that the installed open_clip publishes."""
+    table = _pretrained()
+    return MappingProxyType(
+        {(model, tag): _published(model, tag, entry) for model, tags in table.items() for tag, entry in tags.items()}
+    )
+
+
+def find_published(model: str, tag: str | None = None) -> Published:
+    """The weights that a user means, in any spelling; without a tag the model's default.
+
+    Raises UsageError with the nearest name for one that is not known.
+    """
+    model = canonical_name(model)
+    tags = tags_of(model)
+    if not tags:
+        raise UsageError(f"no weights of {model} are published: give a file with --pretrained PATH")
+    if tag is None:
+        return published()[model, default_tag(model)]
+    found = published().get((model, _clean_tag(tag)))
+    if found is None:
+        raise UsageError(f"{model} has no weights {tag!r}: {_advice(_clean_tag(tag), tags)}")
+    return found
+
+
+def tags_of(model: str) -> tuple[str, ...]:
+    """The tags of a model, in open_clip's order."""
+    return tuple(tag for name, tag in published() if name == model)
+
+
+def default_tag(model: str) -> str:
+    """The tag that a model's name alone stands for: the best on ImageNet of those with a published figure.
+
+    Raises UsageError where no weights of the model are published.
+    """
+    if model in DEFAULT_TAGS:
+        return DEFAULT_TAGS[model]
+    tags = tags_of(model)
+    if not tags:
+        raise UsageError(f"no weights of {model!r} are published: give a file with --pretrained PATH")
+    return max(tags, key=lambda tag: figures(model, tag).imagenet or 0.0)  # of equals the first
+
+
+def canonical_name(name: str) -> str:
+    """A model's name as the registry spells it: `ViT-B/32` is ViT-B-32, `ViT-L/14@336px` ViT-L-14-336.
+
+    Raises UsageError with the nearest name for one that is not known.
+    """
+    names = known_names()
+    wanted = name.replace("/", "-").replace("@", "-").removesuffix("px")
+    if wanted in names:
+        return wanted
+    folded = {known.casefold(): known for known in names}
+    if wanted.casefold() in folded:
+        return folded[wanted.casefold()]
+    raise UsageError(f"there is no model {name!r}: {_advice(wanted, names)}")
+
+
+@lru_cache
+def known_names() -> tuple[str, ...]:
+    """Every name that --model takes: bundled models, published ones, and presets without published weights."""
+    return tuple(dict.fromkeys((*BUNDLED, *(model for model, _ in published()), *PRESETS)))
+
+
+def figures(model: str, tag: str) -> Figures:
+    """The published figures of a pair; what is not in the table is None.
+
+    The table has the same weights under the name with and without `-quickgelu`, and low figures where the activation
+    was not the one of the training: ours is that of the training, so its row comes first.
+    """
+    found = published().get((model, tag))
+    table, sizes = _figures(), _sizes()
+    names = (found.preset if found else model, model, _sibling(model))
+    pair = next((table[name, tag] for name in names if (name, tag) in table), Figures())
+    return replace(pair, parameters=pair.parameters or sizes.get(model) or sizes.get(_sibling(model)))
+
+
+def model_config(model: str) -> dict[str, Any]:
+    """open_clip's `model_cfg` of a model that it knows by name, also where the bundled CLIP cannot build it.
+
+    Raises UsageError for a name without one.
+    """
+    for name in (model, model.removesuffix(_QUICKGELU)):
+        path = _open_clip_folder() / "model_configs" / f"{name}.json"
+        if path.is_file():
+            config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            return config | {"quick_gelu": True} if model.endswith(_QUICKGELU) else config
+    raise UsageError(f"there is no configuration of {model!r}; zeroshot models lists the names")
+
+
+def openai_hashes() -> frozenset[str]:
+    """The SHA-256 of the files that OpenAI published, all of them with QuickGELU."""
+    return frozenset(entry.sha256 for entry in published().values() if entry.tag == "openai" and entry.sha256)
+
+
+def _published(model: str, tag: str, entry: Mapping[str, Any]) -> Published:
+    organisation, name, filename = (*entry["hf_hub"].split("/", 2), "")[:3]
+    return Published(
+        model=model,
+        tag=tag,
+        repo=f"{organisation}/{name}",
+        filename=filename or None,
+        url=entry["url"] or None,
+        sha256=_hash_in_url(entry["url"]),
+        preprocess={key: entry[key] for key in _PREPROCESS},
+        quick_gelu=bool(entry.get("quick_gelu", False)) or model.endswith(_QUICKGELU),
+    )
+
+
+def _hash_in_url(url: str) -> str | None:
+    """OpenAI's addresses hold the SHA-256 as a folder, open_clip's releases its first digits in the file name."""
+    if "openaipublic" in url:
+        return url.split("/")[-2]
+    return Path(url).stem.rpartition("-")[2] if "mlfoundations" in url else None
+
+
+def _sibling(model: str) -> str:
+    return model.removesuffix(_QUICKGELU) if model.endswith(_QUICKGELU) else model + _QUICKGELU
+
+
+def _clean_tag(tag: str) -> str:
+    return tag.lower().replace("-", "_")
+
+
+def _advice(wanted: str, known: Iterable[str]) -> str:
+    """The nearest of the known names, or where to find them."""
+    folded = {name.casefold(): name for name in known}
+    near = get_close_matches(wanted.casefold(), folded, n=3, cutoff=0.6)
+    if near:
+        return f"did you mean {' or '.join(folded[name] for name in near)}?"
+    return "zeroshot models list shows what there is"
+
+
+@lru_cache
+def _figures() -> dict[tuple[str, str], Figures]:
+    path = Path(__file__).with_name("published.csv")
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = csv.DictReader(line for line in file if not line.startswith("#"))
+        return {(row["name"], row["pretrained"]): _figures_of(row) for row in rows}
+
+
+@lru_cache
+def _sizes() -> dict[str, float]:
+    """Millions of parameters by model: they do not depend on the tag."""
+    return {model: entry.parameters for (model, _), entry in _figures().items() if entry.parameters}
+
+
+def _figures_of(row: Mapping[str, str]) -> Figures:
+    return Figures(*(float(row[key]) if row[key] else None for key in ("params (M)", "ImageNet 1k", "ImageNet v2")))
+
+
+def _open_clip_folder() -> Path:
+    spec = importlib.util.find_spec("open_clip")  # finds the folder without importing the package
+    if spec is None or not spec.submodule_search_locations:
+        raise ModuleNotFoundError("open_clip_torch is not installed, and it carries the list of published weights")
+    return Path(spec.submodule_search_locations[0])
+
+
+def _pretrained() -> dict[str, dict[str, dict[str, Any]]]:
+    """open_clip's table, from its `pretrained.py` alone: model → tag → entry."""
+    folder = _open_clip_folder()
+    package = types.ModuleType(_PRIVATE)
+    package.__path__ = [str(folder)]
+    sys.modules[_PRIVATE] = package  # so that the module's own relative imports are found
+    spec = importlib.util.spec_from_file_location(f"{_PRIVATE}.pretrained", folder / "pretrained.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    vars(module)["__builtins__"] = vars(builtins) | {"__import__": _import_but_slow}
+    spec.loader.exec_module(module)
+    table: dict[str, dict[str, dict[str, Any]]] = module._PRETRAINED
+    return table
+
+
+def _import_but_slow(name: str, *args: Any, **kwargs: Any) -> Any:
+    """Import, as if the slow packages were not installed: that module treats them as optional."""
+    if name.partition(".")[0] in _SLOW:
+        raise ImportError(name)
+    return builtins.__import__(name, *args, **kwargs)

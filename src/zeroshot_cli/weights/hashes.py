@@ -1,0 +1,97 @@
+"""Is a downloaded file whole: its hash against the name that the hub's cache gives it, asked once a file."""
+
+import hashlib
+import json
+import os
+import re
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+from zeroshot_cli.errors import CheckpointError
+
+_CHUNK = 1 << 20
+_SHA256, _GIT_SHA1 = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}")
+
+
+def fits(path: Path, etag: str) -> bool:
+    """Whether the content has the hash that is its ETag on the hub; True where the ETag is no hash.
+
+    Large files have their SHA-256, small ones git's SHA-1 of `blob`, their size and a NUL before the content.
+    """
+    if _SHA256.fullmatch(etag):
+        return _digest(path, hashlib.sha256()) == etag
+    if _GIT_SHA1.fullmatch(etag):
+        head = f"blob {path.stat().st_size}\0".encode()
+        return _digest(path, hashlib.sha1(head, usedforsecurity=False)) == etag
+    return True
+
+
+def check_cached(path: Path) -> Path:
+    """Return a file of the hub's cache once its hash is known to be right; a right one is remembered.
+
+    Where the cache has no links its names hold no hash, and the file is taken as it is. A damaged file is removed
+    with its link, so that the next download is a new one; raises CheckpointError.
+    """
+    link = _blob_of(path)
+    if link is None or is_remembered(link):
+        return path
+    if not fits(link, link.name):
+        for damaged in (path, link):
+            with suppress(OSError):
+                damaged.unlink()
+        raise CheckpointError(
+            f"{path.name} in the download cache was damaged (its hash is not {link.name[:12]}…), so it has been "
+            "removed: run the command again to download it anew"
+        )
+    remember(link)
+    return path
+
+
+def is_remembered(path: Path) -> bool:
+    """Whether `remember` saw this path with its present size and time."""
+    return _remembered().get(str(path)) == _stamp(path)
+
+
+def remember(path: Path) -> None:
+    """Note that a file has been checked; where the note cannot be written, it will be checked again."""
+    known = {name: stamp for name, stamp in _remembered().items() if Path(name).exists()}
+    known[str(path)] = _stamp(path)
+    notes = _notes()
+    partial_notes = notes.with_name(f"{notes.name}.{os.getpid()}")
+    with suppress(OSError):
+        notes.parent.mkdir(parents=True, exist_ok=True)
+        partial_notes.write_text(json.dumps(known, indent=0), encoding="utf-8")
+        partial_notes.replace(notes)
+
+
+def _blob_of(path: Path) -> Path | None:
+    """The file that a snapshot's link names, whose name is its ETag; one step, for it may be a link itself."""
+    if not path.is_symlink():
+        return None
+    return Path(os.path.normpath(path.parent / path.readlink()))
+
+
+def _stamp(path: Path) -> list[int]:
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _notes() -> Path:
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "zeroshot" / "verified.json"
+
+
+def _remembered() -> dict[str, list[int]]:
+    try:
+        notes = json.loads(_notes().read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return notes if isinstance(notes, dict) else {}
+
+
+def _digest(path: Path, digest: "hashlib._Hash") -> str:
+    with path.open("rb") as file:
+        for chunk in iter(partial(file.read, _CHUNK), b""):
+            digest.update(chunk)
+    return digest.hexdigest()

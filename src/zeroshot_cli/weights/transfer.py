@@ -1,0 +1,148 @@
+"""Bytes over a network that may be slow, cut or silent: short patience at the start, and resume.
+
+huggingface_hub's own download waits minutes for a hub that is silent and drops a file that is half there.
+"""
+
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+T = TypeVar("T")
+ANSWER_SECONDS = 4.0  # for a step of the first answer: to connect, to send, to read
+DEADLINE_SECONDS = 6.0  # for the whole of it: names that do not resolve and hosts with many addresses take longer
+STALL_SECONDS = 10.0  # for the next bytes of a file
+TRIES_TO_START, TRIES_TO_GO_ON = 2, 5  # without a single byte more, before and after the first one
+_CHUNK = 1 << 20
+
+
+class Silence(Exception):
+    """The other side does not answer, or no longer; the text is the reason."""
+
+
+def within(seconds: float, ask: Callable[[], T]) -> T:
+    """What `ask` returns or raises, or Silence after `seconds`; a thread that still waits is left behind."""
+    answers: queue.SimpleQueue[tuple[T | None, Exception | None]] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            answers.put((ask(), None))
+        except Exception as error:
+            answers.put((None, error))
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        value, error = answers.get(timeout=seconds)
+    except queue.Empty:
+        raise Silence(f"no answer within {seconds:.0f} s") from None
+    if error is not None:
+        raise error
+    return value  # type: ignore[return-value]  # without an error it is what ask returned
+
+
+def transport_errors() -> tuple[type[Exception], ...]:
+    """What a connection that fails raises: Silence, and the errors of the hub's HTTP library, which versions change."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    library = next(base for base in HfHubHTTPError.__mro__ if base.__name__ == "HTTPError")
+    return Silence, library, ConnectionError, TimeoutError  # the library's base also has a status' errors
+
+
+def receive(url: str, partial: Path, *, size: int | None, label: str) -> None:
+    """Download into `partial`, from where an earlier attempt left it; `size` in bytes, where it is known.
+
+    Raises Silence when no more bytes come, and the hub's HfHubHTTPError for a status; what is there is kept.
+    """
+    from huggingface_hub.errors import HfHubHTTPError
+
+    tries, allowed = 0, TRIES_TO_START
+    if size is None:
+        partial.unlink(missing_ok=True)  # nobody could say whether what is there is all
+    with _progress_bar(label, size) as bar:
+        while not _is_whole(partial, size):
+            before = _size(partial)
+            try:
+                _append(url, partial, bar)
+                if size is None or _size(partial) >= size:
+                    return
+                reason = "the connection was cut"
+            except HfHubHTTPError:
+                raise
+            except transport_errors() as error:
+                reason = str(error) or type(error).__name__
+            if _size(partial) > before:
+                tries, allowed = 0, TRIES_TO_GO_ON
+            tries += 1
+            if tries >= allowed:
+                raise Silence(reason)
+            time.sleep(0.5 * tries)
+
+
+def _is_whole(partial: Path, size: int | None) -> bool:
+    """Whether nothing is left to ask for; more than there should be is thrown away."""
+    have = _size(partial)
+    if size is not None and have > size:
+        partial.unlink()
+    return have == size
+
+
+def _append(url: str, partial: Path, bar: Any) -> None:
+    """One request for the rest of the file; a server that sends the whole again gets its way."""
+    from huggingface_hub import hf_raise_for_status
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # public, says its documentation
+
+    have = _size(partial)
+    headers = {**build_hf_headers(), "Accept-Encoding": "identity"}
+    response = within(DEADLINE_SECONDS, lambda: _open(url, headers | ({"Range": f"bytes={have}-"} if have else {})))
+    try:
+        if response.status_code >= 400:
+            response.read()
+        hf_raise_for_status(response)
+        goes_on = response.status_code == 206 and _starts_at(response.headers, have)
+        with partial.open("ab" if goes_on else "wb") as file:
+            bar.n = have if goes_on else 0
+            bar.refresh()
+            _copy(response, file, bar)
+    finally:
+        response.close()
+
+
+def _open(url: str, headers: Mapping[str, str]) -> Any:
+    """A response whose body is yet to come; redirects are followed, without the token to other hosts."""
+    from huggingface_hub import get_session
+
+    client = get_session()
+    request = client.build_request("GET", url, headers=dict(headers), timeout=STALL_SECONDS)
+    return client.send(request, stream=True, follow_redirects=True)
+
+
+def _copy(response: Any, file: BinaryIO, bar: Any) -> None:
+    for chunk in response.iter_bytes():
+        file.write(chunk)
+        bar.update(len(chunk))
+
+
+def _starts_at(headers: Mapping[str, str], offset: int) -> bool:
+    return headers.get("Content-Range", "").startswith(f"bytes {offset}-")
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _progress_bar(label: str, size: int | None) -> Any:
+    """huggingface_hub's bar on a terminal's standard error, nothing elsewhere; HF_HUB_DISABLE_PROGRESS_BARS is kept."""
+    from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]
+
+    bar: Any = tqdm
+    return bar(
+        desc=label,
+        total=size,
+        unit="B",
+        unit_scale=True,
+        disable=not sys.stderr.isatty(),
+        name="huggingface_hub.http_get",
+    )
