@@ -1,0 +1,1 @@
+"""Training: pairs → batches → steps → checkpoints and a model folder."""

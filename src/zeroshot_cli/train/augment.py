@@ -1,0 +1,176 @@
+"""What a training picture goes through before a model sees it: Pillow in, Pillow out, every draw from one `rng`."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+from typing import cast
+
+from PIL import Image, ImageEnhance, ImageFilter
+
+from zeroshot_cli.train.config import Augmentation
+
+Colour = tuple[int, int, int]
+Box = tuple[float, float, float, float]
+
+WHITE: Colour = (255, 255, 255)
+BLACK: Colour = (0, 0, 0)
+MIN_CONTRAST = 70  # in luminance, 0–255: a picture nearer than this to its background is hard to see
+ASPECT_RATIOS = (3 / 4, 4 / 3)
+
+
+@dataclass(frozen=True, slots=True)
+class Augment:
+    """A random view of a picture, in RGB and of one size.
+
+    `size` is (height, width) in pixels, `min_scale` the smallest share of the area that a crop keeps. Transparency
+    ends on white, or on a random background with Augmentation.BACKGROUND.
+    """
+
+    size: tuple[int, int]
+    min_scale: float = 0.9
+    kinds: frozenset[Augmentation] = frozenset()
+    resample: Image.Resampling = Image.Resampling.BICUBIC
+
+    def __call__(self, image: Image.Image, rng: Random) -> Image.Image:
+        height, width = self.size
+        image = self._on_background(image, rng)
+        box = random_crop_box(image.size, rng, min_scale=self.min_scale)
+        image = image.resize((width, height), self.resample, box=box, reducing_gap=3.0)
+        for kind, change in _ON_PIXELS.items():
+            if kind in self.kinds:
+                image = change(image, rng)
+        return image
+
+    def _on_background(self, image: Image.Image, rng: Random) -> Image.Image:
+        if image.mode != "RGBA":
+            return image
+        if Augmentation.BACKGROUND in self.kinds:
+            return lay_on_background(image, rng)
+        return lay_on(image, Image.new("RGB", image.size, WHITE))
+
+
+def random_crop_box(size: tuple[int, int], rng: Random, *, min_scale: float) -> Box:
+    """Draw the box (left, upper, right, lower) of a random resized crop of a picture of `size` (width, height).
+
+    Area in [min_scale, 1], aspect ratio log-uniform in [3/4, 4/3], ten tries, then the largest centred box within
+    those ratios: as torchvision's RandomResizedCrop, which open_clip trains with.
+    """
+    width, height = size
+    low, high = (math.log(ratio) for ratio in ASPECT_RATIOS)
+    for _ in range(10):
+        area = width * height * rng.uniform(min_scale, 1.0)
+        ratio = math.exp(rng.uniform(low, high))
+        w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            left, upper = rng.randint(0, width - w), rng.randint(0, height - h)
+            return (left, upper, left + w, upper + h)
+    return _centred_box(width, height)
+
+
+def _centred_box(width: int, height: int) -> Box:
+    narrowest, widest = ASPECT_RATIOS
+    w = min(width, max(1, round(height * widest)))
+    h = min(height, max(1, round(width / narrowest)))
+    left, upper = (width - w) // 2, (height - h) // 2
+    return (left, upper, left + w, upper + h)
+
+
+def lay_on(image: Image.Image, background: Image.Image) -> Image.Image:
+    """Lay an RGBA picture on an RGB background of the same size."""
+    background.paste(image, mask=image.getchannel("A"))
+    return background
+
+
+def lay_on_background(image: Image.Image, rng: Random) -> Image.Image:
+    """Lay an RGBA picture on white, a plain colour or a soft gradient, all of which it stands out from."""
+    picture = mean_colour(image)
+    first = contrasting_colour(picture, rng)
+    if rng.random() < 0.6:
+        return lay_on(image, Image.new("RGB", image.size, first))
+    corners = Image.new("RGB", (2, 2), first)
+    for corner in ((1, 0), (0, 1), (1, 1)):
+        corners.putpixel(corner, _near(first, contrasting_colour(picture, rng), rng))
+    return lay_on(image, corners.resize(image.size, Image.Resampling.BILINEAR))
+
+
+def _near(colour: Colour, other: Colour, rng: Random) -> Colour:
+    """Go part of the way to another colour; between two colours on one side of the picture's luminance."""
+    share = rng.uniform(0.0, 0.7) if (luminance(colour) > 127) == (luminance(other) > 127) else 0.0
+    red, green, blue = (round(a + share * (b - a)) for a, b in zip(colour, other, strict=True))
+    return red, green, blue
+
+
+def contrasting_colour(picture: Colour, rng: Random) -> Colour:
+    """Draw a background colour: white in a quarter of cases, else mostly light, never near `picture` in luminance."""
+    dark = luminance(picture)
+    if rng.random() < 0.25 and luminance(WHITE) - dark >= MIN_CONTRAST:
+        return WHITE
+    for _ in range(8):
+        lowest = 150 if rng.random() < 0.8 else 0
+        colour = (rng.randint(lowest, 255), rng.randint(lowest, 255), rng.randint(lowest, 255))
+        if abs(luminance(colour) - dark) >= MIN_CONTRAST:
+            return colour
+    return WHITE if dark < 128 else BLACK
+
+
+def mean_colour(image: Image.Image) -> Colour:
+    """Mean colour of an RGBA picture, each pixel weighed by its opacity; black where all is transparent."""
+    mean = image.resize((1, 1), Image.Resampling.BOX)  # Pillow weighs by alpha when it resizes
+    return _pixel(mean, 0, 0)
+
+
+def luminance(colour: Colour) -> float:
+    """Luma of a colour, 0 to 255 (ITU-R BT.601, as Pillow's mode L)."""
+    red, green, blue = colour
+    return 0.299 * red + 0.587 * green + 0.114 * blue
+
+
+def rotate(image: Image.Image, rng: Random, *, degrees: float = 12.0) -> Image.Image:
+    """Turn a picture a little; what comes in from outside has the mean colour of its corners."""
+    right, bottom = image.width - 1, image.height - 1
+    corners = [_pixel(image, x, y) for x in (0, right) for y in (0, bottom)]
+    red, green, blue = (sum(channel) // 4 for channel in zip(*corners, strict=True))
+    return image.rotate(rng.uniform(-degrees, degrees), Image.Resampling.BILINEAR, fillcolor=(red, green, blue))
+
+
+def _pixel(image: Image.Image, x: int, y: int) -> Colour:
+    red, green, blue, *_ = cast(tuple[int, ...], image.getpixel((x, y)))
+    return red, green, blue
+
+
+def flip(image: Image.Image, rng: Random) -> Image.Image:
+    """Mirror left and right, in half of cases."""
+    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else image
+
+
+def jitter_colour(image: Image.Image, rng: Random, *, strength: float = 0.2) -> Image.Image:
+    """Change brightness, contrast and saturation by up to `strength`."""
+    for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
+        image = enhance(image).enhance(rng.uniform(1 - strength, 1 + strength))
+    return image
+
+
+def blur(image: Image.Image, rng: Random) -> Image.Image:
+    """Blur a fifth of pictures, by up to one part in sixty of their width."""
+    if rng.random() >= 0.2:
+        return image
+    return image.filter(ImageFilter.GaussianBlur(rng.uniform(0.2, 1.0) * image.width / 60))
+
+
+def shrink(image: Image.Image, rng: Random) -> Image.Image:
+    """Take a fifth of pictures down to between 40 and 90 % of their size and up again, as small pictures come."""
+    if rng.random() >= 0.2:
+        return image
+    share = rng.uniform(0.4, 0.9)
+    small = (max(1, round(image.width * share)), max(1, round(image.height * share)))
+    return image.resize(small, Image.Resampling.BILINEAR).resize(image.size, Image.Resampling.BICUBIC)
+
+
+_ON_PIXELS: dict[Augmentation, Callable[[Image.Image, Random], Image.Image]] = {
+    Augmentation.FLIP: flip,
+    Augmentation.ROTATE: rotate,
+    Augmentation.COLOUR: jitter_colour,
+    Augmentation.BLUR: blur,
+    Augmentation.SMALL: shrink,
+}

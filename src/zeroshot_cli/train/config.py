@@ -1,0 +1,102 @@
+"""What a training run is told: small, frozen, free of torch."""
+
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from zeroshot_cli.errors import UsageError
+
+SCRATCH_LR = 5e-4
+FINE_TUNING_LR = 1e-5
+
+
+class Loss(StrEnum):
+    """The loss that a batch is scored with."""
+
+    CLIP = "clip"
+    SIGMOID = "sigmoid"
+
+
+class TextEncoder(StrEnum):
+    """The text tower of a new model."""
+
+    TRANSFORMER = "transformer"
+    CBOW = "cbow"
+
+
+class Augmentation(StrEnum):
+    """A change that `--augment` adds to the random crop, which is always there."""
+
+    BACKGROUND = "background"
+    FLIP = "flip"
+    ROTATE = "rotate"
+    COLOUR = "colour"
+    BLUR = "blur"
+    SMALL = "small"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig:
+    """The settings of a run; a continued run must have the same ones, but for the MAY_CHANGE.
+
+    `warmup` is a share of all steps, `min_scale` the smallest share of a picture's area that a crop keeps. `lr` None
+    is 5e-4 for a new model and 1e-5 with weights. `save_every` counts steps; 0 saves at the end of epochs,
+    short ones together.
+    """
+
+    data: tuple[str, ...]
+    model: str
+    val: str | None = None
+    pretrained: str | None = None
+    epochs: int = 32
+    batch_size: int = 256
+    lr: float | None = None
+    warmup: float = 0.05
+    weight_decay: float = 0.2
+    max_norm: float = 1.0
+    loss: Loss = Loss.CLIP
+    text_encoder: TextEncoder | None = None
+    min_scale: float = 0.9
+    augment: tuple[Augmentation, ...] = ()
+    ema: float | None = None
+    seed: int = 0
+    image_column: str | None = None
+    caption_column: str | None = None
+    precision: str = "auto"
+    device: str = "auto"
+    workers: int = 0
+    log_every: int = 10
+    save_every: int = 0
+
+    def __post_init__(self) -> None:
+        """Raise UsageError for a value that makes no sense, with its option and the values that do."""
+        for name, lowest in (("epochs", 1), ("batch_size", 2), ("workers", 0), ("log_every", 1), ("save_every", 0)):
+            _check(getattr(self, name) >= lowest, name, getattr(self, name), f"at least {lowest}")
+        for name in ("warmup", "weight_decay"):
+            _check(0 <= getattr(self, name) <= 1, name, getattr(self, name), "between 0 and 1")
+        _check(0 < self.min_scale <= 1, "min_scale", self.min_scale, "over 0 and at most 1")
+        _check(self.ema is None or 0 < self.ema < 1, "ema", self.ema, "between 0 and 1, such as 0.999")
+        _check(self.lr is None or self.lr > 0, "lr", self.lr, "over 0")
+        precisions = ("auto", "fp32", "bf16")
+        _check(self.precision in precisions, "precision", self.precision, "auto, fp32 or bf16 in training")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as config.yaml has them."""
+        values = asdict(self)
+        values["data"], values["augment"] = list(self.data), [str(kind) for kind in self.augment]
+        for name in ("loss", "text_encoder"):
+            values[name] = None if values[name] is None else str(values[name])
+        return values
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that a continued run must share with its beginning."""
+        return {name: value for name, value in self.to_dict().items() if name not in MAY_CHANGE}
+
+
+# The rows themselves are compared, wherever their files lie; the others do not touch the weights.
+MAY_CHANGE = frozenset({"data", "val", "device", "workers", "log_every", "save_every"})
+
+
+def _check(good: bool, name: str, value: object, range_: str) -> None:
+    if not good:
+        raise UsageError(f"--{name.replace('_', '-')} is {value}; it must be {range_}")

@@ -1,0 +1,52 @@
+"""What a model makes of pairs that it is not trained on."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from zeroshot_cli.train.data import Batch
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """Loss and retrieval on the validation pairs; `recall_at_1` is the share of images nearest to their own caption."""
+
+    loss: float
+    recall_at_1: float
+
+
+Embed = Callable[[Batch], tuple[Tensor, Tensor]]
+LossOf = Callable[[Tensor, Tensor, Batch], Tensor]
+
+
+@torch.no_grad()
+def validate(batches: Iterable[Batch], embed: Embed, loss_of: LossOf) -> Validation:
+    """Embed all batches, then score them: the mean loss over batches, weighed by rows, and recall@1 over all rows."""
+    images: list[Tensor] = []
+    texts: list[Tensor] = []
+    captions: list[str] = []
+    losses: list[float] = []
+    for batch in batches:
+        if not batch.captions:
+            continue
+        image_features, text_features = embed(batch)
+        losses.append(float(loss_of(image_features, text_features, batch)) * len(batch.captions))
+        images.append(image_features.float().cpu())
+        texts.append(text_features.float().cpu())
+        captions.extend(batch.captions)
+    recall = recall_at_1(torch.cat(images), torch.cat(texts), captions) if images else float("nan")
+    return Validation(sum(losses) / max(1, len(captions)), recall)
+
+
+def recall_at_1(image_features: Tensor, text_features: Tensor, captions: Sequence[str]) -> float:
+    """Share of images whose nearest text, among all different captions, is their own: features ne, normalised."""
+    first_row: dict[str, int] = {}
+    for row, caption in enumerate(captions):
+        first_row.setdefault(caption, row)
+    column = {caption: column for column, caption in enumerate(first_row)}
+    own = torch.tensor([column[caption] for caption in captions])
+    texts = text_features[list(first_row.values())]
+    nearest = torch.cat([(chunk @ texts.T).argmax(dim=1) for chunk in torch.split(image_features, 1024)])
+    return float((nearest == own).float().mean())

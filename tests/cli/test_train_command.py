@@ -1,0 +1,233 @@
+"""`zeroshot train` from the options to the run's folder."""
+
+import csv
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+from safetensors.torch import load_file
+
+from zeroshot_cli.cli import app as entry
+from zeroshot_cli.cli import train as command
+from zeroshot_cli.weights.load import load
+
+MODEL = {
+    "embed_dim": 8,
+    "vision_cfg": {"image_size": 16, "patch_size": 8, "width": 16, "layers": 1, "head_width": 8},
+    "text_cfg": {"width": 16, "heads": 2, "layers": 1, "context_length": 32, "vocab_size": 600},
+}
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in [name for name in os.environ if name.startswith("ZEROSHOT_") and name != "ZEROSHOT_CACHE_DIR"]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("ZEROSHOT_DEVICE", "cpu")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    """Twelve pairs, and two rows that cannot be used."""
+    rows = [("image", "caption")]
+    for i in range(12):
+        Image.new("RGB", (20, 20), (20 * i, 255 - 20 * i, 128)).save(tmp_path / f"{i}.png")
+        rows.append((f"{i}.png", f"colour {i}"))
+    path = tmp_path / "pairs.csv"
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([*rows, ("0.png", ""), ("none.png", "not there")])
+    return path
+
+
+@pytest.fixture
+def arguments(tmp_path: Path, pairs: Path) -> list[str]:
+    """A run of six steps in two epochs."""
+    model = tmp_path / "model.yaml"
+    model.write_text(yaml.safe_dump(MODEL))
+    run = ["train", "--data", str(pairs), "--model", str(model), "--output", str(tmp_path / "run")]
+    return [*run, "--epochs", "2", "--batch-size", "4", "--workers", "1", "--log-every", "1"]
+
+
+def test_a_run_from_options_to_model(
+    tmp_path: Path, pairs: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ["--val", str(pairs), "--augment", "flip", "--augment", "background", "--min-scale", "0.5", "--ema", "0.9"]
+    more += ["--lr", "1e-3", "--warmup", "0.5", "--weight-decay", "0.1", "--loss", "sigmoid", "--text-encoder", "cbow"]
+    assert entry.run([*arguments, *more, "--seed", "3", "--save-every", "4", "--precision", "fp32"]) == 0
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "12 pairs; left out: 1 with an empty caption, 1 whose image is missing\n" in err
+    assert re.search(r"0\.0 million parameters on cpu in fp32, 6 steps \(3 an epoch\), learning rate 0\.001\n", err)
+    assert re.search(r"epoch 2: loss [\d.]+, \d+ images/s, validation loss [\d.]+, recall@1 [\d.]+%\n", err)
+    assert f"the model is in {tmp_path / 'run/model'}\n" in err
+    config = yaml.safe_load((tmp_path / "run/config.yaml").read_text())
+    expected = {
+        "epochs": 2, "batch_size": 4, "lr": 1e-3, "warmup": 0.5, "weight_decay": 0.1, "loss": "sigmoid", "ema": 0.9,
+        "text_encoder": "cbow", "augment": ["flip", "background"], "min_scale": 0.5, "seed": 3, "workers": 1,
+        "log_every": 1, "save_every": 4, "precision": "fp32", "device": "cpu",
+    }  # fmt: skip
+    assert {name: config[name] for name in expected} == expected
+    steps = [json.loads(line)["step"] for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert steps == [1, 2, 3, 4, 5, 6]
+    assert load(str(tmp_path / "run"), device="cpu").encode_texts(["colour 3"]).shape == (1, 8)
+
+
+def test_the_run_classifies(tmp_path: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert entry.run(arguments) == 0
+    capsys.readouterr()
+    labels = ["--label", "colour 1", "--label", "colour 2"]
+    assert entry.run(["classify", str(tmp_path / "3.png"), "--model", str(tmp_path / "run"), *labels]) == 0
+    assert capsys.readouterr().out.count("3.png") == 1
+
+
+def test_quiet_is_silent(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert entry.run([*arguments, "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_unreadable_pictures_are_counted_at_the_end(
+    tmp_path: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "5.png").write_bytes(b"")
+    assert entry.run([*arguments, "--epochs", "8"]) == 0
+    assert re.search(
+        r"\d times an image could not be read, first .*5\.png: the file is empty\n", capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "words"),
+    [
+        (["--data", "none.csv"], 2, "none.csv: no such file"),
+        (["--val", "none.csv"], 2, "none.csv: no such file"),
+        (["--batch-size", "13"], 3, "12 usable pairs do not fill one batch of 13"),
+        (["--image-column", "url"], 3, "no column 'url', its columns are 'image', 'caption'"),
+        (["--model", "no-such-model"], 2, "no-such-model"),
+        (["--epochs", "0"], 2, "--epochs is 0; it must be at least 1"),
+        (["--loss", "hinge"], 2, "hinge"),
+        (["--augment", "salt"], 2, "salt"),
+        (["--precision", "fp16"], 2, "--precision is fp16; it must be auto, fp32 or bf16 in training"),
+        (["--resume"], 2, "holds no run to resume"),
+    ],
+)
+def test_errors_are_one_sentence_with_their_code(
+    arguments: list[str], change: list[str], code: int, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert entry.run([*arguments, *change]) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert words in err
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+
+
+def test_a_second_run_in_the_folder_needs_resume(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert entry.run(arguments) == 0
+    assert entry.run(arguments) == 2
+    assert "already holds a run; add --resume" in capsys.readouterr().err
+    assert entry.run([*arguments, "--resume"]) == 0
+    assert "going on after step 6" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("cores", "workers"), [(None, 1), (1, 1), (2, 1), (8, 4), (64, 8)])
+def test_half_of_the_cores_load_pictures(monkeypatch: pytest.MonkeyPatch, cores: int | None, workers: int) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    assert command._half_the_cores() == workers
+
+
+def started(arguments: list[str], **streams: Any) -> subprocess.Popen[bytes]:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    run = [sys.executable, "-m", "zeroshot_cli", *arguments]
+    return subprocess.Popen(run, env=environment, start_new_session=True, **streams)
+
+
+def wait_for_steps(run: "subprocess.Popen[bytes]", metrics: Path, steps: int) -> None:
+    end = time.monotonic() + 120
+    while time.monotonic() < end and run.poll() is None:
+        if metrics.exists() and metrics.read_text().count("\n") >= steps:
+            return
+        time.sleep(0.02)
+    run.kill()
+    pytest.fail(f"{metrics} never had {steps} rows, the run ended with {run.wait()}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_ends_with_130_and_goes_on(
+    tmp_path: Path, arguments: list[str], number: signal.Signals
+) -> None:
+    """Ctrl-C reaches the whole group of processes, as a terminal sends it: the workers must not die of it."""
+    arguments += ["--epochs", "100"]
+    run = started(arguments, stderr=subprocess.PIPE)
+    wait_for_steps(run, tmp_path / "run/metrics.jsonl", 5)
+    os.killpg(run.pid, number) if number is signal.SIGINT else os.kill(run.pid, number)
+    assert run.communicate(timeout=60)[1].decode().splitlines()[-1] == "interrupted"
+    assert run.returncode == 130
+    rows = (tmp_path / "run/metrics.jsonl").read_text().splitlines()
+    assert 5 <= len(rows) < 300
+    assert [json.loads(row)["step"] for row in rows] == list(range(1, len(rows) + 1))
+    assert load(str(tmp_path / "run"), device="cpu").model
+    assert entry.run([*arguments, "--resume", "--quiet"]) == 0
+    whole = tmp_path / "whole"
+    assert entry.run([*arguments, "--output", str(whole), "--quiet"]) == 0
+    ours, expected = (load_file(path / "model/open_clip_model.safetensors") for path in (tmp_path / "run", whole))
+    assert all(torch.equal(ours[name], expected[name]) for name in expected)
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_goes_on_from_its_checkpoint(tmp_path: Path, arguments: list[str]) -> None:
+    arguments += ["--epochs", "100", "--save-every", "7"]
+    run = started(arguments, stderr=subprocess.DEVNULL)
+    wait_for_steps(run, tmp_path / "run/metrics.jsonl", 20)
+    os.kill(run.pid, signal.SIGKILL)
+    run.wait()
+    assert entry.run([*arguments, "--resume", "--quiet"]) == 0
+    whole = tmp_path / "whole"
+    assert entry.run([*arguments, "--output", str(whole), "--quiet"]) == 0
+    ours, expected = (load_file(path / "model/open_clip_model.safetensors") for path in (tmp_path / "run", whole))
+    assert all(torch.equal(ours[name], expected[name]) for name in expected)
+    rows, all_rows = ((path / "metrics.jsonl").read_text().splitlines() for path in (tmp_path / "run", whole))
+    assert [json.loads(row)["loss"] for row in rows] == [json.loads(row)["loss"] for row in all_rows]
+
+
+@pytest.mark.slow
+def test_a_bar_is_drawn_on_a_terminal(arguments: list[str]) -> None:
+    master, terminal = pty.openpty()
+    run = started(arguments, stderr=terminal, stdout=subprocess.PIPE)
+    os.close(terminal)
+    drawn: list[bytes] = []
+
+    def read() -> None:
+        try:
+            while chunk := os.read(master, 4096):
+                drawn.append(chunk)
+        except OSError:  # the terminal is gone with its last process
+            pass
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    out, _ = run.communicate(timeout=120)
+    reader.join(10)
+    os.close(master)
+    text = b"".join(drawn).decode()
+    assert run.returncode == 0
+    assert out == b""
+    assert "6/6" in text
+    assert re.search(r"loss \d\.\d{3}", text)
+    assert "images/s" in text

@@ -1,0 +1,49 @@
+"""What becomes of a batch before the model and the loss see it."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.nn import functional as F
+
+from zeroshot_cli.clip.config import CBOWConfig, CLIPConfig, TextTransformerConfig, VisionTransformerConfig
+from zeroshot_cli.preprocess import Preprocess, PreprocessConfig
+from zeroshot_cli.train.data import Batch
+from zeroshot_cli.train.inputs import Normalise, same_pairs, trimmed
+from zeroshot_cli.weights.vocabulary import tokenizer_for
+
+TEXTS = ["a photo of a cat", "cat", "", "two dogs, and 3 birds!"]
+
+
+def test_pixels_are_normalised_as_for_classify() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
+    config = PreprocessConfig(size=8)
+    expected = torch.stack([Preprocess(config)(Image.fromarray(image)) for image in pixels])
+    for layout in (torch.contiguous_format, torch.channels_last):
+        ours = Normalise(config, torch.device("cpu"), layout)(pixels)
+        assert ours.is_contiguous(memory_format=layout)
+        torch.testing.assert_close(ours, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("text", ["transformer", "cbow"])
+def test_trimmed_texts_have_the_same_embeddings(text: str) -> None:
+    torch.manual_seed(0)
+    sizes = {"width": 16, "context_length": 40, "vocab_size": 900}
+    config = CLIPConfig(
+        embed_dim=8,
+        vision=VisionTransformerConfig(image_size=8, patch_size=8, width=16, layers=1, head_width=8),
+        text=CBOWConfig(**sizes) if text == "cbow" else TextTransformerConfig(**sizes, heads=2, layers=2),
+    )
+    model, tokenizer = config.build().eval(), tokenizer_for(vocab_size=900, context_length=40)
+    short, whole = trimmed(tokenizer, TEXTS), tokenizer(TEXTS)
+    assert short.shape[1] == max(len(ids) for ids in tokenizer.sequences(TEXTS)) < 40
+    assert torch.equal(short, whole[:, : short.shape[1]])
+    with torch.no_grad():
+        torch.testing.assert_close(
+            F.normalize(model.encode_text(short), dim=-1), F.normalize(model.encode_text(whole), dim=-1)
+        )
+
+
+def test_rows_with_one_caption_or_one_image_are_the_same() -> None:
+    batch = Batch(np.zeros((4, 1, 1, 3), np.uint8), ("Cat", "dog", "cat", "pup"), ("1", "2", "3", "2"))
+    assert same_pairs(batch).int().tolist() == [[1, 0, 1, 0], [0, 1, 0, 1], [1, 0, 1, 0], [0, 1, 0, 1]]

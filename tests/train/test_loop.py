@@ -1,0 +1,426 @@
+"""Whole runs of models so small that they take a second: what they leave, and that they go on where they stopped."""
+
+import json
+import math
+import os
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from zeroshot_cli.clip.model import CLIP
+from zeroshot_cli.errors import DataError, UsageError
+from zeroshot_cli.train import checkpoint
+from zeroshot_cli.train.config import Augmentation, Loss, TextEncoder, TrainConfig
+from zeroshot_cli.train.loop import epochs_of_at_least, train
+from zeroshot_cli.train.metrics import RunInfo, StepReport, cut_metrics
+from zeroshot_cli.weights.create import new_model
+from zeroshot_cli.weights.load import load
+
+Draw = Callable[..., Path]
+ModelYaml = Callable[[str], str]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def config(draw_pairs: Draw, model_yaml: ModelYaml) -> TrainConfig:
+    """A ViT on ten pairs in batches of four: two steps an epoch, eight in all."""
+    return TrainConfig(
+        data=(str(draw_pairs(10)),), model=model_yaml("vit"), epochs=4, batch_size=4, lr=1e-3, device="cpu", log_every=1
+    )
+
+
+def rows_of(output: Path) -> list[dict[str, Any]]:
+    rows = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    for row in rows:
+        assert row.pop("images_per_second") > 0
+    return rows
+
+
+def weights_of(output: Path) -> dict[str, torch.Tensor]:
+    return load_file(output / "model" / "open_clip_model.safetensors")
+
+
+def stop_after(step: int, number: signal.Signals = signal.SIGINT) -> Callable[[StepReport], None]:
+    def on_step(report: StepReport) -> None:
+        if report.step == step:
+            os.kill(os.getpid(), number)
+
+    return on_step
+
+
+def assert_equal_weights(ours: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    assert ours.keys() == expected.keys()
+    different = [name for name in expected if not torch.equal(ours[name], expected[name])]
+    assert not different
+
+
+# What a run leaves ------------------------------------------------------------------------------------------
+
+
+def test_a_run_leaves_its_settings_metrics_checkpoints_and_model(tmp_path: Path, config: TrainConfig) -> None:
+    config = replace(config, val=config.data[0], save_every=3)
+    infos: list[RunInfo] = []
+    reports: list[StepReport] = []
+    result = train(config, tmp_path / "run", on_start=infos.append, on_step=reports.append)
+    assert (infos[0].steps, infos[0].steps_per_epoch, infos[0].first_step) == (8, 2, 0)
+    assert [(report.step, report.epoch) for report in reports] == [(i, (i + 1) // 2) for i in range(1, 9)]
+    rows = rows_of(tmp_path / "run")
+    assert [row["step"] for row in rows] == list(range(1, 9))
+    assert [row["step"] for row in rows if "val_loss" in row] == [2, 4, 6, 8]
+    assert all(0 <= row["val_recall@1"] <= 1 for row in rows if "val_loss" in row)
+    assert yaml.safe_load((tmp_path / "run/config.yaml").read_text())["batch_size"] == 4
+    assert [path.name for path in checkpoint.list_checkpoints(tmp_path / "run/checkpoints")] == [
+        "step-00000006",
+        "step-00000008",
+    ]
+    assert result.model == tmp_path / "run/model"
+    assert result.last == reports[-1]
+    loaded = load(str(tmp_path / "run"), device="cpu", precision="fp32")
+    assert loaded.encode_texts(["red on blue"]).norm() == pytest.approx(1)
+    assert not list((tmp_path / "run").rglob("*.partial"))
+
+
+def test_metrics_are_thinned_but_for_the_ends_of_epochs(tmp_path: Path, config: TrainConfig) -> None:
+    train(replace(config, batch_size=2, epochs=2, log_every=3), tmp_path / "run")
+    assert [row["step"] for row in rows_of(tmp_path / "run")] == [3, 5, 6, 9, 10]
+
+
+def test_the_learning_rate_follows_the_schedule(tmp_path: Path, config: TrainConfig) -> None:
+    train(replace(config, warmup=0.5), tmp_path / "run")
+    cosine = [1e-3 * (1 + math.cos(math.pi * i / 4)) / 2 for i in range(4)]
+    expected = [0.25e-3, 0.5e-3, 0.75e-3, 1e-3, *cosine]
+    assert [row["lr"] for row in rows_of(tmp_path / "run")] == pytest.approx(expected)
+
+
+def test_the_first_loss_is_that_of_guessing(tmp_path: Path, config: TrainConfig) -> None:
+    """With all temperatures at 1 and features of unit length, logits lie in ±1: the loss is near ln 4."""
+    path = Path(config.model)
+    path.write_text(path.read_text() + "init_logit_scale: 0.0\n")
+    train(config, tmp_path / "run")
+    assert rows_of(tmp_path / "run")[0]["loss"] == pytest.approx(math.log(4), abs=0.3)
+
+
+def test_the_temperature_stays_at_or_under_100(tmp_path: Path, config: TrainConfig) -> None:
+    path = Path(config.model)
+    path.write_text(path.read_text() + "init_logit_scale: 5.0\n")  # 148
+    train(config, tmp_path / "run")
+    assert rows_of(tmp_path / "run")[0]["logit_scale"] == pytest.approx(100, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("vit", {}),
+        ("vit", {"text_encoder": TextEncoder.CBOW}),
+        ("resnet", {}),
+        ("vit", {"loss": Loss.SIGMOID}),
+        ("vit", {"ema": 0.9}),
+        ("vit", {"precision": "bf16"}),
+    ],
+)
+def test_the_loss_falls_and_pictures_find_their_captions(
+    tmp_path: Path, config: TrainConfig, model_yaml: ModelYaml, draw_pairs: Draw, kind: str, options: dict[str, Any]
+) -> None:
+    data = str(draw_pairs(8))
+    config = replace(
+        config,
+        data=(data,),
+        val=data,
+        model=model_yaml(kind),
+        epochs=80,
+        batch_size=8,
+        lr=5e-3,
+        min_scale=1.0,
+        **options,
+    )
+    result = train(config, tmp_path / "run")
+    rows = rows_of(tmp_path / "run")
+    assert rows[-1]["loss"] < 0.3 * rows[0]["loss"]
+    assert rows[-1]["val_loss"] < 0.5 * rows[0]["val_loss"]
+    assert result.last is not None
+    assert result.last.validation is not None
+    assert result.last.validation.recall_at_1 == 1.0
+
+
+def test_rows_with_one_caption_are_not_told_apart(tmp_path: Path, config: TrainConfig) -> None:
+    """With one caption for all pictures there is no negative left, and the loss is that of one class."""
+    data = Path(config.data[0])
+    rows = data.read_text().splitlines()
+    data.write_text("\n".join([rows[0], *(row.split(",")[0] + ",the same" for row in rows[1:])]))
+    train(config, tmp_path / "run")
+    assert [row["loss"] for row in rows_of(tmp_path / "run")] == [0.0] * 8
+
+
+def test_gradients_are_clipped(tmp_path: Path, config: TrainConfig) -> None:
+    """Gradients far under Adam's epsilon (1e-6) move nothing."""
+    config = replace(config, weight_decay=0.0)
+    moved = []
+    for name, max_norm in (("free", 1.0), ("clipped", 1e-12)):
+        train(replace(config, epochs=1, max_norm=max_norm), tmp_path / name)
+        start = new_model(config.model, seed=0)[0].state_dict()["visual.proj"]
+        moved.append(float((weights_of(tmp_path / name)["visual.proj"] - start).abs().max()))
+    assert moved[0] > 1e-4
+    assert moved[1] < 1e-7
+
+
+def test_the_sigmoid_loss_brings_its_bias_and_temperature(tmp_path: Path, config: TrainConfig) -> None:
+    train(replace(config, loss=Loss.SIGMOID, lr=1e-9), tmp_path / "run")
+    weights = weights_of(tmp_path / "run")
+    assert float(weights["logit_bias"]) == pytest.approx(-10, abs=1e-4)
+    assert float(weights["logit_scale"]) == pytest.approx(math.log(10), abs=1e-4)
+    assert load(str(tmp_path / "run"), device="cpu").model.logit_bias is not None
+
+
+def test_the_average_is_what_is_saved(tmp_path: Path, config: TrainConfig) -> None:
+    train(replace(config, ema=0.999, lr=1e-2), tmp_path / "run")
+    newest = checkpoint.list_checkpoints(tmp_path / "run/checkpoints")[-1]
+    raw, average = load_file(newest / "model.safetensors"), load_file(newest / "average.safetensors")
+    saved = weights_of(tmp_path / "run")
+    assert torch.equal(saved["visual.conv1.weight"], average["visual.conv1.weight"])
+    assert not torch.equal(saved["visual.conv1.weight"], raw["visual.conv1.weight"])
+
+
+def test_bad_pictures_are_skipped_and_counted(tmp_path: Path, config: TrainConfig) -> None:
+    bad = tmp_path / "pictures/3.png"
+    bad.write_bytes(bad.read_bytes()[:60])
+    result = train(replace(config, epochs=10, val=config.data[0]), tmp_path / "run")
+    assert {item.path for item in result.skipped} == {str(bad)}
+    assert rows_of(tmp_path / "run")[-1]["skipped"] == len(result.skipped) > 3
+
+
+def test_augmented_transparent_pictures_train(tmp_path: Path, config: TrainConfig) -> None:
+    for path in (tmp_path / "pictures").iterdir():
+        with Image.open(path) as image:
+            clear = image.convert("RGBA")
+        clear.putalpha(Image.linear_gradient("L").resize(clear.size))
+        clear.save(path)
+    train(replace(config, augment=tuple(Augmentation), min_scale=0.5), tmp_path / "run")
+    assert all(math.isfinite(row["loss"]) for row in rows_of(tmp_path / "run"))
+
+
+# From weights -----------------------------------------------------------------------------------------------
+
+
+def test_fine_tuning_starts_from_the_weights_and_with_a_small_rate(tmp_path: Path, config: TrainConfig) -> None:
+    train(config, tmp_path / "first")
+    infos: list[RunInfo] = []
+    second = replace(config, model=str(tmp_path / "first"), lr=None, epochs=1)
+    train(second, tmp_path / "second", on_start=infos.append)
+    assert infos[0].lr == 1e-5
+    before, after = weights_of(tmp_path / "first"), weights_of(tmp_path / "second")
+    moved = max(float((after[name] - before[name]).abs().max()) for name in before)
+    assert 0 < moved < 1e-4
+
+
+def test_a_new_model_has_the_rate_of_a_new_model(tmp_path: Path, config: TrainConfig) -> None:
+    infos: list[RunInfo] = []
+    train(replace(config, lr=None, epochs=1), tmp_path / "run", on_start=infos.append)
+    assert infos[0].lr == 5e-4
+
+
+def test_weights_keep_their_text_encoder(tmp_path: Path, config: TrainConfig) -> None:
+    train(config, tmp_path / "first")
+    with pytest.raises(UsageError, match="--text-encoder is for a new model; these weights have transformer"):
+        train(replace(config, model=str(tmp_path / "first"), text_encoder=TextEncoder.CBOW), tmp_path / "second")
+
+
+# Going on ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("step", [3, 4])  # in the middle of an epoch, and at its end
+@pytest.mark.parametrize(("kind", "ema"), [("vit", None), ("resnet", 0.9)])
+def test_a_run_that_goes_on_is_the_run_that_never_stopped(
+    tmp_path: Path, config: TrainConfig, model_yaml: ModelYaml, kind: str, ema: float | None, step: int
+) -> None:
+    config = replace(config, model=model_yaml(kind), ema=ema, val=config.data[0], augment=(Augmentation.COLOUR,))
+    train(config, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path / "run", on_step=stop_after(step))
+    assert [row["step"] for row in rows_of(tmp_path / "run")] == list(range(1, step + 1))
+    infos: list[RunInfo] = []
+    train(replace(config, workers=1), tmp_path / "run", resume=True, on_start=infos.append)
+    assert infos[0].first_step == step
+    assert_equal_weights(weights_of(tmp_path / "run"), weights_of(tmp_path / "whole"))
+    assert rows_of(tmp_path / "run") == rows_of(tmp_path / "whole")
+    newest = [checkpoint.list_checkpoints(tmp_path / name / "checkpoints")[-1] for name in ("run", "whole")]
+    ours, expected = (load_file(path / "optimizer.safetensors") for path in newest)
+    assert_equal_weights(ours, expected)
+
+
+def test_a_polite_kill_saves_too(tmp_path: Path, config: TrainConfig) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path / "run", on_step=stop_after(3, signal.SIGTERM))
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert checkpoint.list_checkpoints(tmp_path / "run/checkpoints")[-1].name == "step-00000003"
+    assert load(str(tmp_path / "run"), device="cpu").model
+
+
+def test_a_second_interrupt_does_not_wait(tmp_path: Path, config: TrainConfig) -> None:
+    def twice(report: StepReport) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path / "run", on_step=twice)
+    assert checkpoint.list_checkpoints(tmp_path / "run/checkpoints") == []
+
+
+def test_a_run_killed_before_its_first_checkpoint_begins_again(tmp_path: Path, config: TrainConfig) -> None:
+    def die(report: StepReport) -> None:
+        raise RuntimeError("killed")
+
+    train(config, tmp_path / "whole")
+    with pytest.raises(RuntimeError):
+        train(config, tmp_path / "run", on_step=die)
+    train(config, tmp_path / "run", resume=True)
+    assert rows_of(tmp_path / "run") == rows_of(tmp_path / "whole")
+
+
+def test_a_complete_run_has_nothing_left_to_do(tmp_path: Path, config: TrainConfig) -> None:
+    train(config, tmp_path / "run")
+    before = weights_of(tmp_path / "run")
+    (tmp_path / "run/model/open_clip_model.safetensors").unlink()
+    assert train(config, tmp_path / "run", resume=True).last is None
+    assert_equal_weights(weights_of(tmp_path / "run"), before)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"lr": 2e-3}, "lr 0.001, not 0.002"),
+        ({"batch_size": 5}, "batch_size 4, not 5"),
+        ({"epochs": 5}, "epochs 4, not 5"),
+        ({"augment": (Augmentation.FLIP,)}, r'augment \[\], not \["flip"\]'),
+        ({"loss": Loss.SIGMOID}, 'loss "clip", not "sigmoid"'),
+        ({"seed": 1}, "seed 0, not 1"),
+    ],
+)
+def test_a_changed_setting_is_refused_by_name(
+    tmp_path: Path, config: TrainConfig, change: dict[str, Any], words: str
+) -> None:
+    train(replace(config, epochs=4), tmp_path / "run")
+    before = weights_of(tmp_path / "run")
+    with pytest.raises(UsageError, match=f"run was started with {words}; resume with the same settings"):
+        train(replace(config, **change), tmp_path / "run", resume=True)
+    assert_equal_weights(weights_of(tmp_path / "run"), before)
+
+
+def test_changed_pairs_and_a_changed_architecture_are_refused(tmp_path: Path, config: TrainConfig) -> None:
+    train(config, tmp_path / "run")
+    path = Path(config.model)
+    path.write_text(path.read_text().replace("layers: 1, head_width", "layers: 2, head_width"))
+    with pytest.raises(UsageError, match="started with architecture"):
+        train(config, tmp_path / "run", resume=True)
+    data = Path(config.data[0])
+    data.write_text(data.read_text().replace("green on red", "green on crimson"))
+    with pytest.raises(UsageError, match="started with pairs"):
+        train(config, tmp_path / "run", resume=True)
+
+
+# Errors -----------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_with_a_run_is_not_trained_over(tmp_path: Path, config: TrainConfig) -> None:
+    train(config, tmp_path / "run")
+    with pytest.raises(UsageError, match=r"run already holds a run; add --resume"):
+        train(config, tmp_path / "run")
+
+
+def test_nothing_to_resume_is_said(tmp_path: Path, config: TrainConfig) -> None:
+    with pytest.raises(UsageError, match="holds no run to resume"):
+        train(config, tmp_path / "run", resume=True)
+
+
+def test_the_output_must_not_be_a_file(tmp_path: Path, config: TrainConfig) -> None:
+    with pytest.raises(UsageError, match=r"pairs\.csv is a file; --output names the folder"):
+        train(config, Path(config.data[0]))
+
+
+def test_a_batch_that_the_pairs_do_not_fill_is_refused(tmp_path: Path, config: TrainConfig) -> None:
+    with pytest.raises(
+        DataError, match=r"pairs\.csv: 10 usable pairs do not fill one batch of 11; use --batch-size 10"
+    ):
+        train(replace(config, batch_size=11), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_is_no_number_ends_the_run_with_advice(tmp_path: Path, config: TrainConfig) -> None:
+    with pytest.raises(UsageError, match=r"the loss is (nan|inf) at step \d; use a lower --lr than 1e\+30"):
+        train(replace(config, lr=1e30, warmup=0.0), tmp_path / "run")
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, config: TrainConfig) -> None:
+    with pytest.raises(UsageError, match=r"pairs\.csv/run cannot be written: Not a directory"):
+        train(config, Path(config.data[0]) / "run")
+
+
+def test_a_full_disk_is_named_and_the_former_checkpoint_stays(
+    tmp_path: Path, config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(config, save_every=2)
+    calls: list[Path] = []
+
+    def full(tensors: dict[str, torch.Tensor], path: Path) -> None:
+        calls.append(path)
+        if len(calls) > 5:
+            raise OSError(28, "No space left on device")
+        save_file(tensors, path)
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(UsageError, match="run cannot be written: No space left on device; make room"):
+        train(config, tmp_path / "run")
+    names = {path.name for path in (tmp_path / "run/checkpoints").iterdir()}
+    assert names == {"step-00000002", "step-00000004"}
+
+
+@pytest.mark.parametrize(("steps_per_epoch", "expected"), [(1, 100), (30, 120), (100, 100), (700, 700)])
+def test_short_epochs_share_a_checkpoint(steps_per_epoch: int, expected: int) -> None:
+    assert epochs_of_at_least(100, steps_per_epoch) == expected
+
+
+def test_metrics_of_steps_that_are_made_again_are_cut(tmp_path: Path) -> None:
+    file = tmp_path / "metrics.jsonl"
+    file.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"st')
+    cut_metrics(file, 2)
+    assert file.read_text() == '{"step": 1}\n{"step": 2}\n'
+
+
+# With the full vocabulary -----------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_what_we_train_loads_in_open_clip(tmp_path: Path, config: TrainConfig) -> None:
+    import open_clip
+
+    path = Path(config.model)
+    path.write_text(
+        path.read_text().replace("context_length: 12, vocab_size: 600", "context_length: 77, vocab_size: 49408")
+    )
+    train(replace(config, lr=1e-2), tmp_path / "run")
+    ours = load(str(tmp_path / "run"), device="cpu", precision="fp32")
+    theirs, preprocess = open_clip.create_model_from_pretrained(f"local-dir:{tmp_path / 'run/model'}")
+    texts = ["red on blue", "a photo of a cat", "ein längerer Text, mit Umlauten"]
+    with Image.open(tmp_path / "pictures/1.png") as image, torch.no_grad():
+        pixels = preprocess(image)[None]
+        expected_image = theirs.eval().encode_image(pixels, normalize=True)
+        expected_texts = theirs.encode_text(open_clip.tokenize(texts), normalize=True)
+        picture = ours.preprocess(image.convert("RGB"))[None]
+    torch.testing.assert_close(ours.encode_images(picture), expected_image, atol=1e-5, rtol=0)
+    torch.testing.assert_close(ours.encode_texts(texts), expected_texts, atol=1e-5, rtol=0)
+    assert isinstance(ours.model, CLIP)
