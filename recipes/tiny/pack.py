@@ -1,0 +1,24 @@
+"""Put a trained run into the package as the bundled model, in half precision.
+
+python recipes/tiny/pack.py runs/tiny
+"""
+
+import sys
+
+import torch
+
+from zeroshot_cli.weights.load import load
+from zeroshot_cli.weights.registry import bundled_folder
+from zeroshot_cli.weights.save import save_model
+
+
+def main() -> None:
+    loaded = load(sys.argv[1], device="cpu", precision="fp32")
+    folder = bundled_folder("tiny")
+    save_model(folder, loaded.model, loaded.config, loaded.preprocess.config, dtype=torch.float16)
+    for file in sorted(folder.iterdir()):
+        print(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""Write `pairs.csv`, `val.csv` and `test.csv` for the bundled model from the drawings and the photographs.
+
+    python recipes/tiny/prepare.py --drawings drawings/train.csv --photos photos-train/train.csv \\
+        --test drawings/openmoji.csv --to runs/tiny-data
+
+Each source is a CSV with the columns image, caption and source, and keywords for the drawings (joined with a bar).
+Emoji stand three times, with other texts each time, so that they are drawn three times as often as icons. Five in a
+hundred pictures of the emoji artists are kept for validation; their concepts are known from the other artists.
+"""
+
+import argparse
+import csv
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+EMOJI = {"noto", "noto-v1", "twemoji", "emojione", "fxemoji", "streamline-emojis"}
+DRAWING_TEMPLATES = (
+    "a drawing of a {}.", "an icon of a {}.", "an emoji of a {}.", "clip art of a {}.", "a cartoon {}.", "{} icon",
+    "{} emoji", "a picture of a {}.", "a symbol of a {}.",
+)  # fmt: skip
+PHOTO_TEMPLATES = ("a photo of a {}.", "a picture of a {}.", "a photo of the {}.")
+VALIDATION_SHARE = 0.05
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--drawings", type=Path, required=True)
+    parser.add_argument("--photos", type=Path, required=True)
+    parser.add_argument("--test", type=Path, required=True)
+    parser.add_argument("--to", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+
+    rng = random.Random(options.seed)
+    drawings, photos = _read(options.drawings), _read(options.photos)
+    emoji = [row for row in drawings if row["source"] in EMOJI]
+    validation = rng.sample(emoji, int(VALIDATION_SHARE * len(emoji)))
+    kept_back = {row["image"] for row in validation}
+    training = [row for row in drawings if row["image"] not in kept_back]
+
+    options.to.mkdir(parents=True, exist_ok=True)
+    pairs = [pair for row in training for pair in _drawing_pairs(row, rng)]
+    pairs += [pair for row in photos for pair in _photo_pairs(row, rng)]
+    _write(options.to / "pairs.csv", ("image", "caption"), pairs)
+    _write(options.to / "val.csv", ("image", "caption"), [(row["image"], row["caption"]) for row in validation])
+    test = [(row["image"], row["caption"]) for row in _read(options.test)]
+    _write(options.to / "test.csv", ("image", "label"), test)
+
+
+def _drawing_pairs(row: dict[str, str], rng: random.Random) -> Iterator[tuple[str, str]]:
+    caption, keywords = row["caption"], [word for word in row["keywords"].split("|") if word]
+    yield row["image"], caption
+    if row["source"] in EMOJI:
+        yield row["image"], rng.choice(DRAWING_TEMPLATES).format(caption)
+        yield row["image"], ", ".join(rng.sample(keywords, min(3, len(keywords)))) or caption
+
+
+def _photo_pairs(row: dict[str, str], rng: random.Random) -> Iterator[tuple[str, str]]:
+    yield row["image"], rng.choice((row["caption"], rng.choice(PHOTO_TEMPLATES).format(row["label"])))
+
+
+def _read(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return [row | {"image": str((path.parent / row["image"]).absolute())} for row in csv.DictReader(file)]
+
+
+def _write(path: Path, columns: tuple[str, str], rows: list[tuple[str, str]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(rows)
+    print(f"{path}: {len(rows)} rows")
+
+
+if __name__ == "__main__":
+    main()
