@@ -1,4 +1,4 @@
-"""A model whose answers are known by hand."""
+"""A cache of the test's own, and a model whose answers are known by hand."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -6,6 +6,12 @@ from typing import Any
 
 import pytest
 from PIL import Image
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No test reads or writes the user's cache."""
+    monkeypatch.setenv("ZEROSHOT_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
 
 
 class AngleModel:

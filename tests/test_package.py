@@ -65,7 +65,7 @@ def test_every_public_name_exists() -> None:
 
 
 def test_a_checkout_reads_its_own_prompts() -> None:
-    from zeroshot_cli.prompts import prompts_dir
+    from zeroshot_cli.builtin import prompts_dir
 
     assert prompts_dir() == ROOT / "prompts"
 
@@ -90,8 +90,9 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_holds_the_prompts_and_the_model_and_little_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         sizes = {info.filename: info.file_size for info in archive.infolist()}
-    expected = {f"zeroshot_cli/prompts_data/{path.name}" for path in (ROOT / "prompts").iterdir()}
-    assert expected
+    files = [path.relative_to(ROOT / "prompts") for path in (ROOT / "prompts").rglob("*") if path.is_file()]
+    expected = {f"zeroshot_cli/prompts_data/{path.as_posix()}" for path in files}
+    assert "zeroshot_cli/prompts_data/labels/imagenet.txt" in expected
     assert expected <= set(sizes)
     assert "zeroshot_cli/py.typed" in sizes
     tops = {name.split("/")[0] for name in sizes}
@@ -102,11 +103,11 @@ def test_the_wheel_holds_the_prompts_and_the_model_and_little_else(wheel: Path) 
 @pytest.mark.slow
 def test_an_installed_wheel_finds_its_own_prompts(installed: Path, tmp_path: Path) -> None:
     code = (
-        "import zeroshot_cli.prompts as p; print(p.__file__); print(p.prompts_dir());"
-        "print(','.join(sorted(found.name for found in p.list_prompts())))"
+        "import zeroshot_cli.builtin as b; print(b.__file__); print(b.prompts_dir());"
+        "from zeroshot_cli.prompts import list_prompts; print(','.join(sorted(each.name for each in list_prompts())))"
     )
     module, folder, names = python("-c", code, cwd=tmp_path, path=installed).splitlines()
-    assert Path(module) == installed / "zeroshot_cli" / "prompts.py"
+    assert Path(module) == installed / "zeroshot_cli" / "builtin.py"
     assert Path(folder) == installed / "zeroshot_cli" / "prompts_data"
     assert names.split(",") == sorted(path.stem for path in (ROOT / "prompts").glob("*.yaml"))
 

@@ -1,13 +1,17 @@
+import hashlib
 import importlib.util
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-import zeroshot_cli.prompts
+import zeroshot_cli.builtin
+from zeroshot_cli.builtin import label_files, prompts_dir
 from zeroshot_cli.errors import PromptsError, UsageError
-from zeroshot_cli.labels import Label, Labels
-from zeroshot_cli.prompts import DEFAULT_PROMPTS, Prompts, list_prompts, prompts_dir, read_prompts
+from zeroshot_cli.labels import Label, Labels, read_labels
+from zeroshot_cli.prompts import DEFAULT_PROMPTS, Prompts, list_prompts, prompts_for, read_prompts
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +39,65 @@ def test_templates_of_clips_authors(open_clip_metadata: ModuleType, name: str, t
     assert read_prompts(name).fill(Labels.of(["tench"])) == (expected,)
 
 
+# Name, classes, templates, and SHA-256 (16 digits) of the labels and of the templates, one a line,
+# computed from CLIP's data/prompts.md by a parser that is not ours; runs of spaces are one.
+CLIPS_OWN = [
+    ("birdsnap", 500, 1, "b03d9d481162fd11", "f3126b8375a9e07a"),
+    ("caltech101", 102, 34, "5fc74dfb21dc46ad", "90561580b7ea5dba"),
+    ("cifar10", 10, 18, "bb3914949cecedee", "9bbf912e1144ca4c"),
+    ("cifar100", 100, 18, "60ae3a3ac1355fcf", "9bbf912e1144ca4c"),
+    ("clevr-counts", 8, 1, "3c9410fd14f4550f", "da3770f103c74310"),
+    ("country211", 211, 5, "027b30d283f3a153", "038d0d5e084b6ee1"),
+    ("dtd", 47, 8, "681d23b9cd3c2ede", "1f6888d2130f62a4"),
+    ("eurosat", 10, 3, "989b723c02a72997", "9bc85d9f1798d03b"),
+    ("fer2013", 7, 6, "5321324323b81d88", "ae805dccc6d01c6a"),
+    ("fgvc-aircraft", 100, 2, "e1c9e72060e63d52", "91522de75ad44711"),
+    ("flowers102", 102, 1, "5429e1ef6e0e5aa3", "bfcd4bbb214d5015"),
+    ("food101", 101, 1, "9c0eeb5a368baacb", "77a79bac7d9cf25b"),
+    ("gtsrb", 43, 3, "953036bc5aedbe6b", "a6794061485dcfa2"),
+    ("hateful-memes", 2, 1, "62a880e9ac288c0e", "16a7fa63385bbf56"),
+    ("kinetics700", 700, 28, "a34c9fed41f5f9ed", "820c23cc30bda2e5"),
+    ("kitti", 4, 1, "ecc16a4f92ee9fb1", "44136fa355b3678a"),
+    ("mnist", 10, 1, "29dd21f55e4611d4", "c0341e0a1fdfd8fb"),
+    ("oxford-pets", 37, 1, "c6f4365ced9dc96f", "16a0790f0e45e97e"),
+    ("pcam", 2, 1, "27352df7ede1fd87", "7c7758b084ef77fa"),
+    ("resisc45", 45, 18, "3c2177013901f0ef", "8f390b8578e5c3bf"),
+    ("sst2", 2, 1, "2e61aa7558046c2c", "9034019e8a14384c"),
+    ("stanford-cars", 196, 8, "93d089469409bbd0", "255ecc632c41182c"),
+    ("stl10", 10, 2, "08b234ce7b11dbd3", "c97a3d1ad5819800"),
+    ("sun397", 397, 2, "dd1277b1cfcf09ba", "c97a3d1ad5819800"),
+    ("ucf101", 101, 48, "4c5f54cb419a8393", "d1fceafd76c54a5f"),
+    ("voc2007", 20, 1, "b8c3f06eeba384ca", "e8e367e769f86c27"),
+]
+
+
+@pytest.mark.parametrize(("name", "classes", "templates", "labels_digest", "templates_digest"), CLIPS_OWN)
+def test_sets_of_clips_authors(
+    name: str, classes: int, templates: int, labels_digest: str, templates_digest: str
+) -> None:
+    def digest(rows: Iterable[str]) -> str:
+        return hashlib.sha256("\n".join(rows).encode()).hexdigest()[:16]
+
+    labels, prompts = read_labels(name), read_prompts(name)
+    assert (len(labels), len(prompts.templates)) == (classes, templates)
+    assert digest(" | ".join((label.name, *label.synonyms)) for label in labels) == labels_digest
+    assert digest(prompts.templates) == templates_digest
+    assert prompts_for(name) == name
+
+
+def test_imagenet_has_two_names_that_stand_for_two_classes_each(open_clip_metadata: ModuleType) -> None:
+    names = read_labels("imagenet").names
+    assert names == tuple(open_clip_metadata.IMAGENET_CLASSNAMES)
+    assert [name for name, count in Counter(names).items() if count > 1] == ["missile", "sunglasses"]
+    assert (names.index("missile"), names.index("sunglasses")) == (657, 836)
+    assert prompts_for("imagenet") == prompts_for(None) == prompts_for("my/imagenet.txt") == DEFAULT_PROMPTS
+
+
 def test_built_in_sets() -> None:
     sets = {prompts.name: prompts for prompts in list_prompts()}
-    assert list(sets) == ["drawings", "imagenet-7", "imagenet-80", "photo", "plain"]
+    own = {row[0] for row in CLIPS_OWN}
+    assert set(sets) == {"drawings", "imagenet-7", "imagenet-80", "photo", "plain"} | own
+    assert set(label_files()) == {"imagenet"} | own
     assert DEFAULT_PROMPTS == "imagenet-7"
     assert sets["plain"].templates == ("{}",)
     assert sets["photo"].templates == ("a photo of a {}.",)
@@ -117,10 +177,13 @@ def test_a_yaml_file_must_be_a_mapping(tmp_path: Path, content: str) -> None:
 
 
 def test_unknown_names_and_files(tmp_path: Path) -> None:
-    known = "known are drawings, imagenet-7, imagenet-80, photo, plain"
-    with pytest.raises(UsageError, match=f"no prompt set 'imagenet-81'; {known}; did you mean imagenet-80"):
+    with pytest.raises(
+        UsageError, match=r"no prompt set 'imagenet-81'; did you mean imagenet-80\? zeroshot prompts list"
+    ):
         read_prompts("imagenet-81")
-    with pytest.raises(UsageError, match=f"no prompt set 'zzz'; {known}; or give a file"):
+    with pytest.raises(UsageError, match=r"no prompt set 'pets'; did you mean oxford-pets\? "):
+        read_prompts("pets")
+    with pytest.raises(UsageError, match=r"no prompt set 'zzz'; is it a file that ends in .* list shows all"):
         read_prompts("zzz")
     with pytest.raises(UsageError, match=r"none\.yaml: No such file"):
         read_prompts(str(tmp_path / "none.yaml"))
@@ -130,9 +193,9 @@ def test_unknown_names_and_files(tmp_path: Path) -> None:
 
 
 def test_a_checkout_reads_its_own_prompts_and_a_wheel_its_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = tmp_path / "src" / "zeroshot_cli" / "prompts.py"
+    module = tmp_path / "src" / "zeroshot_cli" / "builtin.py"
     (tmp_path / "prompts").mkdir()
-    monkeypatch.setattr(zeroshot_cli.prompts, "__file__", str(module))
+    monkeypatch.setattr(zeroshot_cli.builtin, "__file__", str(module))
     assert prompts_dir() == module.parent / "prompts_data"  # a stray folder beside an installed package
     (tmp_path / "pyproject.toml").touch()
     assert prompts_dir() == tmp_path / "prompts"

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from zeroshot_cli.classifier_file import read_classifier
     from zeroshot_cli.classify import Classifier
     from zeroshot_cli.errors import ZeroshotError
     from zeroshot_cli.evaluate.run import evaluate
@@ -31,6 +32,7 @@ _HOMES = {
     "ZeroshotError": "errors",
     "evaluate": "evaluate.run",
     "load": "weights.load",
+    "read_classifier": "classifier_file",
     "read_labels": "labels",
     "read_prompts": "prompts",
 }
@@ -49,6 +51,7 @@ __all__ = [
     "__version__",
     "evaluate",
     "load",
+    "read_classifier",
     "read_labels",
     "read_prompts",
 ]

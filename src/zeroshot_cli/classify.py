@@ -1,34 +1,78 @@
 """Zero-shot classification: image embeddings against class embeddings."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from zeroshot_cli.classifier_file import SavedClassifier, write_classifier
+from zeroshot_cli.encode.cache import TextCache
 from zeroshot_cli.encode.images import EmbeddedImage, auto_workers, encode_images
-from zeroshot_cli.encode.texts import class_embeddings
+from zeroshot_cli.encode.texts import OnProgress, class_embeddings
 from zeroshot_cli.errors import CheckpointError
 from zeroshot_cli.labels import Labels
 from zeroshot_cli.prompts import DEFAULT_PROMPTS, Prompts, read_prompts
 from zeroshot_cli.records import LabelScore, Prediction, SkippedImage
 from zeroshot_cli.weights.loaded import LoadedModel
 
+VERSIONS_OF = ("zeroshot-cli", "torch", "safetensors")
+
 
 class Classifier:
     """A model with labels to choose from.
 
     `labels` may be plain names; `prompts` a template set, its name or its file, by default a small ensemble. The class
-    embeddings (c, e) are computed here, once. LabelsError and PromptsError say what is wrong with either.
+    embeddings (c, e) are computed here, once; `on_progress` gets the number of texts that are done and of all, and what
+    `cache` knows is not encoded. LabelsError and PromptsError say what is wrong with labels or prompts.
     """
 
     def __init__(
-        self, model: LoadedModel, labels: Labels | Sequence[str], prompts: Prompts | str | None = None
+        self,
+        model: LoadedModel,
+        labels: Labels | Sequence[str],
+        prompts: Prompts | str | None = None,
+        *,
+        cache: TextCache | None = None,
+        on_progress: OnProgress | None = None,
     ) -> None:
         self.model = model
         self.labels = labels if isinstance(labels, Labels) else Labels.of(labels)
         self.prompts = prompts if isinstance(prompts, Prompts) else read_prompts(prompts or DEFAULT_PROMPTS)
-        self.embeddings = class_embeddings(model, self.prompts.fill(self.labels))
+        texts = self.prompts.fill(self.labels)
+        self.embeddings = class_embeddings(model, texts, cache=cache, on_progress=on_progress)
+
+    @classmethod
+    def of(cls, saved: SavedClassifier, model: LoadedModel) -> "Classifier":
+        """The classifier that a file holds; CheckpointError where it was built with another model."""
+        if saved.fingerprint != model.fingerprint:
+            given = model_options(model.name, model.pretrained)
+            built = model_options(saved.model, saved.pretrained)
+            other = f"other weights under the name {given}" if built == given else f"{built}, not with {given}"
+            raise CheckpointError(f"{saved.source} was built with {other}; give that model, or build it again")
+        classifier = cls.__new__(cls)  # __init__ would compute what the file holds
+        classifier.model, classifier.labels, classifier.prompts = model, saved.labels, saved.prompts
+        classifier.embeddings = saved.embeddings
+        return classifier
+
+    def save(self, path: Path, *, thresholds: Mapping[str, float] | None = None) -> None:
+        """Write a classifier file; UsageError where that cannot be done."""
+        saved = SavedClassifier(
+            source=str(path),
+            labels=self.labels,
+            prompts=self.prompts,
+            embeddings=self.embeddings,
+            model=self.model.name,
+            pretrained=self.model.pretrained,
+            precision=self.model.precision,
+            fingerprint=self.model.fingerprint,
+            temperature=1 / self.model.logit_scale,
+            thresholds=thresholds or {},
+            versions={name: version(name) for name in VERSIONS_OF},
+        )
+        write_classifier(saved, path)
 
     def predict(
         self,
@@ -66,6 +110,11 @@ class Classifier:
             )
         scores: npt.NDArray[np.float32] = cosines.numpy()
         return scores
+
+
+def model_options(name: str, pretrained: str | None) -> str:
+    """Return what to type for a model."""
+    return f"--model {name}" + (f" --pretrained {pretrained}" if pretrained else "")
 
 
 def softmax(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

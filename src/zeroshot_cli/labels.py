@@ -2,10 +2,12 @@
 
 import csv
 import io
+import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from zeroshot_cli.builtin import did_you_mean, label_files
 from zeroshot_cli.errors import LabelsError, UsageError
 from zeroshot_cli.placeholders import count_placeholders, fill
 from zeroshot_cli.textfiles import List, Map, Node, Text, at, content_lines, parse_json, parse_yaml, read_text
@@ -56,68 +58,112 @@ class Labels:
         return iter(self.items)
 
 
-@dataclass(slots=True)
-class _Entry:
-    """One label as a file has it; `where` opens its errors."""
+@dataclass(frozen=True, slots=True)
+class RawLabel:
+    """One label as a file has it, unchecked; `words` are synonyms and whole prompts with a placeholder."""
 
     line: int
-    where: str
     name: str
-    synonyms: list[str]
-    prompts: list[str]
+    words: tuple[str, ...] = ()
+    prompts: tuple[str, ...] = ()
     from_table: bool = False
 
-    def label(self) -> Label:
-        names = (self.name, *dict.fromkeys(word for word in self.synonyms if word != self.name))
-        prompts = (fill(prompt, name) for prompt in self.prompts for name in names)
-        return Label(self.name, names[1:], tuple(dict.fromkeys(prompts)))
-
-    def takes(self, other: "_Entry") -> bool:
+    def takes(self, other: "RawLabel") -> bool:
         """Rows of a table may give one label several prompts; anything else is a label given twice."""
         both = self.from_table and self.prompts and other.prompts
         return bool(both) and not set(self.prompts) & set(other.prompts)
 
+    def joined(self, other: "RawLabel") -> "RawLabel":
+        return replace(self, words=self.words + other.words, prompts=self.prompts + other.prompts)
 
-def read_labels(path: Path) -> Labels:
-    """The labels of a `.txt`, `.yaml`, `.yml`, `.json` or `.csv` file.
 
-    A prompt with a placeholder is filled with the name and with each synonym. Raises UsageError when the file
-    is not there or has another ending, LabelsError, with the line, when its content is wrong.
+def read_labels(name_or_path: str | Path) -> Labels:
+    """A built-in set by its name, else the labels of a `.txt`, `.yaml`, `.yml`, `.json` or `.csv` file.
+
+    A prompt with a placeholder is filled with the name and with each synonym. A built-in set may hold a name twice,
+    as ImageNet does. Raises UsageError for an unknown name, a missing file or another ending, LabelsError, with the
+    line, when the content is wrong.
     """
-    reader = _READERS.get(path.suffix.lower())
-    if reader is None:
-        raise UsageError(f"{path} is not a label file; its name must end in {', '.join(_READERS)}")
-    entries: dict[str, _Entry] = {}
-    for entry in reader(read_text(path, LabelsError), path):
-        first = entries.setdefault(entry.name, entry)
-        if first is entry:
-            continue
-        if not first.takes(entry):
-            raise LabelsError(
-                f"{entry.where}: label {entry.name!r} is already on line {first.line}; remove one of them"
-            )
-        first.synonyms += entry.synonyms
-        first.prompts += entry.prompts
+    built_in = label_files().get(str(name_or_path))
+    path = built_in or Path(name_or_path)
+    entries = [_checked_entry(raw, path) for raw in read_raw_labels(path)]
+    if built_in is None:
+        entries = _merged(entries, path)
     if not entries:
         raise LabelsError(f"{path} holds no labels; write at least one")
-    return Labels(tuple(entry.label() for entry in entries.values()))
+    return Labels(tuple(_label(entry) for entry in entries))
 
 
-def _read_txt(text: str, path: Path) -> Iterator[_Entry]:
+@dataclass(frozen=True, slots=True)
+class LabelSet:
+    """A built-in label set in a list."""
+
+    count: int
+    description: str
+
+
+def list_labels() -> dict[str, LabelSet]:
+    """The built-in label sets, by name; the first line of each file describes it."""
+    sets = {name: read_text(path, LabelsError) for name, path in label_files().items()}
+    return {
+        name: LabelSet(sum(1 for _ in content_lines(text)), text.partition("\n")[0].lstrip("# "))
+        for name, text in sets.items()
+    }
+
+
+def read_raw_labels(path: Path) -> tuple[RawLabel, ...]:
+    """What a label file says, in order and unchecked; raises as `read_labels` does where the file has another form."""
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        if path.suffix or len(path.parts) > 1 or os.path.lexists(path):
+            raise UsageError(f"{path} is not a label file; its name must end in {', '.join(_READERS)}")
+        hint = did_you_mean(str(path), label_files(), "is it a file that ends in .txt, .yaml, .json or .csv")
+        raise UsageError(f"there is no label set {str(path)!r}; {hint}")
+    return tuple(reader(read_text(path, LabelsError), path))
+
+
+def checked_label(raw: RawLabel, path: Path) -> Label:
+    """The label that an entry of a file is; raises LabelsError, with the line, where it is none."""
+    return _label(_checked_entry(raw, path))
+
+
+def _merged(entries: list[RawLabel], path: Path) -> list[RawLabel]:
+    """One entry a name; raises LabelsError for a label given twice."""
+    merged: dict[str, RawLabel] = {}
+    for entry in entries:
+        first = merged.get(entry.name)
+        if first is not None and not first.takes(entry):
+            where = at(path, entry.line)
+            raise LabelsError(f"{where}: label {entry.name!r} is already on line {first.line}; remove one of them")
+        merged[entry.name] = entry if first is None else first.joined(entry)
+    return list(merged.values())
+
+
+def _label(entry: RawLabel) -> Label:
+    names = (entry.name, *dict.fromkeys(word for word in entry.words if word != entry.name))
+    prompts = (fill(prompt, name) for prompt in entry.prompts for name in names)
+    return Label(entry.name, names[1:], tuple(dict.fromkeys(prompts)))
+
+
+def _read_txt(text: str, path: Path) -> Iterator[RawLabel]:
     for line in content_lines(text):
-        name, *synonyms = line.text.split("|")
-        yield _entry(path, line.line, name, synonyms)
+        name, *synonyms = _split(line.text)
+        yield RawLabel(line.line, name, tuple(synonyms))
 
 
-def _read_yaml(text: str, path: Path) -> Iterator[_Entry]:
+def _split(text: str) -> list[str]:
+    return [part.strip() for part in text.split("|")]
+
+
+def _read_yaml(text: str, path: Path) -> Iterator[RawLabel]:
     return _from_node(parse_yaml(text, path, LabelsError), path)
 
 
-def _read_json(text: str, path: Path) -> Iterator[_Entry]:
+def _read_json(text: str, path: Path) -> Iterator[RawLabel]:
     return _from_node(parse_json(text, path, LabelsError), path)
 
 
-def _from_node(root: Node | None, path: Path) -> Iterator[_Entry]:
+def _from_node(root: Node | None, path: Path) -> Iterator[RawLabel]:
     match root:
         case None:
             return
@@ -125,16 +171,16 @@ def _from_node(root: Node | None, path: Path) -> Iterator[_Entry]:
             raise LabelsError(f"{at(path, root.line)}: {root.text!r} is one text; write a list of labels")
         case List():
             for item in root.items:
-                yield _entry(path, item.line, _text(item, path), [])
+                yield RawLabel(item.line, _text(item, path))
         case Map():
             for key, value in root.pairs:
                 yield _from_pair(_text(key, path), key.line, value, path)
 
 
-def _from_pair(name: str, line: int, value: Node, path: Path) -> _Entry:
+def _from_pair(name: str, line: int, value: Node, path: Path) -> RawLabel:
     if not isinstance(value, Map):
-        return _entry(path, line, name, _texts(value, path))
-    fields: dict[str, list[str]] = {}
+        return RawLabel(line, name, _texts(value, path))
+    fields: dict[str, tuple[str, ...]] = {}
     for key, texts in value.pairs:
         field = _text(key, path)
         if field not in _FIELDS:
@@ -142,15 +188,15 @@ def _from_pair(name: str, line: int, value: Node, path: Path) -> _Entry:
         if field in fields:
             raise LabelsError(f"{at(path, key.line)}: label {name!r} has {field!r} twice; write one list")
         fields[field] = _texts(texts, path)
-    return _entry(path, line, name, fields.get("synonyms", []), fields.get("prompts", []))
+    return RawLabel(line, name, fields.get("synonyms", ()), fields.get("prompts", ()))
 
 
-def _texts(node: Node, path: Path) -> list[str]:
+def _texts(node: Node, path: Path) -> tuple[str, ...]:
     """The texts of a list, or the one text that stands where a list may; none for an empty value."""
     if isinstance(node, List):
-        return [_text(item, path) for item in node.items]
+        return tuple(_text(item, path) for item in node.items)
     text = _text(node, path)
-    return [] if text in _NOTHING else [text]
+    return () if text in _NOTHING else (text,)
 
 
 def _text(node: Node, path: Path) -> str:
@@ -160,7 +206,7 @@ def _text(node: Node, path: Path) -> str:
     raise LabelsError(f"{at(path, node.line)}: {kind} stands where a text belongs; put texts with {{}} or : in quotes")
 
 
-def _read_csv(text: str, path: Path) -> Iterator[_Entry]:
+def _read_csv(text: str, path: Path) -> Iterator[RawLabel]:
     rows = _csv_rows(text, path)
     _, header = next(rows, (0, []))
     columns = [column.strip().lower() for column in header]
@@ -171,9 +217,9 @@ def _read_csv(text: str, path: Path) -> Iterator[_Entry]:
             count = f"{len(row)} fields under {len(columns)} columns"
             raise LabelsError(f"{at(path, line)}: {count}; put a text with a comma in double quotes")
         label, synonyms, prompt = (dict(zip(columns, row, strict=False)).get(name, "") for name in _COLUMNS)
-        words = synonyms.split("|") if synonyms.strip() else []
-        prompts = [prompt] if prompt.strip() else []
-        yield _entry(path, line, label, words, prompts, from_table=True)
+        words = tuple(_split(synonyms)) if synonyms.strip() else ()
+        prompts = (prompt,) if prompt.strip() else ()
+        yield RawLabel(line, label, words, prompts, from_table=True)
 
 
 def _csv_rows(text: str, path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -192,28 +238,17 @@ def _csv_rows(text: str, path: Path) -> Iterator[tuple[int, list[str]]]:
         raise LabelsError(f"{at(path, line)}: not valid CSV: {problem}") from None
 
 
-def _entry(
-    path: Path,
-    line: int,
-    name: str,
-    words: list[str],
-    prompts: list[str] | None = None,
-    *,
-    from_table: bool = False,
-) -> _Entry:
-    """A checked entry; a synonym with a placeholder is a whole prompt."""
-    where = at(path, line)
-    name = _checked(name, where)
-    entry = _Entry(line, where, name, [], [], from_table)
-    for word in words:
-        word = _checked(word, f"{where}: a synonym of {name!r}")
-        (entry.prompts if _placeholders(word, where) else entry.synonyms).append(word)
-    for prompt in prompts or []:
-        entry.prompts.append(_checked(prompt, f"{where}: a prompt of {name!r}"))
-        _placeholders(entry.prompts[-1], where)
+def _checked_entry(raw: RawLabel, path: Path) -> RawLabel:
+    """The entry without outer space, a synonym with a placeholder among the prompts; raises LabelsError."""
+    where = at(path, raw.line)
+    name = _checked(raw.name, where)
+    words = [_checked(word, f"{where}: a synonym of {name!r}") for word in raw.words]
+    prompts = [_checked(prompt, f"{where}: a prompt of {name!r}") for prompt in raw.prompts]
+    filled = {text: _placeholders(text, where) for text in (*words, *prompts)}
     if _placeholders(name, where):
         raise LabelsError(f"{where}: label {name!r} has a placeholder; that belongs in a prompt")
-    return entry
+    synonyms = tuple(word for word in words if not filled[word])
+    return replace(raw, name=name, words=synonyms, prompts=(*(word for word in words if filled[word]), *prompts))
 
 
 def _placeholders(text: str, where: str) -> int:
@@ -238,7 +273,7 @@ def _checked(text: str, where: str) -> str:
     return text
 
 
-_READERS: dict[str, Callable[[str, Path], Iterator[_Entry]]] = {
+_READERS: dict[str, Callable[[str, Path], Iterator[RawLabel]]] = {
     ".txt": _read_txt,
     ".yaml": _read_yaml,
     ".yml": _read_yaml,

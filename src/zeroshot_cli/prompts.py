@@ -1,12 +1,12 @@
 """Template files → Prompts; fill(labels) → the texts that describe each class."""
 
-import difflib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from zeroshot_cli.builtin import did_you_mean, label_files, template_files
 from zeroshot_cli.errors import PromptsError, UsageError
 from zeroshot_cli.placeholders import count_placeholders, fill
 from zeroshot_cli.textfiles import List, Map, Node, Text, at, content_lines, parse_yaml, read_text
@@ -46,17 +46,9 @@ class Prompts:
         return tuple(fill(template, name) for name in names for template in self.templates)
 
 
-def prompts_dir() -> Path:
-    """The folder of the built-in sets: the checkout's own `prompts/`, else the copy inside the wheel."""
-    root = Path(__file__).parents[2]
-    if (root / "prompts").is_dir() and (root / "pyproject.toml").is_file():
-        return root / "prompts"
-    return Path(__file__).parent / "prompts_data"
-
-
 def list_prompts() -> tuple[Prompts, ...]:
     """The built-in sets, by name."""
-    return tuple(_read_file(path) for path in _built_in().values())
+    return tuple(_read_file(path) for path in template_files().values())
 
 
 def read_prompts(name_or_path: str) -> Prompts:
@@ -64,7 +56,7 @@ def read_prompts(name_or_path: str) -> Prompts:
 
     Raises UsageError for an unknown name or a missing file, PromptsError, with the line, for wrong content.
     """
-    known = _built_in()
+    known = template_files()
     if name_or_path in known:
         return _read_file(known[name_or_path])
     path = Path(name_or_path)
@@ -72,13 +64,23 @@ def read_prompts(name_or_path: str) -> Prompts:
         return _read_file(path)
     if os.sep in name_or_path or os.path.lexists(path):
         raise UsageError(f"{path} is not a prompt file; its name must end in {', '.join(_ENDINGS)}")
-    near = difflib.get_close_matches(name_or_path, known, n=1)
-    hint = f"; did you mean {near[0]}?" if near else "; or give a file that ends in .yaml or .txt"
-    raise UsageError(f"there is no prompt set {name_or_path!r}; known are {', '.join(known)}{hint}")
+    hint = did_you_mean(name_or_path, known, "is it a file that ends in .yaml or .txt")
+    raise UsageError(f"there is no prompt set {name_or_path!r}; {hint}")
 
 
-def _built_in() -> dict[str, Path]:
-    return {path.stem: path for path in sorted(prompts_dir().glob("*.yaml"))}
+def prompts_for(labels: str | Path | None) -> str:
+    """The name of the templates that fit labels best: a built-in set's own, else a small ensemble."""
+    name = str(labels)
+    return name if name in label_files() and name in template_files() else DEFAULT_PROMPTS
+
+
+def read_raw_templates(path: Path) -> tuple[Text, ...]:
+    """The templates of a file in order, unchecked, with their lines; raises as `read_prompts` does for other forms."""
+    text = read_text(path, PromptsError)
+    if path.suffix.lower() == ".txt":
+        return tuple(content_lines(text))
+    templates = _items(_fields(parse_yaml(text, path, PromptsError), path))
+    return tuple(Text(item.line, _raw_word(item, path)) for item in templates)
 
 
 def _read_file(path: Path) -> Prompts:
@@ -88,9 +90,12 @@ def _read_file(path: Path) -> Prompts:
         return Prompts(path.stem, "", "", _templates(lines, path))
     fields = _fields(parse_yaml(text, path, PromptsError), path)
     name, description, source = (_word(fields.get(key), path) for key in _KEYS[:3])
+    return Prompts(name or path.stem, description, source, _templates(_items(fields), path))
+
+
+def _items(fields: dict[str, Node]) -> tuple[Node, ...]:
     templates = fields.get("templates", List(1, ()))
-    items = templates.items if isinstance(templates, List) else (templates,)
-    return Prompts(name or path.stem, description, source, _templates(items, path))
+    return templates.items if isinstance(templates, List) else (templates,)
 
 
 def _fields(root: Node | None, path: Path) -> dict[str, Node]:
@@ -108,13 +113,15 @@ def _fields(root: Node | None, path: Path) -> dict[str, Node]:
 
 
 def _word(node: Node | None, path: Path) -> str:
-    if node is None:
-        return ""
+    return "" if node is None else _raw_word(node, path).strip()
+
+
+def _raw_word(node: Node, path: Path) -> str:
     if not isinstance(node, Text):
         kind = "a list" if isinstance(node, List) else "a mapping"
         problem = f"{kind} stands where a text belongs"
         raise PromptsError(f"{at(path, node.line)}: {problem}; put a text with : or a leading {{ in quotes")
-    return node.text.strip()
+    return node.text
 
 
 def _templates(items: tuple[Node, ...], path: Path) -> tuple[str, ...]:

@@ -197,7 +197,7 @@ def test_labels_of_a_file_and_on_the_spot_are_joined(
         (["--label", "cat", "--output", "{labels}"], 2, ["labels.txt", "'.txt'"]),
         (["--label", "cat", "--output", "{tmp}/there.csv"], 2, ["there.csv", "--overwrite"]),
         (["--label", "cat", "--model", "{tmp}/none"], 2, ["none"]),
-        (["--label", "cat", "--model", "{tmp}"], 3, ["open_clip_config.json"]),
+        (["--label", "cat", "--model", "{tmp}"], 3, ["open_clip_model.safetensors"]),
     ],
 )
 def test_wrong_input_is_one_sentence_with_its_code(
@@ -282,7 +282,7 @@ def test_help_shows_the_environment_variables_and_no_option_of_later(
     out = capfdbinary.readouterr().out.decode()
     for name in ("MODEL", "PRETRAINED", "DEVICE", "PRECISION", "BATCH_SIZE", "WORKERS", "OFFLINE", "QUIET", "DEBUG"):
         assert f"ZEROSHOT_{name}" in out
-    for later in ("--multi-label", "--min-score", "--sort-into", "--cache", "--resume", "--classifier", ".parquet"):
+    for later in ("--multi-label", "--min-score", "--sort-into", "--resume", ".parquet"):
         assert later not in out
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, TextIO
 import typer
 
 from zeroshot_cli.cli import doctor, models, prompts
+from zeroshot_cli.cli.build import build
 from zeroshot_cli.cli.classify import classify
 from zeroshot_cli.cli.eval import evaluate
 from zeroshot_cli.cli.train import train
@@ -45,6 +46,7 @@ app.command()(classify)
 app.command()(train)
 app.command("eval")(evaluate)
 app.command("evaluate", hidden=True)(evaluate)
+app.command()(build)
 app.add_typer(models.app, name="models")
 app.add_typer(prompts.app, name="prompts")
 app.command()(doctor.doctor)

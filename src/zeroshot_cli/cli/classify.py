@@ -4,18 +4,14 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import typer
 
 from zeroshot_cli.cli import options as o
-from zeroshot_cli.errors import LabelsError, UsageError
+from zeroshot_cli.cli.classes import read_classes
 from zeroshot_cli.report.console import ProgressBar, TableWriter, console_for, note, progress_bar
 from zeroshot_cli.report.deliver import counted, deliver
 from zeroshot_cli.report.files import Format, Sink, check_outputs, open_writer
-
-if TYPE_CHECKING:
-    from zeroshot_cli.labels import Labels
 
 
 def classify(
@@ -23,12 +19,14 @@ def classify(
     labels: o.LabelsFile = None,
     label: o.LabelTexts = None,
     prompts: o.PromptsName = None,
+    classifier: o.ClassifierFile = None,
     top_k: o.TopK = 1,
     null: o.NullSeparated = False,
     output: o.Outputs = None,
     overwrite: o.Overwrite = False,
     form: o.OutputFormat = None,
     ignore_errors: o.IgnoreErrors = False,
+    cache: o.Cache = True,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
     debug: o.Debug = False,
@@ -45,25 +43,26 @@ def classify(
     Every image is one row (with --top-k N, N rows); one that could not be read is a row with its reason.
     """
     from zeroshot_cli.images import find_images
-    from zeroshot_cli.prompts import DEFAULT_PROMPTS, read_prompts
 
     # What takes no time comes first: a mistake shows before the model is loaded.
-    classes, templates = read_classes(labels, label or []), read_prompts(prompts or DEFAULT_PROMPTS)
+    classes = read_classes(labels, label or [], prompts, classifier)
+    if classes.saved is not None and classes.saved.thresholds:
+        note(f"{classifier}: its rejection thresholds are not applied yet; every image gets a label", quiet=quiet)
     check_outputs(output or [], overwrite=overwrite)
     found = find_images(images, stdin=getattr(sys.stdin, "buffer", None), null_separated=null)
 
-    from zeroshot_cli.classify import Classifier
     from zeroshot_cli.encode.images import auto_batch_size
     from zeroshot_cli.weights.load import load
 
     loaded = load(model, pretrained, device=device, precision=precision.value, offline=offline)
     size = o.as_count(batch_size) or auto_batch_size(sum(isinstance(item, str) for item in found.items))
     setting = f"{loaded.name} on {loaded.device} in {loaded.precision}, batches of {size}"
-    job = f"{counted(len(found.items), 'image')}, {counted(len(classes), 'label')}, prompts {templates.name}"
-    note(f"{setting}; {job}", quiet=quiet or not verbose)
-    results = Classifier(loaded, classes, templates).predict(
-        found.items, top_k=top_k, batch_size=size, workers=o.as_count(workers)
+    job = (
+        f"{counted(len(found.items), 'image')}, {counted(len(classes.labels), 'label')}, prompts {classes.prompts.name}"
     )
+    note(f"{setting}; {job}", quiet=quiet or not verbose)
+    chooser = classes.classifier(loaded, cache=cache, quiet=quiet)
+    results = chooser.predict(found.items, top_k=top_k, batch_size=size, workers=o.as_count(workers))
     with _sinks(output or [], form or _default_format(), overwrite=overwrite, ranks=top_k > 1, quiet=quiet) as (
         sinks,
         bar,
@@ -71,31 +70,6 @@ def classify(
         counts = deliver(bar.track(results, len(found.items), "classifying"), sinks, ignored=found.ignored)
     note(counts.sentence(), quiet=quiet)
     raise typer.Exit(counts.exit_code(ignore_errors=ignore_errors))
-
-
-def read_classes(path: Path | None, texts: Sequence[str]) -> "Labels":
-    """Return the labels of a file and those given on the spot, in this order; UsageError where there are none."""
-    from zeroshot_cli.labels import Labels, read_labels
-
-    if path is None and not texts:
-        raise UsageError(
-            "no labels to choose from; give --labels FILE (one label a line), or --label TEXT once for each label"
-        )
-    from_file = read_labels(path).items if path is not None else ()
-    on_the_spot = _from_options(texts).items if texts else ()
-    both = {label.name for label in from_file} & {label.name for label in on_the_spot}
-    if both:
-        raise UsageError(f"the label {min(both)!r} is in {path} and in --label too; give it once")
-    return Labels((*from_file, *on_the_spot))
-
-
-def _from_options(texts: Sequence[str]) -> "Labels":
-    from zeroshot_cli.labels import Labels
-
-    try:
-        return Labels.of(texts)
-    except LabelsError as error:
-        raise UsageError(f"--label: {error}") from error
 
 
 def _default_format() -> Format:

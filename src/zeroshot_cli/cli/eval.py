@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zeroshot_cli.cli import options as o
+from zeroshot_cli.cli.classes import Classes, read_classes
 from zeroshot_cli.errors import UnreadableImage
 from zeroshot_cli.report.console import console_for, note, progress_bar
 
 if TYPE_CHECKING:
     from zeroshot_cli.evaluate.datasets import LabelledImages
-    from zeroshot_cli.prompts import Prompts
     from zeroshot_cli.weights.loaded import LoadedModel
 
 Dataset = Annotated[
@@ -33,9 +33,11 @@ def evaluate(
     dataset: Dataset,
     labels: o.LabelsFile = None,
     prompts: o.PromptsName = None,
+    classifier: o.ClassifierFile = None,
     output: JsonOutput = None,
     overwrite: o.Overwrite = False,
     ignore_errors: o.IgnoreErrors = False,
+    cache: o.Cache = True,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
     debug: o.Debug = False,
@@ -52,27 +54,26 @@ def evaluate(
     The classes are the folder names or the values of the label column, unless --labels gives them. Images that
     cannot be read are listed and not counted.
     """
-    from zeroshot_cli.prompts import DEFAULT_PROMPTS, read_prompts
     from zeroshot_cli.report.eval_console import print_eval
     from zeroshot_cli.report.eval_json import check_json_target, write_eval_json
 
     # What takes no time comes first: a mistake shows before the model is loaded.
-    templates = read_prompts(prompts or DEFAULT_PROMPTS)
     if output is not None:
         check_json_target(output, overwrite=overwrite)
-    images = _read(dataset, labels, quiet=quiet)
+    images, classes = _read(dataset, labels, prompts, classifier, quiet=quiet)
 
     from zeroshot_cli.evaluate.run import evaluate as run
     from zeroshot_cli.weights.load import load
 
     loaded = load(model, pretrained, device=device, precision=precision.value, offline=offline)
     size = _batch_size(batch_size, images)
-    note(_setting(loaded, images, templates, size), quiet=quiet or not verbose)
+    note(_setting(loaded, images, classes, size), quiet=quiet or not verbose)
+    chooser = classes.classifier(loaded, cache=cache, quiet=quiet)
     with progress_bar(quiet=quiet) as bar:
         result = run(
             loaded,
             images,
-            templates,
+            classifier=chooser,
             batch_size=size,
             workers=o.as_count(workers),
             track=lambda outcomes: bar.track(outcomes, len(images), "evaluating"),
@@ -85,15 +86,22 @@ def evaluate(
     raise typer.Exit(UnreadableImage.exit_code if result.skipped and not ignore_errors else 0)
 
 
-def _read(dataset: Path, labels: Path | None, *, quiet: bool) -> "LabelledImages":
+def _read(
+    dataset: Path, labels: Path | None, prompts: str | None, classifier: Path | None, *, quiet: bool
+) -> "tuple[LabelledImages, Classes]":
+    """Return the images and the classes, which are the images' own where no option names any."""
     from zeroshot_cli.evaluate.datasets import read_dataset
-    from zeroshot_cli.labels import read_labels
+    from zeroshot_cli.prompts import prompts_for, read_prompts
 
-    images = read_dataset(dataset, read_labels(labels) if labels is not None else None)
+    classes = None
+    if labels is not None or classifier is not None:
+        classes = read_classes(labels, (), prompts, classifier)
+    templates = read_prompts(prompts or prompts_for(None)) if classes is None else classes.prompts
+    images = read_dataset(dataset, None if classes is None else classes.labels)
     if images.ignored:
         passed = "1 file that is no image" if images.ignored == 1 else f"{images.ignored} files that are no images"
         note(f"{dataset}: passed over {passed} in a class folder", quiet=quiet)
-    return images
+    return images, classes or Classes(images.labels, templates)
 
 
 def _batch_size(option: str, images: "LabelledImages") -> int:
@@ -102,8 +110,8 @@ def _batch_size(option: str, images: "LabelledImages") -> int:
     return o.as_count(option) or auto_batch_size(sum(isinstance(item, str) for item in images.items))
 
 
-def _setting(model: "LoadedModel", images: "LabelledImages", prompts: "Prompts", batch_size: int) -> str:
+def _setting(model: "LoadedModel", images: "LabelledImages", classes: "Classes", batch_size: int) -> str:
     return (
         f"{model.name} on {model.device} in {model.precision}, batches of {batch_size}; {len(images)} images, "
-        f"{len(images.labels)} labels, prompts {prompts.name}"
+        f"{len(images.labels)} labels, prompts {classes.prompts.name}"
     )

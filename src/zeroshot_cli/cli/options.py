@@ -13,7 +13,8 @@ import typer
 
 from zeroshot_cli.report.files import Format
 
-DEFAULT_MODEL = "tiny"  # bundled: the one model that needs no network
+DEFAULT_MODEL = "ViT-B-32"  # with its default tag, laion2b_s34b_b79k
+BUNDLED_MODEL = "tiny"  # the one model that needs no network
 AUTO = "auto"
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 
@@ -25,6 +26,7 @@ class Precision(StrEnum):
     FP32 = "fp32"
     BF16 = "bf16"
     FP16 = "fp16"
+    INT8 = "int8"
 
 
 def as_count(value: str) -> int | None:
@@ -65,7 +67,11 @@ NullSeparated = Annotated[
 ]
 LabelsFile = Annotated[
     Path | None,
-    typer.Option("--labels", metavar="FILE", help="The labels: a .txt, .yaml, .json or .csv file."),
+    typer.Option(
+        "--labels",
+        metavar="FILE|NAME",
+        help="The labels: a .txt, .yaml, .json or .csv file, or a built-in set such as imagenet (zeroshot prompts).",
+    ),
 ]
 LabelTexts = Annotated[
     list[str] | None,
@@ -76,7 +82,15 @@ PromptsName = Annotated[
     typer.Option(
         "--prompts",
         metavar="NAME|FILE",
-        help="The template set, by default a small ensemble; see zeroshot prompts.",
+        help="The template set; by default a built-in label set's own, else a small ensemble (zeroshot prompts).",
+    ),
+]
+ClassifierFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--classifier",
+        metavar="FILE",
+        help="A file of zeroshot build, in place of labels and prompts; --model must be the one it was built with.",
     ),
 ]
 TopK = Annotated[int, typer.Option("--top-k", metavar="N", min=1, help="How many labels to keep for each image.")]
@@ -93,6 +107,10 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace output fil
 OutputFormat = Annotated[
     Format | None,
     typer.Option("--format", help="What standard output gets. Default: a table on a terminal, csv in a pipe."),
+]
+Cache = Annotated[
+    bool,
+    typer.Option("--cache/--no-cache", help="Keep the embeddings of texts, and use those of earlier runs."),
 ]
 IgnoreErrors = Annotated[
     bool,

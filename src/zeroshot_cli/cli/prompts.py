@@ -1,12 +1,14 @@
-"""`zeroshot prompts`: the template sets."""
+"""`zeroshot prompts`: the built-in sets of templates and labels, and faults of your own."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from zeroshot_cli.cli import options as o
+from zeroshot_cli.errors import InputError
 
-app = typer.Typer(help="List and show the template sets.", rich_markup_mode=None)
+app = typer.Typer(help="List, show and check sets of templates and labels.", rich_markup_mode=None)
 
 
 @app.callback(invoke_without_command=True)
@@ -17,24 +19,91 @@ def prompts(context: typer.Context) -> None:
 
 @app.command("list")
 def list_sets(debug: o.Debug = False) -> None:
-    """List the template sets that come with zeroshot."""
+    """List the sets of templates (for --prompts) and of labels (for --labels) that come with zeroshot."""
+    from zeroshot_cli.labels import list_labels
     from zeroshot_cli.prompts import list_prompts
     from zeroshot_cli.report.console import print_rows
 
-    rows = [(each.name, str(len(each.templates)), each.description) for each in list_prompts()]
-    print_rows(("name", "templates", "description"), rows)
+    templates = {each.name: each for each in list_prompts()}
+    labels = list_labels()
+    rows = []
+    for name in sorted(templates.keys() | labels):
+        count = str(len(templates[name].templates)) if name in templates else ""
+        described = labels[name].description if name in labels else templates[name].description
+        rows.append((name, count, str(labels[name].count) if name in labels else "", described))
+    print_rows(("name", "templates", "labels", "description"), rows)
 
 
 @app.command("show")
 def show(
-    name: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A template set that is listed, or a file.")],
+    name: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A set that is listed, or a file of templates.")],
+    labels: o.LabelsFile = None,
     debug: o.Debug = False,
 ) -> None:
-    """Show the templates of a set, one a line."""
+    """Show the templates of a set, one a line; with --labels filled with them, class by class.
+
+    A set that holds labels only, such as imagenet, shows these; zeroshot prompts show plain --labels NAME any other's.
+    """
+    from zeroshot_cli.builtin import label_files, template_files
+    from zeroshot_cli.labels import read_labels
     from zeroshot_cli.prompts import read_prompts
     from zeroshot_cli.report.console import note, shown
 
+    if labels is None and name in label_files() and name not in template_files():
+        name, labels = "plain", Path(name)
     found = read_prompts(name)
+    lines = found.templates
+    if labels is not None:
+        lines = tuple(text for texts in found.fill(read_labels(labels)) for text in texts)
     note(". ".join(part.rstrip(".") for part in (found.name, found.description, found.source) if part) + ".")
-    for template in found.templates:
-        typer.echo(shown(template))
+    for line in lines:
+        typer.echo(shown(line))
+
+
+@app.command("lint")
+def lint(
+    names: Annotated[
+        list[str], typer.Argument(metavar="FILE|NAME...", help="Label or template files, or built-in sets.")
+    ],
+    prompts: o.PromptsName = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option("--threshold", metavar="X", help="The cosine from which two labels are too alike, 0.999."),
+    ] = None,
+    cache: o.Cache = True,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+    model: o.Model = o.DEFAULT_MODEL,
+    pretrained: o.Pretrained = None,
+    offline: o.Offline = False,
+    device: o.Device = o.AUTO,
+    precision: o.PrecisionOption = o.Precision.FP32,
+) -> None:
+    """Find faults: duplicates, blanks, stray white space, characters that cannot be seen, placeholders that are
+    missing, labels that look like a path or a number; and with the model, texts that it would cut short and labels that
+    it can hardly tell apart. Exits with 3 where a file has a fault.
+    """
+    from zeroshot_cli.encode.cache import TextCache
+    from zeroshot_cli.lint.model import NEARLY_EQUAL, lint
+    from zeroshot_cli.report.console import note, print_rows, progress_bar
+    from zeroshot_cli.report.deliver import counted
+    from zeroshot_cli.weights.load import load
+
+    loaded = load(model, pretrained, device=device, precision=precision.value, offline=offline)
+    with progress_bar(quiet=quiet) as bar:
+        faults = lint(
+            names,
+            loaded,
+            prompts,
+            threshold=NEARLY_EQUAL if threshold is None else threshold,
+            cache=TextCache() if cache else None,
+            on_progress=bar.counter("encoding labels", "texts"),
+        )
+    mine = [fault for fault in faults if fault.in_file]
+    if mine:
+        rows = [(fault.file, str(fault.line or ""), fault.kind, fault.text, fault.what) for fault in mine]
+        print_rows(("file", "line", "fault", "text", "what"), rows)
+    for fault in faults:
+        note(f"{fault.file}, line {fault.line}: {fault.text!r} {fault.what}", quiet=quiet or fault.in_file)
+    note(f"{counted(len(mine), 'fault')} in {counted(len(names), 'input')}.", quiet=quiet)
+    raise typer.Exit(InputError.exit_code if mine else 0)

@@ -70,7 +70,7 @@ def train(
             help="A preset or a configuration starts anew; tiny or a model folder brings its weights.",
             rich_help_panel="Model",
         ),
-    ] = options.DEFAULT_MODEL,
+    ] = options.BUNDLED_MODEL,
     pretrained: options.Pretrained = None,
     text_encoder: Annotated[
         TextEncoder | None,

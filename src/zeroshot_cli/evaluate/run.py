@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from zeroshot_cli.classify import Classifier
 from zeroshot_cli.encode.images import auto_workers, encode_images
-from zeroshot_cli.encode.texts import class_embeddings
 from zeroshot_cli.errors import CheckpointError, DataError
 from zeroshot_cli.evaluate.datasets import LabelledImages
 from zeroshot_cli.evaluate.metrics import (
@@ -19,7 +19,7 @@ from zeroshot_cli.evaluate.metrics import (
     top_k_accuracy,
     true_class_ranks,
 )
-from zeroshot_cli.prompts import DEFAULT_PROMPTS, Prompts, read_prompts
+from zeroshot_cli.prompts import Prompts
 from zeroshot_cli.records import EvalResult, SkippedImage
 from zeroshot_cli.weights.loaded import LoadedModel
 
@@ -34,6 +34,7 @@ def evaluate(
     dataset: LabelledImages,
     prompts: Prompts | str | None = None,
     *,
+    classifier: Classifier | None = None,
     batch_size: int = 32,
     workers: int | None = None,
     track: Callable[[Iterator[Outcome]], Iterable[Outcome]] = iter,
@@ -42,14 +43,16 @@ def evaluate(
 
     Unreadable images are listed in `skipped` and take no part in `n` or any figure. With fewer than five classes
     top-5 is top-k over all of them. `workers` threads decode, by default one a core. `track` may watch the images
-    pass, one by one, to show progress. DataError where no image can be read.
+    pass, one by one, to show progress. A `classifier` of this model, with the data set's labels, takes the place of
+    `prompts`. DataError where no image can be read.
     """
-    filled = prompts if isinstance(prompts, Prompts) else read_prompts(prompts or DEFAULT_PROMPTS)
-    classes = class_embeddings(model, filled.fill(dataset.labels))  # ce
+    judge = classifier or Classifier(model, dataset.labels, prompts)
+    if judge.model is not model or judge.labels != dataset.labels:
+        raise ValueError("the classifier has another model or other labels than the data set")
     ranks: list[int] = []
     targets: list[int] = []
     skipped: list[SkippedImage] = []
-    for outcome, target in track(_outcomes(model, dataset, classes, batch_size, workers or auto_workers())):
+    for outcome, target in track(_outcomes(model, dataset, judge.embeddings, batch_size, workers or auto_workers())):
         if isinstance(outcome, SkippedImage):
             skipped.append(outcome)
         else:
@@ -62,7 +65,7 @@ def evaluate(
         n=len(ranks),
         model=model.name,
         pretrained=model.pretrained,
-        prompts=filled.name,
+        prompts=judge.prompts.name,
         metrics=_metrics(ranks, targets, len(dataset.labels)),
         per_class=_per_class(ranks, targets, dataset.labels.names),
         skipped=tuple(skipped),

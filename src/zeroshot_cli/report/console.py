@@ -14,7 +14,7 @@ from zeroshot_cli.report.files import Result, delimited_row, writing
 
 if TYPE_CHECKING:  # rich takes its time to import, and `zeroshot --version` needs none of it
     from rich.console import Console
-    from rich.progress import Progress
+    from rich.progress import Progress, TaskID
     from rich.table import Table
 
 T = TypeVar("T")
@@ -167,8 +167,22 @@ class ProgressBar:
         start = time.monotonic()
         for done, item in enumerate(items, start=1):
             yield item
-            rate = done / max(time.monotonic() - start, 1e-9)
-            self._progress.update(task, completed=done, rate=f"{rate:.1f} images/s")
+            self._progress.update(task, completed=done, rate=_rate(done, start, "images"))
+
+    def counter(self, description: str, unit: str) -> Callable[[int, int], None]:
+        """Return what shows how many of all are done, once that has taken a second."""
+        start = time.monotonic()
+        task: TaskID | None = None
+
+        def count(done: int, total: int) -> None:
+            nonlocal task
+            if self._progress is None or time.monotonic() - start < 1:
+                return
+            if task is None:
+                task = self._progress.add_task(description, rate="")
+            self._progress.update(task, completed=done, total=total, rate=_rate(done, start, unit))
+
+        return count
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -183,9 +197,13 @@ class ProgressBar:
             self._progress.start()
 
 
+def _rate(done: int, start: float, unit: str) -> str:
+    return f"{done / max(time.monotonic() - start, 1e-9):.1f} {unit}/s"
+
+
 @contextmanager
 def progress_bar(*, quiet: bool = False) -> Iterator[ProgressBar]:
-    """Give a progress bar that shows images a second; it is drawn only where standard error is a terminal."""
+    """Give a progress bar that shows how many a second; it is drawn only where standard error is a terminal."""
     if quiet or not sys.stderr.isatty():
         yield ProgressBar()
         return

@@ -1,0 +1,86 @@
+"""What the options say the classes are: labels with templates, or a classifier that was built before."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zeroshot_cli.errors import LabelsError, UsageError
+from zeroshot_cli.report.console import progress_bar
+
+if TYPE_CHECKING:
+    from zeroshot_cli.classifier_file import SavedClassifier
+    from zeroshot_cli.classify import Classifier
+    from zeroshot_cli.labels import Labels
+    from zeroshot_cli.prompts import Prompts
+    from zeroshot_cli.weights.loaded import LoadedModel
+
+
+@dataclass(frozen=True, slots=True)
+class Classes:
+    """Labels and templates; their embeddings are in `saved` or still to be computed."""
+
+    labels: "Labels"
+    prompts: "Prompts"
+    saved: "SavedClassifier | None" = None
+
+    def classifier(self, model: "LoadedModel", *, cache: bool, quiet: bool) -> "Classifier":
+        """Return the classifier of a model, with a progress bar while texts are encoded."""
+        from zeroshot_cli.classify import Classifier
+        from zeroshot_cli.encode.cache import TextCache
+
+        if self.saved is not None:
+            return Classifier.of(self.saved, model)
+        with progress_bar(quiet=quiet) as bar:
+            on_progress = bar.counter("encoding texts", "texts")
+            known = TextCache() if cache else None
+            return Classifier(model, self.labels, self.prompts, cache=known, on_progress=on_progress)
+
+
+def read_classes(
+    labels: Path | None, texts: Sequence[str], prompts: str | None, classifier: Path | None = None
+) -> Classes:
+    """Return the classes of a classifier file, or of a label file and labels on the spot, in this order.
+
+    UsageError where there are none, or both.
+    """
+    if classifier is not None:
+        return saved_classes(classifier, labels=labels, texts=texts, prompts=prompts)
+    from zeroshot_cli.prompts import prompts_for, read_prompts
+
+    return Classes(_labels(labels, texts), read_prompts(prompts or prompts_for(labels)))
+
+
+def saved_classes(classifier: Path, *, labels: Path | None, texts: Sequence[str] = (), prompts: str | None) -> Classes:
+    """Return what a classifier file holds; UsageError where an option names labels or templates besides."""
+    from zeroshot_cli.classifier_file import read_classifier
+
+    given = {"--labels": labels is not None, "--label": bool(texts), "--prompts": prompts is not None}
+    for option in (option for option, is_given in given.items() if is_given):
+        raise UsageError(f"--classifier {classifier} holds its own labels and templates; leave out {option}")
+    saved = read_classifier(classifier)
+    return Classes(saved.labels, saved.prompts, saved)
+
+
+def _labels(path: Path | None, texts: Sequence[str]) -> "Labels":
+    from zeroshot_cli.labels import Labels, read_labels
+
+    if path is None and not texts:
+        raise UsageError(
+            "no labels to choose from; give --labels FILE (one label a line), or --label TEXT once for each label"
+        )
+    from_file = read_labels(path).items if path is not None else ()
+    on_the_spot = _from_options(texts).items if texts else ()
+    both = {label.name for label in from_file} & {label.name for label in on_the_spot}
+    if both:
+        raise UsageError(f"the label {min(both)!r} is in {path} and in --label too; give it once")
+    return Labels((*from_file, *on_the_spot))
+
+
+def _from_options(texts: Sequence[str]) -> "Labels":
+    from zeroshot_cli.labels import Labels
+
+    try:
+        return Labels.of(texts)
+    except LabelsError as error:
+        raise UsageError(f"--label: {error}") from error

@@ -1,0 +1,130 @@
+"""`zeroshot build`, and what classify and eval make of its file."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+from safetensors import safe_open
+
+from zeroshot_cli.cli.app import run
+from zeroshot_cli.encode import texts
+from zeroshot_cli.weights.create import new_model
+from zeroshot_cli.weights.save import save_model
+
+MODEL = {
+    "embed_dim": 8,
+    "vision_cfg": {"image_size": 16, "patch_size": 8, "width": 16, "layers": 1, "head_width": 8},
+    "text_cfg": {"width": 16, "heads": 2, "layers": 1, "context_length": 77, "vocab_size": 49408},
+}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("models")
+    (folder / "config.yaml").write_text(yaml.safe_dump(MODEL))
+    for seed in (0, 1):
+        model, config, preprocess, _ = new_model(str(folder / "config.yaml"), seed=seed)
+        save_model(folder / str(seed), model, config, preprocess)
+    return folder / "0", folder / "1"
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch, models: tuple[Path, Path], tmp_path: Path) -> None:
+    monkeypatch.setenv("ZEROSHOT_MODEL", str(models[0]))
+    monkeypatch.setenv("ZEROSHOT_PRECISION", "fp32")
+    monkeypatch.chdir(tmp_path)
+    for folder, colour in (("cat", "red"), ("dog", "blue")):
+        Path("set", folder).mkdir(parents=True)
+        Image.new("RGB", (20, 10), colour).save(Path("set", folder, f"{colour}.png"))
+    Path("labels.txt").write_text("cat | kitten\ndog\n")
+
+
+def build(*options: object) -> int:
+    return run(["build", "-o", "c.safetensors", "--labels", "labels.txt", *map(str, options)])
+
+
+def test_the_file_gives_the_same_rows_as_labels(capsys: pytest.CaptureFixture[str]) -> None:
+    assert build("--label", "horse", "--min-margin", 0.01) == 0
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("wrote c.safetensors: 3 labels, 28 texts, prompts imagenet-7, model ")
+    assert run(["classify", "set", "--labels", "labels.txt", "--label", "horse", "--top-k", "3"]) == 0
+    expected = capsys.readouterr().out
+    assert run(["classify", "set", "--classifier", "c.safetensors", "--top-k", "3"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == expected
+    assert "thresholds are not applied yet" in captured.err
+    assert expected.count("\n") == 7
+    with safe_open("c.safetensors", framework="pt") as file:
+        assert json.loads(file.metadata()["thresholds"]) == {"min_margin": 0.01}
+
+
+def test_eval_uses_the_file(capsys: pytest.CaptureFixture[str]) -> None:
+    assert build() == 0
+    assert run(["eval", "set", "--labels", "labels.txt", "--output", "a.json"]) == 0
+    assert run(["eval", "set", "--classifier", "c.safetensors", "--output", "b.json"]) == 0
+    first, second = (json.loads(Path(name).read_text()) for name in ("a.json", "b.json"))
+    assert first == second
+    assert second["prompts"] == "imagenet-7"
+
+
+@pytest.mark.parametrize("command", [["classify", "set"], ["eval", "set"]])
+def test_another_model_ends_with_3(
+    command: list[str], models: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert build("--model", models[1]) == 0
+    assert run([*command, "--classifier", "c.safetensors", "--quiet"]) == 3
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    expected = f"c.safetensors was built with --model {models[1]}, not with --model {models[0]}; give that model"
+    assert expected in captured.err
+
+
+@pytest.mark.parametrize("command", [["classify", "set"], ["eval", "set"]])
+@pytest.mark.parametrize("option", [["--labels", "labels.txt"], ["--prompts", "photo"]])
+def test_a_classifier_has_its_own_labels_and_templates(
+    command: list[str], option: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*command, "--classifier", "c.safetensors", *option]) == 2
+    assert f"leave out {option[0]}" in capsys.readouterr().err
+
+
+def test_files_that_cannot_be(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["build", "-o", "c.npz", "--labels", "labels.txt"]) == 2
+    assert "ends in .safetensors" in capsys.readouterr().err
+    assert run(["build", "-o", "c.safetensors"]) == 2
+    assert "no labels" in capsys.readouterr().err
+    Path("c.safetensors").write_text("mine")
+    assert build() == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert run(["classify", "set", "--classifier", "c.safetensors"]) == 3
+    assert "is no classifier file" in capsys.readouterr().err
+    assert run(["classify", "set", "--classifier", "none.safetensors"]) == 2
+    assert build("--overwrite") == 0
+
+
+def test_built_in_labels_take_their_own_templates(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["build", "-o", "c.safetensors", "--labels", "mnist"]) == 0
+    assert "10 labels, 10 texts, prompts mnist" in capsys.readouterr().err
+    assert run(["build", "-o", "c.safetensors", "--labels", "mnist", "--prompts", "plain", "--overwrite"]) == 0
+    assert "prompts plain" in capsys.readouterr().err
+
+
+def test_a_second_run_encodes_no_text_and_a_new_label_only_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded: list[int] = []
+    embed = texts.embed_texts
+
+    def counting(model: Any, some: Any, **options: Any) -> torch.Tensor:
+        encoded.append(len(some))
+        return embed(model, some, **options)
+
+    monkeypatch.setattr(texts, "embed_texts", counting)
+    command = ["classify", "set", "--label", "cat", "--label", "dog"]
+    assert [run(command), sum(encoded)] == [0, 14]
+    assert [run(command), sum(encoded)] == [0, 14]
+    assert [run([*command, "--label", "horse"]), sum(encoded)] == [0, 21]
+    assert [run([*command, "--no-cache"]), sum(encoded)] == [0, 35]
