@@ -1,0 +1,189 @@
+"""Claim: ViT-B-32 on the CPU is at least 1.08 × as fast as open_clip in float32, and faster in bf16 and int8.
+
+Random weights under a fixed seed, the same for everyone; one batch an engine in each round, in another order every
+round; images a second are medians, and a ratio is the median of the rounds' ratios to open_clip in float32.
+
+    pip install -e '.[bench]'
+    python benchmarks/precision.py [--rounds N] [--batch N] [--threads N] [--only TEXT]
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from zeroshot_cli.clip.config import PRESETS
+from zeroshot_cli.weights.configs import default_preprocess, tokenizer_of
+from zeroshot_cli.weights.formats import from_disk, load_into
+from zeroshot_cli.weights.loaded import make_ready
+from zeroshot_cli.weights.processor import cpu_flags
+
+NAME = "ViT-B-32"
+REFERENCE = "open_clip fp32"
+Encode = Callable[[Tensor], Tensor]  # images b3hw -> embeddings be
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--only", default="", help="engines whose name holds this text, beside open_clip fp32")
+    options = parser.parse_args()
+    logging.disable(logging.WARNING)  # of open_clip, that the weights are random, and of the exporters
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    model = open_clip.create_model(NAME).eval().requires_grad_(False)
+    images = torch.randn(options.batch, 3, 224, 224)
+    engines, missing = build(model, images, options.threads, options.only)
+    with torch.inference_mode():
+        cosines, slow = warm_up(engines, images)
+        seconds = measure(engines, images, options.rounds, slow)
+    print(f"{NAME}, batch {options.batch}, {options.threads} threads, {options.rounds} rounds; ", end="")
+    print("bf16 in hardware: " + ("yes" if {"avx512_bf16", "amx_bf16"} & cpu_flags() else "no"), end=", ")
+    print("VNNI: " + ("yes" if "avx512_vnni" in cpu_flags() else "no"))
+    print(f"{'':24}{'images/s':>10}{'ratio':>8}{'cosine':>10}")
+    for name, times in seconds.items():
+        ratio = statistics.median(theirs / own for own, theirs in zip(times, seconds[REFERENCE], strict=False))
+        print(f"{name:24}{options.batch / statistics.median(times):10.1f}{ratio:8.2f}{cosines[name]:10.6f}")
+    for name, reason in missing.items():
+        print(f"{name:24}not measured: {reason}")
+
+
+def build(model: Any, images: Tensor, threads: int, only: str) -> tuple[dict[str, Encode], dict[str, str]]:
+    """The engines by name, and the reason for each that cannot be had."""
+    folder = Path(tempfile.mkdtemp())
+    exported = folder / "visual.onnx"
+    makers: dict[str, Callable[[], Encode]] = {
+        REFERENCE: lambda: model.encode_image,
+        "zeroshot fp32": lambda: ours(model, "fp32"),
+        "ONNX Runtime fp32": lambda: onnx_runtime(export(model, images, exported), threads),
+        "OpenVINO fp32": lambda: openvino(export(model, images, exported), "f32", threads),
+        "open_clip bf16": lambda: open_clip_bf16(model),
+        "zeroshot bf16": lambda: ours(model, "bf16"),
+        "OpenVINO bf16": lambda: openvino(export(model, images, exported), "bf16", threads),
+        "zeroshot int8": lambda: ours(model, "int8"),
+        "ONNX Runtime int8": lambda: onnx_runtime(quantised(export(model, images, exported)), threads),
+    }
+    engines: dict[str, Encode] = {}
+    missing: dict[str, str] = {}
+    for name, make in makers.items():
+        if only and only not in name and name != REFERENCE:
+            continue
+        try:
+            engines[name] = make()
+        except ImportError as error:
+            missing[name] = f"{error}; pip install -e '.[bench]'"
+    return engines, missing
+
+
+def warm_up(engines: dict[str, Encode], images: Tensor) -> tuple[dict[str, float], set[str]]:
+    """Each engine's cosine to the reference, and which engines are over ten times slower than it.
+
+    bf16 without hardware for it is: a number format imitated one value at a time.
+    """
+    expected, times, cosines = engines[REFERENCE](images), {}, {}
+    for name, encode in engines.items():
+        start = time.perf_counter()
+        cosines[name] = cosine(encode(images), expected)
+        times[name] = time.perf_counter() - start
+    return cosines, {name for name in times if times[name] > 10 * times[REFERENCE]}
+
+
+def measure(engines: dict[str, Encode], images: Tensor, rounds: int, slow: set[str]) -> dict[str, list[float]]:
+    """Seconds of each round by engine; all were run before, so nothing is measured cold. Slow ones run once."""
+    names = list(engines)
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for turn in range(rounds):
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            if turn == 0 or name not in slow:
+                start = time.perf_counter()
+                engines[name](images)
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def cosine(found: Tensor, expected: Tensor) -> float:
+    """The worst cosine of two embeddings of one image."""
+    return float(F.cosine_similarity(found.float(), expected.float()).min())
+
+
+def ours(model: nn.Module, precision: str) -> Encode:
+    config = PRESETS[NAME]
+    bundled = config.build()
+    load_into(bundled, from_disk(model.state_dict()), source="open_clip")
+    loaded = make_ready(
+        name=NAME,
+        pretrained=None,
+        model=bundled,
+        config=config,
+        preprocess=default_preprocess(config),
+        tokenizer=tokenizer_of(config),
+        device=torch.device("cpu"),
+        precision=precision,
+    )
+    return loaded.encode_images
+
+
+def open_clip_bf16(model: nn.Module) -> Encode:
+    short = open_clip.create_model(NAME, precision="pure_bf16").eval().requires_grad_(False)
+    short.load_state_dict(model.state_dict())
+    return lambda images: short.encode_image(images.bfloat16())
+
+
+def export(model: Any, images: Tensor, path: Path) -> Path:
+    """open_clip's image tower as ONNX, once, for the batch that is measured."""
+    import onnx  # noqa: F401  the exporter needs it and says so less clearly
+
+    if not path.exists():
+        torch.backends.mha.set_fastpath_enabled(False)  # the exporter knows the operations that it stands for
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(model.visual, (images,), str(path), input_names=["images"], dynamo=False)
+        torch.backends.mha.set_fastpath_enabled(True)
+    return path
+
+
+def quantised(path: Path) -> Path:
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    out = path.with_suffix(".int8.onnx")
+    # Its documentation advises 7 bits of weights where the processor lacks VNNI, as ours has it.
+    fits = "avx512_vnni" in cpu_flags()
+    quantize_dynamic(path, out, weight_type=QuantType.QInt8, per_channel=True, reduce_range=not fits)
+    return out
+
+
+def onnx_runtime(path: Path, threads: int) -> Encode:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return lambda images: torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
+
+
+def openvino(path: Path, precision: str, threads: int) -> Encode:
+    import openvino as ov
+
+    options = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
+    compiled = ov.Core().compile_model(str(path), "CPU", options)
+    return lambda images: torch.from_numpy(np.array(compiled(images.numpy())[0]))
+
+
+if __name__ == "__main__":
+    main()
