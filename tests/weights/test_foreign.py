@@ -317,3 +317,41 @@ def test_registered_configurations_are_open_clips() -> None:
     assert registered_config("ViT-B-16-SigLIP") == open_clip.get_model_config("ViT-B-16-SigLIP")
     assert registered_config("no-such") is None
     assert registered_config("../model_configs/ViT-B-32") is None
+
+
+@pytest.mark.filterwarnings("ignore::zeroshot_cli.encode.cache.CacheWarning")
+def test_the_command_takes_a_siglip_from_the_hub_and_then_without_it(
+    hub: Any, tokenizer_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Weights from one repository, the tokenizer from another, a folder of pictures, open_clip's own probabilities."""
+    from zeroshot_cli.cli import app
+
+    saved = tmp_path / "saved"
+    model, transform, tokenize = theirs_of(SIGLIP, saved, tokenizer_folder)
+    hub.repos["someone/siglip-like"] = {path.name: path.read_bytes() for path in tokenizer_folder.iterdir()}
+    hub.repos["someone/model"] = {
+        "open_clip_config.json": json.dumps({"model_cfg": SIGLIP, "preprocess_cfg": HALF}).encode(),
+        "open_clip_model.safetensors": (saved / "weights.safetensors").read_bytes(),
+    }
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for index in range(3):
+        noise = np.random.default_rng(index).integers(0, 256, (70, 90, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(pictures / f"{index}.png")
+
+    command = ["classify", str(pictures), "--model", "hf-hub:someone/model", "--prompts", "plain", "--top-k", "3"]
+    command += [part for name in NAMES for part in ("--label", name)] + ["--format", "jsonl", "--precision", "fp32"]
+    assert app.run(command) == 0
+    first = capsys.readouterr().out
+    hub.server.shutdown()
+    assert app.run([*command, "--offline"]) == 0
+    assert capsys.readouterr().out == first
+
+    with torch.inference_mode():
+        texts = F.normalize(model.encode_text(tokenize(NAMES)), dim=-1)
+        for line, path in zip(first.splitlines(), sorted(pictures.iterdir()), strict=True):
+            image = F.normalize(model.encode_image(transform(Image.open(path))[None]), dim=-1)
+            logits = model.logit_scale.exp() * image @ texts.T + model.logit_bias
+            expected = dict(zip(NAMES, logits.softmax(dim=-1)[0].tolist(), strict=True))
+            ours = {entry["label"]: entry["probability"] for entry in json.loads(line)["predictions"]}
+            assert ours == pytest.approx(expected, abs=1e-5)
