@@ -117,3 +117,7 @@ def test_places_that_cannot_be(tmp_path: Path, angle_model: Any) -> None:
         read_classifier(tmp_path / "none.safetensors")
     with pytest.raises(UsageError, match="cannot write"):
         Classifier(angle_model, ["1"], TENS).save(tmp_path / "none" / "x.safetensors")
+    with pytest.raises(UsageError, match="there is no classifier file"):
+        read_classifier(tmp_path / ("x" * 300))
+    with pytest.raises(UsageError, match=r"cannot write .*File name too long"):
+        Classifier(angle_model, ["1"], TENS).save(tmp_path / ("x" * 300))

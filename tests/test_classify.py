@@ -149,3 +149,8 @@ def test_softmax_of_large_logits() -> None:
     # exp(1000) overflows; the ratios e and 1 / e do not.
     expected = [math.e / (math.e + 1), 1 / (math.e + 1)]
     assert softmax(np.array([1001.0, 1000.0])).tolist() == pytest.approx(expected, abs=1e-12)
+
+
+def test_one_path_in_place_of_a_list_is_refused_at_once() -> None:
+    with pytest.raises(TypeError, match=r"a\.jpg"):
+        Classifier(toy_model(), ["0"], PLAIN).predict("a.jpg")

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,29 @@ def test_whole_prompts(tmp_path: Path, name: str, content: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("texts", "are_prompts"),
+    [
+        (["A cat is a small furry animal with whiskers."], True),  # CuPL's form
+        (["What is furry?", "Cats purr! They sleep"], True),
+        (["a photo of my cat asleep"], True),
+        (["A furry animal. It sleeps.", "a {} in oil."], True),
+        (["a cat asleep"], False),
+        (["St. Felix", "domestic cat"], False),
+        (["all those wonderful catalogues here today"], False),  # the name is not a word of it
+    ],
+)
+def test_a_plain_list_is_whole_prompts_where_all_read_so(tmp_path: Path, texts: list[str], are_prompts: bool) -> None:
+    (label,) = read_labels(write(tmp_path, "a.json", json.dumps({"cat": texts})))
+    given = tuple(text.replace("{}", "cat") for text in texts)
+    assert (label.prompts, label.synonyms) == ((given, ()) if are_prompts else ((), given))
+
+
+def test_names_that_are_no_texts_are_refused() -> None:
+    with pytest.raises(LabelsError, match="label 2, 7, is not a text"):
+        Labels.of(["cat", 7])  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize(
     ("name", "content"),
     [
         ("a.txt", r"\1 | kit{ | a {} in oil"),
@@ -116,6 +140,9 @@ def test_a_template_of_one_label_is_filled_with_name_and_synonyms(tmp_path: Path
         ("column.csv", "name,id\ncat,1\n", 1, "no column 'label'; the columns are name, id"),
         ("fields.csv", "label,prompt\ncat,a cat, asleep\n", 2, "3 fields under 2 columns"),
         ("quote.csv", 'label\ncat\n"dog\n', 3, "not valid CSV"),
+        ("twice.csv", "label,prompt,prompt\ncat,a,b\n", 1, "column 'prompt' is given twice"),
+        ("near.csv", "label,prompts\ncat,a cat\n", 1, "did you mean 'prompt'? The columns known are label, synonyms"),
+        ("mixed.yaml", "dog:\ncat: [kitten, A cat purrs.]\n", 2, "under `synonyms:` and `prompts:`"),
     ],
 )
 def test_errors_name_file_line_and_value(

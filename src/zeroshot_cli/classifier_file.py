@@ -7,9 +7,13 @@ mappings. The probability of a class is softmax(cosine / `temperature`). Plain s
 c classes, e embedding
 """
 
+# pathlib's questions raise OSError where a name is too long or a folder is locked; opening names the reason.
+# ruff: noqa: PTH113
+
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -68,7 +72,8 @@ def write_classifier(saved: SavedClassifier, path: Path) -> None:
         unfinished.write_bytes(save({"embeddings": saved.embeddings.contiguous()}, metadata))
         unfinished.replace(path)
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
+        with suppress(OSError):
+            unfinished.unlink()
         raise UsageError(f"cannot write {path}: {error.strerror}; choose another place") from error
 
 
@@ -77,7 +82,7 @@ def read_classifier(path: Path) -> SavedClassifier:
 
     Raises UsageError where it is not there, CheckpointError where it is damaged or something else.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UsageError(f"there is no classifier file {path}; zeroshot build writes one")
     try:
         with safe_open(path, framework="pt") as file:

@@ -41,6 +41,7 @@ class Classifier:
         self.model = model
         self.labels = labels if isinstance(labels, Labels) else Labels.of(labels)
         self.prompts = prompts if isinstance(prompts, Prompts) else read_prompts(prompts or DEFAULT_PROMPTS)
+        self.names = self.labels.names
         texts = self.prompts.fill(self.labels)
         self.embeddings = class_embeddings(model, texts, cache=cache, on_progress=on_progress)
 
@@ -54,7 +55,7 @@ class Classifier:
             raise CheckpointError(f"{saved.source} was built with {other}; give that model, or build it again")
         classifier = cls.__new__(cls)  # __init__ would compute what the file holds
         classifier.model, classifier.labels, classifier.prompts = model, saved.labels, saved.prompts
-        classifier.embeddings = saved.embeddings
+        classifier.names, classifier.embeddings = saved.labels.names, saved.embeddings
         return classifier
 
     def save(self, path: Path, *, thresholds: Mapping[str, float] | None = None) -> None:
@@ -86,6 +87,8 @@ class Classifier:
 
         `workers` threads decode, by default one a core. ValueError where a number is under 1.
         """
+        if isinstance(images, str):
+            raise TypeError(f"predict takes a list of paths, not one path: write [{images!r}]")
         if top_k < 1:
             raise ValueError(f"top_k is at least 1, not {top_k}")
         workers = auto_workers() if workers is None else workers
@@ -93,23 +96,25 @@ class Classifier:
         return (item if isinstance(item, SkippedImage) else self._judge(item, top_k) for item in encoded)
 
     def _judge(self, image: EmbeddedImage, top_k: int) -> Prediction:
-        scores = self._cosines(image)
+        scores = cosines(self.model, self.embeddings, image)
         probabilities = softmax(self.model.logit_scale * scores.astype(np.float64))
         order = np.argsort(-scores, kind="stable")  # stable: ties go to the lower class index
-        best = tuple(LabelScore(self.labels.names[i], float(scores[i]), float(probabilities[i])) for i in order[:top_k])
+        best = tuple(LabelScore(self.names[i], float(scores[i]), float(probabilities[i])) for i in order[:top_k])
         margin = float(scores[order[0]] - scores[order[1]]) if len(order) > 1 else None
         return Prediction(image.path, best, margin)
 
-    def _cosines(self, image: EmbeddedImage) -> npt.NDArray[np.float32]:
-        # One product an image, not one a batch: its rounding cannot depend on the neighbours.
-        cosines = self.embeddings @ image.embedding  # (c, e) @ (e,) -> c
-        if not torch.isfinite(cosines).all():
-            raise CheckpointError(
-                f"{self.model.name}: its scores for {image.path} are not finite numbers; "
-                f"try --precision fp32 in place of {self.model.precision}, or other weights"
-            )
-        scores: npt.NDArray[np.float32] = cosines.numpy()
-        return scores
+
+def cosines(model: LoadedModel, classes: torch.Tensor, image: EmbeddedImage) -> npt.NDArray[np.float32]:
+    """Return the cosines (c,) of an image with the embeddings `classes` (c, e); CheckpointError if not finite."""
+    # One product an image, not one a batch: its rounding cannot depend on the neighbours.
+    products = classes @ image.embedding  # (c, e) @ (e,) -> c
+    if not torch.isfinite(products).all():
+        raise CheckpointError(
+            f"{model.name}: its scores for {image.path} are not finite numbers; "
+            f"try --precision fp32 in place of {model.precision}, or other weights"
+        )
+    scores: npt.NDArray[np.float32] = products.numpy()
+    return scores
 
 
 def model_options(name: str, pretrained: str | None) -> str:

@@ -3,8 +3,10 @@
 import csv
 import io
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 
 from zeroshot_cli.builtin import did_you_mean, label_files
@@ -15,6 +17,8 @@ from zeroshot_cli.textfiles import List, Map, Node, Text, at, content_lines, par
 _NOTHING = ("", "~", "null")  # what a mapping has for "no synonyms"
 _FIELDS = ("synonyms", "prompts")
 _COLUMNS = ("label", "synonyms", "prompt")
+_ENDS_SENTENCE = re.compile(r"[.!?]$|[^\W\d_]{3,}[.!?]+\s+\w")  # three letters, so that "St. Bernard" is a name
+_MANY_WORDS = 4  # beside the label's name: more than a synonym has
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,8 @@ class Labels:
             raise LabelsError(f"the labels are one text, {names!r}; give a list of names")
         seen: dict[str, int] = {}
         for number, given in enumerate(names, start=1):
+            if not isinstance(given, str):
+                raise LabelsError(f"label {number}, {given!r}, is not a text; write it in quotes")
             name = _checked(given, f"label {number}")
             if name in seen:
                 raise LabelsError(f"label {number}, {name!r}, is already label {seen[name]}; remove one of them")
@@ -179,7 +185,7 @@ def _from_node(root: Node | None, path: Path) -> Iterator[RawLabel]:
 
 def _from_pair(name: str, line: int, value: Node, path: Path) -> RawLabel:
     if not isinstance(value, Map):
-        return RawLabel(line, name, _texts(value, path))
+        return _from_list(name, line, _texts(value, path), path)
     fields: dict[str, tuple[str, ...]] = {}
     for key, texts in value.pairs:
         field = _text(key, path)
@@ -189,6 +195,34 @@ def _from_pair(name: str, line: int, value: Node, path: Path) -> RawLabel:
             raise LabelsError(f"{at(path, key.line)}: label {name!r} has {field!r} twice; write one list")
         fields[field] = _texts(texts, path)
     return RawLabel(line, name, fields.get("synonyms", ()), fields.get("prompts", ()))
+
+
+def _from_list(name: str, line: int, texts: tuple[str, ...], path: Path) -> RawLabel:
+    """Synonyms, or whole prompts where all texts without a placeholder read as such; LabelsError for a mixture."""
+    plain = [text for text in texts if not _holds_placeholder(text)]
+    whole = [text for text in plain if _is_whole_prompt(text, name)]
+    if not whole:
+        return RawLabel(line, name, texts)
+    if len(whole) < len(plain):
+        synonym = next(text for text in plain if text not in whole)
+        mixture = f"label {name!r} has both a synonym, {synonym!r}, and a whole prompt, {whole[0]!r}, in one list"
+        raise LabelsError(f"{at(path, line)}: {mixture}; write them under `synonyms:` and `prompts:`")
+    return RawLabel(line, name, prompts=texts)
+
+
+def _is_whole_prompt(text: str, name: str) -> bool:
+    """Whether a text ends as a sentence does, has more than one, or has the name among many other words."""
+    if _ENDS_SENTENCE.search(text.strip()):
+        return True
+    others, found = re.subn(rf"(?<!\w){re.escape(name.strip())}(?!\w)", " ", text, count=1, flags=re.IGNORECASE)
+    return bool(found) and len(others.split()) >= _MANY_WORDS
+
+
+def _holds_placeholder(text: str) -> bool:
+    try:
+        return count_placeholders(text) > 0
+    except ValueError:  # it is refused later, with its line
+        return True
 
 
 def _texts(node: Node, path: Path) -> tuple[str, ...]:
@@ -212,6 +246,7 @@ def _read_csv(text: str, path: Path) -> Iterator[RawLabel]:
     columns = [column.strip().lower() for column in header]
     if header and "label" not in columns:
         raise LabelsError(f"{at(path, 1)}: there is no column 'label'; the columns are {', '.join(header)}")
+    _check_columns(columns, path)
     for line, row in rows:
         if len(row) > len(columns):
             count = f"{len(row)} fields under {len(columns)} columns"
@@ -220,6 +255,17 @@ def _read_csv(text: str, path: Path) -> Iterator[RawLabel]:
         words = tuple(_split(synonyms)) if synonyms.strip() else ()
         prompts = (prompt,) if prompt.strip() else ()
         yield RawLabel(line, label, words, prompts, from_table=True)
+
+
+def _check_columns(columns: list[str], path: Path) -> None:
+    """Raise LabelsError for a column given twice, or one that is nearly called as one that is read."""
+    for index, column in enumerate(columns):
+        if column and column in columns[:index]:
+            raise LabelsError(f"{at(path, 1)}: the column {column!r} is given twice; remove or rename one of them")
+        near = () if column in _COLUMNS else get_close_matches(column, _COLUMNS, n=1, cutoff=0.8)
+        if near:
+            meant = f"the column {column!r} is not known; did you mean {near[0]!r}"
+            raise LabelsError(f"{at(path, 1)}: {meant}? The columns known are {', '.join(_COLUMNS)}")
 
 
 def _csv_rows(text: str, path: Path) -> Iterator[tuple[int, list[str]]]:

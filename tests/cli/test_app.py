@@ -1,5 +1,6 @@
 """The entry point: first steps, help, errors and their exit codes."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -113,6 +114,16 @@ def test_our_errors_are_one_sentence_and_their_code(
     failing(monkeypatch, error("line 3 of [red]x\n.txt is wrong"))
     assert entry.run(["prompts", "list"]) == code
     assert capsys.readouterr().err == "error: line 3 of [red]x\\n.txt is wrong\n"
+
+
+def test_a_file_that_the_machine_refuses_is_no_defect(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failing(monkeypatch, PermissionError(errno.EACCES, "Permission denied", "locked/x.txt"))
+    assert entry.run(["prompts", "list"]) == 2
+    assert capsys.readouterr().err == "error: locked/x.txt: Permission denied; check the path and its rights\n"
+    assert entry.run(["x" * 300]) == 2
+    assert "No such command" in capsys.readouterr().err
 
 
 def test_a_defect_says_so_and_shows_its_traceback_only_on_demand(

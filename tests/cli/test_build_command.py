@@ -128,3 +128,21 @@ def test_a_second_run_encodes_no_text_and_a_new_label_only_its_own(monkeypatch: 
     assert [run(command), sum(encoded)] == [0, 14]
     assert [run([*command, "--label", "horse"]), sum(encoded)] == [0, 21]
     assert [run([*command, "--no-cache"]), sum(encoded)] == [0, 35]
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--min-score", "nan"),
+        ("--min-score", "-1.01"),
+        ("--min-margin", "inf"),
+        ("--min-probability", "nan"),
+        ("--min-probability", "-0.1"),
+    ],
+)
+def test_thresholds_that_nothing_can_have_are_refused(
+    option: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert build(option, value) == 2
+    assert f"{float(value)} is not a" in capsys.readouterr().err
+    assert not Path("c.safetensors").exists()

@@ -16,7 +16,9 @@ from PIL import Image
 
 from zeroshot_cli import load
 from zeroshot_cli.cli import app as entry
+from zeroshot_cli.cli import classify as command
 from zeroshot_cli.cli import options
+from zeroshot_cli.errors import UsageError
 from zeroshot_cli.weights.create import new_model
 from zeroshot_cli.weights.save import save_model
 
@@ -378,3 +380,13 @@ def test_standard_output_in_a_pipe_gets_rows_while_standard_error_draws_progress
     assert len(rows(capfdbinary.readouterr().out.decode())) == 3
     assert "images/s" in seen
     assert "blue.png" not in seen
+
+
+def test_an_output_that_cannot_be_opened_leaves_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, kept, second = tmp_path / "a.csv", tmp_path / "kept.csv", tmp_path / "b.csv"
+    kept.write_text("old")
+    second.symlink_to(tmp_path / "no" / "b.csv")
+    with pytest.raises(UsageError, match=r"b\.csv"):
+        command._open_all([first, kept, second], overwrite=True)
+    assert not first.exists()
+    assert kept.exists()

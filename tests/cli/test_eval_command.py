@@ -98,6 +98,16 @@ def test_unreadable_images_end_with_4(tmp_path: Path, angle_folder: Path, capsys
     assert [image["path"] for image in result["skipped"]] == [str(bad)]
     assert result["metrics"]["top1"] == pytest.approx(2 / 6)
     assert evaluate(tmp_path, angle_folder, "--ignore-errors") == 0
+    capsys.readouterr()
+    assert evaluate(tmp_path, angle_folder, "--quiet") == 4
+    assert capsys.readouterr().err == ""
+
+
+def test_an_output_with_a_name_that_is_too_long(
+    tmp_path: Path, angle_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate(tmp_path, angle_folder, "--output", tmp_path / f"{'x' * 300}.json") == 2
+    assert "x.json: File name too long" in capsys.readouterr().err
 
 
 def test_a_path_that_is_not_utf8_survives_in_json(tmp_path: Path, angle_folder: Path) -> None:

@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 
 from zeroshot_cli.cli import app as entry
 from zeroshot_cli.cli import train as command
+from zeroshot_cli.train import start
 from zeroshot_cli.weights.load import load
 
 MODEL = {
@@ -105,17 +106,21 @@ def test_unreadable_pictures_are_counted_at_the_end(
     tmp_path: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "5.png").write_bytes(b"")
-    assert entry.run([*arguments, "--epochs", "8"]) == 0
-    assert re.search(
-        r"\d times an image could not be read, first .*5\.png: the file is empty\n", capsys.readouterr().err
-    )
+    assert entry.run([*arguments, "--epochs", "8"]) == 4
+    assert re.search(r"1 image could not be read, first .*5\.png: the file is empty;", capsys.readouterr().err)
+    assert (tmp_path / "run/skipped.csv").read_text().splitlines()[1:] == [f"{tmp_path / '5.png'},the file is empty"]
+    assert entry.run([*arguments, "--epochs", "8", "--resume", "--ignore-errors"]) == 0
 
 
 @pytest.mark.parametrize(
     ("change", "code", "words"),
     [
         (["--data", "none.csv"], 2, "none.csv: no such file"),
-        (["--val", "none.csv"], 2, "none.csv: no such file"),
+        (["--val", "none.csv"], 2, "none.csv: no such file; give --val the CSV"),
+        (["--seed", "-1"], 2, "--seed is -1; it must be at least 0"),
+        (["--output", "x" * 300], 2, "File name too long"),
+        (["--model", "x" * 300], 2, "x" * 300),
+        (["--model", "x" * 300 + ".yaml"], 2, "x" * 300),
         (["--batch-size", "13"], 3, "12 usable pairs do not fill one batch of 13"),
         (["--image-column", "url"], 3, "no column 'url', its columns are 'image', 'caption'"),
         (["--model", "no-such-model"], 2, "no-such-model"),
@@ -147,8 +152,27 @@ def test_a_second_run_in_the_folder_needs_resume(arguments: list[str], capsys: p
 
 @pytest.mark.parametrize(("cores", "workers"), [(None, 1), (1, 1), (2, 1), (8, 4), (64, 8)])
 def test_half_of_the_cores_load_pictures(monkeypatch: pytest.MonkeyPatch, cores: int | None, workers: int) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: cores)
     assert command._half_the_cores() == workers
+
+
+def test_only_the_cores_of_this_process_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {2, 3, 5, 7, 9, 11}, raising=False)
+    assert command._half_the_cores() == 3
+
+
+def test_offline_and_batch_size_reach_the_run(
+    tmp_path: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+    real = start.load
+    monkeypatch.setattr(start, "load", lambda *a, offline, **o: (asked.append(offline), real(*a, **o))[1])
+    monkeypatch.setenv("ZEROSHOT_BATCH_SIZE", "3")
+    sizeless = [word for i, word in enumerate(arguments) if "--batch-size" not in arguments[max(0, i - 1) : i + 1]]
+    assert entry.run([*sizeless, "--model", "tiny", "--epochs", "1", "--offline"]) == 0
+    assert asked == [True]
+    assert yaml.safe_load((tmp_path / "run/config.yaml").read_text())["batch_size"] == 3
 
 
 def started(arguments: list[str], **streams: Any) -> subprocess.Popen[bytes]:

@@ -83,6 +83,32 @@ def test_presets_equal_open_clips_configurations(name: str) -> None:
     assert replace(config_from_dict(json.loads(path.read_text())), quick_gelu=quick_gelu) == PRESETS[name]
 
 
+@pytest.mark.parametrize(
+    ("tower", "change", "message"),
+    [
+        ("vision_cfg", {"width": 65}, "vision_cfg.width is 65; it must be a multiple of head_width, 32"),
+        ("vision_cfg", {"head_width": 128}, "vision_cfg.width is 64; it must be a multiple of head_width, 128"),
+        ("vision_cfg", {"patch_size": 33}, "vision_cfg.patch_size is 33; it must be at most image_size, 32"),
+        ("vision_cfg", {"layers": [1, 1, 1, 1]}, "vision_cfg.patch_size is 8; a ResNet has none"),
+        (
+            "vision_cfg",
+            {"layers": [1, 1, 1, 1], "patch_size": None, "mlp_ratio": 4},
+            "vision_cfg.mlp_ratio is 4.0; a ResNet has none",
+        ),
+        (
+            "vision_cfg",
+            {"layers": [1, 1, 1, 1], "patch_size": None, "image_size": 80},
+            "vision_cfg.image_size is 80; a ResNet needs a multiple of 32",
+        ),
+        ("text_cfg", {"heads": 3}, "text_cfg.width is 64; it must be a multiple of heads, 3"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_named(tower: str, change: dict[str, Any], message: str) -> None:
+    model_cfg = MODELS["small ViT"] | {tower: MODELS["small ViT"][tower] | change}
+    with pytest.raises(ValueError, match=message):
+        config_from_dict(model_cfg)
+
+
 def test_the_last_block_at_one_position_equals_the_whole_block() -> None:
     from zeroshot_cli.clip.transformer import ResidualAttentionBlock
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import zeroshot_cli.encode.texts as texts_module
+from zeroshot_cli.clip.tokenizer import TruncatedTextWarning
 from zeroshot_cli.encode.cache import CacheWarning, TextCache
 from zeroshot_cli.encode.texts import class_embeddings
 from zeroshot_cli.folders import cache_folder
@@ -180,3 +181,18 @@ def test_the_folder_is_the_users_own(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cache_folder() == tmp_path / ".cache" / "zeroshot"
+
+
+def test_a_text_that_is_too_long_is_warned_of_each_time(small: LoadedModel, tmp_path: Path) -> None:
+    long = "cat " * 80
+    for prompts in ([[long]], [[long]], [[long, "a cat."]]):  # encoded; known as a class; known as a prompt
+        with pytest.warns(TruncatedTextWarning, match="82 tokens"):
+            class_embeddings(small, prompts, cache=TextCache(tmp_path))
+
+
+def test_below_float32_only_whole_calls_are_known(small_in: Callable[[str], LoadedModel], tmp_path: Path) -> None:
+    model = small_in("bf16")
+    for prompts in (CATS, CATS, CATS[::-1], [*CATS, ["a cow.", "the cow, which is brown."]], CATS[:1], CATS):
+        assert torch.equal(
+            class_embeddings(model, prompts, cache=TextCache(tmp_path)), class_embeddings(model, prompts)
+        )

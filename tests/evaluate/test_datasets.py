@@ -11,7 +11,7 @@ from zeroshot_cli.evaluate.datasets import (
     read_labelled_folder,
     sorted_classes,
 )
-from zeroshot_cli.labels import Label, Labels
+from zeroshot_cli.labels import Label, Labels, read_labels
 from zeroshot_cli.records import SkippedImage
 
 Draw = Callable[[Path, int], Path]
@@ -54,6 +54,24 @@ def test_a_missing_number_does_not_shift_the_others(tmp_path: Path, draw_angle: 
     for number in (0, 2):
         draw_angle(tmp_path / str(number) / "x.png", 1)
     assert read_labelled_folder(tmp_path, Labels.of(["a", "b", "c"])).targets == (0, 2)
+
+
+def test_numbers_without_a_0_that_are_too_few_are_refused(tmp_path: Path, draw_angle: Draw) -> None:
+    for number in (1, 3):
+        draw_angle(tmp_path / str(number) / "x.png", 1)
+    with pytest.raises(DataError, match="2 class numbers begin with 1 and the 3 labels may be counted from 0 or from"):
+        read_labelled_folder(tmp_path, Labels.of(["a", "b", "c"]))
+
+
+def test_a_name_of_two_labels_is_said_to_be_so(tmp_path: Path, draw_angle: Draw) -> None:
+    draw_angle(tmp_path / "missile" / "x.png", 1)
+    with pytest.raises(DataError, match=r"'missile' is the name of 2 labels, .* numbers 657 and 744"):
+        read_labelled_folder(tmp_path, read_labels(Path("imagenet")))
+
+
+def test_a_name_that_is_too_long_is_no_data_set() -> None:
+    with pytest.raises(UsageError, match="no such data set"):
+        read_dataset(Path("x" * 300))
 
 
 def test_a_number_beyond_the_labels_is_named(tmp_path: Path, draw_angle: Draw) -> None:

@@ -147,6 +147,7 @@ def test_an_existing_file_is_kept_unless_told_otherwise(tmp_path: Path) -> None:
         ("out", r"'' is none of"),
         ("missing/out.csv", r"there is no folder .*missing"),
         ("folder.csv", r"it is a folder"),
+        ("x" * 300 + ".csv", r"x\.csv: File name too long"),
     ],
 )
 def test_outputs_that_cannot_be_are_refused_before_the_work(tmp_path: Path, name: str, message: str) -> None:

@@ -45,7 +45,7 @@ def test_every_line_of_a_run_off_a_terminal() -> None:
         "3.5 million parameters on cpu in fp32, 20 steps (10 an epoch), learning rate 0.0005",
         "epoch 1: loss 1.235, 321 images/s",
         "epoch 2: loss 1.235, 321 images/s, validation loss 2.500, recall@1 12.5%",
-        "2 times an image could not be read, first x\\n.png: the file is empty",
+        "2 images could not be read, first x\\n.png: the file is empty; see skipped.csv of the run",
         "the model is in run/model",
     ]
 

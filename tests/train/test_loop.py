@@ -16,6 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from zeroshot_cli.clip.model import CLIP
+from zeroshot_cli.clip.tokenizer import TruncatedTextWarning
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.train import checkpoint
 from zeroshot_cli.train.config import Augmentation, Loss, TextEncoder, TrainConfig
@@ -199,8 +200,40 @@ def test_bad_pictures_are_skipped_and_counted(tmp_path: Path, config: TrainConfi
     bad = tmp_path / "pictures/3.png"
     bad.write_bytes(bad.read_bytes()[:60])
     result = train(replace(config, epochs=10, val=config.data[0]), tmp_path / "run")
-    assert {item.path for item in result.skipped} == {str(bad)}
-    assert rows_of(tmp_path / "run")[-1]["skipped"] == len(result.skipped) > 3
+    assert [item.path for item in result.skipped] == [str(bad)]
+    last = rows_of(tmp_path / "run")[-1]
+    assert (last["skipped"], last["val_skipped"]) == (1, 1)
+    assert (tmp_path / "run/skipped.csv").read_text() == f"path,error\n{bad},the file is truncated\n"
+    assert train(replace(config, epochs=10), tmp_path / "run", resume=True).skipped == result.skipped
+
+
+def test_a_validation_set_without_a_readable_image_ends_the_run(tmp_path: Path, config: TrainConfig) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "bad.png")
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    (tmp_path / "val.csv").write_text("image,caption\nbad.png,red\n")
+    with pytest.raises(DataError, match=r"none of the 1 images to validate on .*bad\.png: not an image.*--val"):
+        train(replace(config, val=str(tmp_path / "val.csv")), tmp_path / "run")
+    assert not (tmp_path / "run/metrics.jsonl").read_text().count("NaN")
+
+
+def test_long_captions_are_one_warning(tmp_path: Path, config: TrainConfig) -> None:
+    rows = Path(config.data[0]).read_text().splitlines()
+    rows[3:5] = [f"{row.split(',')[0]},{'word ' * 40}{i}" for i, row in enumerate(rows[3:5])]
+    Path(config.data[0]).write_text("\n".join(rows))
+    with pytest.warns(TruncatedTextWarning) as warned:
+        train(config, tmp_path / "run")
+    assert [str(one.message) for one in warned] == [
+        "2 captions have more tokens than the 12 that the model reads and lose their end, "
+        f"the first begins {('word ' * 12)!r}"
+    ]
+
+
+def test_a_gradient_that_is_no_number_ends_the_run_before_the_weights_do(
+    tmp_path: Path, config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.nn.utils.clip_grad_norm_", lambda *_: torch.tensor(math.inf))
+    with pytest.raises(UsageError, match="the norm of the gradient is inf at step 1; use a lower --lr"):
+        train(config, tmp_path / "run")
 
 
 def test_augmented_transparent_pictures_train(tmp_path: Path, config: TrainConfig) -> None:

@@ -62,6 +62,11 @@ def test_rows_without_caption_or_image_are_left_out_and_counted(pictures: Path) 
     assert (pairs.empty_captions, pairs.missing_files) == (4, 1)
 
 
+def test_a_cell_that_is_too_long_for_a_name_is_a_missing_image(pictures: Path) -> None:
+    pairs = read_pairs([write(pictures, f"image,caption\na.png,red\n{'x' * 300}.png,long\n")])
+    assert (pairs.captions, pairs.missing_files) == (("red",), 1)
+
+
 def test_paths_are_relative_to_the_file_that_names_them(
     pictures: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -1,14 +1,14 @@
 """Validation figures by hand."""
 
-import math
-
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from zeroshot_cli.errors import DataError
+from zeroshot_cli.records import SkippedImage
 from zeroshot_cli.train.data import Batch
-from zeroshot_cli.train.validate import recall_at_1, validate
+from zeroshot_cli.train.validate import Validation, recall_at_1, validate
 
 EAST, NORTH, WEST = torch.eye(3).unbind()
 
@@ -45,5 +45,11 @@ def test_losses_are_weighed_by_their_rows() -> None:
     assert result.recall_at_1 == 0.25  # all look alike, and the first caption wins
 
 
-def test_nothing_to_validate_is_no_number() -> None:
-    assert math.isnan(validate([batch()], lambda b: (EAST, EAST), lambda i, t, b: EAST).recall_at_1)
+def test_unreadable_images_are_named_and_all_of_them_are_an_error() -> None:
+    bad = SkippedImage("bad.png", "the file is empty")
+    none_left = Batch(np.empty((0, 1, 1, 3), np.uint8), (), (), (bad,))
+    features = EAST[None]
+    result = validate([none_left, batch("a")], lambda b: (features, features), lambda i, t, b: torch.tensor(1.0))
+    assert result == Validation(1.0, 1.0, (bad,))
+    with pytest.raises(DataError, match=r"none of the 1 images .*bad\.png: the file is empty.*--val"):
+        validate([none_left], lambda b: (features, features), lambda i, t, b: EAST)

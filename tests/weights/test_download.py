@@ -7,13 +7,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from huggingface_hub import constants, hf_hub_download, scan_cache_dir
 
 from zeroshot_cli.errors import CheckpointError, UnavailableError, UsageError
-from zeroshot_cli.weights import download
+from zeroshot_cli.weights import download, transfer
 from zeroshot_cli.weights.registry import Published, find_published
 
 REPO, WEIGHTS = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "open_clip_model.safetensors"
@@ -316,3 +317,37 @@ def test_remove(hub: Any, model: Published, tmp_path: Path) -> None:
     assert download.remove(REPO) == len(CONTENT) + len(hub.repos and "c0ffee" + "0" * 34)  # the note of the branch
     assert download.cached_model(model) is None
     assert download.remove(REPO) == 0
+
+
+@pytest.mark.parametrize("revision", ["/etc", "../../x", "a/../../b"])
+def test_a_revision_is_no_path(revision: str) -> None:
+    with pytest.raises(UsageError, match="names no revision"):
+        download.parse_repo(f"hf-hub:org/repo@{revision}")
+
+
+@pytest.mark.parametrize(("etag", "commit"), [("..", "c" * 40), ("a/b", "c" * 40), ("a" * 64, "../x")])
+def test_a_hub_names_no_paths(etag: str, commit: str, hub: Any, model: Published, monkeypatch: Any) -> None:
+    answer = SimpleNamespace(etag=etag, commit_hash=commit, size=1)
+    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", lambda *_, **__: answer)
+    with pytest.raises(UnavailableError, match="does not answer as a hub does"):
+        download.fetch_model(model)
+
+
+def test_a_cache_that_is_no_folder(hub: Any, model: Published, tmp_path: Path) -> None:
+    (tmp_path / "hub").write_text("")
+    with pytest.raises(UsageError, match="set HF_HUB_CACHE"):
+        download.fetch_model(model)
+
+
+def test_a_server_that_starts_anew_each_time_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def cut(_: str, partial: Path, __: Any) -> None:
+        calls.append(partial)
+        partial.write_bytes(b"x" * (10 + len(calls) % 2 * 5))
+
+    monkeypatch.setattr(transfer, "_append", cut)
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    with pytest.raises(transfer.Silence):
+        transfer.receive("http://x", tmp_path / "file", size=100, label="file")
+    assert len(calls) <= 7

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from zeroshot_cli.classify import Classifier
 from zeroshot_cli.errors import CheckpointError, UnavailableError, UsageError
 from zeroshot_cli.labels import Labels
+from zeroshot_cli.preprocess import OPENAI_MEAN
 from zeroshot_cli.records import Prediction
 from zeroshot_cli.weights.foreign import load_foreign, registered_config
 from zeroshot_cli.weights.loaded import LoadedModel
@@ -288,6 +289,8 @@ def test_weights_that_do_not_fit_are_named(pair: Callable[..., Any], tmp_path: P
     ("change", "message"),
     [
         ({"vision_cfg": {"timm_model_name": "no_such_model", "image_size": 32}}, "cannot build .*no_such_model"),
+        ({"vision_cfg": {**CONVNEXT["vision_cfg"], "image_size": 10**12}}, "image_size 1000000000000, which cannot"),
+        ({"text_cfg": {**CONVNEXT["text_cfg"], "layers": 10**9}}, "layers 1000000000, which cannot be meant"),
         ({"vision_cfg": {"colour": "red"}}, "cannot build .*colour"),
         ({"vision_cfg": None}, "lacks a vision_cfg"),
         ({"text_cfg": {**TEXT, "vocab_size": 32}}, "names no tokenizer"),
@@ -296,6 +299,80 @@ def test_weights_that_do_not_fit_are_named(pair: Callable[..., Any], tmp_path: P
 def test_a_configuration_that_open_clip_cannot_build(change: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=message):
         load({**CONVNEXT, **change}, tmp_path, tmp_path)
+
+
+def test_the_fingerprint_follows_the_text_tower_and_not_the_order_of_settings(
+    pair: Callable[..., Any], tmp_path: Path
+) -> None:
+    ours, _ = pair(ROBERTA)
+    again = {key: ROBERTA[key] for key in reversed(ROBERTA)}
+    assert load(again, tmp_path / "model", tmp_path / "tokenizer").fingerprint == ours.fingerprint
+    file = tmp_path / "tokenizer" / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "hidden_act": "relu"}))
+    assert load(ROBERTA, tmp_path / "model", tmp_path / "tokenizer").fingerprint != ours.fingerprint
+
+
+def test_a_tokenizer_that_only_happens_to_lie_beside_the_weights_is_not_taken(
+    pair: Callable[..., Any], tmp_path: Path
+) -> None:
+    ours, _ = pair(SIGLIP)
+    stray = tmp_path / "downloads"
+    write_tokenizer(stray)
+    (stray / "tokenizer.json").write_text((stray / "tokenizer.json").read_text().replace("red", "xxx"))
+    assert load(SIGLIP, tmp_path / "model", tmp_path / "tokenizer", folder=stray).fingerprint == ours.fingerprint
+
+
+@pytest.mark.parametrize(("given", "fine"), [(None, True), ([1], False)])
+def test_a_preprocess_cfg_of_the_wrong_kind(
+    given: object, fine: bool, pair: Callable[..., Any], tmp_path: Path
+) -> None:
+    pair(CONVNEXT)
+    document = {"model_cfg": CONVNEXT, "preprocess_cfg": given}
+    if fine:
+        found = load(CONVNEXT, tmp_path / "model", tmp_path, document=document)
+        assert found.preprocess.config.mean == OPENAI_MEAN
+    else:
+        with pytest.raises(CheckpointError, match=r"preprocess_cfg is \[1\] and not a mapping"):
+            load(CONVNEXT, tmp_path / "model", tmp_path, document=document)
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["by tokenizer_kwargs", "by the folder alone"])
+def test_code_in_a_tokenizers_folder_does_not_run(told: bool, tokenizer_folder: Path, tmp_path: Path) -> None:
+    proof, settings = tmp_path / "ran", tokenizer_folder / "tokenizer_config.json"
+    (tokenizer_folder / "evil.py").write_text(
+        f"open({str(proof)!r}, 'w').close()\nfrom transformers import PreTrainedTokenizerFast as Evil\n"
+    )
+    settings.write_text(json.dumps({"tokenizer_class": "Evil", "auto_map": {"AutoTokenizer": [None, "evil.Evil"]}}))
+    (tokenizer_folder / "config.json").unlink()
+    options = {"trust_remote_code": True} if told else {}
+    config = {**SIGLIP, "text_cfg": {**SIGLIP["text_cfg"], "tokenizer_kwargs": options}}
+    with pytest.raises(CheckpointError, match="trust_remote_code" if told else "tokenizer cannot be read"):
+        load(config, tmp_path, tokenizer_folder)
+    assert not proof.exists()
+
+
+@pytest.mark.parametrize(
+    ("config", "tower", "change", "message"),
+    [
+        (SIGLIP, "text_cfg", {"tokenizer_kwargs": {"cache_dir": "/"}}, "has 'cache_dir'"),
+        (SIGLIP, "text_cfg", {"tokenizer_kwargs": [1]}, "tokenizer_kwargs is .1. and not a mapping"),
+        (SIGLIP, "text_cfg", {"tokenizer_kwargs": {"clean": "thoroughly"}}, "tokenizer cannot be read"),
+        (SIGLIP, "text_cfg", {"hf_tokenizer_name": "http://example.org/x"}, "no repository such as org/name"),
+        (SIGLIP, "vision_cfg", {"timm_model_name": "hf-hub:someone/evil"}, "timm_model_name is 'hf-hub:someone/evil'"),
+        (ROBERTA, "text_cfg", {"hf_model_name": "../evil"}, "no repository such as org/name"),
+    ],
+)
+def test_a_configuration_reaches_no_further_than_a_model(
+    config: dict[str, Any], tower: str, change: dict[str, Any], message: str, tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        load({**config, tower: {**config[tower], **change}}, tmp_path, tokenizer_folder)
+
+
+def test_a_text_tower_that_open_clip_lacks_is_refused(tokenizer_folder: Path, tmp_path: Path) -> None:
+    (tokenizer_folder / "config.json").write_text('{"model_type": "evil", "auto_map": {"AutoConfig": "evil.Evil"}}')
+    with pytest.raises(CheckpointError, match="someone/roberta-like, is of no kind"):
+        load(ROBERTA, tmp_path, tokenizer_folder)
 
 
 @pytest.mark.parametrize("config", [SIGLIP, ROBERTA])

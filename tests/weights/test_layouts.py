@@ -428,9 +428,9 @@ def test_a_transformers_model_that_is_not_ours_is_named(change: dict[str, Any], 
 @pytest.mark.parametrize(
     ("tower", "setting", "message"),
     [
-        ("vision_cfg", {"head_width": 48}, "vision width of 128 into heads of 48"),
-        ("vision_cfg", {"head_width": 256}, "vision width of 128 into heads of 256"),
-        ("text_cfg", {"heads": 3}, "text width of 64 into 3 heads"),
+        ("vision_cfg", {"head_width": 48}, "vision_cfg.width is 128; it must be a multiple of head_width, 48"),
+        ("vision_cfg", {"head_width": 256}, "vision_cfg.width is 128; it must be a multiple of head_width, 256"),
+        ("text_cfg", {"heads": 3}, "text_cfg.width is 64; it must be a multiple of heads, 3"),
     ],
 )
 def test_heads_that_do_not_fit_are_named(tower: str, setting: dict[str, int], message: str, tmp_path: Path) -> None:
@@ -467,6 +467,22 @@ def test_image_processors(document: dict[str, Any], expected: PreprocessConfig, 
     found, told = preprocess_of_transformers(document, image_size=224, source="preprocessor_config.json")
     assert found == expected
     assert len(told) == warnings
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ({"do_rescale": False}, "has do_rescale False, which is not followed"),
+        ({"do_resize": False}, "has do_resize False, which is not followed"),
+        ({"rescale_factor": 1 / 127.5}, "has rescale_factor 0.00784"),
+        ({"image_processor_type": "ViTImageProcessor"}, "is of a ViTImageProcessor and lacks image_mean and image_std"),
+        ({"image_processor_type": "CLIPImageProcessorFast", "rescale_factor": 0.00392156862745098}, None),
+    ],
+)
+def test_what_of_an_image_processor_is_not_followed(document: dict[str, Any], message: str | None) -> None:
+    _, told = preprocess_of_transformers(document, image_size=224, source="preprocessor_config.json")
+    assert len(told) == (message is not None)
+    assert all(message in warning for warning in told if message)
 
 
 def test_our_own_run_folder(tmp_path: Path) -> None:

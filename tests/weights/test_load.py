@@ -1,19 +1,34 @@
 """What `load` takes, what it refuses, and that open_clip reads what we write."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import open_clip
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 from torch.nn import functional as F
 
-from zeroshot_cli.clip.config import PRESETS, CLIPConfig, TextTransformerConfig, VisionTransformerConfig
+from zeroshot_cli.clip.config import (
+    PRESETS,
+    CLIPConfig,
+    ResNetConfig,
+    TextTransformerConfig,
+    VisionTransformerConfig,
+    config_to_dict,
+)
 from zeroshot_cli.errors import CheckpointError, UnavailableError, UsageError
 from zeroshot_cli.preprocess import OPENAI_MEAN, OPENAI_STD, PreprocessConfig
+from zeroshot_cli.weights import checkpoints
+from zeroshot_cli.weights import load as load_module
+from zeroshot_cli.weights.checkpoints import read_checkpoint
+from zeroshot_cli.weights.configs import read_config
 from zeroshot_cli.weights.create import new_model
-from zeroshot_cli.weights.load import load
+from zeroshot_cli.weights.load import _build, load
+from zeroshot_cli.weights.registry import bundled_folder, find_published
 from zeroshot_cli.weights.save import CONFIG_FILE, WEIGHTS_FILE, save_model
 
 SMALL = CLIPConfig(
@@ -22,6 +37,9 @@ SMALL = CLIPConfig(
     text=TextTransformerConfig(width=64, heads=2, layers=2),
     quick_gelu=True,
 )
+
+
+VIT = {"image_size": 32, "patch_size": 8, "width": 64, "layers": 2, "head_width": 32}
 
 
 @pytest.fixture
@@ -176,6 +194,15 @@ def test_tensors_that_do_not_fit_are_named(folder: Path) -> None:
         ({"text_cfg": {"encoder": "cbow", "width": 8, "vocab_size": 99}}, "not 99"),
         ({"vision_cfg": {"image_size": 32, "layers": [1, 2], "width": 8}}, r"one number or four, not \[1, 2\]"),
         ({"vision_cfg": {"image_size": 32, "layers": 2, "width": 8}}, "lacks 'patch_size'"),
+        ({"embed_dim": 10**18}, "embed_dim cannot be 1000000000000000000"),
+        ({"vision_cfg": {**VIT, "image_size": 10**12}}, "image_size cannot be 1000000000000"),
+        ({"vision_cfg": {**VIT, "layers": 10**9}}, "layers cannot be 1000000000"),
+        ({"vision_cfg": {**VIT, "layers": -1}}, "layers cannot be -1"),
+        ({"vision_cfg": {**VIT, "mlp_ratio": -1}}, "mlp_ratio cannot be -1"),
+        ({"vision_cfg": {**VIT, "mlp_ratio": float("nan")}}, "mlp_ratio cannot be nan"),
+        ({"vision_cfg": {**VIT, "mlp_ratio": float("inf")}}, "mlp_ratio cannot be inf"),
+        ({"text_cfg": {"width": 64, "heads": 2, "layers": 10**9}}, "text_cfg.layers cannot be 1000000000"),
+        ({"init_logit_scale": float("nan")}, "init_logit_scale cannot be nan"),
     ],
 )
 def test_a_wrong_configuration_is_named(folder: Path, change: dict[str, object], message: str) -> None:
@@ -184,6 +211,36 @@ def test_a_wrong_configuration_is_named(folder: Path, change: dict[str, object],
     (folder / CONFIG_FILE).write_text(json.dumps(document))
     with pytest.raises(CheckpointError, match=message):
         load(str(folder))
+
+
+def test_a_configuration_that_torch_cannot_build_is_an_error_of_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = read_checkpoint(bundled_folder("tiny"))
+    for error in (RuntimeError("too large\nmore"), OverflowError("too large"), TypeError("too large")):
+        monkeypatch.setattr(CLIPConfig, "build", Mock(side_effect=error))
+        with pytest.raises(CheckpointError, match=r"builds no model: too large$"):
+            _build(checkpoint)
+
+
+def test_counts_of_batches_that_a_file_lacks_are_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = read_checkpoint(bundled_folder("tiny"))
+    kept = {key: value for key, value in checkpoint.state.items() if not key.endswith("num_batches_tracked")}
+    assert len(kept) < len(checkpoint.state)
+
+    def to_empty(model: nn.Module, *, device: str) -> nn.Module:
+        return nn.Module._apply(model, lambda t: torch.full_like(t, 77, device=device))
+
+    monkeypatch.setattr(nn.Module, "to_empty", to_empty)  # memory that was something else's before
+    state = _build(replace(checkpoint, state=kept)).state_dict()
+    assert all(not state[key] for key in checkpoint.state.keys() - kept.keys())
+
+
+def test_a_preprocess_cfg_of_the_wrong_kind_is_named(tmp_path: Path) -> None:
+    document = {"model_cfg": config_to_dict(SMALL), "preprocess_cfg": [1]}
+    (tmp_path / "model.yaml").write_text(json.dumps(document))
+    with pytest.raises(CheckpointError, match=r"its preprocess_cfg is \[1\]"):
+        read_config(tmp_path / "model.yaml")
+    (tmp_path / "model.yaml").write_text(json.dumps({**document, "preprocess_cfg": None}))
+    assert read_config(tmp_path / "model.yaml")[1] == PreprocessConfig(size=32)  # as for a model folder
 
 
 def test_a_fresh_resnet_survives_the_way_through_disk(tmp_path: Path) -> None:
@@ -196,3 +253,68 @@ def test_a_fresh_resnet_survives_the_way_through_disk(tmp_path: Path) -> None:
     with torch.inference_mode():
         expected = F.normalize(model.eval().encode_image(images), dim=-1)
     torch.testing.assert_close(loaded.encode_images(images), expected, atol=2e-3, rtol=0)
+
+
+def test_counts_stay_whole_numbers_in_half_precision(tmp_path: Path) -> None:
+    vision = ResNetConfig(image_size=32, layers=(1, 1, 1, 1), width=8, head_width=32)
+    config = replace(SMALL, vision=vision)
+    save_model(tmp_path, config.build(), config, PreprocessConfig(size=32), dtype=torch.float16)
+    saved = load_file(tmp_path / WEIGHTS_FILE)
+    counts = {name for name in saved if name.endswith("num_batches_tracked")}
+    assert counts
+    assert all(saved[name].dtype is (torch.int64 if name in counts else torch.float16) for name in saved)
+
+
+def test_preprocessing_of_a_named_models_file(tmp_path: Path) -> None:
+    file = tmp_path / "weights.pt"
+    assert tuple(load_module._preprocess_of("ViT-B-16-SigLIP", file)["mean"]) == (0.5, 0.5, 0.5)
+    (tmp_path / CONFIG_FILE).write_text('{"preprocess_cfg": {"mean": [0.1, 0.2, 0.3]}}')
+    assert load_module._preprocess_of("ViT-B-16-SigLIP", file) == {"mean": [0.1, 0.2, 0.3]}
+    with pytest.warns(load_module.ModelWarning, match="OpenAI's is assumed"):
+        assert load_module._preprocess_of("no-such-model", tmp_path / "other" / "weights.pt") == {}
+
+
+@pytest.mark.parametrize(("preset", "warned"), [("ViT-L-14", True), ("ViT-H-14-quickgelu", True), ("ViT-B-32", False)])
+def test_preprocessing_in_which_published_weights_differ(preset: str, warned: bool) -> None:
+    _, told = checkpoints._assumed_preprocess(Path("weights.pt"), PRESETS[preset])
+    assert ["--pretrained TAG" in sentence and preset in sentence for sentence in told] == [True] * warned
+
+
+def test_a_published_hash_settles_the_activation(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PRESETS, "small", SMALL)
+    (folder / WEIGHTS_FILE).rename(tmp_path / WEIGHTS_FILE)
+    known = find_published("ViT-B-32", "openai")
+    monkeypatch.setattr(checkpoints, "by_hash", lambda _: known)
+    checkpoint = checkpoints.read_checkpoint(tmp_path / WEIGHTS_FILE)
+    assert (checkpoint.config.quick_gelu, checkpoint.warnings) == (True, ())
+
+
+def test_weights_that_contradict_the_configuration_beside_them(folder: Path) -> None:
+    state = load_file(folder / WEIGHTS_FILE) | {"input_resolution": torch.tensor(32)}
+    save_file(state, folder / WEIGHTS_FILE)
+    assert checkpoints.read_checkpoint(folder).warnings == ()
+    document = json.loads((folder / CONFIG_FILE).read_text())
+    document["model_cfg"]["quick_gelu"] = False
+    (folder / CONFIG_FILE).write_text(json.dumps(document))
+    (warning,) = checkpoints.read_checkpoint(folder).warnings
+    assert "trained with QuickGELU and runs with GELU" in warning
+
+
+def test_the_preprocessing_has_the_towers_size(folder: Path) -> None:
+    document = json.loads((folder / CONFIG_FILE).read_text())
+    for size in (None, 48):
+        document["preprocess_cfg"]["size"] = size
+        (folder / CONFIG_FILE).write_text(json.dumps(document))
+        if size is None:
+            assert checkpoints.read_checkpoint(folder).preprocess.size == 32
+    with pytest.raises(CheckpointError, match="images of 48 pixels and its model takes 32"):
+        checkpoints.read_checkpoint(folder)
+
+
+def test_a_tag_goes_before_a_folder_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "openai").mkdir()
+    assert not load_module._is_path("ViT-B-32", "openai")
+    for path in ("/nope/x.pt", "x.safetensors"):
+        with pytest.raises(UsageError, match="no such file"):
+            load("ViT-B-32", path)

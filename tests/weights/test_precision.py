@@ -1,7 +1,9 @@
 """fp32, bf16 and int8: near each other, and no image's result depends on its neighbours."""
 
+import math
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -173,8 +175,20 @@ def test_a_precision_that_the_device_lacks(precision: str, where: str, message: 
         device.resolve_precision(precision, torch.device(where))
 
 
+@pytest.mark.parametrize("precision", ["bf16", "fp16", "int8"])
+def test_temperature_and_bias_are_the_same_in_every_precision(precision: str) -> None:
+    model = replace(VIT, init_logit_scale=math.log(32.35), init_logit_bias=-10.37).build()
+    short = device.convert(model, device=CPU, precision=precision)
+    for found, expected in ((short.logit_scale, math.log(32.35)), (short.logit_bias, -10.37)):
+        assert isinstance(found, nn.Parameter)
+        assert found.dtype == torch.float32
+        assert torch.equal(found.detach(), torch.tensor(expected))
+
+
 def test_int8_needs_its_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(int8, "_engines", lambda: ["none", "qnnpack"])
+    with pytest.raises(UsageError, match="x86"):  # before anything is loaded
+        device.resolve_precision("int8", CPU)
     with pytest.raises(UsageError, match="x86"):
         load(VIT, "int8")
 

@@ -86,6 +86,13 @@ def test_a_truncated_checkpoint(kind: str, kept: float, tmp_path: Path) -> None:
     refused(path, "cut short")
 
 
+@pytest.mark.parametrize("kept", [1, 22, 29, 57, 274])
+def test_a_pickle_of_old_that_ends_in_its_middle_is_not_called_evil(kept: int, tmp_path: Path) -> None:
+    torch.save(STATE, tmp_path / "legacy.pt", _use_new_zipfile_serialization=False)
+    (tmp_path / "legacy.pt").write_bytes((tmp_path / "legacy.pt").read_bytes()[:kept])
+    refused(tmp_path / "legacy.pt", "is cut short or damaged")
+
+
 def test_a_folder_and_a_path_that_is_not_there(tmp_path: Path) -> None:
     refused(tmp_path / ".", "is a folder")
     with pytest.raises(UsageError, match=r"nowhere\.pt is not there"):
@@ -143,6 +150,22 @@ def test_a_tensor_that_shows_more_than_is_stored_is_refused(tmp_path: Path) -> N
     refused(tmp_path / "wide.pt", "refused: its tensor visual.proj is not stored in full")
 
 
+@pytest.mark.parametrize(
+    ("tensor", "message"),
+    [
+        (torch.zeros(2, device="meta"), "is not stored in full"),
+        ("quantised", "is of torch.qint8"),
+        (torch.zeros(2, dtype=torch.complex64), "is of torch.complex64"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")  # torch's own, of the storage of what it writes here
+def test_a_tensor_of_another_kind_is_refused(tensor: torch.Tensor | str, message: str, tmp_path: Path) -> None:
+    if isinstance(tensor, str):
+        tensor = torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8)
+    torch.save({"visual.proj": tensor}, tmp_path / "odd.pt")
+    refused(tmp_path / "odd.pt", f"its tensor visual.proj {message}")
+
+
 def test_an_archive_that_holds_a_checkpoint_is_none(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "release.zip", "w") as archive:
         archive.writestr("model.safetensors", b"\x00")
@@ -193,6 +216,7 @@ def test_a_tensor_alone_is_no_checkpoint(tmp_path: Path) -> None:
         ({"weight_map": {"a": "../one.safetensors"}}, r"names \.\./one\.safetensors, which is not beside"),
         ({"weight_map": {"a": "model.safetensors.index.json"}}, "which is not beside it"),
         ({"weight_map": {"a": "one.safetensors", "z": "one.safetensors"}}, "names tensors that its files lack: z"),
+        ({"weight_map": {"a": 5}}, "names 5 as a file"),
         ({"weight_map": ["one.safetensors"]}, "has no mapping 'weight_map'"),
         ({}, "has no mapping 'weight_map'"),
         (None, "has no mapping 'weight_map'"),
@@ -259,6 +283,8 @@ def test_tensors_that_do_not_fit_are_named_up_to_five() -> None:
         ({"visual.conv1.weight": torch.zeros(3)}, r"its visual\.conv1\.weight is \[3\]"),
         ({"visual.positional_embedding": torch.zeros(6, 64)}, "has 5 places"),
         ({"visual.conv1.weight": torch.zeros(80, 3, 8, 8)}, "its width of 80"),
+        ({"text.token_embedding.weight": torch.zeros(49409, 64)}, "has 49409 tokens"),
+        ({"text.token_embedding.weight": torch.zeros(513, 64)}, "has 513 tokens and CLIP's tokenizer 514 to 49408"),
     ],
 )
 def test_shapes_that_are_no_clip(change: dict[str, torch.Tensor | None], message: str, tmp_path: Path) -> None:
@@ -266,6 +292,12 @@ def test_shapes_that_are_no_clip(change: dict[str, torch.Tensor | None], message
     torch.save({key: value for key, value in state.items() if value is not None}, tmp_path / "weights.pt")
     with pytest.raises(CheckpointError, match=message):
         read_checkpoint(tmp_path / "weights.pt")
+
+
+def test_a_cut_vocabulary_is_named(tmp_path: Path) -> None:
+    torch.save(CONFIG.build().state_dict(), tmp_path / "weights.pt")
+    told = read_checkpoint(tmp_path / "weights.pt").warnings
+    assert any("has 600 tokens: CLIP's vocabulary cut to that many is assumed" in warning for warning in told)
 
 
 def test_a_query_without_its_key_is_named(tmp_path: Path) -> None:

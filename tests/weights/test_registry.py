@@ -137,8 +137,16 @@ def test_the_configuration_of_a_quickgelu_twin() -> None:
         registry.model_config("ViT-B-33")
 
 
-def test_hashes_of_openai() -> None:
-    hashes = registry.openai_hashes()
-    assert len(hashes) == 9
-    assert "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af" in hashes
-    assert all(len(digest) == 64 for digest in hashes)
+def test_weights_are_known_by_their_published_hash() -> None:
+    found = registry.by_hash("40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af")
+    assert found is not None
+    assert (found.model.removesuffix("-quickgelu"), found.tag, found.quick_gelu) == ("ViT-B-32", "openai", True)
+    assert registry.by_hash("0" * 64) is None
+
+
+def test_preprocessing_that_a_models_weights_share() -> None:
+    siglip = registry.shared_preprocess("ViT-B-16-SigLIP")
+    assert siglip is not None
+    assert siglip["mean"] == (0.5, 0.5, 0.5)
+    assert registry.shared_preprocess("ViT-L-14") is None  # laion2b_s32b_b82k has a mean of 0.5
+    assert registry.shared_preprocess("no-such-model") == {}

@@ -6,7 +6,6 @@ import sys
 import traceback
 import warnings
 from contextlib import suppress
-from pathlib import Path
 from typing import Annotated, TextIO
 
 import typer
@@ -114,6 +113,9 @@ def _report(error: Exception, arguments: list[str]) -> int:
     if isinstance(error, OSError) and error.errno in _FULL:
         note(f"error: cannot write {error.filename or 'standard output'}: {error.strerror}")
         return UsageError.exit_code
+    if isinstance(error, OSError) and error.filename is not None:
+        note(f"error: {os.fsdecode(error.filename)}: {error.strerror}; check the path and its rights")
+        return UsageError.exit_code
     note(
         f"error: a defect of zeroshot, please report it with your command: {type(error).__name__}: {error} "
         "(--debug shows where it happened)"
@@ -127,7 +129,7 @@ def _parser_sentence(error: Exception, arguments: list[str]) -> str:
     value = _refused_value(error)
     if value is not None and repr(value) not in message:
         message = f"{message}, not {value!r}"
-    if message.startswith("No such command") and arguments and Path(arguments[0]).exists():
+    if message.startswith("No such command") and arguments and os.path.exists(arguments[0]):  # noqa: PTH110
         return f"{message}; to label images: zeroshot classify {arguments[0]} --label TEXT --label TEXT"
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "zeroshot"

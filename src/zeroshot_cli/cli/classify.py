@@ -1,5 +1,6 @@
 """`zeroshot classify`: label images with words of your own."""
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -11,7 +12,7 @@ from zeroshot_cli.cli import options as o
 from zeroshot_cli.cli.classes import read_classes
 from zeroshot_cli.report.console import ProgressBar, TableWriter, console_for, note, progress_bar
 from zeroshot_cli.report.deliver import counted, deliver
-from zeroshot_cli.report.files import Format, Sink, check_outputs, open_writer
+from zeroshot_cli.report.files import FileWriter, Format, Sink, check_outputs, open_writer
 
 
 def classify(
@@ -83,7 +84,7 @@ def _sinks(
     """Open the files and standard output, and close them whatever happens; rows on a terminal need no progress bar."""
     rows_on_terminal = form is not Format.TABLE and sys.stdout.isatty()
     with ExitStack() as stack:
-        sinks: list[Sink] = [open_writer(path, overwrite=overwrite) for path in outputs]
+        sinks: list[Sink] = [*_open_all(outputs, overwrite=overwrite)]
         for sink in sinks:
             stack.callback(sink.close)
         # Tables are completed after the bar is gone, so standard output is closed last and the bar is closed first.
@@ -93,6 +94,19 @@ def _sinks(
         stack.callback(sinks[-1].close)
         stack.push(bar_stack)
         yield sinks, bar
+
+
+def _open_all(outputs: Sequence[Path], *, overwrite: bool) -> list[FileWriter]:
+    """Open every file or none: where one cannot be opened, those made before it are removed."""
+    with ExitStack() as undo:
+        writers = []
+        for path in outputs:
+            if not os.path.lexists(path):
+                undo.callback(path.unlink, missing_ok=True)
+            writers.append(open_writer(path, overwrite=overwrite))
+            undo.callback(writers[-1].close)  # before the file is removed
+        undo.pop_all()
+    return writers
 
 
 def _stdout(form: Format, bar: ProgressBar, *, ranks: bool) -> Sink:

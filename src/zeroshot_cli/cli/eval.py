@@ -82,7 +82,7 @@ def evaluate(
         write_eval_json(result, output)
     print_eval(result, console_for(sys.stdout))
     for image in result.skipped:
-        note(f"{image.path}: {image.reason}")
+        note(f"{image.path}: {image.reason}", quiet=quiet)
     raise typer.Exit(UnreadableImage.exit_code if result.skipped and not ignore_errors else 0)
 
 

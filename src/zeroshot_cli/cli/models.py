@@ -1,6 +1,7 @@
 """`zeroshot models`: which models there are, what they are, and how they get from one place to another."""
 
 import json
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -120,7 +121,7 @@ def export(
 def _split(name: str, tag: str | None) -> tuple[str, str | None]:
     """`ViT-B-32:openai` as name and tag; a path or a repository has no tag in it."""
     model, colon, in_name = name.partition(":")
-    if not colon or model == "hf-hub" or Path(name).exists():
+    if not colon or model == "hf-hub" or os.path.exists(name):  # noqa: PTH110
         return name, tag
     return model, tag or in_name
 
@@ -131,7 +132,7 @@ def _description(name: str, tag: str | None) -> dict[str, Any]:
     from zeroshot_cli.weights.registry import BUNDLED
 
     described: dict[str, Any] = {}
-    if name not in BUNDLED and not name.startswith("hf-hub:") and not Path(name).exists():
+    if name not in BUNDLED and not name.startswith("hf-hub:") and not os.path.exists(name):  # noqa: PTH110
         described = describe_published(name, tag)
         if not described.get("on_this_machine"):
             return described

@@ -190,3 +190,13 @@ Workers = Annotated[
         help="How many images are decoded at once; auto is one a core.",
     ),
 ]
+TrainWorkers = Annotated[
+    str,
+    typer.Option(
+        "--workers",
+        metavar="N|auto",
+        envvar="ZEROSHOT_WORKERS",
+        callback=_check_count,
+        help="How many processes read images; auto is one for every two cores, at most 8.",
+    ),
+]

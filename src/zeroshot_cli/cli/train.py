@@ -1,12 +1,12 @@
 """`zeroshot train`: pairs of image and caption in, a run folder with a model out."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from zeroshot_cli.cli import options
+from zeroshot_cli.errors import UnreadableImage
 from zeroshot_cli.train.config import Augmentation, Loss, TextEncoder, TrainConfig
 
 _DATA = "Data"
@@ -76,13 +76,24 @@ def train(
         TextEncoder | None,
         typer.Option("--text-encoder", help="The text tower of a new model.", rich_help_panel="Model"),
     ] = None,
-    loss: Annotated[Loss, typer.Option("--loss", rich_help_panel=_OPTIMISATION)] = Loss.CLIP,
-    epochs: Annotated[int, typer.Option("--epochs", metavar="N", rich_help_panel=_OPTIMISATION)] = 32,
+    loss: Annotated[
+        Loss,
+        typer.Option(
+            "--loss",
+            help="clip: softmax over the batch; sigmoid: every pair on its own, as SigLIP.",
+            rich_help_panel=_OPTIMISATION,
+        ),
+    ] = Loss.CLIP,
+    epochs: Annotated[
+        int,
+        typer.Option("--epochs", metavar="N", help="How often every pair is seen.", rich_help_panel=_OPTIMISATION),
+    ] = 32,
     batch_size: Annotated[
         int,
         typer.Option(
             "--batch-size",
             metavar="N",
+            envvar="ZEROSHOT_BATCH_SIZE",
             help="Pairs a step: each is told from all others of its batch.",
             rich_help_panel=_OPTIMISATION,
         ),
@@ -100,7 +111,15 @@ def train(
         float,
         typer.Option("--warmup", metavar="X", help="The share of steps to warm up in.", rich_help_panel=_OPTIMISATION),
     ] = 0.05,
-    weight_decay: Annotated[float, typer.Option("--weight-decay", metavar="X", rich_help_panel=_OPTIMISATION)] = 0.2,
+    weight_decay: Annotated[
+        float,
+        typer.Option(
+            "--weight-decay",
+            metavar="X",
+            help="AdamW's weight decay; gains, biases and the temperature have none.",
+            rich_help_panel=_OPTIMISATION,
+        ),
+    ] = 0.2,
     ema: Annotated[
         float | None,
         typer.Option(
@@ -110,7 +129,15 @@ def train(
             rich_help_panel=_OPTIMISATION,
         ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", rich_help_panel=_OPTIMISATION)] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(
+            "--seed",
+            metavar="N",
+            help="Fixes a new model's weights, the order of the pairs and all random views.",
+            rich_help_panel=_OPTIMISATION,
+        ),
+    ] = 0,
     log_every: Annotated[
         int, typer.Option("--log-every", metavar="N", help="Steps between two rows of metrics.jsonl.")
     ] = 10,
@@ -120,7 +147,9 @@ def train(
     ] = 0,
     device: options.Device = options.AUTO,
     precision: options.PrecisionOption = options.Precision.AUTO,
-    workers: options.Workers = options.AUTO,
+    workers: options.TrainWorkers = options.AUTO,
+    offline: options.Offline = False,
+    ignore_errors: options.IgnoreErrors = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
@@ -143,23 +172,29 @@ def train(
         weight_decay=weight_decay,
         ema=ema,
         seed=seed,
+        offline=offline,
         log_every=log_every,
         save_every=save_every,
         device=device,
         precision=str(precision),
         workers=options.as_count(workers) or _half_the_cores(),
     )
-    _train(config, output, resume=resume, quiet=quiet)
+    skipped = _train(config, output, resume=resume, quiet=quiet)
+    raise typer.Exit(UnreadableImage.exit_code if skipped and not ignore_errors else 0)
 
 
 def _half_the_cores() -> int:
-    return min(8, max(1, (os.cpu_count() or 1) // 2))
+    from zeroshot_cli.encode.images import auto_workers
+
+    return min(8, max(1, auto_workers() // 2))
 
 
-def _train(config: TrainConfig, output: Path, *, resume: bool, quiet: bool) -> None:
+def _train(config: TrainConfig, output: Path, *, resume: bool, quiet: bool) -> int:
+    """Train; return how many images could not be read."""
     from zeroshot_cli.report.training import TrainingView
     from zeroshot_cli.train import loop
 
     with TrainingView(quiet=quiet) as view:
         result = loop.train(config, output, resume=resume, on_start=view.started, on_step=view.stepped)
     view.finished(result)
+    return len(result.skipped)

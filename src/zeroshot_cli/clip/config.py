@@ -14,6 +14,11 @@ VOCAB_SIZE = 49408  # 256 bytes, the same 256 ending a word, 48,894 merges, star
 CONTEXT_LENGTH = 77
 
 
+def _check_divides(name: str, value: int, of: str, divisor: int) -> None:
+    if value % divisor:
+        raise ValueError(f"{name} is {value}; it must be a multiple of {of}, {divisor}")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VisionTransformerConfig:
     """A Vision Transformer; sizes in pixels, `head_width` in channels a head."""
@@ -25,6 +30,14 @@ class VisionTransformerConfig:
     head_width: int = 64
     mlp_ratio: float = 4.0
 
+    def __post_init__(self) -> None:
+        """Raise ValueError for sizes that do not go together."""
+        _check_divides("vision_cfg.width", self.width, "head_width", self.head_width)
+        if self.patch_size > self.image_size:
+            raise ValueError(
+                f"vision_cfg.patch_size is {self.patch_size}; it must be at most image_size, {self.image_size}"
+            )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResNetConfig:
@@ -34,6 +47,12 @@ class ResNetConfig:
     layers: tuple[int, int, int, int]
     width: int
     head_width: int = 64
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for sizes that do not go together; the last stage is 32 times as wide as the first."""
+        _check_divides("32 times vision_cfg.width", 32 * self.width, "head_width", self.head_width)
+        if self.image_size % 32:
+            raise ValueError(f"vision_cfg.image_size is {self.image_size}; a ResNet needs a multiple of 32")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +64,10 @@ class TextTransformerConfig:
     layers: int
     context_length: int = CONTEXT_LENGTH
     vocab_size: int = VOCAB_SIZE
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a width that the heads cannot share."""
+        _check_divides("text_cfg.width", self.width, "heads", self.heads)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,22 +165,33 @@ def _vision_from_dict(settings: _Settings) -> VisionTransformerConfig | ResNetCo
     layers = settings.take("layers", (int, list, tuple))
     image_size, width = settings.take("image_size", int), settings.take("width", int)
     head_width, patch_size = settings.take("head_width", int, 64), settings.take("patch_size", int, None)
-    mlp_ratio = settings.take("mlp_ratio", float, 4.0)
+    mlp_ratio = settings.take("mlp_ratio", float, None)
     settings.refuse_rest()
     if isinstance(layers, int):
         if patch_size is None:
             raise ValueError("vision_cfg lacks 'patch_size'")
+        if mlp_ratio is not None and not 0 < mlp_ratio <= 100:
+            raise ValueError(f"vision_cfg.mlp_ratio cannot be {mlp_ratio!r}")
+        _check_depth("vision_cfg", layers)
         return VisionTransformerConfig(
             image_size=image_size,
             patch_size=patch_size,
             width=width,
             layers=layers,
             head_width=head_width,
-            mlp_ratio=mlp_ratio,
+            mlp_ratio=4.0 if mlp_ratio is None else mlp_ratio,
         )
-    if len(layers) != 4 or not all(isinstance(n, int) and n > 0 for n in layers):
+    if len(layers) != 4 or not all(isinstance(n, int) and 0 < n <= MOST_LAYERS for n in layers):
         raise ValueError(f"vision_cfg.layers must be one number or four, not {layers!r}")
+    for name, value in (("patch_size", patch_size), ("mlp_ratio", mlp_ratio)):
+        if value is not None:
+            raise ValueError(f"vision_cfg.{name} is {value}; a ResNet has none, leave it out")
     return ResNetConfig(image_size=image_size, layers=tuple(layers), width=width, head_width=head_width)
+
+
+def _check_depth(tower: str, layers: int) -> None:
+    if not 0 < layers <= MOST_LAYERS:
+        raise ValueError(f"{tower}.layers cannot be {layers!r}")
 
 
 def _text_from_dict(settings: _Settings) -> TextTransformerConfig | CBOWConfig:
@@ -171,6 +205,7 @@ def _text_from_dict(settings: _Settings) -> TextTransformerConfig | CBOWConfig:
     if encoder != "transformer":
         raise ValueError(f"text_cfg.encoder is 'transformer' or 'cbow', not {encoder!r}")
     heads, layers = settings.take("heads", int), settings.take("layers", int)
+    _check_depth("text_cfg", layers)
     settings.refuse_rest()
     return TextTransformerConfig(
         width=width, heads=heads, layers=layers, context_length=context_length, vocab_size=vocab_size
@@ -178,6 +213,8 @@ def _text_from_dict(settings: _Settings) -> TextTransformerConfig | CBOWConfig:
 
 
 _REQUIRED: Any = object()
+LARGEST = 1_000_000  # of any size; a number over it is a mistake
+MOST_LAYERS = 1000
 
 
 class _Settings:
@@ -198,7 +235,7 @@ class _Settings:
         if kind is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
         wrong_kind = not isinstance(value, kind) or (kind is not bool and isinstance(value, bool))
-        if wrong_kind or (kind is int and value <= 0):
+        if wrong_kind or (kind is int and not 0 < value <= LARGEST) or (kind is float and not math.isfinite(value)):
             raise ValueError(f"{self.name}.{key} cannot be {value!r}")
         return value
 

@@ -3,11 +3,16 @@
 A causal text tower sees only what stands before a token, so what many prompts begin with is computed once, and nothing
 is padded (see `prefixes`). All other towers get batches of texts as they are.
 
+An embedding depends on what else is encoded with it: by 1e-7 in float32, by 1e-3 in lower precisions. So below float32
+the cache keeps the embeddings of a whole call, by all its prompts, and a call that differs in one of them is computed
+anew: what is cached is what would have been computed.
+
 b batch, e embedding, c classes, p prompts
 """
 
+import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 
 import torch
@@ -46,14 +51,39 @@ def class_embeddings(
         raise ValueError("every class needs a prompt, and there must be a class")
     if cache is None:
         return _ensembled(model, prompts, on_progress or _nobody, None)
-    names = [_CLASS + json.dumps(list(texts)) for texts in prompts]
+    exact = model.precision == "fp32"
+    names = _names(prompts) if exact else _names_in_company(prompts)
     known, embeddings = cache.get(model, names)
+    if not exact and len(known) < len(prompts):
+        known = []
+    _warn_of_long(model, dict.fromkeys(text for index in known for text in prompts[index]))
     missing = sorted(set(range(len(prompts))) - set(known))
     if not missing:
         return embeddings
-    fresh = _ensembled(model, [prompts[index] for index in missing], on_progress or _nobody, cache)
+    wanted = [prompts[index] for index in missing]
+    fresh = _ensembled(model, wanted, on_progress or _nobody, cache if exact else None)
     cache.put(model, [names[index] for index in missing], fresh)
     return _merged(len(prompts), (known, embeddings), (missing, fresh))
+
+
+def _names(prompts: Sequence[Sequence[str]]) -> list[str]:
+    return [_CLASS + json.dumps(list(texts)) for texts in prompts]
+
+
+def _names_in_company(prompts: Sequence[Sequence[str]]) -> list[str]:
+    """A name for each class that depends on its place and on all prompts of the call."""
+    call = hashlib.sha256(json.dumps([list(texts) for texts in prompts]).encode()).hexdigest()
+    return [f"{_CLASS}{index} of {call}" for index in range(len(prompts))]
+
+
+def _warn_of_long(model: LoadedModel, known: Iterable[str]) -> None:
+    """Tokenise what may be too long, so that a text from the cache is warned of as one that is encoded."""
+    limit = getattr(getattr(model, "tokenizer", None), "context_length", None)
+    if limit is None:
+        return
+    doubtful = [text for text in known if len(text.encode("utf-8", "surrogatepass")) > limit - 2]
+    if doubtful:
+        model.tokenizer(doubtful)
 
 
 def _ensembled(
@@ -106,6 +136,7 @@ def _embed_unknown(model: LoadedModel, texts: list[str], on_encoded: Callable[[i
     known, embeddings = cache.get(model, texts)
     if known:
         on_encoded(len(known))
+        _warn_of_long(model, (texts[place] for place in known))
     missing = sorted(set(range(len(texts))) - set(known))
     if not missing:
         return embeddings

@@ -1,5 +1,8 @@
 """Labelled images: a folder of class folders, or a CSV with an image and a label column."""
 
+# pathlib's questions raise OSError where a name is too long or a folder is locked; opening names the reason.
+# ruff: noqa: PTH112, PTH113
+
 import csv
 import os
 import re
@@ -35,9 +38,9 @@ class LabelledImages:
 
 def read_dataset(path: Path, labels: Labels | None = None) -> LabelledImages:
     """Read a folder of class folders or a CSV, whichever `path` is; UsageError where it is neither."""
-    if path.is_dir():
+    if os.path.isdir(path):
         return read_labelled_folder(path, labels)
-    if path.is_file():
+    if os.path.isfile(path):
         return read_labelled_csv(path, labels)
     raise UsageError(
         f"{path}: no such data set; give a folder of class folders, or a CSV with the columns image and label"
@@ -54,7 +57,7 @@ def read_labelled_folder(path: Path, labels: Labels | None = None) -> LabelledIm
     if not names:
         raise DataError(f"{path}: has no class folders; expected one folder a class with its images inside")
     labels, class_of = _classes(names, labels, str(path), kind="class folder")
-    loose = sum(1 for entry in path.iterdir() if not entry.is_dir())
+    loose = sum(1 for entry in path.iterdir() if not os.path.isdir(entry))
     try:
         found = find_images([f"{path}{os.sep}{name}" for name in names])  # "./-", not "-", which is stdin
     except DataError as error:
@@ -71,7 +74,7 @@ def read_labelled_csv(path: Path, labels: Labels | None = None) -> LabelledImage
     """
     rows = list(_csv_rows(path))
     if not rows:
-        raise DataError(f"{path}: has no rows under its header")
+        raise DataError(f"{path}: has no rows under its header; add one for each image, with its path and its label")
     first_line: dict[str, int] = {}
     for line, _, value in rows:
         first_line.setdefault(value, line)
@@ -93,7 +96,8 @@ def match_classes(names: Iterable[str], labels: Labels) -> dict[str, int | None]
 
     A name is matched with label names, then with synonyms; underscores are spaces and case does not count where
     that leaves one choice. Numbers that are not themselves labels are taken in order where there are as many as
-    labels, else as indices from 0.
+    labels, else as indices from 0; DataError where they are fewer and 0 is not among them, for then they may count
+    from 1.
     """
     ordered = sorted_classes(names)
     match = _matcher(labels)
@@ -102,6 +106,11 @@ def match_classes(names: Iterable[str], labels: Labels) -> dict[str, int | None]
         return by_name
     if len(ordered) == len(labels):
         return {name: index for index, name in enumerate(ordered)}
+    if int(ordered[0]) != 0:
+        raise DataError(
+            f"the {len(ordered)} class numbers begin with {ordered[0]} and the {len(labels)} labels may be counted "
+            "from 0 or from 1; name the classes in words, or add those that are missing"
+        )
     return {name: int(name) if int(name) < len(labels) else None for name in ordered}
 
 
@@ -118,15 +127,31 @@ def _classes(
     if labels is None:
         return _labels_of(ordered, source, kind), {name: index for index, name in enumerate(ordered)}
     class_of: dict[str, int] = {}
-    for name, index in match_classes(ordered, labels).items():
+    try:
+        matches = match_classes(ordered, labels)
+    except DataError as error:
+        raise DataError(f"{source}: {error}") from None
+    for name, index in matches.items():
         if index is None:
             where = f"{source}, line {lines[name]}" if lines else source
-            raise DataError(
-                f"{where}: {kind} {name!r} is none of the {len(labels)} labels (the first is "
-                f"{labels.names[0]!r}); add it to the label file, as a label or as a synonym"
-            )
+            raise DataError(f"{where}: {kind} {name!r} {_why_unmatched(name, labels)}")
         class_of[name] = index
     return labels, class_of
+
+
+def _why_unmatched(name: str, labels: Labels) -> str:
+    folded = _folded(name)
+    alike = [i for i, label in enumerate(labels) if folded in map(_folded, (label.name, *label.synonyms))]
+    if alike:
+        places = " and ".join(str(i) for i in alike[:2])
+        return (
+            f"is the name of {len(alike)} labels, such as those with the numbers {places} counted from 0; "
+            "use all numbers as names, or give each label a name of its own"
+        )
+    return (
+        f"is none of the {len(labels)} labels (the first is {labels.names[0]!r}); "
+        "add it to the label file, as a label or as a synonym"
+    )
 
 
 def _labels_of(ordered: Sequence[str], source: str, kind: str) -> Labels:
@@ -176,7 +201,7 @@ def _all_numbers(names: Sequence[str]) -> bool:
 def _class_folders(path: Path) -> list[str]:
     """Return the names of the folders in a folder, without hidden ones such as `.git` or `.ipynb_checkpoints`."""
     try:
-        return [entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
+        return [entry.name for entry in path.iterdir() if os.path.isdir(entry) and not entry.name.startswith(".")]
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); change its rights") from error
 
@@ -207,9 +232,11 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, str, str]]:
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
     except csv.Error as error:
-        raise DataError(f"{path}, line {reader.line_num}: is not a valid CSV ({error})") from error
+        raise DataError(
+            f"{path}, line {reader.line_num}: is not a valid CSV ({error}); correct or remove this line"
+        ) from error
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path and its rights") from error
 
 
 def _delimiter(header: str) -> str:

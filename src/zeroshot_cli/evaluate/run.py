@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from zeroshot_cli.classify import Classifier
+from zeroshot_cli.classify import Classifier, cosines
 from zeroshot_cli.encode.images import auto_workers, encode_images
-from zeroshot_cli.errors import CheckpointError, DataError
+from zeroshot_cli.errors import DataError
 from zeroshot_cli.evaluate.datasets import LabelledImages
 from zeroshot_cli.evaluate.metrics import (
     class_counts,
@@ -85,13 +85,8 @@ def _outcomes(
         if isinstance(image, SkippedImage):
             yield image, target
             continue
-        scores = classes @ image.embedding  # c
-        if not torch.isfinite(scores).all():
-            raise CheckpointError(
-                f"{model.name}: its embeddings are not finite numbers for {image.path}; "
-                f"try --precision fp32 in place of {model.precision}, or other weights"
-            )
-        yield int(true_class_ranks(scores[None].numpy(), [target])[0]), target
+        scores = cosines(model, classes, image)  # c
+        yield int(true_class_ranks(scores[None], [target])[0]), target
 
 
 def _metrics(ranks: list[int], targets: list[int], classes: int) -> dict[str, float]:

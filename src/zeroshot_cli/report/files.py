@@ -4,9 +4,13 @@ Numbers: `score` and `probability` have six decimals in CSV and TSV, six signifi
 Paths are written as given, byte for byte; in JSONL, bytes that are not UTF-8 are lone surrogates, as `\\udcff`.
 """
 
+# pathlib's questions raise OSError where a name is too long or a folder is locked; opening names the reason.
+# ruff: noqa: PTH110, PTH112
+
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -98,11 +102,13 @@ def format_of(path: Path) -> Format:
 
 def check_output(path: Path, *, overwrite: bool) -> None:
     """Raise UsageError where a file exists and may not be overwritten, or cannot be made."""
-    if path.is_dir():
+    with writing(str(path)), suppress(FileNotFoundError, NotADirectoryError):
+        os.lstat(path)  # a name too long, a locked folder
+    if os.path.isdir(path):
         raise UsageError(f"cannot write {path}: it is a folder; name a file in it")
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):
         raise UsageError(f"cannot write {path}: there is no folder {path.parent}; make it first")
-    if path.exists() and not overwrite:
+    if os.path.exists(path) and not overwrite:
         raise UsageError(f"{path} exists already; add --overwrite to replace it, or name another file")
 
 

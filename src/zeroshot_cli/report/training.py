@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from zeroshot_cli.report.console import shown
+from zeroshot_cli.report.deliver import counted
 
 if TYPE_CHECKING:
     from zeroshot_cli.train.metrics import RunInfo, StepReport, TrainResult
@@ -72,7 +73,8 @@ class TrainingView(AbstractContextManager["TrainingView"]):
         """Say where the model is and how many images could not be read."""
         if result.skipped:
             first = result.skipped[0]
-            self.note(f"{len(result.skipped):,} times an image could not be read, first {first.path}: {first.reason}")
+            images = counted(len(result.skipped), "image")
+            self.note(f"{images} could not be read, first {first.path}: {first.reason}; see skipped.csv of the run")
         self.note(f"the model is in {result.model}")
 
     def note(self, text: str) -> None:

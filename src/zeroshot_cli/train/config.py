@@ -60,6 +60,7 @@ class TrainConfig:
     augment: tuple[Augmentation, ...] = ()
     ema: float | None = None
     seed: int = 0
+    offline: bool = False
     image_column: str | None = None
     caption_column: str | None = None
     precision: str = "auto"
@@ -72,6 +73,7 @@ class TrainConfig:
         """Raise UsageError for a value that makes no sense, with its option and the values that do."""
         for name, lowest in (("epochs", 1), ("batch_size", 2), ("workers", 0), ("log_every", 1), ("save_every", 0)):
             _check(getattr(self, name) >= lowest, name, getattr(self, name), f"at least {lowest}")
+        _check(0 <= self.seed < 2**63, "seed", self.seed, "at least 0 and under 2^63")
         for name in ("warmup", "weight_decay"):
             _check(0 <= getattr(self, name) <= 1, name, getattr(self, name), "between 0 and 1")
         _check(0 < self.min_scale <= 1, "min_scale", self.min_scale, "over 0 and at most 1")
@@ -94,7 +96,7 @@ class TrainConfig:
 
 
 # The rows themselves are compared, wherever their files lie; the others do not touch the weights.
-MAY_CHANGE = frozenset({"data", "val", "device", "workers", "log_every", "save_every"})
+MAY_CHANGE = frozenset({"data", "val", "offline", "device", "workers", "log_every", "save_every"})
 
 
 def _check(good: bool, name: str, value: object, range_: str) -> None:

@@ -3,12 +3,13 @@
 b batch, s sequence
 """
 
+import warnings
 from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
-from zeroshot_cli.clip.tokenizer import Tokenizer
+from zeroshot_cli.clip.tokenizer import Tokenizer, TruncatedTextWarning
 from zeroshot_cli.preprocess import PreprocessConfig
 from zeroshot_cli.train.data import Batch, Pixels
 
@@ -28,9 +29,18 @@ class Normalise:
 
 def trimmed(tokenizer: Tokenizer, captions: Sequence[str]) -> Tensor:
     """Tokens bs, s the longest text of the batch: exact, for nothing after the end of a text changes its embedding."""
-    sequences = tokenizer.sequences(captions)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TruncatedTextWarning)  # the run has counted them
+        sequences = tokenizer.sequences(captions)
     longest = max(map(len, sequences))
     return torch.tensor([ids + [0] * (longest - len(ids)) for ids in sequences])
+
+
+def too_long(tokenizer: Tokenizer, captions: Iterable[str]) -> list[str]:
+    """The captions, each once, that lose their end: they have more tokens than the model reads."""
+    room = tokenizer.context_length - 2  # start and end of text
+    longer = (text for text in dict.fromkeys(captions) if len(text.encode("utf-8", "surrogatepass")) > room)
+    return [text for text in longer if len(tokenizer.encode(text)) > room]  # a token has a byte or more
 
 
 def same_pairs(batch: Batch) -> Tensor:

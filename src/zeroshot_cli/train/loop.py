@@ -3,11 +3,17 @@
 b batch, s sequence, e embedding
 """
 
+# pathlib's questions raise OSError where a name is too long or a folder is locked; opening names the reason.
+# ruff: noqa: PTH110, PTH112
+
 import json
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+import os
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +26,7 @@ from torch import Tensor, nn
 from zeroshot_cli.clip.config import ResNetConfig, config_to_dict
 from zeroshot_cli.clip.loss import clip_loss, sigmoid_loss
 from zeroshot_cli.clip.model import CLIP
+from zeroshot_cli.clip.tokenizer import TruncatedTextWarning
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.preprocess import Preprocess
 from zeroshot_cli.records import SkippedImage
@@ -34,12 +41,13 @@ from zeroshot_cli.train.checkpoint import (
 )
 from zeroshot_cli.train.config import Loss, TrainConfig
 from zeroshot_cli.train.data import Batch, EvalBatches, TrainBatches, TrainPlans, batches_of, in_order
-from zeroshot_cli.train.inputs import Normalise, same_pairs, trimmed
+from zeroshot_cli.train.inputs import Normalise, same_pairs, too_long, trimmed
 from zeroshot_cli.train.interrupt import stop_on_signals
 from zeroshot_cli.train.metrics import RunInfo, Speed, StepReport, TrainResult, cut_metrics, write_text
 from zeroshot_cli.train.optimizer import average_of, build_optimizer, update_average
 from zeroshot_cli.train.pairs import Pairs, read_pairs
 from zeroshot_cli.train.schedule import learning_rate, warmup_steps
+from zeroshot_cli.train.skipped import Skipped
 from zeroshot_cli.train.start import Start, start_from
 from zeroshot_cli.train.validate import Validation, validate
 from zeroshot_cli.weights.device import resolve_device, resolve_precision
@@ -63,15 +71,16 @@ def train(
     """
     _check_output(output, resume=resume)
     paths = [Path(file) for file in config.data]
-    columns = {"image_column": config.image_column, "caption_column": config.caption_column}
-    pairs = read_pairs(paths, **columns)
-    val = read_pairs([Path(config.val)], **columns) if config.val is not None else None
+    read = partial(read_pairs, image_column=config.image_column, caption_column=config.caption_column)
+    pairs = read(paths)
+    val = read([Path(config.val)], option="--val") if config.val is not None else None
     if len(pairs) < config.batch_size:
         raise DataError(
             f"{', '.join(config.data)}: {len(pairs)} usable pairs do not fill one batch of {config.batch_size}; "
             f"use --batch-size {max(2, len(pairs))} or less, or more pairs"
         )
     run = _Run(config, output, pairs, val, start_from(config))
+    run.warn_of_long_captions()
     if resume:
         run.resume()
     on_start(run.info())
@@ -79,12 +88,14 @@ def train(
 
 
 def _check_output(output: Path, *, resume: bool) -> None:
-    has_run = (output / "config.yaml").exists()
+    with _writing(output), suppress(FileNotFoundError, NotADirectoryError):
+        os.lstat(output)  # a name too long, a locked folder
+    has_run = os.path.exists(output / "config.yaml")
     if resume and not has_run:
         raise UsageError(f"{output} holds no run to resume; leave out --resume to start one")
     if has_run and not resume:
         raise UsageError(f"{output} already holds a run; add --resume to go on with it or choose another --output")
-    if output.exists() and not output.is_dir():
+    if os.path.exists(output) and not os.path.isdir(output):
         raise UsageError(f"{output} is a file; --output names the folder of the run")
 
 
@@ -98,7 +109,6 @@ class _Run:
     val: Pairs | None
     start: Start
     step: int = 0
-    skipped: list[SkippedImage] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         config, start = self.config, self.start
@@ -116,6 +126,7 @@ class _Run:
         self.save_every = config.save_every or epochs_of_at_least(MIN_SAVE_STEPS, self.steps_per_epoch)
         self.to_input = Normalise(start.preprocess, self.device, self.layout)
         self.speed = Speed()
+        self.skipped = Skipped(self.output / "skipped.csv")
 
     def info(self) -> RunInfo:
         return RunInfo(
@@ -128,6 +139,17 @@ class _Run:
             precision=self.precision,
             lr=self.start.lr,
         )
+
+    def warn_of_long_captions(self) -> None:
+        cut = too_long(self.start.tokenizer, self.pairs.captions)
+        if cut:
+            limit = self.start.tokenizer.context_length
+            warnings.warn(
+                f"{len(cut):,} captions have more tokens than the {limit} that the model reads and lose their end, "
+                f"the first begins {cut[0][:60]!r}",
+                TruncatedTextWarning,
+                stacklevel=3,
+            )
 
     def identity(self) -> dict[str, Any]:
         """All that must be the same when the run goes on."""
@@ -149,6 +171,7 @@ class _Run:
             load_checkpoint(newest, self.model, self.optimizer, self.average)
             self.step = state.step
         cut_metrics(self.output / "metrics.jsonl", self.step)
+        self.skipped.recall()
 
     def go(self, on_step: Callable[[StepReport], None]) -> TrainResult:
         """Make the steps that are left."""
@@ -168,7 +191,7 @@ class _Run:
                     raise KeyboardInterrupt
         if report is None:  # the run was complete, and its model may have been removed
             self._save_model()
-        return TrainResult(self.output / "model", report, tuple(self.skipped))
+        return TrainResult(self.output / "model", report, self.skipped.images())
 
     def _batches(self) -> Iterator[Batch]:
         config = self.config
@@ -192,18 +215,15 @@ class _Run:
         lr = learning_rate(self.step, total=self.steps, warmup=self.warmup, peak=self.start.lr)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        self.skipped.extend(batch.skipped)
+        self._note_skipped(batch.skipped)
         images, texts = self._embed(self.model, batch)
         loss = self._loss(self.model, images, texts, batch)
         value = float(loss.detach())
-        if not math.isfinite(value):
-            raise UsageError(
-                f"the loss is {value} at step {self.step + 1}; use a lower --lr than {self.start.lr:g} or "
-                "--precision fp32 (the last checkpoint is from before)"
-            )
+        self._check_finite("loss", value, self.step + 1)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_norm)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_norm)
+        self._check_finite("norm of the gradient", float(norm), self.step + 1)
         self.optimizer.step()
         self.model.clamp_logit_scale()
         self.step += 1
@@ -211,6 +231,17 @@ class _Run:
             update_average(self.average, self.model, decay=self.config.ema, step=self.step)
         self.speed.count(len(batch.captions))
         return value
+
+    def _check_finite(self, name: str, value: float, step: int) -> None:
+        if not math.isfinite(value):
+            raise UsageError(
+                f"the {name} is {value} at step {step}; use a lower --lr than {self.start.lr:g} or "
+                "--precision fp32 (the last checkpoint is from before)"
+            )
+
+    def _note_skipped(self, images: Iterable[SkippedImage]) -> None:
+        with _writing(self.output):
+            self.skipped.add(images)
 
     def _embed(self, model: CLIP, batch: Batch) -> tuple[Tensor, Tensor]:
         """Both normalised embeddings of a batch, be, in float32."""
@@ -229,6 +260,7 @@ class _Run:
 
     def _report(self, loss: float) -> StepReport:
         ends_epoch = self.step % self.steps_per_epoch == 0
+        validation = self._validate(self.val) if ends_epoch and self.val is not None else None
         return StepReport(
             step=self.step,
             epoch=(self.step - 1) // self.steps_per_epoch + 1,
@@ -237,7 +269,7 @@ class _Run:
             logit_scale=float(self.model.logit_scale.detach().exp()),
             images_per_second=self.speed.images_per_second(),
             skipped=len(self.skipped),
-            validation=self._validate(self.val) if ends_epoch and self.val is not None else None,
+            validation=validation,
         )
 
     def _validate(self, val: Pairs) -> Validation:
@@ -252,12 +284,14 @@ class _Run:
                 lambda images, texts, batch: self._loss(model, images, texts, batch),
             )
         self.model.train()
+        self._check_finite("validation loss", validation.loss, self.step)
+        self._note_skipped(validation.skipped)
         return validation
 
     def _log(self, report: StepReport) -> None:
         if self.step % self.config.log_every == 0 or self.step % self.steps_per_epoch == 0:
             with _writing(self.output), (self.output / "metrics.jsonl").open("a", encoding="utf-8") as metrics:
-                metrics.write(json.dumps(report.row()) + "\n")
+                metrics.write(json.dumps(report.row(), allow_nan=False) + "\n")
 
     def save(self) -> None:
         """Write a checkpoint and the model folder as they are now."""

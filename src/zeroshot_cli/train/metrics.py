@@ -31,7 +31,7 @@ class RunInfo:
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
-    """One step done; `step` and `epoch` count from 1, `skipped` all unreadable images met so far."""
+    """One step done; `step` and `epoch` count from 1, `skipped` counts the unreadable images met so far."""
 
     step: int
     epoch: int
@@ -55,6 +55,7 @@ class StepReport:
         }
         if self.validation is not None:
             row |= {"val_loss": self.validation.loss, "val_recall@1": self.validation.recall_at_1}
+            row["val_skipped"] = len(self.validation.skipped)
         return row
 
 

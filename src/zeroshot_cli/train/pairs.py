@@ -1,8 +1,12 @@
 """Pairs of image and caption, read from CSV files as people have them."""
 
+# pathlib's questions raise OSError where a name is too long or a folder is locked; opening names the reason.
+# ruff: noqa: PTH113
+
 import csv
 import hashlib
 import io
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,13 +38,20 @@ class Pairs:
         return digest.hexdigest()
 
 
-def read_pairs(files: Sequence[Path], *, image_column: str | None = None, caption_column: str | None = None) -> Pairs:
+def read_pairs(
+    files: Sequence[Path],
+    *,
+    image_column: str | None = None,
+    caption_column: str | None = None,
+    option: str = "--data",
+) -> Pairs:
     """Read the pairs of CSV files (comma, tab or semicolon), one after the other.
 
     Image paths are relative to the file that names them. Rows with an empty caption or a missing image are left out
-    and counted. Raises UsageError for a file that is not there, DataError for one without usable rows.
+    and counted. `option` is what named the files. Raises UsageError for a file that is not there, DataError for one
+    without usable rows.
     """
-    parts = [_read_csv(file, image_column=image_column, caption_column=caption_column) for file in files]
+    parts = [_read_csv(file, option, image_column=image_column, caption_column=caption_column) for file in files]
     return Pairs(
         images=tuple(image for part in parts for image in part.images),
         captions=tuple(caption for part in parts for caption in part.captions),
@@ -49,8 +60,8 @@ def read_pairs(files: Sequence[Path], *, image_column: str | None = None, captio
     )
 
 
-def _read_csv(file: Path, *, image_column: str | None, caption_column: str | None) -> Pairs:
-    text = _read_text(file)
+def _read_csv(file: Path, option: str, *, image_column: str | None, caption_column: str | None) -> Pairs:
+    text = _read_text(file, option)
     header, delimiter = _read_header(file, text, (image_column, caption_column))
     image = _find_column(file, header, "image", image_column, IMAGE_COLUMNS)
     caption = _find_column(file, header, "caption", caption_column, CAPTION_COLUMNS)
@@ -63,13 +74,13 @@ def _read_csv(file: Path, *, image_column: str | None, caption_column: str | Non
     return _pairs_of(file, [(_cell(row, image), _cell(row, caption)) for row in rows])
 
 
-def _read_text(file: Path) -> str:
+def _read_text(file: Path, option: str) -> str:
     try:
         return file.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
-        raise UsageError(f"{file}: no such file; give --data the CSV that names images and captions") from None
+        raise UsageError(f"{file}: no such file; give {option} the CSV that names images and captions") from None
     except OSError as error:
-        raise UsageError(f"{file}: {error.strerror or error}; give --data a CSV file") from None
+        raise UsageError(f"{file}: {error.strerror or error}; give {option} a CSV file") from None
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         byte = error.object[error.start]
@@ -113,7 +124,7 @@ def _pairs_of(file: Path, rows: list[tuple[str, str]]) -> Pairs:
     captioned = [(str(file.parent / image), caption) for image, caption in rows if caption]
     if not captioned:
         raise DataError(f"{file} has {len(rows)} rows, all with an empty caption; name another --caption-column")
-    there = [(image, caption) for image, caption in captioned if Path(image).is_file()]
+    there = [(image, caption) for image, caption in captioned if os.path.isfile(image)]
     if not there:
         raise DataError(
             f"none of the {len(captioned)} images in {file} is there, the first is {captioned[0][0]}; "

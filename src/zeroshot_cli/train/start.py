@@ -1,6 +1,10 @@
 """Where a run starts: a new model, or a model with weights."""
 
+# pathlib's questions raise OSError where a name is too long or a folder is locked; opening names the reason.
+# ruff: noqa: PTH112
+
 import math
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -41,7 +45,7 @@ def start_from(config: TrainConfig) -> Start:
 def has_weights(config: TrainConfig) -> bool:
     """A run starts from weights with `--pretrained`, and unless `--model` is a preset or a configuration file."""
     path = Path(config.model)
-    describes = config.model in PRESETS or (path.suffix in {".yaml", ".yml", ".json"} and not path.is_dir())
+    describes = config.model in PRESETS or (path.suffix in {".yaml", ".yml", ".json"} and not os.path.isdir(path))
     return config.pretrained is not None or not describes
 
 
@@ -52,7 +56,7 @@ def _from_scratch(config: TrainConfig) -> Start:
 
 
 def _from_weights(config: TrainConfig) -> Start:
-    loaded = load(config.model, config.pretrained, device="cpu", precision="fp32")
+    loaded = load(config.model, config.pretrained, device="cpu", precision="fp32", offline=config.offline)
     model, architecture, tokenizer = loaded.bundled()
     encoder = TextEncoder.CBOW if isinstance(architecture.text, CBOWConfig) else TextEncoder.TRANSFORMER
     if config.text_encoder not in (None, encoder):

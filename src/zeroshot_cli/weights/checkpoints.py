@@ -10,12 +10,17 @@ from typing import Any
 
 from torch import Tensor
 
-from zeroshot_cli.clip.config import PRESETS, CLIPConfig, ResNetConfig, TextTransformerConfig, config_from_dict
-from zeroshot_cli.clip.resnet import EXPANSION
+from zeroshot_cli.clip.config import (
+    PRESETS,
+    VOCAB_SIZE,
+    CLIPConfig,
+    config_from_dict,
+)
 from zeroshot_cli.errors import CheckpointError, UsageError
 from zeroshot_cli.preprocess import PreprocessConfig
 from zeroshot_cli.weights.configs import default_preprocess
 from zeroshot_cli.weights.formats import ForeignModel, from_disk, own_settings
+from zeroshot_cli.weights.hashes import sha256_of
 from zeroshot_cli.weights.huggingface import (
     config_of_transformers,
     from_transformers,
@@ -23,6 +28,7 @@ from zeroshot_cli.weights.huggingface import (
     preprocess_of_transformers,
 )
 from zeroshot_cli.weights.reading import INDEX_SUFFIX, Weights, read_weights
+from zeroshot_cli.weights.registry import by_hash, shared_preprocess
 from zeroshot_cli.weights.save import CONFIG_FILE
 from zeroshot_cli.weights.shapes import HEAD_WIDTH, config_of_shapes, preset_of
 from zeroshot_cli.weights.vocabulary import tokenizer_for
@@ -56,11 +62,14 @@ class _Described:
     warnings: tuple[str, ...] = ()
 
 
-def read_checkpoint(path: Path, *, like: CLIPConfig | None = None) -> Checkpoint:
+def read_checkpoint(
+    path: Path, *, like: CLIPConfig | None = None, preprocess: PreprocessConfig | None = None
+) -> Checkpoint:
     """The weights in `path`, a file or a folder, with the configuration of their model.
 
     `like`, the model that the user named, decides where it is given; else the files beside the weights do, else the
-    shapes of the weights. Raises UsageError for a path that is not there, CheckpointError for content that is wrong,
+    shapes of the weights; `preprocess` goes before what stands beside them.
+    Raises UsageError for a path that is not there, CheckpointError for content that is wrong,
     and ForeignModel for a model of open_clip that the bundled CLIP lacks. That every tensor fits is for `check_fits`.
     """
     file = find_weights(path)
@@ -71,13 +80,40 @@ def read_checkpoint(path: Path, *, like: CLIPConfig | None = None) -> Checkpoint
     if like is not None:
         config, warnings = like, _contradictions(file, like, described, quick_gelu)
     elif described is not None:
-        config, warnings = described.config, described.warnings
+        config, warnings = described.config, described.warnings + _contradicted(file, described, quick_gelu)
     else:
-        config, warnings = _guess(file, state, layout, quick_gelu)
+        config, preprocess, warnings = _guess(file, state, layout, quick_gelu)
     if "logit_bias" in state and config.init_logit_bias is None:
         config = replace(config, init_logit_bias=0.0)
-    preprocess = described.preprocess if described else None
-    return Checkpoint(str(file), state, config, preprocess or default_preprocess(config), layout, warnings)
+    preprocess = preprocess or (described.preprocess if described else None)
+    if preprocess is None:
+        preprocess, more = _assumed_preprocess(file, config)
+        warnings += more
+    _check_size(file, config, preprocess)
+    return Checkpoint(str(file), state, config, preprocess, layout, warnings)
+
+
+def _assumed_preprocess(file: Path, config: CLIPConfig) -> tuple[PreprocessConfig, tuple[str, ...]]:
+    """The preprocessing that all published weights of the model share, else OpenAI's with a warning."""
+    name = preset_of(config)
+    preset = f"{name}-quickgelu" if config.quick_gelu else name
+    shared = shared_preprocess(preset) if preset else {}
+    if shared is None:
+        return default_preprocess(config), (
+            f"{file} does not say its preprocessing, and the published weights of {preset} differ in it: OpenAI's is "
+            f"assumed; --pretrained TAG or an {CONFIG_FILE} beside the file settles it",
+        )
+    return PreprocessConfig.from_dict({**shared, "size": config.vision.image_size}), ()
+
+
+def _check_size(file: Path, config: CLIPConfig, preprocess: PreprocessConfig) -> None:
+    size = config.vision.image_size
+    wanted = (size, size) if isinstance(size, int) else tuple(size)
+    if preprocess.height_width != wanted:
+        raise CheckpointError(
+            f"{file}: its preprocessing has images of {preprocess.size} pixels and its model takes {size}: "
+            "correct the size in preprocess_cfg or image_size in vision_cfg"
+        )
 
 
 def find_weights(path: Path) -> Path:
@@ -122,21 +158,7 @@ def _beside(file: Path, layout: str) -> _Described | None:
     readers = [_open_clip_config, _transformers_config]
     if layout == TRANSFORMERS:
         readers.reverse()
-    described = next((found for reader in readers if (found := reader(file, layout)) is not None), None)
-    if described is not None:
-        _check_heads(described)
-    return described
-
-
-def _check_heads(described: _Described) -> None:
-    vision, text = described.config.vision, described.config.text
-    width = vision.width * 8 * EXPANSION if isinstance(vision, ResNetConfig) else vision.width
-    problems = {f"vision width of {width} into heads of {vision.head_width}": width % vision.head_width}
-    if isinstance(text, TextTransformerConfig):
-        problems[f"text width of {text.width} into {text.heads} heads"] = text.width % text.heads
-    for problem, remainder in problems.items():
-        if remainder:
-            raise CheckpointError(f"{described.path} is not a model configuration: it cuts a {problem}")
+    return next((found for reader in readers if (found := reader(file, layout)) is not None), None)
 
 
 def _beside_named(file: Path, layout: str) -> _Described | None:
@@ -162,8 +184,9 @@ def _open_clip_config(file: Path, layout: str) -> _Described | None:
     try:
         config = config_from_dict(model_cfg)
         tokenizer_for(vocab_size=config.text.vocab_size, context_length=config.text.context_length)
-        given = _mapping(document.get("preprocess_cfg") or {}, path)
-        preprocess = PreprocessConfig.from_dict({"size": config.vision.image_size, **given})
+        given = dict(_mapping(document.get("preprocess_cfg") or {}, path))
+        given["size"] = given.get("size") or config.vision.image_size
+        preprocess = PreprocessConfig.from_dict(given)
     except ValueError as error:
         raise CheckpointError(f"{path} is not a model configuration: {error}") from error
     return _Described(path, config, preprocess)
@@ -201,20 +224,30 @@ def _mapping(value: Any, path: Path) -> Mapping[str, Any]:
 
 def _guess(
     file: Path, state: Mapping[str, Tensor], layout: str, quick_gelu: bool | None
-) -> tuple[CLIPConfig, tuple[str, ...]]:
-    """The configuration that the shapes tell, and what they do not tell."""
+) -> tuple[CLIPConfig, PreprocessConfig | None, tuple[str, ...]]:
+    """The configuration that the shapes or a published hash tell, and what they do not tell."""
     config = config_of_shapes(state, source=str(file))
-    preset = preset_of(config)
+    preset, known = preset_of(config), None
+    if preset is not None and quick_gelu is None and layout != TRANSFORMERS:
+        known = by_hash(sha256_of(file))
+    if known is not None:
+        preprocess = PreprocessConfig.from_dict({**known.preprocess, "size": config.vision.image_size})
+        return replace(config, quick_gelu=known.quick_gelu), preprocess, ()
     warnings = []
     if preset is None:
         warnings.append(
             f"{file} is no published model: {HEAD_WIDTH} channels a head and CLIP's own preprocessing are assumed; "
             f"an {CONFIG_FILE} beside it settles both"
         )
+    if config.text.vocab_size != VOCAB_SIZE:
+        warnings.append(
+            f"{file} has {config.text.vocab_size} tokens: CLIP's vocabulary cut to that many is assumed, right only "
+            f"for a model that was trained with it"
+        )
     if quick_gelu is None:
         quick_gelu = layout == TRANSFORMERS  # the default there
         warnings.append(_unknown_activation(file, preset, quick_gelu))
-    return replace(config, quick_gelu=quick_gelu), tuple(warnings)
+    return replace(config, quick_gelu=quick_gelu), None, tuple(warnings)
 
 
 def _unknown_activation(file: Path, preset: str | None, quick_gelu: bool) -> str:
@@ -226,6 +259,17 @@ def _unknown_activation(file: Path, preset: str | None, quick_gelu: bool) -> str
     return sentence + (
         f"--model {names[assumed]} --pretrained {file} settles it so, and --model {names[other]} --pretrained {file} "
         f"takes {other}"
+    )
+
+
+def _contradicted(file: Path, described: _Described, quick_gelu: bool | None) -> tuple[str, ...]:
+    """A warning where the configuration beside the weights has another activation than the weights tell."""
+    if quick_gelu is None or quick_gelu == described.config.quick_gelu:
+        return ()
+    kinds = ("GELU", "QuickGELU")
+    return (
+        f"{file} was trained with {kinds[quick_gelu]} and runs with {kinds[not quick_gelu]} as {described.path} says: "
+        f'"quick_gelu": {str(quick_gelu).lower()} there would fit it',
     )
 
 

@@ -25,7 +25,9 @@ def read_config(path: Path) -> tuple[CLIPConfig, PreprocessConfig]:
     try:
         config = config_from_dict(document.get("model_cfg", document))
         tokenizer_for(vocab_size=config.text.vocab_size, context_length=config.text.context_length)
-        given: dict[str, Any] = document.get("preprocess_cfg", {}) if "model_cfg" in document else {}
+        given: dict[str, Any] = (document.get("preprocess_cfg") or {}) if "model_cfg" in document else {}
+        if not isinstance(given, dict):
+            raise CheckpointError(f"{path} is not a model configuration: its preprocess_cfg is {given!r}")
         preprocess = PreprocessConfig.from_dict({"size": config.vision.image_size, **given})
     except ValueError as error:
         raise CheckpointError(f"{path} is not a model configuration: {error}") from error

@@ -1,5 +1,6 @@
 """A new model with random weights, to be trained."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,6 +36,6 @@ def _new_config(name_or_yaml: str) -> tuple[CLIPConfig, PreprocessConfig]:
     if name_or_yaml in PRESETS:
         return PRESETS[name_or_yaml], default_preprocess(PRESETS[name_or_yaml])
     path = Path(name_or_yaml)
-    if path.suffix in {".yaml", ".yml", ".json"} and path.is_file():
+    if path.suffix in {".yaml", ".yml", ".json"} and os.path.isfile(path):  # noqa: PTH113
         return read_config(path)
     raise UsageError(f"--model {name_or_yaml!r} is neither a preset nor a YAML file: see zeroshot models list")

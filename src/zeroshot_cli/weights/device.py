@@ -1,10 +1,10 @@
 """The device and the precision that `auto` stands for, and whether what was asked for is there."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from zeroshot_cli.errors import UsageError
-from zeroshot_cli.weights.int8 import quantise
+from zeroshot_cli.weights.int8 import quantise, require_kernel
 from zeroshot_cli.weights.processor import cpu_flags
 
 # What images are given in; int8 is the linear layers' alone, and all between them stays in float32.
@@ -37,12 +37,24 @@ def resolve_precision(precision: str, device: torch.device) -> str:
         raise UsageError("--precision fp16 needs a GPU: on the CPU use fp32, bf16 or int8")
     if precision == "int8" and device.type != "cpu":
         raise UsageError(f"--precision int8 is for the CPU: on {device.type} use bf16 or fp16")
+    if precision == "int8":
+        require_kernel()
     return precision
 
 
 def convert(model: nn.Module, *, device: torch.device, precision: str) -> nn.Module:
-    """Move `model`, float32 on the CPU, to `device` and convert it to `precision`; it is changed in place."""
-    return quantise(model) if precision == "int8" else model.to(device, DTYPES[precision])
+    """Move `model`, float32 on the CPU, to `device` and convert it to `precision`; it is changed in place.
+
+    The temperature and the bias stay in float32: rounded, they would change every probability.
+    """
+    if precision == "int8":
+        return quantise(model)
+    scalars = [getattr(model, name, None) for name in ("logit_scale", "logit_bias")]
+    exact = [(scalar, scalar.detach().clone()) for scalar in scalars if isinstance(scalar, Tensor)]
+    model.to(device, DTYPES[precision])
+    for scalar, value in exact:
+        scalar.data = value.to(device)
+    return model
 
 
 def has_bf16(device: torch.device) -> bool:

@@ -28,6 +28,7 @@ _TOKENIZER = re.compile(
     r"(tokenizer|special_tokens_map|added_tokens|vocab|merges|spiece|sentencepiece|config)[^/]*\.(json|txt|model)"
 )
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:+=-]*")  # what may be a file's name in the cache
 
 
 class MissingFile(UnavailableError):
@@ -129,7 +130,10 @@ def remove(repo: str) -> int:
     folder = _source(repo, None, None).cache
     freed = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
     if folder.is_dir():
-        shutil.rmtree(folder)
+        try:
+            shutil.rmtree(folder)
+        except OSError as error:
+            raise _no_cache(error) from None
     return freed
 
 
@@ -145,6 +149,8 @@ def parse_repo(text: str) -> tuple[str, str | None]:
         raise UsageError(
             f"{text!r} names no repository: write {HUB_PREFIX}ORG/REPO or {HUB_PREFIX}ORG/REPO@REVISION"
         ) from None
+    if revision.startswith(("/", "\\")) or ".." in revision:
+        raise UsageError(f"{text!r} names no revision: write a branch, a tag or a commit after the @")
     return repo, revision or None
 
 
@@ -213,7 +219,7 @@ def _info(source: _Source) -> Any:
         raise
     except (KeyError, TypeError, ValueError) as error:
         raise FileMetadataError("its answer describes no repository") from error
-    if not info.sha:
+    if not info.sha or not _COMMIT.fullmatch(info.sha):
         raise FileMetadataError("its answer names no commit")
     return info
 
@@ -307,11 +313,18 @@ def _download(source: _Source, filename: str) -> Path:
                 _receive_blob(source, filename, url=url, blob=blob, size=metadata.size)
             pointer = _link(source, filename, blob=blob, commit=metadata.commit_hash)
         _write_ref(source, metadata.commit_hash)
-    except PermissionError as error:
-        raise UsageError(
-            f"cannot write to {error.filename}: set HF_HUB_CACHE to a folder that you can write to"
-        ) from None
+    except transport_errors():
+        raise  # some are OSErrors too
+    except OSError as error:
+        raise _no_cache(error) from None
     return check_cached(pointer)
+
+
+def _no_cache(error: OSError) -> UsageError:
+    return UsageError(
+        f"cannot write to {error.filename or hub_cache()} ({error.strerror or error}): set HF_HUB_CACHE to a folder "
+        "that you can write to"
+    )
 
 
 def _metadata(source: _Source, *, filename: str) -> Any:
@@ -321,8 +334,10 @@ def _metadata(source: _Source, *, filename: str) -> Any:
 
     url = hf_hub_url(source.repo, filename, revision=source.revision, endpoint=constants.ENDPOINT)
     metadata = get_hf_file_metadata(url, timeout=_answer_seconds(), endpoint=constants.ENDPOINT)
-    if not metadata.etag or not metadata.commit_hash or "/" in metadata.etag:
+    if not metadata.etag or not metadata.commit_hash or not _PLAIN.fullmatch(metadata.etag):
         raise FileMetadataError("its answer has no ETag or commit")
+    if not _COMMIT.fullmatch(metadata.commit_hash):
+        raise FileMetadataError(f"its commit is {metadata.commit_hash!r}")
     return url, metadata
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import re
 import warnings
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
@@ -18,11 +19,12 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from zeroshot_cli.clip.config import VOCAB_SIZE
+from zeroshot_cli.clip.config import LARGEST, MOST_LAYERS, VOCAB_SIZE
 from zeroshot_cli.errors import CheckpointError, UnavailableError, UsageError
 from zeroshot_cli.preprocess import PreprocessConfig
 from zeroshot_cli.weights.formats import load_into
 from zeroshot_cli.weights.loaded import LoadedModel, Tokenize, make_ready
+from zeroshot_cli.weights.save import CONFIG_FILE
 
 # What a hub repository may hold of a tokenizer; `config.json` says its kind, and is what a text tower is built from.
 TOKENIZER_FILES = (
@@ -38,6 +40,10 @@ TOKENIZER_FILES = (
     "merges.txt",
 )
 _TOKENIZERS = frozenset(TOKENIZER_FILES) - {"config.json", "special_tokens_map.json", "merges.txt"}
+# All else that stands in `tokenizer_kwargs` would reach Transformers, which runs a folder's code if told to.
+_TOKENIZER_SETTINGS = {"clean", "strip_sep_token", "language"}
+_CLIP_TOKENIZER_SETTINGS = {"clean", "reduction_mask"}
+_REPOSITORY = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?(@\w[\w./-]*)?")
 _RANDOM = {torch.Tensor.normal_, torch.Tensor.uniform_, torch.Tensor.erfinv_}
 
 Fetch = Callable[[str], Path]
@@ -78,10 +84,13 @@ def load_foreign(
     for a tokenizer that is not to be had.
     """
     model_cfg = copy.deepcopy(dict(document.get("model_cfg", document)))
-    given: Mapping[str, Any] = document.get("preprocess_cfg", {}) if "model_cfg" in document else {}
+    given: Mapping[str, Any] = (document.get("preprocess_cfg") or {}) if "model_cfg" in document else {}
+    if not isinstance(given, Mapping):
+        raise CheckpointError(f"{source}: its preprocess_cfg is {given!r} and not a mapping")
     text_cfg = model_cfg.get("text_cfg")
     if not isinstance(text_cfg, dict) or not isinstance(model_cfg.get("vision_cfg"), dict):
         raise CheckpointError(f"{source}: its configuration lacks a vision_cfg or a text_cfg")
+    _refuse_absurd(source, model_cfg)
     tokenizer, tokenizer_hash = _tokenizer(name, text_cfg, folder, fetch)
     model = _build(name, model_cfg, folder, fetch)
     load_into(model, _converted(model, state), source=source)
@@ -89,12 +98,23 @@ def load_foreign(
         name=name,
         pretrained=pretrained,
         model=model,
-        config={**dict(document.get("model_cfg", document)), "tokenizer_sha256": tokenizer_hash},
+        config={**dict(document.get("model_cfg", document)), **_hashes(tokenizer_hash, text_cfg)},
         preprocess=PreprocessConfig.from_dict({**given, "size": getattr(model.visual, "image_size", 224)}),
         tokenizer=tokenizer,
         device=device,
         precision=precision,
     )
+
+
+def _refuse_absurd(source: str, settings: Mapping[str, Any]) -> None:
+    """Numbers that would take all memory or all time before anything says that they are wrong."""
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            _refuse_absurd(source, value)
+        for number in value if isinstance(value, list) else [value]:
+            most = MOST_LAYERS if key == "layers" else LARGEST
+            if isinstance(number, int | float) and not abs(number) <= most:
+                raise CheckpointError(f"{source}: its configuration has {key} {number!r}, which cannot be meant")
 
 
 def _build(name: str, model_cfg: dict[str, Any], folder: Path | None, fetch: Fetch | None) -> nn.Module:
@@ -103,6 +123,8 @@ def _build(name: str, model_cfg: dict[str, Any], folder: Path | None, fetch: Fet
     custom_text = model_cfg.pop("custom_text", False)
     vision_cfg, text_cfg = model_cfg["vision_cfg"], model_cfg["text_cfg"]
     if vision_cfg.get("timm_model_name"):
+        if ":" in str(vision_cfg["timm_model_name"]):  # hf-hub: and local-dir: would fetch and build another model
+            raise CheckpointError(f"{name} is refused: its timm_model_name is {vision_cfg['timm_model_name']!r}")
         vision_cfg["timm_model_pretrained"] = False
     if text_cfg.get("hf_model_name"):
         text_cfg["hf_model_pretrained"] = False
@@ -146,8 +168,8 @@ def _tokenizer(
     """The tokenizer that `text_cfg` names, and a hash of its vocabulary where that is a file of its own."""
     open_clip = _open_clip()
     context_length = text_cfg.get("context_length", 77)
-    options = dict(text_cfg.get("tokenizer_kwargs") or {})
     repo = text_cfg.get("hf_tokenizer_name")
+    options = _tokenizer_settings(name, text_cfg, _TOKENIZER_SETTINGS if repo else _CLIP_TOKENIZER_SETTINGS)
     try:
         if not repo:
             if text_cfg.get("vocab_size", VOCAB_SIZE) != VOCAB_SIZE or text_cfg.get("hf_model_name"):
@@ -159,39 +181,76 @@ def _tokenizer(
         where = _tokenizer_folder(name, repo, folder, fetch)
         mode = text_cfg.get("tokenizer_mode")
         hugging_face = open_clip.tokenizer.HFTokenizer(
-            str(where), context_length=context_length, tokenizer_mode=mode, **options
+            str(where), context_length=context_length, tokenizer_mode=mode, trust_remote_code=False, **options
         )
     except ImportError as error:
         raise _needs_hf(name) from error
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, AssertionError) as error:
         raise CheckpointError(f"{name}: its tokenizer cannot be read: {_first_line(error)}") from error
     tokenizer = hugging_face
     return tokenizer, _hash_of(where)
 
 
+def _tokenizer_settings(name: str, text_cfg: Mapping[str, Any], known: set[str]) -> dict[str, Any]:
+    options = text_cfg.get("tokenizer_kwargs") or {}
+    if not isinstance(options, Mapping):
+        raise CheckpointError(f"{name}: its text_cfg.tokenizer_kwargs is {options!r} and not a mapping")
+    unknown = [key for key in options if key not in known]
+    if unknown:
+        raise CheckpointError(
+            f"{name} is refused: its text_cfg.tokenizer_kwargs has {unknown[0]!r}, and only "
+            f"{', '.join(sorted(known))} are followed"
+        )
+    return dict(options)
+
+
 def _tokenizer_folder(name: str, repo: str, folder: Path | None, fetch: Fetch | None) -> Path:
-    if folder is not None and any((folder / file).is_file() for file in _TOKENIZERS):
+    if folder is not None and _is_of_one_model(folder) and any((folder / file).is_file() for file in _TOKENIZERS):
         return folder
     return _fetched(name, repo, "tokenizer", fetch)
+
+
+def _is_of_one_model(folder: Path) -> bool:
+    """Whether what lies in `folder` belongs together: a model folder of open_clip, or a snapshot of the hub."""
+    return (folder / CONFIG_FILE).is_file() or folder.parent.name == "snapshots"
 
 
 def _text_tower_folder(name: str, repo: str, folder: Path | None, fetch: Fetch | None) -> Path:
     """A folder with the config.json of Transformers that describes the text tower."""
     if find_spec("transformers") is None:
         raise _needs_hf(name)
-    if folder is not None and (folder / "config.json").is_file():
+    if folder is not None and _is_of_one_model(folder) and _is_text_tower(folder):
+        return folder
+    where = _fetched(name, repo, "text tower", fetch)
+    if not _is_text_tower(where):  # for an unknown kind, Transformers would offer to run code of that folder
+        raise CheckpointError(f"{name}: its text tower, {repo}, is of no kind that open_clip builds")
+    return where
+
+
+def _is_text_tower(folder: Path) -> bool:
+    try:
         kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
-        if kind in _open_clip().hf_configs.arch_dict:
-            return folder
-    return _fetched(name, repo, "text tower", fetch)
+    except (OSError, ValueError, AttributeError):
+        return False
+    return isinstance(kind, str) and kind in _open_clip().hf_configs.arch_dict
 
 
 def _fetched(name: str, repo: str, what: str, fetch: Fetch | None) -> Path:
-    if Path(repo).is_dir():
+    if isinstance(repo, str) and Path(repo).is_dir():
         return Path(repo)
+    if not isinstance(repo, str) or not _REPOSITORY.fullmatch(repo):
+        raise CheckpointError(f"{name}: its {what} is to come from {repo!r}, which is no repository such as org/name")
     if fetch is None:
         raise UnavailableError(f"{name}: its {what} is that of {repo}, which is not on this machine")
     return fetch(repo)
+
+
+def _hashes(tokenizer: str | None, text_cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """What stands outside the configuration and decides about the texts; `text_cfg` names the folder of its tower."""
+    if not text_cfg.get("hf_model_name"):
+        return {"tokenizer_sha256": tokenizer}
+    tower = (Path(text_cfg["hf_model_name"]) / "config.json").read_bytes()
+    return {"tokenizer_sha256": tokenizer, "text_tower_sha256": hashlib.sha256(tower).hexdigest()}
 
 
 def _hash_of(folder: Path) -> str:

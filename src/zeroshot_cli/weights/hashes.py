@@ -27,6 +27,11 @@ def fits(path: Path, etag: str) -> bool:
     return True
 
 
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's content."""
+    return _digest(path, hashlib.sha256())
+
+
 def check_cached(path: Path) -> Path:
     """Return a file of the hub's cache once its hash is known to be right; a right one is remembered.
 

@@ -6,6 +6,7 @@ Source: transformers models/clip/modeling_clip.py and configuration_clip.py, who
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -260,7 +261,27 @@ def preprocess_of_transformers(
     warnings = []
     if _edges(resize) != wanted:
         warnings.append(f"{source} resizes to {resize} before it crops to {crop}; here both are {wanted}")
-    return PreprocessConfig.from_dict(values), tuple(warnings)
+    return PreprocessConfig.from_dict(values), (*warnings, *_not_followed(given, source))
+
+
+def _not_followed(given: Mapping[str, Any], source: str) -> list[str]:
+    """Sentences about what an image processor asks for, or leaves to its kind, and does not get here."""
+    factor = given.get("rescale_factor", 1 / 255)
+    followed = {
+        "do_resize": given.get("do_resize", True) is not False,
+        "do_rescale": given.get("do_rescale", True) is not False,
+        "rescale_factor": isinstance(factor, int | float) and math.isclose(factor, 1 / 255, rel_tol=1e-4),
+    }
+    warnings = [
+        f"{source} has {key} {given[key]!r}, which is not followed: images are resized, and pixels divided by 255"
+        for key, fine in followed.items()
+        if not fine
+    ]
+    kind = given.get("image_processor_type", given.get("feature_extractor_type", "CLIP"))
+    missing = [key for key in ("image_mean", "image_std") if given.get(key) is None]
+    if missing and given.get("do_normalize", True) and not str(kind).startswith("CLIP"):
+        warnings.append(f"{source} is of a {kind} and lacks {' and '.join(missing)}: CLIP's own are assumed")
+    return warnings
 
 
 def _edges(size: Any) -> int | list[int] | None:

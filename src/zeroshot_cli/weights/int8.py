@@ -82,8 +82,7 @@ def quantise(model: nn.Module) -> nn.Module:
     What multiplies by its weights itself (nn.MultiheadAttention of other families, convolutions, the final
     projections) stays in float32. Raises UsageError on a processor that the kernel was not written for.
     """
-    if "fbgemm" not in _engines():
-        raise UsageError("--precision int8 needs an x86 processor with AVX2: use --precision fp32 or bf16")
+    require_kernel()
     for module in list(model.modules()):
         if isinstance(module, Transformer):
             for block in module.resblocks:
@@ -97,6 +96,12 @@ def quantise(model: nn.Module) -> nn.Module:
             if type(child) is nn.Linear:  # a subclass may do something else
                 setattr(module, name, Int8Linear(child.weight, child.bias, keep=keep))
     return model
+
+
+def require_kernel() -> None:
+    """Raise UsageError on a processor that the kernel was not written for."""
+    if "fbgemm" not in _engines():
+        raise UsageError("--precision int8 needs an x86 processor with AVX2: use --precision fp32 or bf16")
 
 
 @torch.no_grad()

@@ -1,10 +1,15 @@
 """`load(name or path)`: weights, preprocessing, tokenizer and fingerprint as one model."""
 
+# pathlib's questions raise OSError where a name is too long or a folder is locked; opening names the reason.
+# ruff: noqa: PTH110
+
 from __future__ import annotations
 
+import json
+import os
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,13 +18,13 @@ import torch
 
 from zeroshot_cli.clip.config import PRESETS, CLIPConfig
 from zeroshot_cli.clip.model import CLIP
-from zeroshot_cli.errors import UsageError
+from zeroshot_cli.errors import CheckpointError, UsageError
 from zeroshot_cli.preprocess import PreprocessConfig
 from zeroshot_cli.weights.catalogue import open_clip_config
 from zeroshot_cli.weights.checkpoints import Checkpoint, find_weights, read_checkpoint
 from zeroshot_cli.weights.configs import tokenizer_of
 from zeroshot_cli.weights.device import resolve_device, resolve_precision
-from zeroshot_cli.weights.download import HUB_PREFIX, fetch_model, fetch_repo, fetch_tokenizer
+from zeroshot_cli.weights.download import CONFIG, HUB_PREFIX, fetch_model, fetch_repo, fetch_tokenizer
 from zeroshot_cli.weights.foreign import Fetch, load_foreign
 from zeroshot_cli.weights.formats import ForeignModel, check_fits
 from zeroshot_cli.weights.loaded import LoadedModel, make_ready
@@ -32,6 +37,8 @@ from zeroshot_cli.weights.registry import (
     find_published,
     known_names,
     model_config,
+    shared_preprocess,
+    tags_of,
 )
 
 
@@ -56,8 +63,7 @@ class _Source:
         """The checkpoint. Raises ForeignModel for a model that is open_clip's to build."""
         if self.document is not None:
             raise ForeignModel("a model of open_clip", config=self.document, weights=self.path)
-        checkpoint = read_checkpoint(self.path, like=self.like)
-        return checkpoint if self.preprocess is None else replace(checkpoint, preprocess=self.preprocess)
+        return read_checkpoint(self.path, like=self.like, preprocess=self.preprocess)
 
 
 def load(
@@ -109,17 +115,24 @@ def _through_open_clip(foreign: ForeignModel, fetch: Fetch, **given: Any) -> Loa
 
 def _build(checkpoint: Checkpoint) -> CLIP:
     """The model with the weights of the checkpoint, which are checked before memory is taken."""
-    with torch.device("meta"):
-        model = checkpoint.config.build()
+    try:
+        with torch.device("meta"):
+            model = checkpoint.config.build()
+    except (RuntimeError, TypeError, ValueError, ArithmeticError) as error:  # a configuration is data
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"{checkpoint.source}: its configuration builds no model: {reason}") from error
     check_fits(model, checkpoint.state, source=checkpoint.source)
     model.to_empty(device="cpu")
+    for key, tensor in model.state_dict().items():
+        if key not in checkpoint.state:  # a count of batches, which older files lack; its memory holds anything
+            tensor.zero_()
     model.load_state_dict(checkpoint.state, strict=False)
     return model
 
 
 def _locate(name: str, pretrained: str | None, *, offline: bool) -> _Source:
     """What --model and --pretrained mean. A known name goes before a file or folder of that name."""
-    if pretrained is None and ":" in name and not name.startswith(HUB_PREFIX) and not Path(name).exists():
+    if pretrained is None and ":" in name and not name.startswith(HUB_PREFIX) and not os.path.exists(name):
         name, _, pretrained = name.partition(":")
     if name in BUNDLED:
         _refuse_pretrained(name, pretrained)
@@ -127,22 +140,54 @@ def _locate(name: str, pretrained: str | None, *, offline: bool) -> _Source:
     if name.startswith(HUB_PREFIX):
         _refuse_pretrained(name, pretrained)
         return _Source(fetch_repo(name, offline=offline))
-    if name not in known_names() and Path(name).exists():
+    if name not in known_names() and os.path.exists(name):
         _refuse_pretrained(name, pretrained)
         return _Source(Path(name))
     try:
         name = canonical_name(name)
     except UsageError as error:
         raise UsageError(f"{error} (nor is there a file or folder of that name)") from None
-    if pretrained is not None and Path(pretrained).exists():
+    if pretrained is not None and _is_path(name, pretrained):
         return _file_of_named(name, Path(pretrained))
     return _published(find_published(name, pretrained), offline=offline)
+
+
+def _is_path(name: str, pretrained: str) -> bool:
+    """Whether --pretrained means a file or folder: a tag of the model goes before one of that name."""
+    if pretrained.lower().replace("-", "_") in tags_of(name):
+        return False
+    if os.path.exists(pretrained):
+        return True
+    if os.sep in pretrained or Path(pretrained).suffix in {".pt", ".pth", ".bin", ".safetensors"}:
+        raise UsageError(f"--pretrained {pretrained}: there is no such file; name one that exists, or a tag of {name}")
+    return False
 
 
 def _file_of_named(name: str, path: Path) -> _Source:
     if name in PRESETS:
         return _Source(path, like=PRESETS[name])
-    return _Source(find_weights(path), document={"model_cfg": model_config(name)})
+    file = find_weights(path)
+    return _Source(file, document={"model_cfg": model_config(name), "preprocess_cfg": _preprocess_of(name, file)})
+
+
+def _preprocess_of(name: str, file: Path) -> Mapping[str, Any]:
+    """The `preprocess_cfg` beside a file of open_clip's kind, else what the model's published weights share."""
+    beside = file.parent / CONFIG
+    if beside.is_file():
+        try:
+            given = json.loads(beside.read_text(encoding="utf-8")).get("preprocess_cfg")
+        except (OSError, ValueError, AttributeError) as error:
+            raise CheckpointError(f"{beside} is not a model configuration: {error}") from error
+        if isinstance(given, dict) and given:
+            return given
+    shared = shared_preprocess(name)
+    if not shared:
+        warnings.warn(
+            f"{file} does not say its preprocessing, OpenAI's is assumed: an {CONFIG} beside it settles it",
+            ModelWarning,
+            stacklevel=2,
+        )
+    return shared or {}
 
 
 def _published(found: Published, *, offline: bool) -> _Source:

@@ -124,7 +124,7 @@ def fingerprint_of(model: nn.Module, config: CLIPConfig | Mapping[str, Any], pre
         description = describe(config, preprocess)
     else:
         description = {"model_cfg": dict(config), "preprocess_cfg": preprocess.to_dict()}
-    digest = hashlib.sha256(json.dumps(description).encode())
+    digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
     for key, tensor in sorted(model.state_dict().items()):
         digest.update(f"{key} {tensor.dtype} {list(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickletools
 import re
+import struct
 import tempfile
 import zipfile
 import zlib
@@ -25,6 +26,7 @@ INDEX_SUFFIX = ".index.json"
 
 _STATES = ("state_dict", "model_state_dict", "model")  # where trainers put the weights beside everything else
 _WRAPPERS = ("module.", "_orig_mod.")  # of DistributedDataParallel and of torch.compile
+_CUT_SHORT = (OSError, RuntimeError, EOFError, IndexError, struct.error)  # what torch raises at an early end
 _MAX_GROWTH = 20  # weights hardly compress: an archive that promises more than this is a bomb
 _SMALL = 1 << 20  # bytes to which an archive may grow in any case
 
@@ -58,11 +60,13 @@ def read_weights(path: Path) -> Weights:
         raise CheckpointError(f"{path} is a folder and not a file of weights")
     try:
         weights = _read(path)
-    except (OSError, RuntimeError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+    except (*_CUT_SHORT, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise CheckpointError(f"{path} is cut short or damaged, fetch it again: {_line(error)}") from error
     for name, tensor in weights.tensors.items():
-        if tensor.layout != torch.strided or _is_inflated(tensor):
+        if tensor.layout != torch.strided or tensor.is_meta or _is_inflated(tensor):
             raise CheckpointError(f"{path} is refused: its tensor {name} is not stored in full")
+        if tensor.is_quantized or tensor.is_complex():
+            raise CheckpointError(f"{path} is refused: its tensor {name} is of {tensor.dtype}, not of plain numbers")
     return replace(weights, tensors=_unwrapped(weights.tensors))
 
 
@@ -113,6 +117,8 @@ def _shards(index: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{index} is not an index of shards: it has no mapping 'weight_map'") from error
     tensors: dict[str, Tensor] = {}
     for name in names:
+        if not isinstance(name, str):
+            raise CheckpointError(f"{index} names {name!r} as a file: fetch it again")
         shard = index.parent / name
         if shard.name != name or not shard.is_file() or name.endswith(INDEX_SUFFIX):
             raise CheckpointError(f"{index} names {name}, which is not beside it: fetch that file too")
@@ -209,7 +215,7 @@ def _torch_load(path: Path, *, file: IO[bytes] | None = None, mmap: bool = False
     try:
         with _settings_of_a_run():
             return torch.load(file or path, map_location="cpu", weights_only=True, mmap=mmap)
-    except (OSError, RuntimeError, EOFError):
+    except _CUT_SHORT:
         raise
     except Exception as error:  # pickle.UnpicklingError with advice that would be dangerous
         found = re.search(r"GLOBAL (\S+)", str(error))

@@ -162,9 +162,20 @@ def model_config(model: str) -> dict[str, Any]:
     raise UsageError(f"there is no configuration of {model!r}; zeroshot models lists the names")
 
 
-def openai_hashes() -> frozenset[str]:
-    """The SHA-256 of the files that OpenAI published, all of them with QuickGELU."""
-    return frozenset(entry.sha256 for entry in published().values() if entry.tag == "openai" and entry.sha256)
+def by_hash(sha256: str) -> Published | None:
+    """The published weights whose file has that SHA-256, where the whole hash or its first digits were published."""
+    return next((entry for entry in published().values() if entry.sha256 and sha256.startswith(entry.sha256)), None)
+
+
+def shared_preprocess(preset: str) -> dict[str, Any] | None:
+    """The preprocessing of all weights that were trained with a configuration; None where they differ.
+
+    Empty where there are no such weights.
+    """
+    found = [entry.preprocess for entry in published().values() if entry.preset == preset]
+    if not found:
+        return {}
+    return found[0] if all(other == found[0] for other in found) else None
 
 
 def _published(model: str, tag: str, entry: Mapping[str, Any]) -> Published:

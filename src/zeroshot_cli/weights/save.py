@@ -28,16 +28,20 @@ def save_model(
 ) -> None:
     """Write `open_clip_config.json` and the weights, each to a temporary name first; open_clip reads both.
 
-    `dtype` converts the weights, to make the file smaller.
+    `dtype` converts the weights, to make the file smaller; counts stay whole numbers.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    state = {key: tensor.detach().to("cpu", dtype).contiguous() for key, tensor in to_disk(model.state_dict()).items()}
+    state = {key: _converted(tensor, dtype) for key, tensor in to_disk(model.state_dict()).items()}
     partial = directory / (WEIGHTS_FILE + ".partial")
     save_file(state, partial, metadata={"format": "pt"})
     partial.replace(directory / WEIGHTS_FILE)
     partial = directory / (CONFIG_FILE + ".partial")
     partial.write_text(json.dumps(describe(config, preprocess), indent=2) + "\n")
     partial.replace(directory / CONFIG_FILE)
+
+
+def _converted(tensor: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
+    return tensor.detach().to("cpu", dtype if tensor.is_floating_point() else None).contiguous()
 
 
 def describe(config: CLIPConfig, preprocess: PreprocessConfig) -> dict[str, Any]:

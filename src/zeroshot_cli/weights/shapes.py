@@ -12,6 +12,7 @@ from torch import Tensor
 from zeroshot_cli.clip.config import (
     CONTEXT_LENGTH,
     PRESETS,
+    VOCAB_SIZE,
     CBOWConfig,
     CLIPConfig,
     ResNetConfig,
@@ -20,6 +21,7 @@ from zeroshot_cli.clip.config import (
 )
 from zeroshot_cli.errors import CheckpointError
 from zeroshot_cli.weights.formats import foreign_tensors, listed
+from zeroshot_cli.weights.vocabulary import SYMBOLS
 
 HEAD_WIDTH = 64  # of all models of the paper; shapes do not tell it
 
@@ -60,18 +62,14 @@ def config_of_shapes(state: Mapping[str, Tensor], *, source: str) -> CLIPConfig:
     config = CLIPConfig(embed_dim=embed_dim, vision=vision, text=_text(shapes), init_logit_bias=bias)
     preset = preset_of(config)
     if preset is None:
-        _refuse_odd_widths(config, source)
         return config
     return replace(PRESETS[preset], quick_gelu=False, init_logit_bias=bias)
 
 
-def _refuse_odd_widths(config: CLIPConfig, source: str) -> None:
-    towers = (config.vision, config.text)
-    cut = [tower.width for tower in towers if isinstance(tower, VisionTransformerConfig | TextTransformerConfig)]
-    odd = next((width for width in cut if width % HEAD_WIDTH), None)
-    if odd is not None:
+def _refuse_odd(width: int, source: str) -> None:
+    if width % HEAD_WIDTH:
         raise CheckpointError(
-            f"{source} does not tell how many heads its width of {odd} is cut into: put the model's "
+            f"{source} does not tell how many heads its width of {width} is cut into: put the model's "
             f"open_clip_config.json beside it"
         )
 
@@ -107,6 +105,7 @@ class _Shapes:
 
 def _vit(shapes: _Shapes) -> VisionTransformerConfig:
     width, _, patch, _ = shapes.of("visual.conv1.weight", 4)
+    _refuse_odd(width, shapes.source)
     hidden = shapes.of("visual.transformer.resblocks.0.mlp.c_fc.weight", 2)[0]
     return VisionTransformerConfig(
         image_size=patch * shapes.side("visual.positional_embedding"),
@@ -126,19 +125,27 @@ def _ratio(hidden: int, width: int) -> float:
 
 def _resnet(shapes: _Shapes) -> ResNetConfig:
     one, two, three, four = (shapes.count(rf"visual\.layer{stage}\.(\d+)\.") for stage in (1, 2, 3, 4))
+    width = shapes.of("visual.layer1.0.conv1.weight", 4)[0]
+    _refuse_odd(32 * width, shapes.source)
     return ResNetConfig(
         image_size=32 * shapes.side("visual.attnpool.positional_embedding"),
         layers=(one, two, three, four),
-        width=shapes.of("visual.layer1.0.conv1.weight", 4)[0],
+        width=width,
         head_width=HEAD_WIDTH,
     )
 
 
 def _text(shapes: _Shapes) -> TextTransformerConfig | CBOWConfig:
     vocab_size, width = shapes.of("text.token_embedding.weight", 2)
+    if not SYMBOLS <= vocab_size <= VOCAB_SIZE:
+        raise CheckpointError(
+            f"{shapes.source} has {vocab_size} tokens and CLIP's tokenizer {SYMBOLS} to {VOCAB_SIZE}: put the model's "
+            f"open_clip_config.json, which names its tokenizer, beside it"
+        )
     layers = shapes.count(r"text\.transformer\.resblocks\.(\d+)\.")
     if not layers and "text.positional_embedding" not in shapes.state:
         return CBOWConfig(width=width, context_length=CONTEXT_LENGTH, vocab_size=vocab_size)
+    _refuse_odd(width, shapes.source)
     return TextTransformerConfig(
         width=width,
         heads=max(1, width // HEAD_WIDTH),

@@ -16,7 +16,6 @@ ANSWER_SECONDS = 4.0  # for a step of the first answer: to connect, to send, to 
 DEADLINE_SECONDS = 6.0  # for the whole of it: names that do not resolve and hosts with many addresses take longer
 STALL_SECONDS = 10.0  # for the next bytes of a file
 TRIES_TO_START, TRIES_TO_GO_ON = 2, 5  # without a single byte more, before and after the first one
-_CHUNK = 1 << 20
 
 
 class Silence(Exception):
@@ -58,12 +57,11 @@ def receive(url: str, partial: Path, *, size: int | None, label: str) -> None:
     """
     from huggingface_hub.errors import HfHubHTTPError
 
-    tries, allowed = 0, TRIES_TO_START
+    tries, allowed, most = 0, TRIES_TO_START, _size(partial)
     if size is None:
         partial.unlink(missing_ok=True)  # nobody could say whether what is there is all
     with _progress_bar(label, size) as bar:
         while not _is_whole(partial, size):
-            before = _size(partial)
             try:
                 _append(url, partial, bar)
                 if size is None or _size(partial) >= size:
@@ -73,8 +71,8 @@ def receive(url: str, partial: Path, *, size: int | None, label: str) -> None:
                 raise
             except transport_errors() as error:
                 reason = str(error) or type(error).__name__
-            if _size(partial) > before:
-                tries, allowed = 0, TRIES_TO_GO_ON
+            if _size(partial) > most:  # not than before: a server that starts anew each time would never end
+                tries, allowed, most = 0, TRIES_TO_GO_ON, _size(partial)
             tries += 1
             if tries >= allowed:
                 raise Silence(reason)

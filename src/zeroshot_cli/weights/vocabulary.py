@@ -8,7 +8,7 @@ from pathlib import Path
 from zeroshot_cli.clip.config import VOCAB_SIZE
 from zeroshot_cli.clip.tokenizer import Tokenizer
 
-_SYMBOLS = 2 * 256 + 2  # bytes, bytes that end a word, start and end of text
+SYMBOLS = 2 * 256 + 2  # bytes, bytes that end a word, start and end of text
 _FILE = "bpe_simple_vocab_16e6.txt.gz"
 
 
@@ -17,9 +17,9 @@ def tokenizer_for(*, vocab_size: int, context_length: int) -> Tokenizer:
 
     Raises ValueError where the size is under 514 or over CLIP's 49,408.
     """
-    if not _SYMBOLS <= vocab_size <= VOCAB_SIZE:
-        raise ValueError(f"a vocabulary has {_SYMBOLS} to {VOCAB_SIZE} tokens, not {vocab_size}")
-    return Tokenizer(_merges()[: vocab_size - _SYMBOLS], context_length=context_length)
+    if not SYMBOLS <= vocab_size <= VOCAB_SIZE:
+        raise ValueError(f"a vocabulary has {SYMBOLS} to {VOCAB_SIZE} tokens, not {vocab_size}")
+    return Tokenizer(_merges()[: vocab_size - SYMBOLS], context_length=context_length)
 
 
 @lru_cache
@@ -29,5 +29,5 @@ def _merges() -> tuple[tuple[str, str], ...]:
         raise ModuleNotFoundError("open_clip_torch is not installed, and it carries the tokenizer's merges")
     path = Path(spec.submodule_search_locations[0]) / _FILE
     lines = gzip.decompress(path.read_bytes()).decode("utf-8").split("\n")
-    pairs = (line.split() for line in lines[1 : VOCAB_SIZE - _SYMBOLS + 1])  # the first line is a comment
+    pairs = (line.split() for line in lines[1 : VOCAB_SIZE - SYMBOLS + 1])  # the first line is a comment
     return tuple((first, second) for first, second in pairs)
