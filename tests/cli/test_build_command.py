@@ -146,3 +146,26 @@ def test_thresholds_that_nothing_can_have_are_refused(
     assert build(option, value) == 2
     assert f"{float(value)} is not a" in capsys.readouterr().err
     assert not Path("c.safetensors").exists()
+
+
+@pytest.mark.parametrize("command", [["classify", "set"], ["eval", "set"]])
+def test_without_model_the_files_own_is_taken(
+    command: list[str], models: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ZEROSHOT_MODEL")
+    assert build("--model", models[1]) == 0
+    assert run([*command, "--classifier", "c.safetensors", "--quiet"]) == 0
+
+
+def test_lint_looks_at_the_text_where_there_is_no_model(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("ZEROSHOT_MODEL")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    Path("labels.txt").write_text("cat\ndog\ncat\n")
+    assert run(["prompts", "lint", "labels.txt", "--offline"]) == 3
+    captured = capsys.readouterr()
+    assert "cat" in captured.out
+    assert "was not checked, for want of a model" in captured.err
+    assert run(["prompts", "lint", "labels.txt", "--offline", "--model", "ViT-B-32"]) == 5
+    assert run(["prompts", "lint", "none.csv", "--offline"]) == 2

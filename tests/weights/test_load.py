@@ -318,3 +318,19 @@ def test_a_tag_goes_before_a_folder_of_its_name(tmp_path: Path, monkeypatch: pyt
     for path in ("/nope/x.pt", "x.safetensors"):
         with pytest.raises(UsageError, match="no such file"):
             load("ViT-B-32", path)
+
+
+def test_a_fingerprint_is_computed_once_for_a_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from zeroshot_cli.weights import loaded
+
+    counted: list[str] = []
+    original = loaded._hash_of
+    monkeypatch.setattr(loaded, "_hash_of", lambda *args: counted.append("hash") or original(*args))
+    first = load(str(folder)).fingerprint
+    assert [load(str(folder)).fingerprint, load(str(folder), precision="bf16").fingerprint] == [first, first]
+    assert len(counted) == 1
+    state = load_file(folder / WEIGHTS_FILE)
+    state["ln_final.bias"][0] += 1e-3  # the same size, another time
+    save_file(state, folder / WEIGHTS_FILE)
+    assert load(str(folder)).fingerprint != first
+    assert len(counted) == 2

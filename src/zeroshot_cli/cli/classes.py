@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zeroshot_cli.cli.options import DEFAULT_MODEL
 from zeroshot_cli.errors import LabelsError, UsageError
 from zeroshot_cli.report.console import progress_bar
 
@@ -23,6 +24,12 @@ class Classes:
     labels: "Labels"
     prompts: "Prompts"
     saved: "SavedClassifier | None" = None
+
+    def model(self, name: str | None, pretrained: str | None) -> tuple[str, str | None]:
+        """Return --model and --pretrained: as given, else those that the classifier file was built with."""
+        if name is None and pretrained is None and self.saved is not None:
+            return self.saved.model, self.saved.pretrained
+        return name or DEFAULT_MODEL, pretrained
 
     def classifier(self, model: "LoadedModel", *, cache: bool, quiet: bool) -> "Classifier":
         """Return the classifier of a model, with a progress bar while texts are encoded."""

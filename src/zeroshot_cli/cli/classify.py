@@ -31,7 +31,7 @@ def classify(
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
     debug: o.Debug = False,
-    model: o.Model = o.DEFAULT_MODEL,
+    model: o.ModelIfAny = None,
     pretrained: o.Pretrained = None,
     offline: o.Offline = False,
     device: o.Device = o.AUTO,
@@ -55,7 +55,8 @@ def classify(
     from zeroshot_cli.encode.images import auto_batch_size
     from zeroshot_cli.weights.load import load
 
-    loaded = load(model, pretrained, device=device, precision=precision.value, offline=offline)
+    name, weights = classes.model(model, pretrained)
+    loaded = load(name, weights, device=device, precision=precision.value, offline=offline)
     size = o.as_count(batch_size) or auto_batch_size(sum(isinstance(item, str) for item in found.items))
     setting = f"{loaded.name} on {loaded.device} in {loaded.precision}, batches of {size}"
     job = (

@@ -41,7 +41,7 @@ def evaluate(
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
     debug: o.Debug = False,
-    model: o.Model = o.DEFAULT_MODEL,
+    model: o.ModelIfAny = None,
     pretrained: o.Pretrained = None,
     offline: o.Offline = False,
     device: o.Device = o.AUTO,
@@ -65,7 +65,8 @@ def evaluate(
     from zeroshot_cli.evaluate.run import evaluate as run
     from zeroshot_cli.weights.load import load
 
-    loaded = load(model, pretrained, device=device, precision=precision.value, offline=offline)
+    name, weights = classes.model(model, pretrained)
+    loaded = load(name, weights, device=device, precision=precision.value, offline=offline)
     size = _batch_size(batch_size, images)
     note(_setting(loaded, images, classes, size), quiet=quiet or not verbose)
     chooser = classes.classifier(loaded, cache=cache, quiet=quiet)

@@ -133,16 +133,16 @@ Debug = Annotated[
 
 # The model and where it runs
 
-Model = Annotated[
-    str,
-    typer.Option(
-        "--model",
-        "-m",
-        metavar="NAME|hf-hub:ORG/REPO|PATH",
-        envvar="ZEROSHOT_MODEL",
-        help="The model; zeroshot models lists the names.",
-    ),
-]
+_MODEL = typer.Option(
+    "--model",
+    "-m",
+    metavar="NAME|hf-hub:ORG/REPO|PATH",
+    envvar="ZEROSHOT_MODEL",
+    help=f"The model; zeroshot models lists the names. Default: {DEFAULT_MODEL}.",
+    show_default=False,
+)
+Model = Annotated[str, _MODEL]
+ModelIfAny = Annotated[str | None, _MODEL]
 Pretrained = Annotated[
     str | None,
     typer.Option(

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from zeroshot_cli.cli import options as o
-from zeroshot_cli.errors import InputError
+from zeroshot_cli.errors import InputError, UnavailableError
 
 app = typer.Typer(help="List, show and check sets of templates and labels.", rich_markup_mode=None)
 
@@ -73,7 +73,7 @@ def lint(
     cache: o.Cache = True,
     quiet: o.Quiet = False,
     debug: o.Debug = False,
-    model: o.Model = o.DEFAULT_MODEL,
+    model: o.ModelIfAny = None,
     pretrained: o.Pretrained = None,
     offline: o.Offline = False,
     device: o.Device = o.AUTO,
@@ -84,12 +84,19 @@ def lint(
     it can hardly tell apart. Exits with 3 where a file has a fault.
     """
     from zeroshot_cli.encode.cache import TextCache
-    from zeroshot_cli.lint.model import NEARLY_EQUAL, lint
+    from zeroshot_cli.lint.model import NEARLY_EQUAL, check_inputs, lint
     from zeroshot_cli.report.console import note, print_rows, progress_bar
     from zeroshot_cli.report.deliver import counted
     from zeroshot_cli.weights.load import load
 
-    loaded = load(model, pretrained, device=device, precision=precision.value, offline=offline)
+    check_inputs(names)
+    try:
+        loaded = load(model or o.DEFAULT_MODEL, pretrained, device=device, precision=precision.value, offline=offline)
+    except UnavailableError as error:
+        if model is not None:
+            raise
+        loaded = None
+        note(f"how long texts are and how alike was not checked, for want of a model: {error}", quiet=quiet)
     with progress_bar(quiet=quiet) as bar:
         faults = lint(
             names,

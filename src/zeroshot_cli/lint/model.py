@@ -3,6 +3,7 @@
 c classes, e embedding
 """
 
+import os
 import warnings
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,7 @@ from zeroshot_cli.clip.text import CBOW
 from zeroshot_cli.clip.tokenizer import Tokenizer, TruncatedTextWarning
 from zeroshot_cli.encode.cache import TextCache
 from zeroshot_cli.encode.texts import OnProgress, class_embeddings
+from zeroshot_cli.errors import UsageError
 from zeroshot_cli.labels import Label
 from zeroshot_cli.lint.texts import Fault, Kind, Placed, holds_templates, lint_labels, lint_templates
 from zeroshot_cli.placeholders import fill
@@ -30,7 +32,7 @@ _BARE = Prompts("bare", "", "", ("{}",))
 
 def lint(
     names: Sequence[str],
-    model: LoadedModel,
+    model: LoadedModel | None,
     prompts: str | None = None,
     *,
     threshold: float = NEARLY_EQUAL,
@@ -40,22 +42,32 @@ def lint(
     """The faults of label and template files or built-in sets, in the order of their lines.
 
     Labels are filled into `prompts`, by default what `classify` would take, to see what the model's context cuts off,
-    and two whose embeddings have a cosine of `threshold` or more are a pair. UsageError for what is not there.
+    and two whose embeddings have a cosine of `threshold` or more are a pair. Without a model neither is looked at.
+    UsageError for what is not there.
     """
     faults: list[Fault] = []
     for name in names:
         for path, templates in _files(name):
             if templates:
                 found, usable = lint_templates(path)
-                found += _long_templates(usable, model, str(path))
+                found += _long_templates(usable, model, str(path)) if model else ()
             else:
                 filled = read_prompts(prompts or prompts_for(name))
                 found, placed = lint_labels(path, filled)
-                found += _long_labels(placed, filled, model, str(path))
-                embeddings = _embed(placed, model, cache, on_progress)
-                found += _alike(placed, embeddings, model, str(path), threshold)
+                if model is not None:
+                    found += _long_labels(placed, filled, model, str(path))
+                    embeddings = _embed(placed, model, cache, on_progress)
+                    found += _alike(placed, embeddings, model, str(path), threshold)
             faults += sorted(found, key=lambda fault: fault.line)
     return faults
+
+
+def check_inputs(names: Sequence[str]) -> None:
+    """Raise UsageError for a name that is neither a file nor a built-in set; it takes no model to see that."""
+    for name in names:
+        for path, _ in _files(name):
+            if not os.path.isfile(path):  # noqa: PTH113 - a Path raises for a name that is too long
+                raise UsageError(f"cannot read {name}: there is no such file, nor a built-in set of that name")
 
 
 def _files(name: str) -> Iterator[tuple[Path, bool]]:

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from zeroshot_cli.errors import CheckpointError
+from zeroshot_cli.folders import cache_folder
 
 _CHUNK = 1 << 20
 _SHA256, _GIT_SHA1 = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}")
@@ -83,8 +84,7 @@ def _stamp(path: Path) -> list[int]:
 
 
 def _notes() -> Path:
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "zeroshot" / "verified.json"
+    return cache_folder() / "verified.json"
 
 
 def _remembered() -> dict[str, list[int]]:

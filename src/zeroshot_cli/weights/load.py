@@ -98,6 +98,7 @@ def load(
         config=checkpoint.config,
         preprocess=checkpoint.preprocess,
         tokenizer=tokenizer_of(checkpoint.config),
+        weights_file=Path(checkpoint.source),
         **given,
     )
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -19,6 +20,7 @@ from zeroshot_cli.clip.tokenizer import Tokenizer
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.preprocess import Preprocess, PreprocessConfig
 from zeroshot_cli.weights.device import DTYPES, convert
+from zeroshot_cli.weights.fingerprints import key_of, note, recall
 from zeroshot_cli.weights.save import describe
 
 
@@ -45,6 +47,7 @@ class LoadedModel:
     device: torch.device
     precision: str
     known_fingerprint: str | None = None
+    weights_file: Path | None = None
 
     @property
     def embed_dim(self) -> int:
@@ -78,7 +81,9 @@ class LoadedModel:
     @cached_property
     def fingerprint(self) -> str:
         """A SHA-256 of weights, configuration, preprocessing and tokenizer; the same in every precision."""
-        return self.known_fingerprint or fingerprint_of(self.model, self.config, self.preprocess.config)
+        return self.known_fingerprint or fingerprint_of(
+            self.model, self.config, self.preprocess.config, file=self.weights_file
+        )
 
     def bundled(self) -> tuple[CLIP, CLIPConfig, Tokenizer]:
         """The model, its configuration and its tokenizer. Raises UsageError for a model of open_clip."""
@@ -101,10 +106,14 @@ def make_ready(
     tokenizer: Tokenize,
     device: torch.device,
     precision: str,
+    weights_file: Path | None = None,
 ) -> LoadedModel:
-    """Move a model with its weights, float32 on the CPU, to `device` and convert it to `precision`, once."""
+    """Move a model with its weights, float32 on the CPU, to `device` and convert it to `precision`, once.
+
+    `weights_file`, where all the weights came from, spares hashing them again.
+    """
     # The fingerprint is of the weights as they came, so it is taken before they are rounded.
-    known = None if precision == "fp32" else fingerprint_of(model, config, preprocess)
+    known = None if precision == "fp32" else fingerprint_of(model, config, preprocess, file=weights_file)
     return LoadedModel(
         name=name,
         pretrained=pretrained,
@@ -115,16 +124,37 @@ def make_ready(
         device=device,
         precision=precision,
         known_fingerprint=known,
+        weights_file=weights_file,
     )
 
 
-def fingerprint_of(model: nn.Module, config: CLIPConfig | Mapping[str, Any], preprocess: PreprocessConfig) -> str:
-    """A SHA-256 of every tensor of `model`, with its name, and of both configurations."""
+def fingerprint_of(
+    model: nn.Module,
+    config: CLIPConfig | Mapping[str, Any],
+    preprocess: PreprocessConfig,
+    *,
+    file: Path | None = None,
+) -> str:
+    """A SHA-256 of every tensor of `model`, with its name, and of both configurations.
+
+    With the `file` that all of `model` came from, it is computed once and remembered while the file stays as it is.
+    """
     if isinstance(config, CLIPConfig):
         description = describe(config, preprocess)
     else:
         description = {"model_cfg": dict(config), "preprocess_cfg": preprocess.to_dict()}
-    digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
+    text = json.dumps(description, sort_keys=True)
+    note_key = None if file is None else key_of(file, text)
+    fingerprint = recall(note_key) if note_key else None
+    if fingerprint is None:
+        fingerprint = _hash_of(model, text)
+        if note_key:
+            note(note_key, fingerprint)
+    return fingerprint
+
+
+def _hash_of(model: nn.Module, description: str) -> str:
+    digest = hashlib.sha256(description.encode())
     for key, tensor in sorted(model.state_dict().items()):
         digest.update(f"{key} {tensor.dtype} {list(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
