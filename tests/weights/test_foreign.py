@@ -204,6 +204,7 @@ def load(config: dict[str, Any], saved: Path, tokenizer_folder: Path, **options:
 FAMILIES = {"SigLIP": SIGLIP, "ConvNeXt": CONVNEXT, "CoCa": COCA, "roberta": ROBERTA, "EVA": EVA}
 
 
+@pytest.mark.filterwarnings("ignore::zeroshot_cli.clip.tokenizer.TruncatedTextWarning")  # one text is meant to be
 @pytest.mark.parametrize("family", FAMILIES)
 def test_embeddings_are_open_clips_own(family: str, pair: Callable[..., Any]) -> None:
     ours, (model, _, tokenize) = pair(FAMILIES[family])
@@ -432,3 +433,15 @@ def test_the_command_takes_a_siglip_from_the_hub_and_then_without_it(
             expected = dict(zip(NAMES, logits.softmax(dim=-1)[0].tolist(), strict=True))
             ours = {entry["label"]: entry["probability"] for entry in json.loads(line)["predictions"]}
             assert ours == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_text_that_is_cut_is_named(pair: Callable[..., Any]) -> None:
+    """SIGLIP reads 16 tokens, the last of which ends the text."""
+    from zeroshot_cli.clip.tokenizer import TruncatedTextWarning
+
+    model, _ = pair(SIGLIP)
+    fits, one_over = " ".join(["red"] * 15), " ".join(["green"] * 16)
+    model.encode_texts(["", "red", fits])  # a warning would be an error
+    with pytest.warns(TruncatedTextWarning, match="cut to 16 tokens: 'green green") as caught:
+        model.encode_texts(["red", one_over, fits])
+    assert len(caught) == 1

@@ -97,6 +97,8 @@ def lint(
             raise
         loaded = None
         note(f"how long texts are and how alike was not checked, for want of a model: {error}", quiet=quiet)
+    if loaded is not None and not loaded.counts_tokens:
+        note(f"how long texts are was not checked: the tokenizer of {loaded.name} is not ours", quiet=quiet)
     with progress_bar(quiet=quiet) as bar:
         faults = lint(
             names,

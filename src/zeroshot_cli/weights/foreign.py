@@ -22,9 +22,11 @@ from torch.overrides import TorchFunctionMode
 from zeroshot_cli.clip.config import LARGEST, MOST_LAYERS, VOCAB_SIZE
 from zeroshot_cli.errors import CheckpointError, UnavailableError, UsageError
 from zeroshot_cli.preprocess import PreprocessConfig
+from zeroshot_cli.weights.cut_texts import WarningTokenizer
 from zeroshot_cli.weights.formats import load_into
 from zeroshot_cli.weights.loaded import LoadedModel, Tokenize, make_ready
 from zeroshot_cli.weights.save import CONFIG_FILE
+from zeroshot_cli.weights.vocabulary import tokenizer_for
 
 # What a hub repository may hold of a tokenizer; `config.json` says its kind, and is what a text tower is built from.
 TOKENIZER_FILES = (
@@ -174,8 +176,10 @@ def _tokenizer(
         if not repo:
             if text_cfg.get("vocab_size", VOCAB_SIZE) != VOCAB_SIZE or text_cfg.get("hf_model_name"):
                 raise CheckpointError(f"{name}: its text_cfg names no tokenizer (hf_tokenizer_name)")
-            tokenizer: Tokenize = open_clip.tokenizer.SimpleTokenizer(context_length=context_length, **options)
-            return tokenizer, None
+            if not options:
+                return tokenizer_for(vocab_size=VOCAB_SIZE, context_length=context_length), None
+            plain = open_clip.tokenizer.SimpleTokenizer(context_length=context_length, **options)
+            return WarningTokenizer(plain, context_length=context_length), None
         if find_spec("transformers") is None:
             raise _needs_hf(name)
         where = _tokenizer_folder(name, repo, folder, fetch)
@@ -187,8 +191,7 @@ def _tokenizer(
         raise _needs_hf(name) from error
     except (OSError, ValueError, TypeError, KeyError, AttributeError, AssertionError) as error:
         raise CheckpointError(f"{name}: its tokenizer cannot be read: {_first_line(error)}") from error
-    tokenizer = hugging_face
-    return tokenizer, _hash_of(where)
+    return WarningTokenizer(hugging_face, context_length=context_length), _hash_of(where)
 
 
 def _tokenizer_settings(name: str, text_cfg: Mapping[str, Any], known: set[str]) -> dict[str, Any]:

@@ -85,6 +85,11 @@ class LoadedModel:
             self.model, self.config, self.preprocess.config, file=self.weights_file
         )
 
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether the tokenizer is ours, which says how many tokens a text has."""
+        return isinstance(self.tokenizer, Tokenizer)
+
     def bundled(self) -> tuple[CLIP, CLIPConfig, Tokenizer]:
         """The model, its configuration and its tokenizer. Raises UsageError for a model of open_clip."""
         parts = self.model, self.config, self.tokenizer
