@@ -91,6 +91,24 @@ def test_list_takes_a_filter_and_knows_what_is_here(hub: Any, capsys: pytest.Cap
     assert "nothing was removed" in capsys.readouterr().err
 
 
+def test_remove_says_what_else_lay_in_the_repository(hub: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    hub.repos["timm/resnet50_clip.openai"] = {"open_clip_model.safetensors": b"weights"}
+    assert entry.run(["models", "download", "RN50:openai"]) == 0
+    assert entry.run(["models", "remove", "RN50:openai"]) == 0
+    assert "RN50-quickgelu:openai lay in the same repository and went too" in capsys.readouterr().err
+
+
+def test_a_tag_is_given_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert entry.run(["models", "download", "RN50:openai", "--pretrained", "yfcc15m"]) == 2
+    assert "leave out yfcc15m" in capsys.readouterr().err
+
+
+def test_names_are_known_in_any_case() -> None:
+    from zeroshot_cli.weights.load import load
+
+    assert load("TINY", device="cpu", precision="fp32").embed_dim == 256
+
+
 def test_the_list_is_there_without_torch() -> None:
     code = "import sys; from zeroshot_cli.cli.app import run; run(['models']); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, timeout=60).returncode == 0

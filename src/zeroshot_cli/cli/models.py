@@ -61,7 +61,9 @@ def show(
     debug: o.Debug = False,
 ) -> None:
     """Show what a model is, as JSON: configuration, preprocessing, origin, figures, fingerprint."""
-    name, tag = _split(name, tag or pretrained)
+    from zeroshot_cli.weights.registry import split_name
+
+    name, tag = split_name(name, tag or pretrained)
     typer.echo(json.dumps(_description(name, tag), indent=2))
 
 
@@ -79,8 +81,9 @@ def download(
     """Download a model into the cache, and with --to into a folder that can be carried to another machine."""
     from zeroshot_cli.report.console import note
     from zeroshot_cli.weights.carry import download_model
+    from zeroshot_cli.weights.registry import split_name
 
-    name, tag = _split(name, pretrained)
+    name, tag = split_name(name, pretrained)
     where = download_model(name, tag, to, offline=offline)
     note(f"{where} is ready{f': --model {to} loads it' if to else ''}")
 
@@ -91,10 +94,13 @@ def remove(name: Name, pretrained: o.Pretrained = None, debug: o.Debug = False) 
     from zeroshot_cli.report.console import note
     from zeroshot_cli.report.models import size_text
     from zeroshot_cli.weights.carry import remove_model
+    from zeroshot_cli.weights.registry import split_name
 
-    name, tag = _split(name, pretrained)
-    freed = remove_model(name, tag)
-    note(f"{size_text(freed)} are free again" if freed else f"{name} was not in the cache; nothing was removed")
+    name, tag = split_name(name, pretrained)
+    freed, others = remove_model(name, tag)
+    went_too = f"; {', '.join(others)} lay in the same repository and went too" if others else ""
+    nothing = f"{name} was not in the cache; nothing was removed"
+    note(f"{size_text(freed)} are free again{went_too}" if freed else nothing)
 
 
 @app.command("export")
@@ -113,17 +119,11 @@ def export(
     from zeroshot_cli.weights.load import load
 
     check_target(to)
-    name, tag = _split(name, pretrained)
+    from zeroshot_cli.weights.registry import split_name
+
+    name, tag = split_name(name, pretrained)
     export_model(load(name, tag, device="cpu", precision="fp32", offline=offline), to, layout=layout)
     note(f"{to} is ready for {layout}")
-
-
-def _split(name: str, tag: str | None) -> tuple[str, str | None]:
-    """`ViT-B-32:openai` as name and tag; a path or a repository has no tag in it."""
-    model, colon, in_name = name.partition(":")
-    if not colon or model == "hf-hub" or os.path.exists(name):  # noqa: PTH110
-        return name, tag
-    return model, tag or in_name
 
 
 def _description(name: str, tag: str | None) -> dict[str, Any]:

@@ -8,7 +8,9 @@ from pathlib import Path
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.weights import download
 from zeroshot_cli.weights.catalogue import open_clip_config
-from zeroshot_cli.weights.registry import BUNDLED, Published, find_published, model_config
+from zeroshot_cli.weights.registry import BUNDLED, Published, find_published, model_config, published
+
+_CONFIGS = (download.CONFIG, "config.json")
 
 
 def download_model(name: str, tag: str | None, directory: Path | None, *, offline: bool = False) -> Path:
@@ -30,12 +32,19 @@ def download_model(name: str, tag: str | None, directory: Path | None, *, offlin
     return directory
 
 
-def remove_model(name: str, tag: str | None) -> int:
-    """Remove a published model or `hf-hub:org/repo` from the cache; the number of bytes that are free again."""
+def remove_model(name: str, tag: str | None) -> tuple[int, list[str]]:
+    """Remove a published model or `hf-hub:org/repo` from the cache.
+
+    Returns the number of bytes that are free again, and the other published models that went with the repository.
+    """
     if name.startswith(download.HUB_PREFIX):
-        return download.remove(download.parse_repo(name)[0])
-    _refuse_bundled(name)
-    return download.remove(find_published(name, tag).repo)
+        repo, own = download.parse_repo(name)[0], None
+    else:
+        _refuse_bundled(name)
+        own = find_published(name, tag)
+        repo = own.repo
+    others = [found.name for found in published().values() if found.repo == repo and found != own]
+    return download.remove(repo), others
 
 
 def save_published(found: Published, directory: Path, *, offline: bool = False) -> None:
@@ -57,7 +66,7 @@ def save_repo(spec: str, directory: Path, *, offline: bool = False) -> None:
     """Download `org/repo[@revision]` and write its model and tokenizer to `directory`; errors as `save_published`."""
     check_target(directory)
     folder = download.fetch_repo(spec, offline=offline)
-    for name in download.model_files(folder):
+    for name in sorted(download.model_files(folder), key=_CONFIGS.__contains__):  # last: they make it a model
         _copy(folder / name, directory / name)
 
 
@@ -65,7 +74,7 @@ def check_target(directory: Path) -> None:
     """Refuse, before any work, what is no folder or holds a model already: UsageError."""
     if directory.exists() and not directory.is_dir():
         raise UsageError(f"--to {directory} is a file: name a folder")
-    for name in (download.CONFIG, *download.WEIGHTS, "config.json"):
+    for name in (*_CONFIGS, *download.WEIGHTS, "model.safetensors", "pytorch_model.bin"):
         if (directory / name).exists():
             raise UsageError(f"--to {directory} holds a model already ({name}): name another folder")
 

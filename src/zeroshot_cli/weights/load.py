@@ -38,6 +38,7 @@ from zeroshot_cli.weights.registry import (
     known_names,
     model_config,
     shared_preprocess,
+    split_name,
     tags_of,
 )
 
@@ -133,11 +134,10 @@ def _build(checkpoint: Checkpoint) -> CLIP:
 
 def _locate(name: str, pretrained: str | None, *, offline: bool) -> _Source:
     """What --model and --pretrained mean. A known name goes before a file or folder of that name."""
-    if pretrained is None and ":" in name and not name.startswith(HUB_PREFIX) and not os.path.exists(name):
-        name, _, pretrained = name.partition(":")
-    if name in BUNDLED:
+    name, pretrained = split_name(name, pretrained)
+    if name.casefold() in BUNDLED:
         _refuse_pretrained(name, pretrained)
-        return _Source(bundled_folder(name))
+        return _Source(bundled_folder(name.casefold()))
     if name.startswith(HUB_PREFIX):
         _refuse_pretrained(name, pretrained)
         return _Source(fetch_repo(name, offline=offline))

@@ -8,6 +8,7 @@ import csv
 import importlib
 import importlib.util
 import json
+import os
 import sys
 import types
 from collections.abc import Iterable, Mapping
@@ -95,6 +96,19 @@ def find_published(model: str, tag: str | None = None) -> Published:
     if found is None:
         raise UsageError(f"{model} has no weights {tag!r}: {_advice(_clean_tag(tag), tags)}")
     return found
+
+
+def split_name(name: str, tag: str | None) -> tuple[str, str | None]:
+    """`ViT-B-32:openai` as name and tag; a path or a repository of the hub has no tag in it.
+
+    Raises UsageError where a tag is given twice.
+    """
+    model, colon, in_name = name.partition(":")
+    if not colon or model == "hf-hub" or os.path.exists(name):  # noqa: PTH110 - a Path raises for a long name
+        return name, tag
+    if tag is not None:
+        raise UsageError(f"{name} names its weights already: leave out {tag}")
+    return model, in_name
 
 
 def tags_of(model: str) -> tuple[str, ...]:
