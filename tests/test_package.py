@@ -122,7 +122,19 @@ def test_an_installed_wheel_runs(installed: Path, tmp_path: Path) -> None:
 def test_an_installed_wheel_classifies_without_a_network(installed: Path, tmp_path: Path) -> None:
     picture, labels = ROOT / "examples" / "pictures" / "red_heart.png", ROOT / "examples" / "labels.txt"
     rows = python(
-        *("-m", "zeroshot_cli", "classify", str(picture), "--labels", str(labels), "--offline", "--format", "csv"),
+        *(
+            "-m",
+            "zeroshot_cli",
+            "classify",
+            str(picture),
+            "--labels",
+            str(labels),
+            "--model",
+            "tiny",
+            "--offline",
+            "--format",
+            "csv",
+        ),
         cwd=tmp_path,
         path=installed,
     ).splitlines()

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
@@ -47,11 +47,12 @@ def randomise(model: nn.Module) -> nn.Module:
     return model
 
 
-def load(config: CLIPConfig, precision: str) -> LoadedModel:
+def load(config: CLIPConfig, precision: str, seeded: Callable[[nn.Module], nn.Module] = randomise) -> LoadedModel:
+    torch.manual_seed(0)
     return make_ready(
         name="small",
         pretrained=None,
-        model=randomise(config.build()),
+        model=seeded(config.build()),
         config=config,
         preprocess=default_preprocess(config),
         tokenizer=tokenizer_of(config),
@@ -135,8 +136,9 @@ def test_sharing_gains_changes_nothing_but_their_place() -> None:
 
 def test_int8_weights_take_a_quarter_of_the_memory() -> None:
     model = load(VIT, "int8").model
-    kept = {key: tensor for key, tensor in model.state_dict().items() if tensor.ndim == 2}
-    assert not [key for key in kept if "resblocks" in key]
+    kept = {key for key, tensor in model.state_dict().items() if tensor.ndim == 2 and "resblocks" in key}
+    assert not [key for key in kept if key.startswith("visual.")]
+    assert bool(kept) == ("avx512_vnni" not in int8.cpu_flags())  # without VNNI the text tower keeps its own
 
 
 def test_quantising_says_nothing_about_torch(recwarn: pytest.WarningsRecorder) -> None:
@@ -200,7 +202,12 @@ def test_int8_on_a_model_of_the_real_size() -> None:
         vision=VisionTransformerConfig(image_size=224, patch_size=32, width=768, layers=12),
         text=TextTransformerConfig(width=512, heads=8, layers=12, vocab_size=2000),
     )
-    exact, short = load(config, "fp32"), load(config, "int8")
     batch = images(2, 224)
-    assert F.cosine_similarity(exact.encode_images(batch), short.encode_images(batch)).min() > 0.999
-    assert F.cosine_similarity(exact.encode_texts(TEXTS), short.encode_texts(TEXTS)).min() > 0.999
+    for seeded in (_fresh, randomise):  # as it is made; and with every branch at full strength and outliers besides
+        exact, short = load(config, "fp32", seeded), load(config, "int8", seeded)
+        assert F.cosine_similarity(exact.encode_images(batch), short.encode_images(batch)).min() > 0.999
+        assert F.cosine_similarity(exact.encode_texts(TEXTS), short.encode_texts(TEXTS)).min() > 0.999
+
+
+def _fresh(model: nn.Module) -> nn.Module:
+    return model
