@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+UNKNOWN = "unknown"  # the label of an image that is like none of the labels
+
 
 @dataclass(frozen=True, slots=True)
 class LabelScore:
@@ -17,15 +19,23 @@ class LabelScore:
 class Prediction:
     """The labels of one image, best first.
 
-    `margin` is the lead in cosine of the first label over the second; None where there is one label only.
+    `margin` is the lead in cosine of the first label over the second; None where there is one label only. A `rejected`
+    image is like none of the labels: its `label` is "unknown", and `predictions` are those nearest to it. `others` are
+    the next labels, for reports that show them.
     """
 
     path: str
     predictions: tuple[LabelScore, ...]
     margin: float | None = None
+    rejected: bool = False
+    others: tuple[LabelScore, ...] = ()
 
     @property
     def label(self) -> str:
+        return UNKNOWN if self.rejected else self.nearest
+
+    @property
+    def nearest(self) -> str:
         return self.predictions[0].label
 
     @property

@@ -46,7 +46,7 @@ class AttentionPool(nn.Module):
     def __init__(self, *, side: int, width: int, heads: int, embed_dim: int) -> None:
         super().__init__()
         self.heads = heads
-        self.positional_embedding = nn.Parameter(width**-0.5 * torch.randn(1 + side**2, width))
+        self.positional_embedding = nn.Parameter(nn.init.normal_(torch.empty(1 + side**2, width), std=width**-0.5))
         self.k_proj = nn.Linear(width, width)
         self.q_proj = nn.Linear(width, width)
         self.v_proj = nn.Linear(width, width)

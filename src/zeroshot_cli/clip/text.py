@@ -37,10 +37,10 @@ class TextTransformer(nn.Module):
         self.eot_id = vocab_size - 1
         self.context_length = context_length
         self.token_embedding = nn.Embedding(vocab_size, width)
-        self.positional_embedding = nn.Parameter(0.01 * torch.randn(context_length, width))
+        self.positional_embedding = nn.Parameter(nn.init.normal_(torch.empty(context_length, width), std=0.01))
         self.transformer = Transformer(width=width, heads=heads, layers=layers, quick_gelu=quick_gelu)
         self.ln_final = nn.LayerNorm(width)
-        self.text_projection = nn.Parameter(width**-0.5 * torch.randn(width, embed_dim))
+        self.text_projection = nn.Parameter(nn.init.normal_(torch.empty(width, embed_dim), std=width**-0.5))
         nn.init.normal_(self.token_embedding.weight, std=0.02)
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -76,7 +76,7 @@ class CBOW(nn.Module):
         self.context_length = context_length
         self.token_embedding = nn.Embedding(vocab_size, width)
         self.ln_final = nn.LayerNorm(width)
-        self.text_projection = nn.Parameter(width**-0.5 * torch.randn(width, embed_dim))
+        self.text_projection = nn.Parameter(nn.init.normal_(torch.empty(width, embed_dim), std=width**-0.5))
         nn.init.normal_(self.token_embedding.weight, std=0.02)
 
     def forward(self, tokens: Tensor) -> Tensor:

@@ -28,14 +28,14 @@ class VisionTransformer(nn.Module):
         patches = (image_size // patch_size) ** 2
         std = width**-0.5
         self.conv1 = nn.Conv2d(3, width, kernel_size=patch_size, stride=patch_size, bias=False)
-        self.class_embedding = nn.Parameter(std * torch.randn(width))
-        self.positional_embedding = nn.Parameter(std * torch.randn(1 + patches, width))
+        self.class_embedding = nn.Parameter(nn.init.normal_(torch.empty(width), std=std))
+        self.positional_embedding = nn.Parameter(nn.init.normal_(torch.empty(1 + patches, width), std=std))
         self.ln_pre = nn.LayerNorm(width)
         self.transformer = Transformer(
             width=width, heads=heads, layers=layers, mlp_ratio=mlp_ratio, quick_gelu=quick_gelu
         )
         self.ln_post = nn.LayerNorm(width)
-        self.proj = nn.Parameter(std * torch.randn(width, embed_dim))
+        self.proj = nn.Parameter(nn.init.normal_(torch.empty(width, embed_dim), std=std))
 
     def forward(self, images: Tensor) -> Tensor:
         """Images b3hw, normalised -> be, not normalised."""

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from zeroshot_cli.clip.config import PRESETS, CLIPConfig
 from zeroshot_cli.clip.model import CLIP
@@ -115,20 +117,33 @@ def _through_open_clip(foreign: ForeignModel, fetch: Fetch, **given: Any) -> Loa
     )
 
 
+class _WithoutInitialising(TorchFunctionMode):
+    """Leaves out the initial weights, whose imitation on the meta device imports half of torch: a second."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", "") == nn.init.__name__:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
+
+
 def _build(checkpoint: Checkpoint) -> CLIP:
     """The model with the weights of the checkpoint, which are checked before memory is taken."""
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _WithoutInitialising():
             model = checkpoint.config.build()
     except (RuntimeError, TypeError, ValueError, ArithmeticError) as error:  # a configuration is data
         reason = str(error).splitlines()[0]
         raise CheckpointError(f"{checkpoint.source}: its configuration builds no model: {reason}") from error
     check_fits(model, checkpoint.state, source=checkpoint.source)
-    model.to_empty(device="cpu")
-    for key, tensor in model.state_dict().items():
-        if key not in checkpoint.state:  # a count of batches, which older files lack; its memory holds anything
-            tensor.zero_()
-    model.load_state_dict(checkpoint.state, strict=False)
+    # Copies, for the file may be mapped into memory and somebody may write to it. What is missing by now is a count of
+    # batches, which older files lack.
+    given = checkpoint.state
+    state = {
+        key: given[key].to(meta.dtype, copy=True) if key in given else torch.zeros(meta.shape, dtype=meta.dtype)
+        for key, meta in model.state_dict().items()
+    }
+    model.load_state_dict(state, assign=True)
     return model
 
 
