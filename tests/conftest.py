@@ -1,5 +1,6 @@
 """A cache of the test's own, and a model whose answers are known by hand."""
 
+import runpy
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,22 +21,22 @@ class AngleModel:
     A picture's angle is its red channel; a text's is the text itself. Rounded, so that equal distances tie exactly.
     """
 
-    name, pretrained, precision, fingerprint, logit_scale = "angles", None, "fp32", "f" * 64, 10.0
+    name, pretrained, precision, fingerprint = "angles", None, "fp32", "f" * 64
+    model, logit_scale, logit_bias = None, 10.0, None
 
     def __init__(self) -> None:
         import torch
 
+        from zeroshot_cli.preprocess import Preprocess, PreprocessConfig
+
         self.device = torch.device("cpu")
+        self.preprocess = Preprocess(PreprocessConfig(size=1))
         self.batches: list[tuple[int, ...]] = []
 
-    def preprocess(self, image: Image.Image) -> Any:
-        import torch
-
-        return torch.tensor(float(image.getpixel((0, 0))[0])).view(1, 1, 1)
-
-    def encode_images(self, batch: Any) -> Any:
+    def encode_pixels(self, batch: Any) -> Any:
+        """Pixels bhw3, h and w are 1."""
         self.batches.append(tuple(batch.shape))
-        return self._embed(batch.flatten())
+        return self._embed(batch[:, 0, 0, 0])
 
     def encode_texts(self, texts: Sequence[str]) -> Any:
         import torch
@@ -79,3 +80,12 @@ def angle_folder(tmp_path: Path, draw_angle: Callable[[Path, int], Path]) -> Pat
         draw_angle(root / str(folder) / f"{degrees}.png", degrees)
     (root / "300").mkdir()
     return root
+
+
+@pytest.fixture
+def bad_files() -> Callable[[Path], dict[str, str]]:
+    """`bad_files(folder)` makes one hundred bad image files there: path → a part of the reason that each has."""
+    maker: Callable[[Path], dict[str, str]] = runpy.run_path(str(Path(__file__).with_name("bad_files.py")))[
+        "make_bad_files"
+    ]
+    return maker

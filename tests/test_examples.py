@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zeroshot_cli.images import decode
+from zeroshot_cli.decode import decode
 from zeroshot_cli.labels import read_labels
 
 EXAMPLES = Path(__file__).parents[1] / "examples"

@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
+from zeroshot_cli.decode import decode
 from zeroshot_cli.errors import CheckpointError
-from zeroshot_cli.images import decode
 from zeroshot_cli.preprocess import OPENAI_MEAN, OPENAI_STD, Interpolation, Preprocess, PreprocessConfig, ResizeMode
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}

@@ -1,21 +1,26 @@
 """Resize, crop and normalise, as the models were trained to see: Pillow, numpy and torch only.
 
 The arithmetic is that of open_clip's `image_transform(is_train=False)` (src/open_clip/transform.py) over
-torchvision's PIL backend, to the bit. Letters: `h`, `w` height and width.
+torchvision's PIL backend, to the bit. Letters: `b` batch, `h`, `w` height and width.
+
+torch is imported where tensors are made: the processes that decode resize without it.
 """
+
+from __future__ import annotations
 
 import enum
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
-import torch
 from PIL import Image
 
 from zeroshot_cli.errors import CheckpointError
-from zeroshot_cli.images import to_rgb
+from zeroshot_cli.rgb import to_rgb
+
+if TYPE_CHECKING:
+    import torch
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -72,7 +77,7 @@ class PreprocessConfig:
         }
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "PreprocessConfig":
+    def from_dict(cls, values: Mapping[str, Any]) -> PreprocessConfig:
         """From open_clip's `preprocess_cfg`; what is missing or null has its default, as there.
 
         Raises CheckpointError for a value that cannot be meant.
@@ -139,35 +144,47 @@ class Preprocess:
 
     def __init__(self, config: PreprocessConfig) -> None:
         self.config = config
-        # A byte has 256 values, so normalising is a look-up; the table holds the very numbers of the arithmetic.
-        mean, std = (torch.tensor(values)[:, None] for values in (config.mean, config.std))
-        self._levels = ((torch.arange(256).float() / 255 - mean) / std).numpy()
 
     def __call__(self, image: Image.Image) -> torch.Tensor:
-        pixels = np.asarray(self.resized(image))  # hw3
-        out = np.empty((3, *pixels.shape[:2]), dtype=np.float32)
-        for channel, levels in enumerate(self._levels):
-            np.take(levels, pixels[:, :, channel], out=out[channel], mode="clip")
-        return torch.from_numpy(out)
+        import torch
+
+        resized = resize(image, self.config)
+        pixels = torch.frombuffer(bytearray(resized.tobytes()), dtype=torch.uint8)
+        return self.normalise(pixels.view(1, resized.height, resized.width, 3))[0]
+
+    def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Pixels bhw3, uint8, resized -> b3hw, float32, on the same device."""
+        import torch
+
+        given = (torch.tensor(values, device=pixels.device) for values in (self.config.mean, self.config.std))
+        mean, std = (values[:, None, None] for values in given)
+        images = pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+        return images.div_(255).sub_(mean).div_(std)
 
     def resized(self, image: Image.Image) -> Image.Image:
         """The picture at the model's size, RGB: resized, then cropped or padded around the centre."""
-        config, target = self.config, self.config.height_width
-        image = to_rgb(image)
-        height, width = _resized_size(image.height, image.width, target, config.resize_mode)
-        resample = _RESAMPLING[config.interpolation]
-        if config.resize_mode is ResizeMode.SHORTEST and target[0] != target[1]:
-            resample = Image.Resampling.BICUBIC  # open_clip does not pass the choice on to this case
-        if height * width > _MAX_GROWTH * target[0] * target[1]:
-            return _resized_centre(image, (height, width), target, resample)
-        if (width, height) != image.size:
-            image = image.resize((width, height), resample)
-        fill = config.fill_color if config.resize_mode is ResizeMode.LONGEST else 0
-        return _centred(image, target, fill)
+        return resize(image, self.config)
 
 
-def _resized_size(height: int, width: int, target: tuple[int, int], mode: ResizeMode) -> tuple[int, int]:
+def resize(image: Image.Image, config: PreprocessConfig) -> Image.Image:
+    """The picture at the model's size, RGB: resized, then cropped or padded around the centre."""
+    target = config.height_width
+    image = to_rgb(image)
+    height, width = resized_size(image.height, image.width, config)
+    resample = _RESAMPLING[config.interpolation]
+    if config.resize_mode is ResizeMode.SHORTEST and target[0] != target[1]:
+        resample = Image.Resampling.BICUBIC  # open_clip does not pass the choice on to this case
+    if height * width > _MAX_GROWTH * target[0] * target[1]:
+        return _resized_centre(image, (height, width), target, resample)
+    if (width, height) != image.size:
+        image = image.resize((width, height), resample)
+    fill = config.fill_color if config.resize_mode is ResizeMode.LONGEST else 0
+    return _centred(image, target, fill)
+
+
+def resized_size(height: int, width: int, config: PreprocessConfig) -> tuple[int, int]:
     """(height, width) before the crop, rounded as open_clip does: down for a square target, else to nearest."""
+    target, mode = config.height_width, config.resize_mode
     if mode is ResizeMode.SQUASH:
         return target
     if mode is ResizeMode.SHORTEST and target[0] == target[1]:

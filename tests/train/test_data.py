@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from zeroshot_cli.decode import decode
 from zeroshot_cli.errors import DataError, UnreadableImage
-from zeroshot_cli.images import decode
 from zeroshot_cli.preprocess import Preprocess, PreprocessConfig
 from zeroshot_cli.train.augment import Augment
 from zeroshot_cli.train.config import Augmentation

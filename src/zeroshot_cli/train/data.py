@@ -4,7 +4,6 @@ import signal
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -13,10 +12,11 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from zeroshot_cli.decode import decode, open_regular
 from zeroshot_cli.errors import DataError, UnreadableImage
-from zeroshot_cli.images import decode, to_rgb
 from zeroshot_cli.preprocess import Preprocess
 from zeroshot_cli.records import SkippedImage
+from zeroshot_cli.rgb import to_rgb
 from zeroshot_cli.train.augment import Augment
 from zeroshot_cli.train.pairs import Pairs
 
@@ -42,7 +42,7 @@ def open_image(path: str, size: tuple[int, int] | None) -> Image.Image:
     faster. Raises UnreadableImage with the reason.
     """
     try:
-        with warnings.catch_warnings(action="ignore"), Path(path).open("rb") as file:
+        with warnings.catch_warnings(action="ignore"), open_regular(path) as file:
             return _decode(Image.open(file), size)
     except Exception:  # damaged files make Pillow's plugins raise nearly anything; decode() has the words for it
         return decode(path)

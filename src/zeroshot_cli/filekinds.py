@@ -1,0 +1,171 @@
+"""What a file is that is no picture, in words: from its status, from an error's number, from its first bytes."""
+
+import errno
+import os
+import re
+import stat
+from typing import BinaryIO
+
+HEAD_BYTES = 512
+
+_SPECIAL_FILES = (
+    (stat.S_ISDIR, "a folder, not a file"),
+    (stat.S_ISFIFO, "a pipe, not a file"),
+    (stat.S_ISSOCK, "a socket, not a file"),
+    (stat.S_ISCHR, "a device, not a file"),
+    (stat.S_ISBLK, "a device, not a file"),
+)
+_ERRNO_REASONS = {
+    errno.ENOENT: "no such file",
+    errno.ENOTDIR: "no such file",
+    errno.EACCES: "permission denied",
+    errno.EPERM: "permission denied",
+    errno.ELOOP: "a link that leads back to itself",
+    errno.ENAMETOOLONG: "the path is too long",
+    errno.ENXIO: "a socket or a device, not a file",
+}
+
+# (what it is, a pattern of its first bytes): the first that matches counts.
+_NO_PICTURES = (
+    ("a PDF, not an image", rb"\s*%PDF-"),
+    ("PostScript, not an image", rb"%!|\xc5\xd0\xd3\xc6"),
+    ("a Git LFS pointer, not the image itself", rb"version https://git-lfs\.github\.com/spec/"),
+    ("a ZIP archive, not an image", rb"PK(\x03\x04|\x05\x06)"),
+    ("a gzip archive, not an image", rb"\x1f\x8b"),
+    ("a bzip2 archive, not an image", rb"BZh[1-9]1AY&SY"),
+    ("an xz archive, not an image", rb"\xfd7zXZ\0"),
+    ("a Zstandard archive, not an image", rb"\x28\xb5\x2f\xfd"),
+    ("a 7-Zip archive, not an image", rb"7z\xbc\xaf\x27\x1c"),
+    ("a RAR archive, not an image", rb"Rar!\x1a\x07"),
+    ("a tar archive, not an image", rb"(?s).{257}ustar"),
+    ("a video (QuickTime), not an image", rb"(?s).{4}(ftypqt  |moov|mdat|wide|free|skip)"),
+    ("a RAW photograph (CR3); convert it to JPEG first", rb"(?s).{4}ftypcrx "),
+    ("a video (MP4), not an image", rb"(?s).{4}ftyp(iso|mp4|avc|M4V|dash|3g|f4v|MSNV)"),
+    ("sound (MP4), not an image", rb"(?s).{4}ftypM4[AB]"),
+    ("a video (AVI), not an image", rb"(?s)RIFF.{4}AVI "),
+    ("sound (WAV), not an image", rb"(?s)RIFF.{4}WAVE"),
+    ("a video (Matroska or WebM), not an image", rb"\x1a\x45\xdf\xa3"),
+    ("a video (MPEG), not an image", rb"\0\0\x01[\xb3\xba]|G(?s:.{187}G){2}"),
+    ("a video (Flash), not an image", rb"FLV\x01"),
+    ("sound or video (Ogg), not an image", rb"OggS"),
+    ("sound (MP3), not an image", rb"ID3[\x02-\x04]"),
+    ("sound (FLAC), not an image", rb"fLaC"),
+    ("a RAW photograph (Fujifilm); convert it to JPEG first", rb"FUJIFILMCCD-RAW"),
+    ("a RAW photograph (Olympus); convert it to JPEG first", rb"IIR[OS]|MMOR"),
+    ("a RAW photograph (Panasonic); convert it to JPEG first", rb"IIU\0"),
+    ("a RAW photograph (Sigma); convert it to JPEG first", rb"FOVb"),
+    ("a large Photoshop file (PSB); convert it to PNG first", rb"8BPS\0\x02"),
+    ("a GIMP file (XCF); convert it to PNG first", rb"gimp xcf "),
+    ("a JPEG XL image; convert it to PNG first", rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n"),
+    ("an OpenEXR image; convert it to PNG first", rb"\x76\x2f\x31\x01"),
+    ("a Radiance image; convert it to PNG first", rb"#\?(RADIANCE|RGBE)"),
+    ("a DjVu document, not an image", rb"AT&TFORM"),
+    ("an Office document or a thumbnail database, not an image", rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"),
+    ("a side file of macOS (AppleDouble), not the image itself", rb"\0\x05\x16\x07"),
+    ("a NumPy array, not an image", rb"\x93NUMPY"),
+    ("a program, not an image", rb"\x7fELF|MZ\x90\0"),
+    ("an image in base64; decode it first", rb"data:image/|/9j/[0-9A-Za-z+/]|iVBORw0KGgo"),
+    ("an image damaged by a copy as text", rb"\xef\xbf\xbd(\xef\xbf\xbd|PNG)|\x89PNG(\n\x1a\n|\r\r\n|\r\n\x1a\r)"),
+    ("nothing but zero bytes", rb"\0+\Z"),
+)
+# Each with one lazy step at most: a file must not be able to make the search slow.
+_TEXTS = (
+    ("a web page (HTML), not an image", rb"(?i)<(!doctype html|html|head|body|script|title|meta)\b"),
+    ("an SVG drawing; convert it to PNG first", rb"(?si)<(svg|(\?xml|!--|!doctype svg).*?<svg)[\s>]"),
+    ("a web page (HTML), not an image", rb"(?si)<(\?xml|!--).*?<(!doctype html|html|head|body)\b"),
+    ("XML, not an image", rb"<\?xml\b"),
+    ("JSON, not an image", rb"[\[{]\s*([\"\[{\]}]|-?\d)"),
+)
+_PICTURES = (
+    ("JPEG", rb"\xff\xd8"),
+    ("PNG", rb"\x89PNG"),
+    ("GIF", rb"GIF8"),
+    ("WebP", rb"(?s)RIFF(\Z|.{4}WEBP)"),
+    ("TIFF", rb"II[*+]\0|MM\0[*+]"),
+    ("AVIF", rb"(?s).{4}ftyp.*avi[fs]"),
+    ("HEIC", rb"(?s).{4}ftyp(he|mif1|msf1)"),
+    ("JPEG 2000", rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51"),
+    ("BMP", rb"BM(\Z|(?s:.{4})\0\0)"),
+    ("icon", rb"\0\0[\x01\x02]\0|icns"),
+    ("PPM", rb"P[1-7fFy]\s[\s\d#]"),
+    ("Photoshop", rb"8BPS"),
+    ("DDS", rb"DDS "),
+    ("QOI", rb"qoif"),
+)
+_LEAST_BYTES = 12
+_MAX_BOXES = 100  # a file may hold millions of empty ones
+_TEXT = re.compile(rb"[\t\n\f\r\x1b -~\x80-\xff]+")
+_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs")
+_SHARED_BRANDS = (b"mif1", b"msf1")  # of HEIC and AVIF alike; the compatible brands after them decide
+
+
+def reason_of(problem: OSError) -> str:
+    """Why the system refused a path, as a short clause."""
+    number = problem.errno or 0
+    return _ERRNO_REASONS.get(number) or os.strerror(number).lower()
+
+
+def special_file(mode: int) -> str | None:
+    """What a file of this `st_mode` is; None for a regular file."""
+    return next((reason for is_special, reason in _SPECIAL_FILES if is_special(mode)), None)
+
+
+def not_a_picture(head: bytes) -> str | None:
+    """What a file is that begins like this and is not for Pillow to read; None where that is not sure."""
+    for reason, pattern in _NO_PICTURES:
+        if re.match(pattern, head):
+            return reason
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    for reason, pattern in _TEXTS:
+        if re.match(pattern, text):
+            return reason
+    return None
+
+
+def picture_format(head: bytes) -> str | None:
+    """The name of the picture format whose files begin like this."""
+    return next((name for name, pattern in _PICTURES if re.match(pattern, head)), None)
+
+
+def why_unidentified(head: bytes) -> str:
+    """Why Pillow finds no picture in a file that begins like this."""
+    if reason := not_a_picture(head):
+        return reason
+    if len(head) < _LEAST_BYTES:
+        return f"too short for an image ({len(head)} byte{'s' * (len(head) > 1)})"
+    if name := picture_format(head):
+        return f"{'an' if name[0] in 'Ai' else 'a'} {name} file whose header is damaged or cut off"
+    return "text, not an image" if _TEXT.fullmatch(head) else "not an image that Pillow can read"
+
+
+def is_heic(head: bytes) -> bool:
+    """Whether a file that begins like this is HEIF with pictures that Pillow alone does not read."""
+    length, brand = int.from_bytes(head[:4]), head[8:12]
+    if head[4:8] != b"ftyp":
+        return False
+    compatible = [head[i : i + 4] for i in range(16, min(length, len(head)), 4)]
+    return brand in _HEIC_BRANDS or (brand in _SHARED_BRANDS and not {b"avif", b"avis"} & set(compatible))
+
+
+def is_cut_short(file: BinaryIO) -> bool:
+    """Whether a RIFF file (WebP) or one of boxes (AVIF, HEIC, JPEG 2000) ends before its headers say."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    head = file.read(12)
+    if head[:4] == b"RIFF":
+        return size < 8 + int.from_bytes(head[4:8], "little")
+    if head[4:8] not in (b"ftyp", b"jP  "):
+        return False
+    start = 0
+    for _ in range(_MAX_BOXES):
+        if start >= size:
+            break
+        file.seek(start)
+        box = file.read(16)
+        length = int.from_bytes(box[:4])
+        if length == 1:  # a 64-bit length follows the name
+            length = int.from_bytes(box[8:16])
+        if length == 0:  # to the end of the file
+            return False
+        start += max(length, 8)
+    return start > size
