@@ -1,52 +1,58 @@
 """Scores, probabilities and order, with a model whose answers are known by hand: cosines of angles."""
 
 import math
+from collections.abc import Iterator
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from zeroshot_cli.classify import Classifier, softmax
-from zeroshot_cli.encode import images as pipeline
-from zeroshot_cli.errors import CheckpointError, LabelsError
+from zeroshot_cli import classify
+from zeroshot_cli.classify import Classifier
+from zeroshot_cli.encode.images import EmbeddedImage
+from zeroshot_cli.errors import CheckpointError, LabelsError, UsageError
 from zeroshot_cli.labels import Label, Labels
 from zeroshot_cli.prompts import Prompts
-from zeroshot_cli.records import LabelScore, SkippedImage
+from zeroshot_cli.records import LabelScore, Prediction, SkippedImage
+from zeroshot_cli.scoring import Rules, best, softmax
 
 PLAIN = Prompts(name="plain", description="", source="", templates=("{}",))
 TWO = Prompts(name="two", description="", source="", templates=("{}", "-{}"))  # an angle and its opposite: mean 0
 
 
-def toy_model(logit_scale: float = 10.0) -> SimpleNamespace:
-    """A text is an angle in degrees; an image is the angle in its path; embeddings are [cos, sin]."""
-
-    def encode_texts(texts: list[str]) -> torch.Tensor:
-        return unit([float(text) for text in texts])
-
-    def unit(degrees: list[float]) -> torch.Tensor:
-        angles = torch.tensor(degrees, dtype=torch.float64).deg2rad()
-        return torch.stack([angles.cos(), angles.sin()], dim=1).float()
-
+def toy_model(logit_scale: float = 10.0, logit_bias: float | None = None) -> Any:
+    """A text is an angle in degrees, embeddings are [cos, sin]; a blank text is 70."""
     return SimpleNamespace(
         name="toy",
         precision="fp32",
+        device=torch.device("cpu"),
+        model=None,
         logit_scale=logit_scale,
-        preprocess=lambda image: torch.full((3, 1, 1), float(image.info["angle"])),
-        encode_images=lambda batch: unit(batch[:, 0, 0, 0].tolist()),
-        encode_texts=encode_texts,
+        logit_bias=logit_bias,
+        encode_texts=lambda texts: unit([70.0 if text in classify.BLANK else float(text) for text in texts]),
     )
+
+
+def unit(degrees: list[float]) -> torch.Tensor:
+    angles = torch.tensor(degrees, dtype=torch.float64).deg2rad()
+    return torch.stack([angles.cos(), angles.sin()], dim=1).float()
 
 
 @pytest.fixture(autouse=True)
 def _images_are_angles(monkeypatch: pytest.MonkeyPatch) -> None:
-    def decode(path: str) -> Image.Image:
-        image = Image.new("RGB", (1, 1))
-        image.info["angle"] = path
-        return image
+    """An image is the angle that is its path."""
 
-    monkeypatch.setattr(pipeline, "decode", decode)
+    def encode(model: Any, items: Any, *, batch_size: int, **others: Any) -> Iterator[list[Any]]:
+        for start in range(0, len(items), batch_size):
+            block = items[start : start + batch_size]
+            yield [
+                item if isinstance(item, SkippedImage) else EmbeddedImage(item, unit([float(item)]).numpy()[0])
+                for item in block
+            ]
+
+    monkeypatch.setattr(classify, "encode_images", encode)
 
 
 def cosine(degrees: float) -> float:
@@ -148,9 +154,136 @@ def test_top_k_under_one_is_refused_at_once() -> None:
 def test_softmax_of_large_logits() -> None:
     # exp(1000) overflows; the ratios e and 1 / e do not.
     expected = [math.e / (math.e + 1), 1 / (math.e + 1)]
-    assert softmax(np.array([1001.0, 1000.0])).tolist() == pytest.approx(expected, abs=1e-12)
+    assert softmax(np.array([[1001.0, 1000.0]]))[0].tolist() == pytest.approx(expected, abs=1e-12)
 
 
 def test_one_path_in_place_of_a_list_is_refused_at_once() -> None:
     with pytest.raises(TypeError, match=r"a\.jpg"):
         Classifier(toy_model(), ["0"], PLAIN).predict("a.jpg")
+
+
+# rejection
+
+
+def labels_of(*angles: float, rules: Rules, top_k: int | None = None, background: list[str] | None = None) -> Any:
+    classifier = Classifier(toy_model(), ["0", "60", "180"], PLAIN)
+    if background:
+        classifier.set_background(background)
+    results = list(classifier.predict([str(angle) for angle in angles], rules=rules, top_k=top_k))
+    assert all(isinstance(item, Prediction) for item in results)
+    return results
+
+
+def test_an_image_under_the_lowest_cosine_is_unknown_and_keeps_the_nearest() -> None:
+    near, far = labels_of(10, 29, rules=Rules(min_score=0.9))
+    assert (near.label, near.rejected) == ("0", False)
+    assert (far.label, far.nearest, far.rejected) == ("unknown", "0", True)
+    assert far.score == pytest.approx(cosine(29), abs=1e-6)
+
+
+def test_a_cosine_at_the_limit_is_enough() -> None:
+    assert labels_of(0, rules=Rules(min_score=1.0))[0].label == "0"
+
+
+def test_an_image_under_the_lowest_probability_is_unknown() -> None:
+    # By hand: between 0 and 60 both have nearly a half.
+    assert [item.label for item in labels_of(0, 30, rules=Rules(min_probability=0.6))] == ["0", "unknown"]
+
+
+def test_an_image_under_the_smallest_lead_is_unknown() -> None:
+    wide, narrow = labels_of(5, 28, rules=Rules(min_margin=0.1))
+    assert (wide.label, narrow.label) == ("0", "unknown")
+    assert narrow.margin == pytest.approx(cosine(28) - cosine(32), abs=1e-6)
+
+
+def test_a_background_label_that_is_nearer_rejects_and_takes_no_share_of_the_probability() -> None:
+    plain = labels_of(20, 80, rules=Rules())
+    own, other = labels_of(20, 80, rules=Rules(), background=["90", "270"])
+    assert (own.label, other.label, other.nearest) == ("0", "unknown", "60")
+    assert [own.probability, other.probability] == [item.probability for item in plain]
+
+
+def test_a_rejected_image_keeps_as_many_labels_as_asked_for() -> None:
+    (far,) = labels_of(29, rules=Rules(min_score=0.99), top_k=2)
+    assert [one.label for one in far.predictions] == ["0", "60"]
+    assert far.rejected
+
+
+def test_labels_behind_its_own_are_the_others() -> None:
+    classifier = Classifier(toy_model(), ["0", "60", "180"], PLAIN)
+    ((found,),) = classifier.predict_blocks(["20"], shown=3)
+    assert ([one.label for one in found.predictions], [one.label for one in found.others]) == (["0"], ["60", "180"])
+
+
+# every label on its own
+
+
+def sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
+
+
+def test_without_a_bias_labels_are_measured_against_blank_prompts() -> None:
+    classifier = Classifier(toy_model(), ["0", "60", "180"], PLAIN)
+    (found,) = classifier.predict(["30"], rules=Rules(multi_label=True))
+    assert [one.label for one in found.predictions] == ["0", "60"]
+    expected = sigmoid(10 * (cosine(30) - cosine(40)))  # blank is 70 degrees
+    assert [one.probability for one in found.predictions] == pytest.approx([expected, expected], abs=1e-6)
+    assert (found.rejected, found.margin) == (False, pytest.approx(0, abs=1e-6))
+
+
+def test_a_background_takes_the_place_of_blank_prompts() -> None:
+    classifier = Classifier(toy_model(), ["0", "60", "180"], PLAIN)
+    classifier.set_background(["90", "50"])
+    (found,) = classifier.predict(["30"], rules=Rules(multi_label=True))
+    assert found.rejected  # 50 is nearer than all labels
+    assert found.probability == pytest.approx(sigmoid(10 * (cosine(30) - cosine(20))), abs=1e-6)
+
+
+def test_with_a_bias_the_models_own_sigmoid_counts() -> None:
+    classifier = Classifier(toy_model(logit_bias=-8.0), ["0", "60", "180"], PLAIN)
+    (found,) = classifier.predict(["20"], rules=Rules(multi_label=True))
+    assert [one.label for one in found.predictions] == ["0"]
+    assert found.probability == pytest.approx(sigmoid(10 * cosine(20) - 8), abs=1e-6)
+
+
+def test_the_lowest_probability_decides_how_many_labels_an_image_has() -> None:
+    classifier = Classifier(toy_model(logit_bias=-8.0), ["0", "60", "180"], PLAIN)
+    for least, kept in ((1e-9, ["0", "60", "180"]), (0.1, ["0", "60"]), (0.5, ["0"])):
+        (found,) = classifier.predict(["20"], rules=Rules(multi_label=True, min_probability=least))
+        assert [one.label for one in found.predictions] == kept
+    (found,) = classifier.predict(["20"], rules=Rules(multi_label=True, min_probability=1e-9), top_k=2)
+    assert [one.label for one in found.predictions] == ["0", "60"]
+
+
+def test_an_image_without_any_label_is_unknown() -> None:
+    classifier = Classifier(toy_model(logit_bias=-11.0), ["0", "60", "180"], PLAIN)
+    (found,) = classifier.predict(["20"], rules=Rules(multi_label=True))
+    assert (found.label, found.nearest, len(found.predictions)) == ("unknown", "0", 1)
+
+
+@pytest.mark.parametrize("labels", [["0"], ["0", "60"]])
+def test_rules_that_have_no_meaning_are_refused(labels: list[str]) -> None:
+    rules = Rules(min_margin=0.1, multi_label=len(labels) > 1)
+    with pytest.raises(UsageError, match="--min-margin"):
+        Classifier(toy_model(), labels, PLAIN).predict(["0"], rules=rules)
+
+
+def test_a_label_called_unknown_and_rejection_exclude_each_other() -> None:
+    model = toy_model()
+    model.encode_texts = lambda texts: unit([5.0 for _ in texts])
+    classifier = Classifier(model, ["unknown", "0"], PLAIN)
+    assert next(classifier.predict(["0"])).label == "unknown"
+    with pytest.raises(LabelsError, match="'unknown'"):
+        classifier.predict(["0"], rules=Rules(min_score=0.1))
+
+
+def test_a_background_label_is_no_label_too() -> None:
+    with pytest.raises(LabelsError, match="'60'"):
+        Classifier(toy_model(), ["0", "60"], PLAIN).set_background(["60", "70"])
+
+
+def test_the_best_are_those_of_a_stable_sort() -> None:
+    scores = np.round(np.random.default_rng(0).random((50, 40)), 1).astype(np.float32)
+    expected = np.argsort(-scores, axis=1, kind="stable")
+    for k in (1, 2, 7, 8, 9, 39, 40):
+        assert (best(scores, k) == expected[:, :k]).all()

@@ -28,6 +28,7 @@ from zeroshot_cli.prompts import Prompts
 
 ENDING = ".safetensors"
 FORMAT = "zeroshot-classifier-1"
+THRESHOLDS = ("min_score", "min_probability", "min_margin")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +112,9 @@ def _parse(metadata: Mapping[str, str], embeddings: Tensor, source: str) -> Save
         Label(name, tuple(others), tuple(prompts))
         for name, others, prompts in zip(names, synonyms, class_prompts, strict=True)
     )
+    thresholds = {name: float(value) for name, value in json.loads(metadata["thresholds"]).items()}
+    if not set(thresholds) <= set(THRESHOLDS):
+        raise ValueError(f"thresholds {', '.join(thresholds)}")
     return SavedClassifier(
         source=source,
         labels=Labels(tuple(labels)),
@@ -121,7 +125,7 @@ def _parse(metadata: Mapping[str, str], embeddings: Tensor, source: str) -> Save
         precision=metadata["precision"],
         fingerprint=metadata["fingerprint"],
         temperature=float(metadata["temperature"]),
-        thresholds=json.loads(metadata["thresholds"]),
+        thresholds=thresholds,
         versions=json.loads(metadata["versions"]),
     )
 

@@ -37,7 +37,7 @@ def test_the_result_says_what_it_depends_on(angle_model: Any, angle_folder: Path
     assert (result.device, result.precision, result.batch_size) == ("cpu", "fp32", 4)
     assert result.versions["torch"] == torch.__version__.split("+")[0]
     assert set(result.versions) >= {"python", "zeroshot-cli", "torch", "open_clip_torch"}
-    assert angle_model.batches == [(4, 1, 1, 1), (4, 1, 1, 1)]  # the last one is padded
+    assert angle_model.batches == [(4, 1, 1, 3), (4, 1, 1, 3)]  # the last one is padded
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 32])
@@ -85,7 +85,7 @@ def test_no_readable_image_is_an_error(angle_model: Any) -> None:
 def test_embeddings_that_are_no_numbers_do_not_count_as_right(
     angle_model: Any, angle_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(angle_model, "encode_images", lambda batch: torch.full((len(batch), 2), torch.nan))
+    monkeypatch.setattr(angle_model, "encode_pixels", lambda batch: torch.full((len(batch), 2), torch.nan))
     with pytest.raises(CheckpointError, match="not finite"):
         evaluate(angle_model, read_labelled_folder(angle_folder), BARE)
 

@@ -100,9 +100,25 @@ class Attention(nn.Module):
         self, q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False, visible: Tensor | None = None
     ) -> Tensor:
         q, k, v = (t.view(*t.shape[:2], self.heads, -1).transpose(1, 2) for t in (q, k, v))  # bsd -> bhs(d/h)
-        x = F.scaled_dot_product_attention(q, k, v, attn_mask=visible, is_causal=causal)
+        if q.shape[2] == 1 and q.dtype == torch.float32 and q.device.type == "cpu":
+            x = _attend_once(q, k, v, visible)
+        else:
+            x = F.scaled_dot_product_attention(q, k, v, attn_mask=visible, is_causal=causal)
         out: Tensor = self.out_proj(x.transpose(1, 2).flatten(2))  # bhs(d/h) -> bsd
         return out
+
+
+def _attend_once(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None) -> Tensor:
+    """One query bh1d over keys and values bhsd -> bh1d; visible as for it, true where it may look.
+
+    Sums, not matrix products: MKL rounds the product with a single row by where in memory it lies, and an image's
+    embedding would depend on its place in the batch.
+    """
+    scores: Tensor = (q * k).sum(dim=-1) * q.shape[-1] ** -0.5  # bhs
+    if visible is not None:
+        scores = scores.masked_fill(~visible[..., 0, :], float("-inf"))
+    weights = scores.softmax(dim=-1)[..., None]  # bhs1
+    return (weights * v).sum(dim=2, keepdim=True)
 
 
 class MLP(nn.Module):

@@ -3,13 +3,15 @@
 import platform
 from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
 
-from zeroshot_cli.classify import Classifier, cosines
-from zeroshot_cli.encode.images import auto_workers, encode_images
+from zeroshot_cli.classify import Classifier, embeddings_of
+from zeroshot_cli.encode.image_cache import ImageCache
+from zeroshot_cli.encode.images import EmbeddedImage, auto_batch_size, auto_workers, encode_images
 from zeroshot_cli.errors import DataError
 from zeroshot_cli.evaluate.datasets import LabelledImages
 from zeroshot_cli.evaluate.metrics import (
@@ -21,6 +23,7 @@ from zeroshot_cli.evaluate.metrics import (
 )
 from zeroshot_cli.prompts import Prompts
 from zeroshot_cli.records import EvalResult, SkippedImage
+from zeroshot_cli.scoring import cosines
 from zeroshot_cli.weights.loaded import LoadedModel
 
 VERSIONS_OF = ("zeroshot-cli", "torch", "open_clip_torch", "numpy", "pillow")
@@ -35,14 +38,15 @@ def evaluate(
     prompts: Prompts | str | None = None,
     *,
     classifier: Classifier | None = None,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     workers: int | None = None,
+    cache: ImageCache | None = None,
     track: Callable[[Iterator[Outcome]], Iterable[Outcome]] = iter,
 ) -> EvalResult:
     """Return top-1, top-5 and mean per-class recall of a model on labelled images.
 
     Unreadable images are listed in `skipped` and take no part in `n` or any figure. With fewer than five classes
-    top-5 is top-k over all of them. `workers` threads decode, by default one a core. `track` may watch the images
+    top-5 is top-k over all of them. `workers` processes decode, by default one a core. `track` may watch the images
     pass, one by one, to show progress. A `classifier` of this model, with the data set's labels, takes the place of
     `prompts`. DataError where no image can be read.
     """
@@ -52,7 +56,16 @@ def evaluate(
     ranks: list[int] = []
     targets: list[int] = []
     skipped: list[SkippedImage] = []
-    for outcome, target in track(_outcomes(model, dataset, judge.embeddings, batch_size, workers or auto_workers())):
+    size = batch_size or auto_batch_size(None, model)
+    outcomes = _outcomes(
+        model,
+        dataset,
+        judge.embeddings,
+        batch_size=size,
+        workers=workers or auto_workers(model.device.type),
+        cache=cache,
+    )
+    for outcome, target in track(outcomes):
         if isinstance(outcome, SkippedImage):
             skipped.append(outcome)
         else:
@@ -73,20 +86,28 @@ def evaluate(
         fingerprint=model.fingerprint,
         device=str(model.device),
         precision=model.precision,
-        batch_size=batch_size,
+        batch_size=size,
     )
 
 
 def _outcomes(
-    model: LoadedModel, dataset: LabelledImages, classes: torch.Tensor, batch_size: int, workers: int
+    model: LoadedModel,
+    dataset: LabelledImages,
+    classes: torch.Tensor,
+    *,
+    batch_size: int,
+    workers: int,
+    cache: ImageCache | None,
 ) -> Iterator[Outcome]:
-    encoded = encode_images(model, dataset.items, batch_size=batch_size, workers=workers)
-    for image, target in zip(encoded, dataset.targets, strict=True):
-        if isinstance(image, SkippedImage):
-            yield image, target
-            continue
-        scores = cosines(model, classes, image)  # c
-        yield int(true_class_ranks(scores[None], [target])[0]), target
+    targets = iter(dataset.targets)
+    for block in encode_images(model, dataset.items, batch_size=batch_size, workers=workers, cache=cache):
+        own = list(islice(targets, len(block)))
+        images = [item for item in block if isinstance(item, EmbeddedImage)]
+        truth = [target for item, target in zip(block, own, strict=True) if isinstance(item, EmbeddedImage)]
+        scores = cosines(embeddings_of(model, images), classes) if images else np.empty((0, len(classes)))  # nc
+        ranks = iter(true_class_ranks(scores, truth).tolist())
+        for item, target in zip(block, own, strict=True):
+            yield item if isinstance(item, SkippedImage) else next(ranks), target
 
 
 def _metrics(ranks: list[int], targets: list[int], classes: int) -> dict[str, float]:

@@ -73,6 +73,12 @@ class LoadedModel:
         return F.normalize(_call(self.model, "encode_image", images).float(), dim=-1).cpu()
 
     @torch.inference_mode()
+    def encode_pixels(self, pixels: Tensor) -> Tensor:
+        """Pixels bhw3, uint8, resized -> be, normalised, float32, on the model's device; nothing waits for a GPU."""
+        images = self.preprocess.normalise(pixels.to(self.device, non_blocking=True)).to(DTYPES[self.precision])
+        return F.normalize(_call(self.model, "encode_image", images).float(), dim=-1)
+
+    @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """B texts -> be, normalised, float32, on the CPU."""
         tokens = self.tokenizer(list(texts)).to(self.device)

@@ -1,0 +1,35 @@
+"""Small pictures for reports, decoded as the images were: by processes of their own."""
+
+from collections import deque
+from collections.abc import Generator, Iterable
+from concurrent.futures import Future
+
+from zeroshot_cli.decode import MAX_PIXELS
+from zeroshot_cli.encode.decoder import Job
+from zeroshot_cli.encode.decoders import DEFAULT_TIMEOUT, Decoded, Decoders
+from zeroshot_cli.errors import UnreadableImage
+
+EDGE = 192  # pixels: sharp on a card, four kilobytes
+_AHEAD = 64
+
+
+def thumbnails(
+    paths: Iterable[str], *, workers: int, max_pixels: int = MAX_PIXELS, timeout: float = DEFAULT_TIMEOUT
+) -> Generator[bytes | None]:
+    """Yield a WebP file of at most 192 pixels an edge for every path, None for what can no longer be read."""
+    waiting: deque[Future[Decoded]] = deque()
+    job = Job(thumbnail=EDGE, exact=False, max_pixels=max_pixels)
+    with Decoders(job, workers=workers, timeout=timeout) as decoders:
+        for path in paths:
+            waiting.append(decoders.submit(path))
+            if len(waiting) > _AHEAD:
+                yield _result(waiting.popleft())
+        while waiting:
+            yield _result(waiting.popleft())
+
+
+def _result(future: Future[Decoded]) -> bytes | None:
+    try:
+        return future.result().pixels
+    except UnreadableImage:
+        return None
