@@ -1,6 +1,7 @@
-"""CSV, TSV and JSONL, byte for byte."""
+"""CSV, TSV and JSONL, byte for byte, and how their writing fails."""
 
 import csv
+import errno
 import io
 import json
 import os
@@ -11,18 +12,23 @@ import pytest
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.records import LabelScore, Prediction, SkippedImage
 from zeroshot_cli.report.deliver import Counts, deliver
-from zeroshot_cli.report.files import Format, Result, check_outputs, open_writer
+from zeroshot_cli.report.files import Ending, Format, Result, check_output, ending_of, open_writer, replacing
 
-CAT = Prediction("a.png", (LabelScore("cat", 0.25, 0.9), LabelScore("dog, wet", 0.1234567, 1e-9)), 0.1265433)
+CAT = Prediction(
+    "a.png",
+    (LabelScore("cat", 0.25, 0.9), LabelScore("dog, wet", 0.1234567, 1e-9)),
+    0.1265433,
+    others=(LabelScore("cow", 0.1, 0.0),),
+)
 ONE = Prediction("b.png", (LabelScore("cat", 1.0, 1.0),), None)
 BAD = SkippedImage("c.png", 'not "an" image')
+ODD = Prediction("d.png", CAT.predictions, 0.1265433, rejected=True)
 
 
 def written(form: Format, *items: Result) -> bytes:
     stream = io.BytesIO()
     writer = open_writer(stream, form)
-    for item in items:
-        writer.write(item)
+    writer.write(items)
     writer.close()
     return stream.getvalue()
 
@@ -71,6 +77,13 @@ def test_jsonl_objects() -> None:
     ]
 
 
+def test_a_rejected_image_is_one_row_with_the_nearest_labels_figures() -> None:
+    assert written(Format.CSV, ODD).splitlines()[1:] == [b"d.png,1,unknown,0.250000,0.900000,"]
+    line = written(Format.JSONL, ODD).decode()
+    assert line.startswith('{"path": "d.png", "label": "unknown", "nearest": "cat", "score": 0.25, "probability": 0.9')
+    assert [best["label"] for best in json.loads(line)["predictions"]] == ["cat", "dog, wet"]
+
+
 NAMES = [
     b"plain.png",
     b"comma, quote \" and 'apostrophe'.png",
@@ -104,62 +117,51 @@ def test_every_path_comes_back_from_json_byte_for_byte_and_the_file_is_utf_8() -
     assert "猫" in text
 
 
-def test_a_surrogate_that_stands_for_no_byte_is_escaped() -> None:
-    assert b"a\\ud800b" in written(Format.CSV, SkippedImage("x", "a\ud800b"))
+def test_a_surrogate_that_stands_for_no_byte_is_escaped_and_leaves_the_others_as_they_are() -> None:
+    items = [SkippedImage("x\udcff", "a\ud800b"), SkippedImage("y\udcfe", "why")]
+    assert written(Format.CSV, *items).splitlines()[1:] == [b"x\xff,,,,,a\\ud800b", b"y\xfe,,,,,why"]
 
 
-def test_a_file_is_valid_after_every_image(tmp_path: Path) -> None:
-    path = tmp_path / "out.csv"
-    writer = open_writer(path)
-    assert path.read_bytes() == b"path,rank,label,score,probability,error\n"
-    writer.write(ONE)
-    assert path.read_bytes().endswith(b"b.png,1,cat,1.000000,1.000000,\n")
-    writer.write(BAD)
-    assert path.read_bytes().count(b"\n") == 3
-    writer.close()
+class CountingStream(io.BytesIO):
+    writes = flushes = 0
+
+    def write(self, data: object) -> int:  # type: ignore[override]
+        self.writes += 1
+        return super().write(data)  # type: ignore[arg-type]
+
+    def flush(self) -> None:
+        self.flushes += 1
 
 
-@pytest.mark.parametrize("name", ["out.csv", "out.tsv", "out.jsonl", "OUT.JSONL"])
-def test_the_ending_names_the_form(tmp_path: Path, name: str) -> None:
-    writer = open_writer(tmp_path / name)
-    writer.write(CAT)
-    writer.close()
-    assert (tmp_path / name).read_bytes() == written(Format(name.lower().split(".")[1]), CAT)
-
-
-def test_an_existing_file_is_kept_unless_told_otherwise(tmp_path: Path) -> None:
-    path = tmp_path / "out.csv"
-    path.write_text("precious")
-    with pytest.raises(UsageError, match=r"out\.csv exists already; add --overwrite"):
-        open_writer(path)
-    with pytest.raises(UsageError, match="--overwrite"):
-        check_outputs([path], overwrite=False)
-    assert path.read_text() == "precious"
-    open_writer(path, overwrite=True).close()
-    assert path.read_text() == "path,rank,label,score,probability,error\n"
+def test_a_block_is_one_write_and_one_flush() -> None:
+    stream = CountingStream()
+    writer = open_writer(stream, Format.CSV)
+    writer.write([CAT, BAD, ONE])
+    writer.write([ODD])
+    assert (stream.writes, stream.flushes) == (3, 3)  # the header is a block of its own
 
 
 @pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("out.xlsx", r"'\.xlsx' is none of \.csv, \.tsv, \.jsonl"),
-        ("out.table", r"'\.table' is none of"),
-        ("out", r"'' is none of"),
-        ("missing/out.csv", r"there is no folder .*missing"),
-        ("folder.csv", r"it is a folder"),
-        ("x" * 300 + ".csv", r"x\.csv: File name too long"),
-    ],
+    ("name", "ending"), [("o.csv", "csv"), ("o.TSV", "tsv"), ("a.b.jsonl", "jsonl"), ("o.Parquet", "parquet")]
 )
-def test_outputs_that_cannot_be_are_refused_before_the_work(tmp_path: Path, name: str, message: str) -> None:
-    (tmp_path / "folder.csv").mkdir()
-    with pytest.raises(UsageError, match=message):
-        check_outputs([tmp_path / name], overwrite=True)
+def test_the_ending_names_the_form(name: str, ending: str) -> None:
+    assert ending_of(Path(name)) is Ending(ending)
 
 
-def test_one_file_twice_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "sub").mkdir()
-    with pytest.raises(UsageError, match="given twice"):
-        check_outputs([tmp_path / "a.csv", tmp_path / "sub" / ".." / "a.csv"], overwrite=False)
+@pytest.mark.parametrize("name", ["out.xlsx", "out.table", "out", ".csv", "out.json"])
+def test_other_endings_are_refused(name: str) -> None:
+    with pytest.raises(UsageError, match=rf"cannot write {name}: .* none of \.csv, \.tsv, \.jsonl, \.parquet, \.html"):
+        ending_of(Path(name))
+
+
+def test_an_existing_file_or_dangling_link_is_kept_unless_told_otherwise(tmp_path: Path) -> None:
+    path, link = tmp_path / "out.csv", tmp_path / "link.csv"
+    path.touch()
+    link.symlink_to("nowhere")
+    for taken in (path, link):
+        with pytest.raises(UsageError, match=r"\.csv exists already; add --overwrite"):
+            check_output(taken, overwrite=False)
+        check_output(taken, overwrite=True)
 
 
 def test_a_full_disk_is_one_sentence() -> None:
@@ -167,12 +169,47 @@ def test_a_full_disk_is_one_sentence() -> None:
         open_writer(full, Format.CSV)
 
 
+def fill_the_disk(path: Path) -> None:
+    with replacing(path) as unfinished:
+        unfinished.write_text("new")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_replacing_leaves_the_old_file_and_nothing_else_when_it_fails(tmp_path: Path) -> None:
+    path = tmp_path / "out.json"
+    path.write_text("old")
+    with pytest.raises(UsageError, match=r"out\.json: No space left"):
+        fill_the_disk(path)
+    assert path.read_text() == "old"
+    with replacing(path) as unfinished:
+        unfinished.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["out.json"]
+
+
+def test_replacing_writes_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("real")
+    with replacing(tmp_path / "link") as unfinished:
+        unfinished.write_text("new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real").read_text() == "new"
+
+
 def test_counts_and_their_sentence() -> None:
     stream = io.BytesIO()
-    counts = deliver([CAT, BAD, ONE], [open_writer(stream, Format.CSV)], ignored=4)
+    counts = deliver([[CAT, BAD], [ONE]], [open_writer(stream, Format.CSV)], ignored=4)
     assert counts == Counts(classified=2, unreadable=1, ignored=4)
     assert counts.sentence() == "2 images classified, 1 could not be read, 4 other files passed over."
+    assert stream.getvalue() == written(Format.CSV, CAT, BAD, ONE)
     assert Counts(1, 0).sentence() == "1 image classified, 0 could not be read."
     assert counts.exit_code(ignore_errors=False) == 4
     assert counts.exit_code(ignore_errors=True) == 0
     assert Counts(1, 0).exit_code(ignore_errors=False) == 0
+
+
+def test_counts_of_the_unknown_and_of_an_earlier_run() -> None:
+    counts = deliver([[ODD, CAT], [BAD]], [], before=Counts(classified=1, unreadable=0, unknown=1))
+    assert counts == Counts(classified=3, unreadable=1, unknown=2)
+    assert counts.sentence() == "3 images classified, 2 of them unknown, 1 could not be read."
+    assert counts.images == 4

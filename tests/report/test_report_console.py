@@ -18,8 +18,7 @@ BAD = SkippedImage("c.png", 'not "an" image')
 def drawn(*items: Result, ranks: bool = False) -> list[str]:
     stream = io.StringIO()
     writer = TableWriter(console_for(stream), ranks=ranks)
-    for item in items:
-        writer.write(item)
+    writer.write(items)
     writer.close()
     return [line.rstrip() for line in stream.getvalue().splitlines()]
 
@@ -42,13 +41,20 @@ def test_the_table_reads_no_markup_and_prints_no_control_character() -> None:
     assert len(lines) == 3
 
 
-def test_a_long_table_is_drawn_as_it_comes_with_the_same_widths() -> None:
+def test_a_rejected_image_is_one_line() -> None:
+    lines = drawn(Prediction("a.png", CAT.predictions, 0.1, rejected=True), ranks=True)
+    assert [line.split() for line in lines[2:]] == [["a.png", "1", "unknown", "0.2500", "0.9000"]]
+
+
+@pytest.mark.parametrize("block", [1, 33, 200, 401])
+def test_a_long_table_is_drawn_as_it_comes_with_the_same_widths(block: int) -> None:
     stream = io.StringIO()
     writer = TableWriter(console_for(stream), ranks=False)
-    for number in range(401):
-        writer.write(Prediction(f"{number:04}.png", (LabelScore("cat", 0.5, 0.5),)))
-        if number == 199:
-            assert stream.getvalue().count(".png") == 200
+    items = [Prediction(f"{number:04}.png", (LabelScore("cat", 0.5, 0.5),)) for number in range(401)]
+    for start in range(0, 401, block):
+        writer.write(items[start : start + block])
+        written = min(start + block, 401)
+        assert stream.getvalue().count(".png") == written - written % 200
     writer.close()
     lines = stream.getvalue().splitlines()
     assert [line.split()[0] for line in lines[2:]] == [f"{number:04}.png" for number in range(401)]

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, TextIO, TypeVar
 
 from zeroshot_cli.records import SkippedImage
-from zeroshot_cli.report.files import Result, delimited_row, writing
+from zeroshot_cli.report.files import Result, delimited_row, labels_to_show, writing
 
 if TYPE_CHECKING:  # rich takes its time to import, and `zeroshot --version` needs none of it
     from rich.console import Console
@@ -68,9 +68,9 @@ class TableWriter:
         self._items: list[Result] = []
         self._widths: tuple[int, int] | None = None
 
-    def write(self, item: Result) -> None:
-        self._items.append(item)
-        if len(self._items) == CHUNK:
+    def write(self, items: Sequence[Result]) -> None:
+        self._items.extend(items)
+        while len(self._items) >= CHUNK:
             self._draw()
 
     def close(self) -> None:
@@ -78,7 +78,7 @@ class TableWriter:
             self._draw()
 
     def _draw(self) -> None:
-        items, self._items = self._items, []
+        items, self._items = self._items[:CHUNK], self._items[CHUNK:]
         first = self._widths is None
         self._widths = self._widths or _widths(items, self._console.width)
         table = _table(items, self._widths, ranks=self._ranks, header=first)
@@ -102,7 +102,7 @@ def _widths(items: Sequence[Result], available: int) -> tuple[int, int]:
 def _label_texts(item: Result) -> list[str]:
     if isinstance(item, SkippedImage):
         return [shown(item.reason)]
-    return [shown(best.label) for best in item.predictions]
+    return [shown(best.label) for best in labels_to_show(item)]
 
 
 def _table(items: Sequence[Result], widths: tuple[int, int], *, ranks: bool, header: bool) -> "Table":
@@ -129,8 +129,8 @@ def _add_rows(table: "Table", item: Result, *, ranks: bool) -> None:
     if isinstance(item, SkippedImage):
         table.add_row(path, *[""] * ranks, Text(shown(item.reason), style="red"), "", "")
         return
-    for rank, best in enumerate(item.predictions, start=1):
-        style = "bold" if rank == 1 else "dim"
+    for rank, best in enumerate(labels_to_show(item), start=1):
+        style = "yellow" if item.rejected else "bold" if rank == 1 else "dim"
         rank_cell = [str(rank)] * ranks
         label = Text(shown(best.label), style=style)
         table.add_row(path if rank == 1 else "", *rank_cell, label, f"{best.score:.4f}", f"{best.probability:.4f}")
@@ -158,15 +158,18 @@ class ProgressBar:
     def __init__(self, progress: "Progress | None" = None) -> None:
         self._progress = progress
 
-    def track(self, items: Iterable[T], total: int, description: str) -> Iterator[T]:
-        """Yield the items, counting them."""
+    def track(
+        self, items: Iterable[T], total: int, description: str, *, images: Callable[[T], int] = lambda item: 1
+    ) -> Iterator[T]:
+        """Yield the items, counting the `images` of each."""
         if self._progress is None:
             yield from items
             return
         task = self._progress.add_task(description, total=total, rate="")
-        start = time.monotonic()
-        for done, item in enumerate(items, start=1):
+        start, done = time.monotonic(), 0
+        for item in items:
             yield item
+            done += images(item)
             self._progress.update(task, completed=done, rate=_rate(done, start, "images"))
 
     def counter(self, description: str, unit: str) -> Callable[[int, int], None]:

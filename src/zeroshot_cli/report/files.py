@@ -1,29 +1,34 @@
-"""Results for scripts: CSV, TSV and JSONL, one flushed write an image, so that a file is valid at any moment.
+"""Results for scripts: CSV, TSV and JSONL, one flushed write a block of images, so that a file is valid at any moment.
 
-Numbers: `score` and `probability` have six decimals in CSV and TSV, six significant digits in JSONL.
+Numbers: `score` and `probability` have six decimals in CSV and TSV, six significant digits in JSONL. An image that was
+rejected is one row, `unknown`, with the score and the probability of the nearest label.
 Paths are written as given, byte for byte; in JSONL, bytes that are not UTF-8 are lone surrogates, as `\\udcff`.
 """
 
 # pathlib's questions raise OSError where a name is too long or a folder is locked; opening names the reason.
-# ruff: noqa: PTH110, PTH112
+# ruff: noqa: PTH112
 
+import errno
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from zeroshot_cli.errors import UsageError
-from zeroshot_cli.records import LabelScore, Prediction, SkippedImage
+from zeroshot_cli.records import UNKNOWN, LabelScore, Prediction, SkippedImage
 
 Result = Prediction | SkippedImage
 COLUMNS = ("path", "rank", "label", "score", "probability", "error")
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+_NO_BYTE = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # surrogates that stand for no byte of a path
 
 
 class Format(StrEnum):
-    """The forms that results have on standard output; all but the table are file endings too."""
+    """The forms that results have on standard output."""
 
     TABLE = "table"
     CSV = "csv"
@@ -31,72 +36,105 @@ class Format(StrEnum):
     JSONL = "jsonl"
 
 
-FILE_FORMATS = (Format.CSV, Format.TSV, Format.JSONL)
+DELIMITERS = {Format.CSV: ",", Format.TSV: "\t"}
+
+
+class Ending(StrEnum):
+    """The forms that results have in files, by a file's ending."""
+
+    CSV = "csv"
+    TSV = "tsv"
+    JSONL = "jsonl"
+    PARQUET = "parquet"
+    HTML = "html"
+
+
+STREAMED = (Ending.CSV, Ending.TSV, Ending.JSONL)  # written image by image; the others when all images are done
 
 
 class Sink(Protocol):
-    """A place for results; `close` completes it."""
+    """A place for results, which come in blocks and in order; `close` completes it."""
 
-    def write(self, item: Result) -> None: ...
+    def write(self, items: Sequence[Result]) -> None: ...
 
     def close(self) -> None: ...
 
 
-class FileWriter:
-    """A sink that appends rows to a binary stream; `close` closes the stream if `owned`.
+class Target(Protocol):
+    """A place for bytes."""
 
-    UsageError where the stream cannot be written; a closed pipe stays a BrokenPipeError.
-    """
+    def append(self, data: bytes) -> None: ...
 
-    def __init__(self, stream: BinaryIO, form: Format, *, name: str, owned: bool) -> None:
-        self._stream = stream
-        self._name = name
-        self._owned = owned
-        self._render, header = _RENDERERS[form]
-        self._put(header)
+    def close(self) -> None: ...
 
-    def write(self, item: Result) -> None:
-        self._put(self._render(item))
+
+class RowWriter:
+    """A sink that renders results for a target: one append a block."""
+
+    def __init__(self, target: Target, form: Format, *, header: bool = True) -> None:
+        self._target = target
+        self._form = form
+        if header and header_of(form):
+            target.append(header_of(form))
+
+    def write(self, items: Sequence[Result]) -> None:
+        self._target.append(rendered(items, self._form))
 
     def close(self) -> None:
-        if self._owned:
-            self._stream.close()
-
-    def _put(self, text: str) -> None:
-        with writing(self._name):
-            self._stream.write(to_bytes(text))
-            self._stream.flush()
+        self._target.close()
 
 
-def open_writer(target: Path | BinaryIO, form: Format | None = None, *, overwrite: bool = False) -> FileWriter:
-    """Return a writer to a file, whose ending names the form unless `form` does, or to an open binary stream.
+class StreamTarget:
+    """An open stream as a target, flushed after every block and never closed.
 
-    UsageError where the ending is none of ours, or the file exists and may not be overwritten.
+    UsageError where it cannot be written; a closed pipe stays a BrokenPipeError.
     """
-    if not isinstance(target, Path):
-        return FileWriter(target, form or Format.CSV, name="standard output", owned=False)
-    form = form or format_of(target)
-    check_output(target, overwrite=overwrite)
-    with writing(str(target)):
-        stream = target.open("wb" if overwrite else "xb")
-    return FileWriter(stream, form, name=str(target), owned=True)
+
+    def __init__(self, stream: BinaryIO, name: str = "standard output") -> None:
+        self._stream = stream
+        self._name = name
+
+    def append(self, data: bytes) -> None:
+        with writing(self._name):
+            write_all(self._stream, data)
+
+    def close(self) -> None:
+        pass
 
 
-def check_outputs(paths: Sequence[Path], *, overwrite: bool) -> None:
-    """Raise UsageError now for what `open_writer` would refuse after an hour's work, or for a file named twice."""
-    for index, path in enumerate(paths):
-        format_of(path)
-        check_output(path, overwrite=overwrite)
-        if path.resolve() in (other.resolve() for other in paths[:index]):
-            raise UsageError(f"--output {path} is given twice; give each file once")
+def open_writer(stream: BinaryIO, form: Format) -> RowWriter:
+    """Return a sink that writes to a binary stream, as standard output; closing the sink leaves the stream open."""
+    return RowWriter(StreamTarget(stream), form)
 
 
-def format_of(path: Path) -> Format:
-    """Return the form that a file's ending names."""
-    for form in FILE_FORMATS:
-        if path.suffix.lower() == f".{form}":
-            return form
-    endings = ", ".join(f".{form}" for form in FILE_FORMATS)
+def write_all(stream: BinaryIO, data: bytes) -> None:
+    """Write all bytes, which an unbuffered stream may take in pieces, and flush."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[stream.write(rest) :]
+    stream.flush()
+
+
+def rendered(items: Sequence[Result], form: Format) -> bytes:
+    """Return a block of results as it stands in a file."""
+    if form is Format.JSONL:
+        # Escaped here, not by ensure_ascii: every other script stays readable.
+        return "".join(map(json_line, items)).encode("utf-8", "backslashreplace")
+    delimiter = DELIMITERS[form]
+    return to_bytes("".join(delimited_row(fields, delimiter) for item in items for fields in _rows(item)))
+
+
+def header_of(form: Format) -> bytes:
+    """Return what a file begins with."""
+    return b"" if form is Format.JSONL else to_bytes(delimited_row(COLUMNS, DELIMITERS[form]))
+
+
+def ending_of(path: Path) -> Ending:
+    """Return the form that a file's ending names; UsageError where it is none of ours."""
+    for ending in Ending:
+        if path.suffix.lower() == f".{ending}":
+            return ending
+    endings = ", ".join(f".{ending}" for ending in Ending)
     raise UsageError(f"cannot write {path}: its ending {path.suffix!r} is none of {endings}")
 
 
@@ -108,19 +146,44 @@ def check_output(path: Path, *, overwrite: bool) -> None:
         raise UsageError(f"cannot write {path}: it is a folder; name a file in it")
     if not os.path.isdir(path.parent):
         raise UsageError(f"cannot write {path}: there is no folder {path.parent}; make it first")
-    if os.path.exists(path) and not overwrite:
+    if os.path.lexists(path) and not overwrite:
         raise UsageError(f"{path} exists already; add --overwrite to replace it, or name another file")
 
 
 @contextmanager
-def writing(name: str) -> Iterator[None]:
-    """Turn a failed write to `name` into a UsageError; a closed pipe stays what it is."""
+def writing(name: str, *, resumable: bool = False) -> Iterator[None]:
+    """Turn a failed write to `name` into a UsageError; a closed pipe stays what it is.
+
+    Where the disk failed and the file is `resumable`, the sentence says how to go on.
+    """
     try:
         yield
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise UsageError(f"cannot write {name}: {error.strerror or error}") from error
+        go_on = "; what was written is valid, and --resume goes on from there"
+        hint = go_on if resumable and error.errno in _FULL else ""
+        raise UsageError(f"cannot write {name}: {error.strerror or error}{hint}") from error
+
+
+@contextmanager
+def replacing(path: Path, *, resumable: bool = False) -> Iterator[Path]:
+    """Give the name of an unfinished file that becomes `path` when it is written; UsageError where that fails.
+
+    At any time `path` is the old file, none, or the whole new one. A link stays, and the file that it leads to changes.
+    """
+    path = Path(os.path.realpath(path))
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    with writing(str(path), resumable=resumable):
+        try:
+            yield unfinished
+            with unfinished.open("r+b") as file:
+                os.fsync(file.fileno())  # a name that outlives a power cut before its bytes do would be an empty file
+            unfinished.replace(path)
+        except BaseException:
+            with suppress(OSError):
+                unfinished.unlink()
+            raise
 
 
 def to_bytes(text: str) -> bytes:
@@ -128,7 +191,7 @@ def to_bytes(text: str) -> bytes:
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:  # a surrogate that stands for no byte, as JSON's "\ud800"
-        return text.encode("utf-8", "backslashreplace")
+        return _NO_BYTE.sub(lambda found: f"\\u{ord(found[0]):04x}", text).encode("utf-8", "surrogateescape")
 
 
 def delimited_row(fields: Sequence[str], delimiter: str) -> str:
@@ -137,10 +200,8 @@ def delimited_row(fields: Sequence[str], delimiter: str) -> str:
 
 
 def json_line(item: Result) -> str:
-    """Return one JSON object on one line, for one image."""
-    text = json.dumps(_as_json(item), ensure_ascii=False)
-    # Escaped here, not by ensure_ascii: every other script stays readable.
-    return text.encode("utf-8", "backslashreplace").decode("utf-8") + "\n"
+    """Return one JSON object on one line, for one image; lone surrogates are still to be escaped."""
+    return json.dumps(_as_json(item), ensure_ascii=False) + "\n"
 
 
 def _quoted(field: str, delimiter: str) -> str:
@@ -150,20 +211,18 @@ def _quoted(field: str, delimiter: str) -> str:
     return field
 
 
-def _delimited(delimiter: str) -> Callable[[Result], str]:
-    def render(item: Result) -> str:
-        return "".join(delimited_row(fields, delimiter) for fields in _rows(item))
-
-    return render
-
-
 def _rows(item: Result) -> list[tuple[str, ...]]:
     if isinstance(item, SkippedImage):
         return [(item.path, "", "", "", "", item.reason)]
     return [
         (item.path, str(rank), best.label, f"{best.score:.6f}", f"{best.probability:.6f}", "")
-        for rank, best in enumerate(item.predictions, start=1)
+        for rank, best in enumerate(labels_to_show(item), start=1)
     ]
+
+
+def labels_to_show(item: Prediction) -> tuple[LabelScore, ...]:
+    """Return the labels of an image's rows, best first: one, `unknown`, where it was rejected."""
+    return (LabelScore(UNKNOWN, item.score, item.probability),) if item.rejected else item.predictions
 
 
 def _as_json(item: Result) -> dict[str, Any]:
@@ -171,7 +230,10 @@ def _as_json(item: Result) -> dict[str, Any]:
         return {"path": item.path, "error": item.reason}
     return {
         "path": item.path,
-        **_label_json(item.predictions[0]),
+        "label": item.label,
+        **({"nearest": item.nearest} if item.rejected else {}),
+        "score": _rounded(item.score),
+        "probability": _rounded(item.probability),
         "margin": None if item.margin is None else _rounded(item.margin),
         "predictions": [_label_json(best) for best in item.predictions],
     }
@@ -183,10 +245,3 @@ def _label_json(best: LabelScore) -> dict[str, Any]:
 
 def _rounded(value: float) -> float:
     return float(f"{value:.6g}")
-
-
-_RENDERERS: dict[Format, tuple[Callable[[Result], str], str]] = {
-    Format.CSV: (_delimited(","), delimited_row(COLUMNS, ",")),
-    Format.TSV: (_delimited("\t"), delimited_row(COLUMNS, "\t")),
-    Format.JSONL: (json_line, ""),
-}

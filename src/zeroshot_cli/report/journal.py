@@ -1,0 +1,85 @@
+"""The journal of a run: every result, exactly, one line an image, from which reports are made when all are done.
+
+It is ours alone and goes when the run is finished: floats are as Python repeats them, and lone surrogates are encoded
+like any other character, so that what is read equals what was written.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from zeroshot_cli.errors import UsageError
+from zeroshot_cli.records import LabelScore, Prediction, SkippedImage
+from zeroshot_cli.report.appendfile import AppendFile
+from zeroshot_cli.report.files import Result
+
+
+class Journal:
+    """A sink that keeps results exactly; `results` reads them again, as often as one likes."""
+
+    def __init__(self, file: AppendFile) -> None:
+        self._file = file
+
+    def write(self, items: Sequence[Result]) -> None:
+        self._file.append(b"".join(map(journal_line, items)))
+
+    def results(self) -> Iterator[Result]:
+        with self._file.reader() as stream:
+            yield from _read(stream, self._file.name)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def read_journal(path: Path) -> Iterator[Result]:
+    """Yield the results of a journal; UsageError where a line is damaged."""
+    with path.open("rb") as stream:
+        yield from _read(stream, str(path))
+
+
+def journal_line(item: Result) -> bytes:
+    """Return one result as a line."""
+    text = json.dumps(_as_json(item), ensure_ascii=False, separators=(",", ":"))
+    return text.encode("utf-8", "surrogatepass") + b"\n"
+
+
+def parse_line(line: bytes) -> Result:
+    """Return the result that a line holds; ValueError where it holds none."""
+    fields = json.loads(line.decode("utf-8", "surrogatepass"))
+    try:
+        if "error" in fields:
+            return SkippedImage(fields["path"], fields["error"])
+        return Prediction(
+            fields["path"],
+            _labels(fields["predictions"]),
+            fields["margin"],
+            rejected=fields["rejected"],
+            others=_labels(fields["others"]),
+        )
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"no result: {error}") from error
+
+
+def _read(stream: BinaryIO, name: str) -> Iterator[Result]:
+    for number, line in enumerate(stream, start=1):
+        try:
+            yield parse_line(line)
+        except ValueError:
+            raise UsageError(f"{name}, line {number}: damaged; add --overwrite to classify all images again") from None
+
+
+def _as_json(item: Result) -> dict[str, Any]:
+    if isinstance(item, SkippedImage):
+        return {"path": item.path, "error": item.reason}
+    return {
+        "path": item.path,
+        "predictions": [(best.label, best.score, best.probability) for best in item.predictions],
+        "margin": item.margin,
+        "rejected": item.rejected,
+        "others": [(best.label, best.score, best.probability) for best in item.others],
+    }
+
+
+def _labels(rows: list[list[Any]]) -> tuple[LabelScore, ...]:
+    return tuple(LabelScore(label, score, probability) for label, score, probability in rows)
