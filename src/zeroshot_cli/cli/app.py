@@ -10,11 +10,13 @@ from typing import Annotated, TextIO
 
 import typer
 
-from zeroshot_cli.cli import doctor, models, prompts
+from zeroshot_cli.cli import cache, doctor, models, prompts
 from zeroshot_cli.cli.build import build
 from zeroshot_cli.cli.classify import classify
+from zeroshot_cli.cli.embed import embed
 from zeroshot_cli.cli.eval import evaluate
 from zeroshot_cli.cli.train import train
+from zeroshot_cli.cli.unsort import unsort
 from zeroshot_cli.errors import UsageError, ZeroshotError
 from zeroshot_cli.report.console import note
 
@@ -46,8 +48,11 @@ app.command()(train)
 app.command("eval")(evaluate)
 app.command("evaluate", hidden=True)(evaluate)
 app.command()(build)
+app.command()(embed)
 app.add_typer(models.app, name="models")
 app.add_typer(prompts.app, name="prompts")
+app.add_typer(cache.app, name="cache")
+app.command()(unsort)
 app.command()(doctor.doctor)
 
 

@@ -13,51 +13,8 @@ from zeroshot_cli.report.deliver import counted
 from zeroshot_cli.report.files import check_output
 
 ENDING = ".safetensors"
-_REJECTION = "Rejection, kept in the file"
-
-
-def _check_cosine(value: float | None) -> float | None:
-    return _within(value, -1, "a cosine")
-
-
-def _check_probability(value: float | None) -> float | None:
-    return _within(value, 0, "a probability")
-
-
-def _within(value: float | None, least: int, what: str) -> float | None:
-    if value is not None and not least <= value <= 1:  # nor is NaN
-        raise typer.BadParameter(f"{value} is not {what}; give a number from {least} to 1")
-    return value
-
-
 Target = Annotated[
     Path, typer.Option("--output", "-o", metavar="FILE.safetensors", help="The file to write.", show_default=False)
-]
-MinScore = Annotated[
-    float | None,
-    typer.Option(
-        "--min-score", metavar="X", callback=_check_cosine, help="The lowest cosine.", rich_help_panel=_REJECTION
-    ),
-]
-MinProbability = Annotated[
-    float | None,
-    typer.Option(
-        "--min-probability",
-        metavar="X",
-        callback=_check_probability,
-        help="The lowest probability.",
-        rich_help_panel=_REJECTION,
-    ),
-]
-MinMargin = Annotated[
-    float | None,
-    typer.Option(
-        "--min-margin",
-        metavar="X",
-        callback=_check_cosine,
-        help="The lowest lead in cosine.",
-        rich_help_panel=_REJECTION,
-    ),
 ]
 
 
@@ -66,9 +23,9 @@ def build(
     labels: o.LabelsFile = None,
     label: o.LabelTexts = None,
     prompts: o.PromptsName = None,
-    min_score: MinScore = None,
-    min_probability: MinProbability = None,
-    min_margin: MinMargin = None,
+    min_score: o.MinScore = None,
+    min_probability: o.MinProbability = None,
+    min_margin: o.MinMargin = None,
     overwrite: o.Overwrite = False,
     cache: o.Cache = True,
     quiet: o.Quiet = False,

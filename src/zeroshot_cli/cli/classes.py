@@ -1,7 +1,7 @@
 """What the options say the classes are: labels with templates, or a classifier that was built before."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,16 +14,18 @@ if TYPE_CHECKING:
     from zeroshot_cli.classify import Classifier
     from zeroshot_cli.labels import Labels
     from zeroshot_cli.prompts import Prompts
+    from zeroshot_cli.scoring import Rules
     from zeroshot_cli.weights.loaded import LoadedModel
 
 
 @dataclass(frozen=True, slots=True)
 class Classes:
-    """Labels and templates; their embeddings are in `saved` or still to be computed."""
+    """Labels and templates; their embeddings are in `saved` or still to be computed. `background` labels reject."""
 
     labels: "Labels"
     prompts: "Prompts"
     saved: "SavedClassifier | None" = None
+    background: "Labels | None" = None
 
     def model(self, name: str | None, pretrained: str | None) -> tuple[str, str | None]:
         """Return --model and --pretrained: as given, else those that the classifier file was built with."""
@@ -31,31 +33,61 @@ class Classes:
             return self.saved.model, self.saved.pretrained
         return name or DEFAULT_MODEL, pretrained
 
+    def rules(
+        self,
+        min_score: float | None,
+        min_probability: float | None,
+        min_margin: float | None,
+        *,
+        multi_label: bool,
+    ) -> "Rules":
+        """Return when an image has a label: as given, else as the classifier file has it; UsageError for nonsense."""
+        from zeroshot_cli.scoring import Rules
+
+        given = {"min_score": min_score, "min_probability": min_probability, "min_margin": min_margin}
+        thresholds = dict(self.saved.thresholds) if self.saved is not None else {}
+        if multi_label:
+            thresholds.pop("min_margin", None)
+        thresholds |= {name: value for name, value in given.items() if value is not None}
+        rules = Rules(**thresholds, multi_label=multi_label)
+        rules.check(len(self.labels))
+        return rules
+
     def classifier(self, model: "LoadedModel", *, cache: bool, quiet: bool) -> "Classifier":
         """Return the classifier of a model, with a progress bar while texts are encoded."""
         from zeroshot_cli.classify import Classifier
         from zeroshot_cli.encode.cache import TextCache
 
+        known = TextCache() if cache else None
         if self.saved is not None:
-            return Classifier.of(self.saved, model)
-        with progress_bar(quiet=quiet) as bar:
-            on_progress = bar.counter("encoding texts", "texts")
-            known = TextCache() if cache else None
-            return Classifier(model, self.labels, self.prompts, cache=known, on_progress=on_progress)
+            classifier = Classifier.of(self.saved, model)
+        else:
+            with progress_bar(quiet=quiet) as bar:
+                on_progress = bar.counter("encoding texts", "texts")
+                classifier = Classifier(model, self.labels, self.prompts, cache=known, on_progress=on_progress)
+        if self.background is not None:
+            classifier.set_background(self.background, cache=known)
+        return classifier
 
 
 def read_classes(
-    labels: Path | None, texts: Sequence[str], prompts: str | None, classifier: Path | None = None
+    labels: Path | None,
+    texts: Sequence[str],
+    prompts: str | None,
+    classifier: Path | None = None,
+    background: Path | None = None,
 ) -> Classes:
     """Return the classes of a classifier file, or of a label file and labels on the spot, in this order.
 
     UsageError where there are none, or both.
     """
-    if classifier is not None:
-        return saved_classes(classifier, labels=labels, texts=texts, prompts=prompts)
+    from zeroshot_cli.labels import read_labels
     from zeroshot_cli.prompts import prompts_for, read_prompts
 
-    return Classes(_labels(labels, texts), read_prompts(prompts or prompts_for(labels)))
+    behind = None if background is None else read_labels(background)
+    if classifier is not None:
+        return replace(saved_classes(classifier, labels=labels, texts=texts, prompts=prompts), background=behind)
+    return Classes(_labels(labels, texts), read_prompts(prompts or prompts_for(labels)), background=behind)
 
 
 def saved_classes(classifier: Path, *, labels: Path | None, texts: Sequence[str] = (), prompts: str | None) -> Classes:

@@ -1,18 +1,24 @@
 """`zeroshot classify`: label images with words of your own."""
 
-import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from typing import TYPE_CHECKING
 
 import typer
 
 from zeroshot_cli.cli import options as o
 from zeroshot_cli.cli.classes import read_classes
+from zeroshot_cli.cli.classify_run import Places, Run
+from zeroshot_cli.errors import DataError, UnreadableImage
 from zeroshot_cli.report.console import ProgressBar, TableWriter, console_for, note, progress_bar
-from zeroshot_cli.report.deliver import counted, deliver
-from zeroshot_cli.report.files import FileWriter, Format, Sink, check_outputs, open_writer
+from zeroshot_cli.report.deliver import Counts, counted, deliver
+from zeroshot_cli.report.files import Format, Sink, open_writer
+from zeroshot_cli.report.manifest import SortMode
+
+if TYPE_CHECKING:
+    from zeroshot_cli.images import FoundImages
+    from zeroshot_cli.report.outputs import Outputs
 
 
 def classify(
@@ -21,11 +27,22 @@ def classify(
     label: o.LabelTexts = None,
     prompts: o.PromptsName = None,
     classifier: o.ClassifierFile = None,
-    top_k: o.TopK = 1,
+    top_k: o.TopK = None,
+    multi_label: o.MultiLabel = False,
+    min_score: o.MinScore = None,
+    min_probability: o.MinProbability = None,
+    min_margin: o.MinMargin = None,
+    background: o.Background = None,
     null: o.NullSeparated = False,
     output: o.Outputs = None,
     overwrite: o.Overwrite = False,
+    resume: o.Resume = False,
     form: o.OutputFormat = None,
+    sort_into: o.SortInto = None,
+    sort_mode: o.SortModeOption = SortMode.COPY,
+    exact_decode: o.ExactDecode = False,
+    max_pixels: o.MaxPixels = None,
+    decode_timeout: o.DecodeTimeout = None,
     ignore_errors: o.IgnoreErrors = False,
     cache: o.Cache = True,
     quiet: o.Quiet = False,
@@ -43,35 +60,65 @@ def classify(
 
     Every image is one row (with --top-k N, N rows); one that could not be read is a row with its reason.
     """
-    from zeroshot_cli.images import find_images
-
     # What takes no time comes first: a mistake shows before the model is loaded.
-    classes = read_classes(labels, label or [], prompts, classifier)
-    if classes.saved is not None and classes.saved.thresholds:
-        note(f"{classifier}: its rejection thresholds are not applied yet; every image gets a label", quiet=quiet)
-    check_outputs(output or [], overwrite=overwrite)
-    found = find_images(images, stdin=getattr(sys.stdin, "buffer", None), null_separated=null)
+    classes = read_classes(labels, label or [], prompts, classifier, background)
+    rules = classes.rules(min_score, min_probability, min_margin, multi_label=multi_label)
+    places = Places(tuple(output or ()), sort_into, sort_mode, overwrite=overwrite, resume=resume)
+    places.check(every_label=multi_label)
+    o.check_cache(cache)
+    earlier = places.earlier()
+    found = _find(images, null=null, places=places, finished=earlier is not None and earlier.complete)
 
     from zeroshot_cli.encode.images import auto_batch_size
     from zeroshot_cli.weights.load import load
 
     name, weights = classes.model(model, pretrained)
     loaded = load(name, weights, device=device, precision=precision.value, offline=offline)
-    size = o.as_count(batch_size) or auto_batch_size(sum(isinstance(item, str) for item in found.items))
-    setting = f"{loaded.name} on {loaded.device} in {loaded.precision}, batches of {size}"
-    job = (
-        f"{counted(len(found.items), 'image')}, {counted(len(classes.labels), 'label')}, prompts {classes.prompts.name}"
+    size = (
+        o.as_count(batch_size) or (earlier and earlier.resolved["batch_size"]) or auto_batch_size(found.count, loaded)
     )
-    note(f"{setting}; {job}", quiet=quiet or not verbose)
-    chooser = classes.classifier(loaded, cache=cache, quiet=quiet)
-    results = chooser.predict(found.items, top_k=top_k, batch_size=size, workers=o.as_count(workers))
-    with _sinks(output or [], form or _default_format(), overwrite=overwrite, ranks=top_k > 1, quiet=quiet) as (
-        sinks,
-        bar,
-    ):
-        counts = deliver(bar.track(results, len(found.items), "classifying"), sinks, ignored=found.ignored)
+    what = f"{counted(len(found.items), 'image')}, {counted(len(classes.labels), 'label')}"
+    setting = f"{loaded.name} on {loaded.device} in {loaded.precision}, batches of {size}"
+    note(f"{setting}; {what}, prompts {classes.prompts.name}", quiet=quiet or not verbose)
+    run = Run(
+        classes.classifier(loaded, cache=cache, quiet=quiet),
+        classes,
+        rules,
+        top_k=top_k,
+        decoding=o.decoding(exact=exact_decode, max_pixels=max_pixels, timeout=decode_timeout),
+        batch_size=size,
+        batch_size_given=batch_size,
+        workers=o.as_count(workers),
+        cache=cache,
+    )
+    with places.open(run, found) as outputs:
+        for text in outputs.notes:
+            note(text, quiet=quiet)
+        counts = _deliver(run, outputs, found, form or _default_format(), shown=places.shown, quiet=quiet)
+        unfiled = places.finish(run, outputs, counts, quiet=quiet)
     note(counts.sentence(), quiet=quiet)
-    raise typer.Exit(counts.exit_code(ignore_errors=ignore_errors))
+    raise typer.Exit(counts.exit_code(ignore_errors=ignore_errors) or (UnreadableImage.exit_code if unfiled else 0))
+
+
+def _find(images: list[str], *, null: bool, places: Places, finished: bool) -> "FoundImages":
+    """Return the images; none where an earlier run has done them all, and perhaps moved them since."""
+    from zeroshot_cli.images import FoundImages, find_images
+
+    stdin = getattr(sys.stdin, "buffer", None)
+    try:
+        return find_images(images, stdin=stdin, null_separated=null, leave_out=places.sort_into)
+    except DataError:
+        if not finished:
+            raise
+        return FoundImages((), 0)
+
+
+def _deliver(run: Run, outputs: "Outputs", found: "FoundImages", form: Format, *, shown: int, quiet: bool) -> Counts:
+    """Classify what is still to do, into files and standard output; return the counts of all images."""
+    items = outputs.remaining(found.items)
+    with closing(run.blocks(items, shown=shown)) as blocks, _standard_output(run, form, quiet=quiet) as (bar, out):
+        tracked = bar.track(blocks, len(items), "classifying", images=len)
+        return deliver(tracked, [*outputs.sinks, out], ignored=found.ignored, before=outputs.kept)
 
 
 def _default_format() -> Format:
@@ -79,38 +126,18 @@ def _default_format() -> Format:
 
 
 @contextmanager
-def _sinks(
-    outputs: Sequence[Path], form: Format, *, overwrite: bool, ranks: bool, quiet: bool
-) -> Iterator[tuple[list[Sink], ProgressBar]]:
-    """Open the files and standard output, and close them whatever happens; rows on a terminal need no progress bar."""
+def _standard_output(run: Run, form: Format, *, quiet: bool) -> Iterator[tuple[ProgressBar, Sink]]:
+    """Give a progress bar and the sink of standard output; rows on a terminal need no bar."""
     rows_on_terminal = form is not Format.TABLE and sys.stdout.isatty()
     with ExitStack() as stack:
-        sinks: list[Sink] = [*_open_all(outputs, overwrite=overwrite)]
-        for sink in sinks:
-            stack.callback(sink.close)
-        # Tables are completed after the bar is gone, so standard output is closed last and the bar is closed first.
         bar_stack = ExitStack()
         bar = bar_stack.enter_context(progress_bar(quiet=quiet or rows_on_terminal))
-        sinks.append(_stdout(form, bar, ranks=ranks))
-        stack.callback(sinks[-1].close)
+        sink: Sink
+        if form is Format.TABLE:
+            sink = TableWriter(console_for(sys.stdout), ranks=run.ranks, paused=bar.paused)
+        else:
+            sink = open_writer(sys.stdout.buffer, form)
+        # Tables are completed after the bar is gone.
+        stack.callback(sink.close)
         stack.push(bar_stack)
-        yield sinks, bar
-
-
-def _open_all(outputs: Sequence[Path], *, overwrite: bool) -> list[FileWriter]:
-    """Open every file or none: where one cannot be opened, those made before it are removed."""
-    with ExitStack() as undo:
-        writers = []
-        for path in outputs:
-            if not os.path.lexists(path):
-                undo.callback(path.unlink, missing_ok=True)
-            writers.append(open_writer(path, overwrite=overwrite))
-            undo.callback(writers[-1].close)  # before the file is removed
-        undo.pop_all()
-    return writers
-
-
-def _stdout(form: Format, bar: ProgressBar, *, ranks: bool) -> Sink:
-    if form is Format.TABLE:
-        return TableWriter(console_for(sys.stdout), ranks=ranks, paused=bar.paused)
-    return open_writer(sys.stdout.buffer, form)
+        yield bar, sink

@@ -62,12 +62,13 @@ def evaluate(
         check_json_target(output, overwrite=overwrite)
     images, classes = _read(dataset, labels, prompts, classifier, quiet=quiet)
 
+    from zeroshot_cli.encode.image_cache import ImageCache
     from zeroshot_cli.evaluate.run import evaluate as run
     from zeroshot_cli.weights.load import load
 
     name, weights = classes.model(model, pretrained)
     loaded = load(name, weights, device=device, precision=precision.value, offline=offline)
-    size = _batch_size(batch_size, images)
+    size = _batch_size(batch_size, images, loaded)
     note(_setting(loaded, images, classes, size), quiet=quiet or not verbose)
     chooser = classes.classifier(loaded, cache=cache, quiet=quiet)
     with progress_bar(quiet=quiet) as bar:
@@ -77,6 +78,7 @@ def evaluate(
             classifier=chooser,
             batch_size=size,
             workers=o.as_count(workers),
+            cache=ImageCache() if cache else None,
             track=lambda outcomes: bar.track(outcomes, len(images), "evaluating"),
         )
     if output is not None:
@@ -105,10 +107,10 @@ def _read(
     return images, classes or Classes(images.labels, templates)
 
 
-def _batch_size(option: str, images: "LabelledImages") -> int:
+def _batch_size(option: str, images: "LabelledImages", model: "LoadedModel") -> int:
     from zeroshot_cli.encode.images import auto_batch_size
 
-    return o.as_count(option) or auto_batch_size(sum(isinstance(item, str) for item in images.items))
+    return o.as_count(option) or auto_batch_size(sum(isinstance(item, str) for item in images.items), model)
 
 
 def _setting(model: "LoadedModel", images: "LabelledImages", classes: "Classes", batch_size: int) -> str:

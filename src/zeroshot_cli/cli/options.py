@@ -7,11 +7,15 @@ import re
 import warnings
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from zeroshot_cli.report.files import Format
+from zeroshot_cli.report.manifest import SortMode
+
+if TYPE_CHECKING:
+    from zeroshot_cli.encode.images import Decoding
 
 DEFAULT_MODEL = "ViT-B-32"  # with its default tag, laion2b_s34b_b79k
 BUNDLED_MODEL = "tiny"  # the one model that needs no network
@@ -34,6 +38,22 @@ def as_count(value: str) -> int | None:
     return None if value == AUTO else int(value)
 
 
+def decoding(*, exact: bool, max_pixels: int | None, timeout: float | None) -> "Decoding":
+    """Return how files become pixels, by the options given."""
+    from zeroshot_cli.encode.images import Decoding
+
+    given = {"max_pixels": max_pixels, "timeout": timeout}
+    return Decoding(exact=exact, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+
+
+def check_cache(cache: bool) -> None:
+    """Raise UsageError now where ZEROSHOT_CACHE_SIZE is no size."""
+    from zeroshot_cli.encode.cache_files import size_limit
+
+    if cache:
+        size_limit()
+
+
 def _check_count(value: str) -> str:
     if value != AUTO and not (value.isascii() and value.isdigit() and int(value) > 0):
         raise typer.BadParameter(f"{value!r} is neither a whole number of at least 1 nor 'auto'")
@@ -43,6 +63,20 @@ def _check_count(value: str) -> str:
 def _check_device(value: str) -> str:
     if not _DEVICE.fullmatch(value):
         raise typer.BadParameter(f"{value!r} is not a device; use auto, cpu, cuda, cuda:N or mps")
+    return value
+
+
+def _check_cosine(value: float | None) -> float | None:
+    return _within(value, -1, "a cosine")
+
+
+def _check_probability(value: float | None) -> float | None:
+    return _within(value, 0, "a probability")
+
+
+def _within(value: float | None, least: int, what: str) -> float | None:
+    if value is not None and not least <= value <= 1:  # nor is NaN
+        raise typer.BadParameter(f"{value} is not {what}; give a number from {least} to 1")
     return value
 
 
@@ -93,24 +127,119 @@ ClassifierFile = Annotated[
         help="A file of zeroshot build, in place of labels and prompts; --model must be the one it was built with.",
     ),
 ]
-TopK = Annotated[int, typer.Option("--top-k", metavar="N", min=1, help="How many labels to keep for each image.")]
+TopK = Annotated[
+    int | None,
+    typer.Option(
+        "--top-k",
+        metavar="N",
+        min=1,
+        help="How many labels to keep for each image, at most. Default: 1, with --multi-label all that fit.",
+        show_default=False,
+    ),
+]
+
+# When an image has no label, or several
+
+_REJECTION = "Rejection: an image is unknown when"
+MinScore = Annotated[
+    float | None,
+    typer.Option(
+        "--min-score",
+        metavar="X",
+        callback=_check_cosine,
+        help="its best cosine is lower.",
+        rich_help_panel=_REJECTION,
+    ),
+]
+MinProbability = Annotated[
+    float | None,
+    typer.Option(
+        "--min-probability",
+        metavar="X",
+        callback=_check_probability,
+        help="the probability of its best label is lower; with --multi-label, that of every label (default 0.5).",
+        rich_help_panel=_REJECTION,
+    ),
+]
+MinMargin = Annotated[
+    float | None,
+    typer.Option(
+        "--min-margin",
+        metavar="X",
+        callback=_check_cosine,
+        help="its lead in cosine over the second label is lower.",
+        rich_help_panel=_REJECTION,
+    ),
+]
+Background = Annotated[
+    Path | None,
+    typer.Option(
+        "--background",
+        metavar="FILE",
+        help="a label of this file is nearer; they take no part in the probabilities.",
+        rich_help_panel=_REJECTION,
+    ),
+]
+MultiLabel = Annotated[
+    bool, typer.Option("--multi-label", help="Judge every label on its own: an image may have several.")
+]
+
+# How files are read
+
+ExactDecode = Annotated[
+    bool,
+    typer.Option("--exact-decode", help="Read every pixel of large JPEGs, not a smaller scale of them: slower."),
+]
+MaxPixels = Annotated[
+    int | None,
+    typer.Option(
+        "--max-pixels",
+        metavar="N",
+        min=1,
+        help="Refuse larger pictures. Default: 178956970, where Pillow begins to doubt them.",
+        show_default=False,
+    ),
+]
+DecodeTimeout = Annotated[
+    float | None,
+    typer.Option(
+        "--decode-timeout",
+        metavar="SECONDS",
+        min=0.1,
+        help="Give up a picture that takes longer to decode. Default: 60.",
+        show_default=False,
+    ),
+]
 
 # Results
 
 Outputs = Annotated[
     list[Path] | None,
     typer.Option(
-        "--output", "-o", metavar="FILE", help="Write a .csv, .tsv or .jsonl file; may be repeated.", show_default=False
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Write a .csv, .tsv, .jsonl, .parquet or .html file; may be repeated.",
+        show_default=False,
     ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace output files that exist.")]
+Resume = Annotated[
+    bool,
+    typer.Option("--resume", help="Go on where a run with these outputs stopped; begin where there was none."),
+]
+SortInto = Annotated[
+    Path | None,
+    typer.Option("--sort-into", metavar="DIR", help="File every image under its label; zeroshot unsort undoes it."),
+]
+SortModeOption = Annotated[SortMode, typer.Option("--sort-mode", help="How images get there.")]
 OutputFormat = Annotated[
     Format | None,
     typer.Option("--format", help="What standard output gets. Default: a table on a terminal, csv in a pipe."),
 ]
 Cache = Annotated[
     bool,
-    typer.Option("--cache/--no-cache", help="Keep the embeddings of texts, and use those of earlier runs."),
+    typer.Option("--cache/--no-cache", help="Keep embeddings, and use those of earlier runs (zeroshot cache)."),
 ]
 IgnoreErrors = Annotated[
     bool,

@@ -1,0 +1,81 @@
+"""`zeroshot cache`: what the cache of embeddings holds, and how to empty it."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from zeroshot_cli.cli import options as o
+from zeroshot_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from zeroshot_cli.encode.cache_files import CacheFile, Cleared
+
+app = typer.Typer(help="Show and empty the cache of embeddings.", rich_markup_mode=None)
+
+_UNITS = ("B", "kB", "MB", "GB")
+
+
+@app.callback(invoke_without_command=True)
+def cache(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        info()
+
+
+@app.command("info")
+def info(quiet: o.Quiet = False, debug: o.Debug = False) -> None:
+    """Say where the cache is, and for each of its files how many entries and bytes it has, and how many it may have."""
+    from zeroshot_cli.encode.cache_files import cache_files, size_limit
+    from zeroshot_cli.report.console import note, print_rows
+
+    limits = {"images": size_text(size_limit())}
+    files = cache_files()
+    rows = [(f.name, _entries(f), size_text(f.size), limits.get(f.name, ""), str(f.path)) for f in files]
+    print_rows(("cache", "entries", "size", "limit", "file"), rows)
+    for file in (file for file in files if file.problem is not None):
+        note(f"warning: {file.path} cannot be read ({file.problem})", quiet=quiet)
+
+
+@app.command("clear")
+def clear(
+    texts: Annotated[bool, typer.Option("--texts", help="Only the embeddings of texts.")] = False,
+    images: Annotated[bool, typer.Option("--images", help="Only the embeddings of images.")] = False,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+) -> None:
+    """Empty the cache, while others may be using it: the embeddings of texts and of images, and damaged files."""
+    from zeroshot_cli.encode.cache_files import IMAGES, TEXTS
+    from zeroshot_cli.encode.cache_files import clear as clear_files
+    from zeroshot_cli.report.console import note
+
+    both = texts == images
+    chosen = [database for database, wanted in ((TEXTS, texts), (IMAGES, images)) if wanted or both]
+    done = clear_files(chosen)
+    for each in done:
+        note(_sentence(each), quiet=quiet or each.problem is not None)
+    failed = [f"{each.path} ({each.problem})" for each in done if each.problem is not None]
+    if failed:
+        raise UsageError(f"cannot empty {' and '.join(failed)}; try again when no other run is using it")
+
+
+def size_text(size: int) -> str:
+    """Return a number of bytes for people: three digits and a unit."""
+    amount, unit = float(size), 0
+    while amount >= 999.5 and unit < len(_UNITS) - 1:
+        amount, unit = amount / 1000, unit + 1
+    return f"{amount:.{1 if unit and amount < 9.95 else 0}f} {_UNITS[unit]}"
+
+
+def _entries(file: "CacheFile") -> str:
+    return "?" if file.problem is not None else _counts(file.rows)
+
+
+def _counts(rows: dict[str, int]) -> str:
+    """Return the rows by table, whose names are plurals: "1 embedding, 2 files"."""
+    from zeroshot_cli.report.deliver import counted
+
+    return ", ".join(counted(count, table.removesuffix("s")) for table, count in rows.items())
+
+
+def _sentence(done: "Cleared") -> str:
+    later = "; another run holds the rest until it ends" if done.in_use else ""
+    return f"{done.path}: {_counts(done.removed)} removed, {size_text(done.freed)} free again{later}"
