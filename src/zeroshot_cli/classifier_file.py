@@ -96,7 +96,7 @@ def read_classifier(path: Path) -> SavedClassifier:
         raise CheckpointError(f"{path} is no classifier file: its format is {found}, not {FORMAT}; see zeroshot build")
     try:
         saved = _parse(metadata, tensors["embeddings"], str(path))
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError) as error:  # JSON of other kinds
         raise CheckpointError(f"{path} is a damaged classifier file ({error!r}); build it again") from error
     _check_embeddings(saved)
     return saved

@@ -1,10 +1,106 @@
-"""The hub on loopback that tests of weights use."""
+"""The hub on loopback that tests of weights use, models for commands, and what a command answered."""
 
+import csv
 import importlib.util
+import io
+import json
+import runpy
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from zeroshot_cli.cli import app
+from zeroshot_cli.weights import load as loading
+from zeroshot_cli.weights.create import new_model
+from zeroshot_cli.weights.save import save_model
 
 _path = Path(__file__).parents[1] / "weights" / "hub.py"
 _spec = importlib.util.spec_from_file_location("loopback_hub_of_commands", _path)
 _loopback = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_loopback)
 hub, hub_at = _loopback.hub, _loopback.hub_at
+
+_SMALL = {
+    "embed_dim": 8,
+    "vision_cfg": {"image_size": 16, "patch_size": 8, "width": 16, "layers": 1, "head_width": 8},
+    "text_cfg": {"width": 16, "heads": 2, "layers": 1, "context_length": 77, "vocab_size": 49408},
+}
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CLIP of 16 × 16 pixels, for --model."""
+    folder = tmp_path_factory.mktemp("model")
+    (folder / "config.yaml").write_text(yaml.safe_dump(_SMALL))
+    model, config, preprocess, _ = new_model(str(folder / "config.yaml"), seed=0)
+    save_model(folder / "model", model, config, preprocess)
+    return folder / "model"
+
+
+@dataclass
+class Finished:
+    """A command that has ended."""
+
+    code: int
+    out: bytes
+    err: str
+
+    @property
+    def rows(self) -> list[dict[str, str]]:
+        """Its CSV, bytes that are not UTF-8 as lone surrogates."""
+        text = self.out.decode("utf-8", "surrogateescape")
+        return list(csv.DictReader(io.StringIO(text, newline="")))
+
+    @property
+    def objects(self) -> list[dict[str, Any]]:
+        """Its JSONL."""
+        return [json.loads(line) for line in self.out.decode().splitlines()]
+
+
+@pytest.fixture
+def classify(capfdbinary: pytest.CaptureFixture[bytes]) -> Callable[..., Finished]:
+    """`classify("photos", "--top-k", 2)` runs the command in this process."""
+
+    def run(*arguments: object) -> Finished:
+        capfdbinary.readouterr()
+        code = app.run(["classify", *map(str, arguments)])
+        captured = capfdbinary.readouterr()
+        return Finished(code, captured.out, captured.err.decode())
+
+    return run
+
+
+@pytest.fixture
+def small_model(monkeypatch: pytest.MonkeyPatch, model_folder: Path) -> None:
+    """Commands take the small random model, in float32 on the CPU."""
+    monkeypatch.setenv("ZEROSHOT_MODEL", str(model_folder))
+    monkeypatch.setenv("ZEROSHOT_PRECISION", "fp32")
+    monkeypatch.setenv("ZEROSHOT_DEVICE", "cpu")
+
+
+@pytest.fixture
+def angles(monkeypatch: pytest.MonkeyPatch, angle_model: Any) -> list[tuple[int, ...]]:
+    """Commands take the angle model, under any name and precision; the shapes of the batches that it gets."""
+    batches: list[tuple[int, ...]] = []
+
+    def load(name: str, pretrained: str | None = None, *, precision: str, **others: object) -> Any:
+        model = type(angle_model)()
+        model.name, model.pretrained, model.batches = name, pretrained, batches
+        model.precision = "fp32" if precision == "auto" else precision
+        return model
+
+    monkeypatch.setattr(loading, "load", load)
+    return batches
+
+
+@pytest.fixture
+def good_files() -> Callable[[Path], dict[str, Any]]:
+    """`good_files(folder)` draws one hundred pictures of many formats and modes there: path → what it shows."""
+    maker: Callable[[Path], dict[str, Any]] = runpy.run_path(str(Path(__file__).parents[1] / "good_files.py"))[
+        "make_good_files"
+    ]
+    return maker

@@ -1,5 +1,6 @@
 """`zeroshot build`, and what classify and eval make of its file."""
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import torch
 import yaml
 from PIL import Image
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 from zeroshot_cli.cli.app import run
 from zeroshot_cli.encode import texts
@@ -48,19 +50,61 @@ def build(*options: object) -> int:
 
 
 def test_the_file_gives_the_same_rows_as_labels(capsys: pytest.CaptureFixture[str]) -> None:
-    assert build("--label", "horse", "--min-margin", 0.01) == 0
+    assert build("--label", "horse") == 0
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith("wrote c.safetensors: 3 labels, 28 texts, prompts imagenet-7, model ")
     assert run(["classify", "set", "--labels", "labels.txt", "--label", "horse", "--top-k", "3"]) == 0
     expected = capsys.readouterr().out
     assert run(["classify", "set", "--classifier", "c.safetensors", "--top-k", "3"]) == 0
-    captured = capsys.readouterr()
-    assert captured.out == expected
-    assert "thresholds are not applied yet" in captured.err
+    assert capsys.readouterr().out == expected
     assert expected.count("\n") == 7
+
+
+def labels_given(capsys: pytest.CaptureFixture[str], *options: object) -> list[str]:
+    """What classify calls the pictures, by c.safetensors."""
+    capsys.readouterr()
+    assert run(["classify", "set", "--classifier", "c.safetensors", *map(str, options)]) == 0
+    return [row["label"] for row in csv.DictReader(capsys.readouterr().out.splitlines())]
+
+
+def test_thresholds_of_the_file_are_applied_and_options_come_before_them(capsys: pytest.CaptureFixture[str]) -> None:
+    assert build() == 0
+    plain = labels_given(capsys)
+    assert "unknown" not in plain
+    assert build("--min-margin", 1, "--min-score", -0.75, "--overwrite") == 0
     with safe_open("c.safetensors", framework="pt") as file:
-        assert json.loads(file.metadata()["thresholds"]) == {"min_margin": 0.01}
+        assert json.loads(file.metadata()["thresholds"]) == {"min_margin": 1, "min_score": -0.75}
+    assert labels_given(capsys) == ["unknown", "unknown"]
+    assert labels_given(capsys, "--min-margin", 0) == plain
+    assert labels_given(capsys, "--min-margin", -1, "--min-score", 1) == ["unknown", "unknown"]
+
+
+def test_a_margin_of_the_file_is_left_out_where_labels_are_judged_one_by_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert build("--min-margin", 1, "--min-probability", 0) == 0
+    assert sorted(labels_given(capsys, "--multi-label")) == ["cat", "cat", "dog", "dog"]
+    assert labels_given(capsys, "--multi-label", "--min-probability", 1) == ["unknown", "unknown"]
+    capsys.readouterr()
+    command = ["classify", "set", "--classifier", "c.safetensors", "--multi-label", "--min-margin", "0"]
+    assert run(command) == 2
+    assert "--min-margin has no meaning with --multi-label" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("thresholds", ['{"min_brightness": 0.5}', '{"min_score": "high"}', "[0.5]", "{"])
+def test_thresholds_that_are_not_understood_end_with_3(thresholds: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert build() == 0
+    with safe_open("c.safetensors", framework="pt") as file:
+        metadata, embeddings = file.metadata(), file.get_tensor("embeddings")
+    save_file({"embeddings": embeddings}, "c.safetensors", {**metadata, "thresholds": thresholds})
+    capsys.readouterr()
+    assert run(["classify", "set", "--classifier", "c.safetensors", "--output", "out.csv"]) == 3
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: c.safetensors is a damaged classifier file (")
+    assert captured.err.endswith("; build it again\n")
+    assert not Path("out.csv").exists()
 
 
 def test_eval_uses_the_file(capsys: pytest.CaptureFixture[str]) -> None:

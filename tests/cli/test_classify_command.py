@@ -5,38 +5,20 @@ import io
 import json
 import os
 import pty
+import re
 import threading
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
-import yaml
 from PIL import Image
 
 from zeroshot_cli import load
 from zeroshot_cli.cli import app as entry
-from zeroshot_cli.cli import classify as command
 from zeroshot_cli.cli import options
-from zeroshot_cli.errors import UsageError
-from zeroshot_cli.weights.create import new_model
-from zeroshot_cli.weights.save import save_model
 
-MODEL = {
-    "embed_dim": 8,
-    "vision_cfg": {"image_size": 16, "patch_size": 8, "width": 16, "layers": 1, "head_width": 8},
-    "text_cfg": {"width": 16, "heads": 2, "layers": 1, "context_length": 77, "vocab_size": 49408},
-}
 COLOURS = {"blue": (0, 0, 255), "green": (0, 128, 0), "red": (255, 0, 0)}
-
-
-@pytest.fixture(scope="module")
-def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("model")
-    (folder / "config.yaml").write_text(yaml.safe_dump(MODEL))
-    model, config, preprocess, _ = new_model(str(folder / "config.yaml"), seed=0)
-    save_model(folder / "model", model, config, preprocess)
-    return folder / "model"
 
 
 @pytest.fixture(autouse=True)
@@ -276,16 +258,34 @@ def test_shared_options_have_environment_variables(
     assert value in capfdbinary.readouterr().err.decode()
 
 
-def test_help_shows_the_environment_variables_and_no_option_of_later(
-    monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+def test_help_shows_every_option_and_the_environment_variables_of_shared_ones(
+    capfdbinary: pytest.CaptureFixture[bytes],
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
     assert classify("--help") == 0
-    out = capfdbinary.readouterr().out.decode()
-    for name in ("MODEL", "PRETRAINED", "DEVICE", "PRECISION", "BATCH_SIZE", "WORKERS", "OFFLINE", "QUIET", "DEBUG"):
-        assert f"ZEROSHOT_{name}" in out
-    for later in ("--multi-label", "--min-score", "--sort-into", "--resume", ".parquet"):
-        assert later not in out
+    entries = re.split(r"\n  (?=-)", capfdbinary.readouterr().out.decode())[1:]
+    found = {
+        name: variable and variable[1]
+        for entry in entries
+        for variable in [re.search(r"\[env\s+var:\s+(\w+)", entry)]
+        for name in re.findall(r"--[a-z-]+", re.split(r"\s{2}", entry)[0])
+    }
+    shared = {
+        "model",
+        "pretrained",
+        "device",
+        "precision",
+        "batch-size",
+        "workers",
+        "offline",
+        "quiet",
+        "verbose",
+        "debug",
+    }
+    own = """--labels --label --classifier --prompts --top-k --null --output --overwrite --resume --format
+        --cache --no-cache --min-score --min-probability --min-margin --background --multi-label
+        --sort-into --sort-mode --exact-decode --max-pixels --decode-timeout --ignore-errors --help"""
+    variables = {f"--{name}": "ZEROSHOT_" + name.upper().replace("-", "_") for name in shared}
+    assert found == {**dict.fromkeys(own.split()), **variables}
 
 
 def test_counts_and_auto() -> None:
@@ -299,7 +299,7 @@ def test_ctrl_c_in_the_middle_leaves_whole_rows(
     from zeroshot_cli.weights.loaded import LoadedModel
 
     calls = 0
-    encode = LoadedModel.encode_images
+    encode = LoadedModel.encode_pixels
 
     def interrupted(self: LoadedModel, batch: torch.Tensor) -> torch.Tensor:
         nonlocal calls
@@ -308,7 +308,7 @@ def test_ctrl_c_in_the_middle_leaves_whole_rows(
             raise KeyboardInterrupt
         return encode(self, batch)
 
-    monkeypatch.setattr(LoadedModel, "encode_images", interrupted)
+    monkeypatch.setattr(LoadedModel, "encode_pixels", interrupted)
     out = tmp_path / "out.jsonl"
     assert classify(pictures, "--label", "cat", "--batch-size", 1, "--output", out) == 130
     assert [Path(json.loads(line)["path"]).stem for line in out.read_text().splitlines()] == ["blue", "green"]
@@ -382,11 +382,17 @@ def test_standard_output_in_a_pipe_gets_rows_while_standard_error_draws_progress
     assert "blue.png" not in seen
 
 
-def test_an_output_that_cannot_be_opened_leaves_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_output_that_cannot_be_opened_leaves_no_other(
+    pictures: Path, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
     first, kept, second = tmp_path / "a.csv", tmp_path / "kept.csv", tmp_path / "b.csv"
     kept.write_text("old")
     second.symlink_to(tmp_path / "no" / "b.csv")
-    with pytest.raises(UsageError, match=r"b\.csv"):
-        command._open_all([first, kept, second], overwrite=True)
-    assert not first.exists()
-    assert kept.exists()
+    before = sorted(tmp_path.iterdir())
+    outputs = [part for path in (first, kept, second) for part in ("--output", path)]
+    assert classify(pictures, "--label", "cat", "--overwrite", *outputs) == 2
+    captured = capfdbinary.readouterr()
+    assert captured.out == b""
+    assert captured.err == f"error: cannot write {second}: No such file or directory\n".encode()
+    assert sorted(tmp_path.iterdir()) == before
+    assert kept.read_text() == "old"

@@ -140,15 +140,13 @@ TopK = Annotated[
 
 # When an image has no label, or several
 
-_REJECTION = "Rejection: an image is unknown when"
 MinScore = Annotated[
     float | None,
     typer.Option(
         "--min-score",
         metavar="X",
         callback=_check_cosine,
-        help="its best cosine is lower.",
-        rich_help_panel=_REJECTION,
+        help="An image is unknown when its best cosine is lower.",
     ),
 ]
 MinProbability = Annotated[
@@ -157,8 +155,7 @@ MinProbability = Annotated[
         "--min-probability",
         metavar="X",
         callback=_check_probability,
-        help="the probability of its best label is lower; with --multi-label, that of every label (default 0.5).",
-        rich_help_panel=_REJECTION,
+        help="The same for the probability of its best label; with --multi-label, of each label that it keeps (0.5).",
     ),
 ]
 MinMargin = Annotated[
@@ -167,8 +164,7 @@ MinMargin = Annotated[
         "--min-margin",
         metavar="X",
         callback=_check_cosine,
-        help="its lead in cosine over the second label is lower.",
-        rich_help_panel=_REJECTION,
+        help="The same for its lead in cosine over the second label.",
     ),
 ]
 Background = Annotated[
@@ -176,8 +172,7 @@ Background = Annotated[
     typer.Option(
         "--background",
         metavar="FILE",
-        help="a label of this file is nearer; they take no part in the probabilities.",
-        rich_help_panel=_REJECTION,
+        help="An image is unknown when a label of this file is nearer; they take no part in the probabilities.",
     ),
 ]
 MultiLabel = Annotated[

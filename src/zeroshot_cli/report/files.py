@@ -24,6 +24,7 @@ from zeroshot_cli.records import UNKNOWN, LabelScore, Prediction, SkippedImage
 Result = Prediction | SkippedImage
 COLUMNS = ("path", "rank", "label", "score", "probability", "error")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+_QUOTED = re.compile('["\n\r]')
 _NO_BYTE = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # surrogates that stand for no byte of a path
 
 
@@ -196,6 +197,9 @@ def to_bytes(text: str) -> bytes:
 
 def delimited_row(fields: Sequence[str], delimiter: str) -> str:
     """Return one line; a field with a delimiter, a quote or any line break in it is quoted (RFC 4180)."""
+    plain = delimiter.join(fields)
+    if plain.count(delimiter) == len(fields) - 1 and not _QUOTED.search(plain):
+        return plain + "\n"  # nearly every row
     return delimiter.join(_quoted(field, delimiter) for field in fields) + "\n"
 
 

@@ -31,7 +31,7 @@ from zeroshot_cli.weights.reading import INDEX_SUFFIX, Weights, read_weights
 from zeroshot_cli.weights.registry import by_hash, shared_preprocess
 from zeroshot_cli.weights.save import CONFIG_FILE
 from zeroshot_cli.weights.shapes import HEAD_WIDTH, config_of_shapes, preset_of
-from zeroshot_cli.weights.vocabulary import tokenizer_for
+from zeroshot_cli.weights.vocabulary import check_vocabulary
 
 OPEN_CLIP, OPENAI, TRANSFORMERS = "open_clip", "OpenAI", "Transformers"
 
@@ -183,7 +183,7 @@ def _open_clip_config(file: Path, layout: str) -> _Described | None:
         )
     try:
         config = config_from_dict(model_cfg)
-        tokenizer_for(vocab_size=config.text.vocab_size, context_length=config.text.context_length)
+        check_vocabulary(config.text.vocab_size)
         given = dict(_mapping(document.get("preprocess_cfg") or {}, path))
         given["size"] = given.get("size") or config.vision.image_size
         preprocess = PreprocessConfig.from_dict(given)

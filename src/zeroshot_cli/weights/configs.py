@@ -10,7 +10,7 @@ from zeroshot_cli.clip.config import CLIPConfig, config_from_dict
 from zeroshot_cli.clip.tokenizer import Tokenizer
 from zeroshot_cli.errors import CheckpointError
 from zeroshot_cli.preprocess import OPENAI_MEAN, OPENAI_STD, PreprocessConfig
-from zeroshot_cli.weights.vocabulary import tokenizer_for
+from zeroshot_cli.weights.vocabulary import check_vocabulary, tokenizer_for
 
 
 def read_config(path: Path) -> tuple[CLIPConfig, PreprocessConfig]:
@@ -24,7 +24,7 @@ def read_config(path: Path) -> tuple[CLIPConfig, PreprocessConfig]:
         raise CheckpointError(f"{path} is not a model configuration: it holds no mapping")
     try:
         config = config_from_dict(document.get("model_cfg", document))
-        tokenizer_for(vocab_size=config.text.vocab_size, context_length=config.text.context_length)
+        check_vocabulary(config.text.vocab_size)
         given: dict[str, Any] = (document.get("preprocess_cfg") or {}) if "model_cfg" in document else {}
         if not isinstance(given, dict):
             raise CheckpointError(f"{path} is not a model configuration: its preprocess_cfg is {given!r}")

@@ -1,8 +1,11 @@
 """The device and the precision that `auto` stands for, and whether what was asked for is there."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
+from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.weights.int8 import quantise, require_kernel
 from zeroshot_cli.weights.processor import cpu_flags
@@ -45,16 +48,30 @@ def resolve_precision(precision: str, device: torch.device) -> str:
 def convert(model: nn.Module, *, device: torch.device, precision: str) -> nn.Module:
     """Move `model`, float32 on the CPU, to `device` and convert it to `precision`; it is changed in place.
 
-    The temperature and the bias stay in float32: rounded, they would change every probability.
+    The temperature and the bias stay in float32: rounded, they would change every probability. The image tower of a
+    CLIP in half precision follows when it gets its first images: where all are cached, it is never read.
     """
     if precision == "int8":
         return quantise(model)
     scalars = [getattr(model, name, None) for name in ("logit_scale", "logit_bias")]
     exact = [(scalar, scalar.detach().clone()) for scalar in scalars if isinstance(scalar, Tensor)]
-    model.to(device, DTYPES[precision])
+    if isinstance(model, CLIP) and precision != "fp32":
+        model.text.to(device, DTYPES[precision])
+        _when_first_used(model.visual, lambda: model.visual.to(device, DTYPES[precision]))
+    else:
+        model.to(device, DTYPES[precision])
     for scalar, value in exact:
         scalar.data = value.to(device)
     return model
+
+
+def _when_first_used(module: nn.Module, action: Callable[[], object]) -> None:
+    def act(*_: object) -> None:
+        handle.remove()
+        with torch.inference_mode(False):  # else its parameters could never be used outside
+            action()
+
+    handle = module.register_forward_pre_hook(act)
 
 
 def has_bf16(device: torch.device) -> bool:

@@ -97,7 +97,7 @@ def load(
     for warning in checkpoint.warnings:
         warnings.warn(warning, ModelWarning, stacklevel=2)
     return make_ready(
-        model=_build(checkpoint),
+        model=_build(checkpoint, copied=where.type == "cpu" and given["precision"] in ("fp32", "int8")),
         config=checkpoint.config,
         preprocess=checkpoint.preprocess,
         tokenizer=tokenizer_of(checkpoint.config),
@@ -127,8 +127,11 @@ class _WithoutInitialising(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def _build(checkpoint: Checkpoint) -> CLIP:
-    """The model with the weights of the checkpoint, which are checked before memory is taken."""
+def _build(checkpoint: Checkpoint, *, copied: bool) -> CLIP:
+    """The model with the weights of the checkpoint, which are checked before memory is taken.
+
+    Their file may be mapped into memory: `copied` they no longer need it, else they are for converting only.
+    """
     try:
         with torch.device("meta"), _WithoutInitialising():
             model = checkpoint.config.build()
@@ -136,11 +139,9 @@ def _build(checkpoint: Checkpoint) -> CLIP:
         reason = str(error).splitlines()[0]
         raise CheckpointError(f"{checkpoint.source}: its configuration builds no model: {reason}") from error
     check_fits(model, checkpoint.state, source=checkpoint.source)
-    # Copies, for the file may be mapped into memory and somebody may write to it. What is missing by now is a count of
-    # batches, which older files lack.
     given = checkpoint.state
-    state = {
-        key: given[key].to(meta.dtype, copy=True) if key in given else torch.zeros(meta.shape, dtype=meta.dtype)
+    state = {  # what is missing by now is a count of batches, which older files lack
+        key: given[key].to(meta.dtype, copy=copied) if key in given else torch.zeros(meta.shape, dtype=meta.dtype)
         for key, meta in model.state_dict().items()
     }
     model.load_state_dict(state, assign=True)

@@ -12,13 +12,18 @@ SYMBOLS = 2 * 256 + 2  # bytes, bytes that end a word, start and end of text
 _FILE = "bpe_simple_vocab_16e6.txt.gz"
 
 
+def check_vocabulary(vocab_size: int) -> None:
+    """Raise ValueError where the size is under 514 or over CLIP's 49,408."""
+    if not SYMBOLS <= vocab_size <= VOCAB_SIZE:
+        raise ValueError(f"a vocabulary has {SYMBOLS} to {VOCAB_SIZE} tokens, not {vocab_size}")
+
+
 def tokenizer_for(*, vocab_size: int, context_length: int) -> Tokenizer:
     """The tokenizer of a model with `vocab_size` tokens: CLIP's own, or cut to its first merges.
 
-    Raises ValueError where the size is under 514 or over CLIP's 49,408.
+    Raises ValueError as `check_vocabulary` does.
     """
-    if not SYMBOLS <= vocab_size <= VOCAB_SIZE:
-        raise ValueError(f"a vocabulary has {SYMBOLS} to {VOCAB_SIZE} tokens, not {vocab_size}")
+    check_vocabulary(vocab_size)
     return Tokenizer(_merges()[: vocab_size - SYMBOLS], context_length=context_length)
 
 

@@ -1,0 +1,267 @@
+"""Claims about `zeroshot classify` on folders: the model is kept busy, peers left behind, known images cost nothing.
+
+1. End to end (finding, hashing, decoding, the model, scoring, CSV, the cache being filled) at least 85 % of the limit
+   1 ÷ (model seconds per image + decoding CPU seconds per image ÷ cores), both measured in the same round.
+2. At least 3 × a straightforward open_clip script on photographs of 12 megapixels, 2 × on small ones.
+3. 10,000 images that are cached, with a label file that is new: the whole process takes at most a second more than
+   `import torch` does.
+
+Photographs are made from the two that scikit-learn ships, enlarged, with grain so that files have the size of a
+camera's; or give a folder of your own. Weights are random: time does not depend on them.
+
+    python benchmarks/folder.py [FOLDER ...] [--rounds 3] [--images 96] [--model ViT-B-32] [--precision auto]
+    python benchmarks/folder.py --only cached
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import torch
+from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
+from PIL import Image
+from sklearn.datasets import load_sample_images
+
+from zeroshot_cli.classify import Classifier
+from zeroshot_cli.clip.config import PRESETS
+from zeroshot_cli.decode import decode
+from zeroshot_cli.encode.image_cache import FileState, ImageCache, NewImage
+from zeroshot_cli.encode.images import Decoding, auto_batch_size, auto_workers
+from zeroshot_cli.images import find_images
+from zeroshot_cli.preprocess import resize, resized_size
+from zeroshot_cli.report.deliver import deliver
+from zeroshot_cli.report.outputs import open_outputs
+from zeroshot_cli.weights.configs import default_preprocess
+from zeroshot_cli.weights.load import load
+from zeroshot_cli.weights.loaded import LoadedModel
+from zeroshot_cli.weights.save import save_model
+
+SIZES = {"0.2 megapixels": (500, 375), "2 megapixels": (1600, 1200), "12 megapixels": (4000, 3000)}
+AT_LEAST = {"0.2 megapixels": 2.0, "12 megapixels": 3.0}  # × the script
+LABELS = ["a building", "a flower", "a dog", "a street", "a meal"]
+DRAFT = Decoding(exact=False)
+
+
+def main() -> None:
+    options = _options()
+    warnings.simplefilter("ignore")
+    print(f"{_processor()}, {auto_workers()} cores, load {os.getloadavg()[0]:.1f}; torch {torch.__version__}")
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        _save(work / "model", options.model)
+        if options.only != "cached":
+            folders = [Path(folder) for folder in options.folders] or _draw(work / "photos", options.images)
+            for folder in folders:
+                _measure_folder(folder, work, options)
+        if options.only != "folders":
+            _measure_cached(work, options)
+
+
+# 1 and 2: folders
+
+
+def _measure_folder(folder: Path, work: Path, options: argparse.Namespace) -> None:
+    model = load(str(work / "model"), precision=options.precision)
+    paths = [item for item in find_images([str(folder)]).items if isinstance(item, str)]
+    script = _open_clip_script(work / "model")
+    sample = paths[:: max(1, len(paths) // 32)][:32]  # the script is slow, and takes the same for every image
+    rows = []
+    for number in range(options.rounds):
+        model_seconds = _model_seconds(model)
+        decoding_seconds = _decoding_seconds(model, sample)
+        ours = _our_seconds(model, folder, work / f"{folder.name} {number}") / len(paths)
+        theirs = script(sample)
+        limit = model_seconds + decoding_seconds / auto_workers()
+        rows.append((1 / ours, limit / ours, theirs / ours, 1 / model_seconds, 1000 * decoding_seconds))
+    rate, share, ratio, model_rate, decoding = (statistics.median(column) for column in zip(*rows, strict=True))
+    megabytes = statistics.mean(Path(path).stat().st_size for path in paths) / 1e6
+    print(f"{folder.name}: {len(paths)} images of {megabytes:.1f} MB, {options.model} in {model.precision}")
+    print(f"  end to end {rate:8.1f} images/s; the model alone {model_rate:.1f}, decoding {decoding:.1f} ms of CPU")
+    print(f"  limit      {share:8.1%} of it reached (at least 85 %): {_all(rows, 1, '{:.0%}')}")
+    least = f" (at least {AT_LEAST[folder.name]:.0f})" if folder.name in AT_LEAST else ""
+    print(f"  script     {ratio:8.1f} × as fast as with open_clip in float32{least}: {_all(rows, 2, '{:.1f}')}")
+
+
+def _our_seconds(model: LoadedModel, folder: Path, output: Path) -> float:
+    """All that `zeroshot classify FOLDER --output FILE.csv` does once its model and labels are there."""
+    classifier = Classifier(model, LABELS, "plain")
+    cache = ImageCache(output)
+    output.mkdir()
+    model.fingerprint  # noqa: B018  computed once a model, whatever is classified
+    start = time.perf_counter()
+    found = find_images([str(folder)])
+    size = auto_batch_size(found.count, model)
+    with open_outputs([output / "labels.csv"], settings={}, expected=found.paths()) as outputs:
+        blocks = classifier.predict_blocks(found.items, batch_size=size, cache=cache, decoding=DRAFT)
+        outputs.finish(deliver(blocks, outputs.sinks))
+    return time.perf_counter() - start
+
+
+def _model_seconds(model: LoadedModel) -> float:
+    """Seconds an image in full batches, which are ready in memory: the median of nine."""
+    size = auto_batch_size(None, model)
+    batch = torch.randint(0, 256, (size, *model.preprocess.config.height_width, 3), dtype=torch.uint8)
+    return statistics.median(_seconds(lambda: model.encode_pixels(batch).cpu()) for _ in range(9)) / size
+
+
+def _decoding_seconds(model: LoadedModel, paths: Sequence[str]) -> float:
+    """CPU seconds an image, decoded and resized in this process by one thread."""
+    config = model.preprocess.config
+    start = time.process_time()
+    for path in paths:
+        resize(decode(path, reduce_to=lambda height, width: resized_size(height, width, config)), config)
+    return (time.process_time() - start) / len(paths)
+
+
+def _open_clip_script(folder: Path) -> Callable[[Sequence[str]], float]:
+    """What one writes after reading open_clip's README: seconds an image, in batches of 32."""
+    model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{folder}")
+    model.eval()
+    tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
+
+    def run(paths: Sequence[str]) -> float:
+        with torch.no_grad():
+            text = torch.nn.functional.normalize(model.encode_text(tokenizer(LABELS)), dim=-1)
+            start = time.perf_counter()
+            for first in range(0, len(paths), 32):
+                images = torch.stack([preprocess(Image.open(path)) for path in paths[first : first + 32]])
+                features = torch.nn.functional.normalize(model.encode_image(images), dim=-1)
+                (100 * features @ text.T).softmax(dim=-1)
+            return (time.perf_counter() - start) / len(paths)
+
+    return run
+
+
+# 3: known images
+
+
+def _measure_cached(work: Path, options: argparse.Namespace) -> None:
+    folder, cache = work / "known", work / "known-cache"
+    environment = {**os.environ, "ZEROSHOT_CACHE_DIR": str(cache)}
+    _fill(folder, cache, work / "model", options)
+    command = [sys.executable, "-m", "zeroshot_cli", "classify", str(folder), "--model", str(work / "model")]
+    command += ["--precision", options.precision, "--overwrite", "--output", str(work / "known.csv")]
+    rows = []
+    for number in range(options.rounds + 3):
+        labels = work / f"labels-{number}.txt"
+        labels.write_text("\n".join(random.sample(sorted(set(IMAGENET_CLASSNAMES)), 20)) + "\n")
+        ours = _seconds(lambda labels=labels: _run([*command, "--labels", str(labels)], environment))
+        torch_alone = _seconds(lambda: _run([sys.executable, "-c", "import torch"], environment))
+        if number:  # the first fills the disk's cache, and notes the weights' fingerprint
+            rows.append((ours, torch_alone, ours - torch_alone))
+    lines = (work / "known.csv").read_text().count("\n") - 1
+    ours, torch_alone, more = (statistics.median(column) for column in zip(*rows, strict=True))
+    print(f"{lines} cached images, 20 new labels × 7 templates, {options.model}: the whole process {ours:.2f} s")
+    print(f"  import torch {torch_alone:.2f} s, so {more:.2f} s more (at most 1): {_all(rows, 2, '{:.2f}')}")
+
+
+def _fill(folder: Path, cache: Path, model: Path, options: argparse.Namespace) -> None:
+    """Ten thousand different files, and an embedding for each as a run would have kept it."""
+    folder.mkdir()
+    loaded = load(str(model), precision=options.precision)
+    known = ImageCache(cache).for_run(loaded, decoding="draft", batch_size=auto_batch_size(10_000, loaded))
+    rng = np.random.default_rng(0)
+    with io.BytesIO() as small:
+        Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(small, "JPEG")
+        content = small.getvalue()
+    paths = [folder / f"{number:05}.jpg" for number in range(10_000)]
+    for number, path in enumerate(paths):
+        path.write_bytes(content + number.to_bytes(4, "big"))
+    time.sleep(2.5)  # files that have just changed are not trusted
+    for start in range(0, len(paths), 500):
+        new = []
+        for path in paths[start : start + 500]:
+            embedding = rng.standard_normal(loaded.embed_dim).astype(np.float32)
+            embedding /= np.linalg.norm(embedding)
+            digest = hashlib.sha256(path.read_bytes()).digest()
+            new.append(NewImage(FileState.of(str(path)), digest, embedding))
+        known.put(new)
+
+
+def _run(command: Sequence[str], environment: dict[str, str]) -> None:
+    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+# photographs
+
+
+def _draw(folder: Path, count: int) -> list[Path]:
+    """A folder for each size, of `count` photographs, a third of them for the largest."""
+    pictures = [Image.fromarray(picture) for picture in load_sample_images().images]
+    folders = []
+    for name, size in SIZES.items():
+        target = folder / name
+        target.mkdir(parents=True)
+        number = count if size[0] < 4000 else max(1, count // 3)
+        for index in range(number):
+            _photograph(pictures[index % len(pictures)], size, index).save(target / f"{index:04}.jpg", quality=90)
+        folders.append(target)
+    return folders
+
+
+def _photograph(picture: Image.Image, size: tuple[int, int], seed: int) -> Image.Image:
+    """Another part of the picture for every seed, enlarged, with the grain of a sensor."""
+    rng = np.random.default_rng(seed)
+    part = rng.uniform(0.6, 1.0)
+    width, height = part * picture.width, part * picture.width * size[1] / size[0]
+    height = min(height, picture.height)
+    left, top = rng.uniform(0, picture.width - width), rng.uniform(0, picture.height - height)
+    large = picture.resize(size, Image.Resampling.BICUBIC, box=(left, top, left + width, top + height))
+    grain = rng.standard_normal((size[1], size[0], 1), dtype=np.float32) * 6
+    return Image.fromarray((np.asarray(large) + grain).clip(0, 255).astype(np.uint8))
+
+
+# odds and ends
+
+
+def _seconds(action: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    action()
+    return time.perf_counter() - start
+
+
+def _all(rows: Sequence[tuple[float, ...]], column: int, form: str) -> str:
+    return ", ".join(form.format(row[column]) for row in rows)
+
+
+def _save(folder: Path, name: str) -> None:
+    torch.manual_seed(0)
+    config = PRESETS[name]
+    save_model(folder, config.build(), config, default_preprocess(config))
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown processor")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", nargs="*", metavar="FOLDER", help="folders of photographs, in place of drawn ones")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--images", type=int, default=192, help="photographs of a size; a third of them at 12 megapixels"
+    )
+    parser.add_argument("--model", default="ViT-B-32")
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--only", choices=("folders", "cached"))
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
