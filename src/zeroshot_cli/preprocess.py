@@ -144,6 +144,7 @@ class Preprocess:
 
     def __init__(self, config: PreprocessConfig) -> None:
         self.config = config
+        self._on: dict[torch.device, tuple[torch.Tensor, torch.Tensor]] = {}  # a copy to a GPU would wait for it
 
     def __call__(self, image: Image.Image) -> torch.Tensor:
         import torch
@@ -156,8 +157,11 @@ class Preprocess:
         """Pixels bhw3, uint8, resized -> b3hw, float32, on the same device."""
         import torch
 
-        given = (torch.tensor(values, device=pixels.device) for values in (self.config.mean, self.config.std))
-        mean, std = (values[:, None, None] for values in given)
+        if pixels.device not in self._on:
+            given = (torch.tensor(values)[:, None, None] for values in (self.config.mean, self.config.std))
+            mean, std = (values.to(pixels.device) for values in given)
+            self._on[pixels.device] = mean, std
+        mean, std = self._on[pixels.device]
         images = pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
         return images.div_(255).sub_(mean).div_(std)
 

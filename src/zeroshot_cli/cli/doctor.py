@@ -51,7 +51,7 @@ def _computing() -> list[tuple[str, str]]:
         ("device", f"{device} (what auto takes)"),
         ("precision", f"{resolve_precision(o.AUTO, device)} (what auto takes there)"),
         ("threads of torch", str(torch.get_num_threads())),
-        ("threads for decoding", str(auto_workers())),
+        ("decoding processes", str(auto_workers(device.type))),
     ]
 
 

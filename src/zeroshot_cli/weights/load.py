@@ -127,7 +127,7 @@ class _WithoutInitialising(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def _build(checkpoint: Checkpoint, *, copied: bool) -> CLIP:
+def _build(checkpoint: Checkpoint, *, copied: bool = True) -> CLIP:
     """The model with the weights of the checkpoint, which are checked before memory is taken.
 
     Their file may be mapped into memory: `copied` they no longer need it, else they are for converting only.

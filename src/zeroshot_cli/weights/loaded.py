@@ -53,14 +53,14 @@ class LoadedModel:
     def embed_dim(self) -> int:
         return self.config.embed_dim if isinstance(self.config, CLIPConfig) else int(self.config["embed_dim"])
 
-    @property
+    @cached_property
     def logit_scale(self) -> float:
         """The learned inverse temperature."""
         scale = self.model.logit_scale
         assert isinstance(scale, Tensor)
         return float(scale.float().exp())
 
-    @property
+    @cached_property
     def logit_bias(self) -> float | None:
         """What the sigmoid loss adds to every logit; None for a model that was trained with a softmax."""
         bias = self.model.logit_bias
