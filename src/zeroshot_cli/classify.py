@@ -25,7 +25,7 @@ from zeroshot_cli.encode.texts import OnProgress, class_embeddings
 from zeroshot_cli.errors import CheckpointError, LabelsError
 from zeroshot_cli.labels import Labels
 from zeroshot_cli.prompts import DEFAULT_PROMPTS, Prompts, read_prompts
-from zeroshot_cli.records import UNKNOWN, Prediction, SkippedImage
+from zeroshot_cli.records import Prediction, SkippedImage
 from zeroshot_cli.scoring import Floats, Rules, judge, score
 from zeroshot_cli.weights.loaded import LoadedModel
 
@@ -160,9 +160,7 @@ class Classifier:
 
     def check(self, rules: Rules) -> None:
         """Raise UsageError or LabelsError where rules do not fit the labels."""
-        rules.check(len(self.names))
-        if UNKNOWN in self.names and (rules != Rules() or self.background is not None):
-            raise LabelsError(f"the label {UNKNOWN!r} is what rejected images get; give that label another name")
+        rules.check(self.names, background=self.background is not None)
 
     def _background(self, rules: Rules) -> Tensor | None:
         if self.background is None and rules.multi_label and self.model.logit_bias is None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from zeroshot_cli.errors import UsageError
-from zeroshot_cli.records import LabelScore, Prediction
+from zeroshot_cli.errors import LabelsError, UsageError
+from zeroshot_cli.records import UNKNOWN, LabelScore, Prediction
 
 if TYPE_CHECKING:  # rules are checked before there is a model, and torch takes its time to import
     from torch import Tensor
@@ -37,13 +37,15 @@ class Rules:
     min_margin: float | None = None
     multi_label: bool = False
 
-    def check(self, labels: int) -> None:
-        """Raise UsageError where a rule has no meaning for so many labels."""
+    def check(self, labels: Sequence[str], *, background: bool = False) -> None:
+        """Raise UsageError where a rule has no meaning for these labels, LabelsError where they hold "unknown"."""
+        if UNKNOWN in labels and (background or self != Rules()):
+            raise LabelsError(f"the label {UNKNOWN!r} is what rejected images get; give that label another name")
         if self.min_margin is None:
             return
         if self.multi_label:
             raise UsageError("--min-margin has no meaning with --multi-label, where every label is judged on its own")
-        if labels < 2:
+        if len(labels) < 2:
             raise UsageError(
                 "--min-margin is the lead over the second label, and there is one label only; leave it out"
             )

@@ -81,6 +81,31 @@ def test_rows_are_what_the_model_says(
     assert [float(row["probability"]) for row in found] == pytest.approx(chances[order].tolist(), abs=1e-5)
 
 
+def test_labels_judged_one_by_one_against_empty_prompts(
+    pictures: Path, model_folder: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """By torch: the sigmoid of scale × (cosine - cosine of the mean of "a photo." and its like)."""
+    assert classify(pictures, "--label", "cat", "--label", "dog", "--prompts", "plain", "--multi-label") == 0
+    found = {
+        (row["path"], row["label"]): float(row["probability"]) for row in rows(capfdbinary.readouterr().out.decode())
+    }
+    model = load(str(model_folder), device="cpu", precision="fp32")
+    expected = {}
+    with torch.inference_mode():
+        texts = model.model.encode_text(model.tokenizer(["cat", "dog", "a photo.", "a picture.", "an image."]))
+        texts = torch.nn.functional.normalize(texts)
+        behind = torch.nn.functional.normalize(texts[2:].mean(0), dim=0)
+        for path in (pictures / f"{name}.png" for name in COLOURS):
+            with Image.open(path) as image:
+                picture = torch.nn.functional.normalize(model.model.encode_image(model.preprocess(image)[None]))[0]
+            chances = (model.model.logit_scale.exp() * (texts[:2] @ picture - behind @ picture)).sigmoid().tolist()
+            kept = {
+                (str(path), name): chance for name, chance in zip(("cat", "dog"), chances, strict=True) if chance >= 0.5
+            }
+            expected |= kept or {(str(path), "unknown"): max(chances)}
+    assert found == pytest.approx(expected, abs=1e-5)
+
+
 def test_every_output_form_at_once_tells_the_same(
     pictures: Path, labels: Path, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:

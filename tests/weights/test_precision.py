@@ -211,3 +211,33 @@ def test_int8_on_a_model_of_the_real_size() -> None:
 
 def _fresh(model: nn.Module) -> nn.Module:
     return model
+
+
+@pytest.mark.parametrize("config", [VIT, RESNET], ids=["vit", "resnet"])
+def test_an_image_tower_in_half_precision_is_converted_when_it_is_first_used(config: CLIPConfig) -> None:
+    model = load(config, "bf16")
+    assert {p.dtype for p in model.model.text.parameters()} == {torch.bfloat16}
+    assert {p.dtype for p in model.model.visual.parameters()} == {torch.float32}
+    pixels = torch.randint(0, 256, (4, 64, 64, 3), dtype=torch.uint8)
+    first, second = model.encode_pixels(pixels), model.encode_pixels(pixels)
+    assert {p.dtype for p in model.model.visual.parameters()} == {torch.bfloat16}
+    assert torch.equal(first, second)
+    eager = load(config, "fp32")
+    eager.model.to(torch.bfloat16)
+    expected = F.normalize(eager.model.encode_image(eager.preprocess.normalise(pixels).bfloat16()).float(), dim=-1)
+    assert torch.equal(first, expected)
+    model.model.float().visual.requires_grad_(True)(torch.randn(1, 3, 64, 64)).sum().backward()  # no inference tensors
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 5, 7])
+def test_an_images_place_in_the_batch_changes_no_bit(threads: int) -> None:
+    """In float32, where MKL rounds by place and alignment: a batch of 8, turned round by each number of rows."""
+    model, before = load(VIT, "fp32"), torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        pixels = torch.randint(0, 256, (8, 64, 64, 3), dtype=torch.uint8)
+        first = model.encode_pixels(pixels)
+        for rows in range(1, 8):
+            assert torch.equal(model.encode_pixels(pixels.roll(rows, 0)).roll(-rows, 0), first)
+    finally:
+        torch.set_num_threads(before)

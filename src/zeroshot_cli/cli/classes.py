@@ -50,7 +50,7 @@ class Classes:
             thresholds.pop("min_margin", None)
         thresholds |= {name: value for name, value in given.items() if value is not None}
         rules = Rules(**thresholds, multi_label=multi_label)
-        rules.check(len(self.labels))
+        rules.check(self.labels.names, background=self.background is not None)
         return rules
 
     def classifier(self, model: "LoadedModel", *, cache: bool, quiet: bool) -> "Classifier":

@@ -3,20 +3,22 @@
 b batch, s sequence, d width, h heads, p places before the sequence that are computed already
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+_SHARE = 32_768  # elements: a thread gets no fewer of an elementwise operation (ATen's GRAIN_SIZE)
+_STEP = 64  # elements that its vectors take at once, at most
+
 
 class GELU(nn.Module):
     """x · Φ(x). Without gradients the input is overwritten: nothing else holds it, and ViT-B-32 is 5 % faster so."""
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = F.gelu(x) if torch.is_grad_enabled() else torch.ops.aten.gelu_(x)
-        return out
+        return F.gelu(x) if torch.is_grad_enabled() else _overwritten(x, torch.ops.aten.gelu_)
 
 
 class QuickGELU(nn.Module):
@@ -25,7 +27,31 @@ class QuickGELU(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if torch.is_grad_enabled():
             return x * torch.sigmoid(1.702 * x)
-        return x.mul_((1.702 * x).sigmoid_())
+        return _overwritten(x, lambda part: part.mul_((1.702 * part).sigmoid_()))
+
+
+def _overwritten(x: Tensor, activation: Callable[[Tensor], object]) -> Tensor:
+    """X after the activation, in place.
+
+    Threads get equal shares of x, and what a share has beyond whole vectors is computed by another formula, whose last
+    bit may differ: so on the CPU the shares are made whole, and an image's embedding does not depend on its place.
+    """
+    if x.device.type != "cpu" or not x.is_contiguous():
+        activation(x)
+        return x
+    flat = x.view(-1)
+    whole = _whole_shares(flat.numel(), torch.get_num_threads())
+    for part in (flat[:whole], flat[whole:]):
+        activation(part)
+    return x
+
+
+def _whole_shares(elements: int, threads: int) -> int:
+    """The most of `elements` that threads share in whole vectors."""
+    shares = 0
+    while shares != (shares := max(1, min(threads, -(-elements // _SHARE)))):
+        elements -= elements % (_STEP * shares)
+    return elements
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,7 +101,8 @@ def encode_images(
     if batch_size < 1 or workers < 1:
         raise ValueError(f"batch_size and workers are at least 1, not {batch_size} and {workers}")
     rows = padded_rows(batch_size)
-    mode = "exact" if decoding.exact else "draft"
+    # The limit belongs to it: what was read under a higher one is still to be refused.
+    mode = f"{'exact' if decoding.exact else 'draft'}, at most {decoding.max_pixels} pixels"
     known = None if cache is None else cache.for_run(model, decoding=mode, batch_size=rows)
     job = Job(
         preprocess=model.preprocess.config,
