@@ -1,6 +1,6 @@
 """Zero-shot classification: image embeddings against class embeddings."""
 
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import closing
 from importlib.metadata import version
 from itertools import chain
@@ -142,7 +142,7 @@ class Classifier:
         encoded = encode_images(
             self.model,
             images,
-            batch_size=auto_batch_size(None, self.model) if batch_size is None else batch_size,
+            batch_size=batch_size or auto_batch_size(len(images) if isinstance(images, Sized) else None, self.model),
             workers=auto_workers(self.model.device.type) if workers is None else workers,
             cache=cache,
             decoding=decoding,

@@ -53,7 +53,10 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """N images against c classes: cosines nc, probabilities nc, and the highest cosine n with a background class."""
+    """N images against c classes: cosines nc, probabilities nc, and the highest cosine n with a background class.
+
+    `background` is None too where the probabilities have taken it into account.
+    """
 
     scores: Floats
     probabilities: Doubles
@@ -122,7 +125,7 @@ def score(
     if bias is not None:
         return Scored(scores, sigmoid(logits + bias), highest)
     assert highest is not None
-    return Scored(scores, sigmoid(logits - scale * highest[:, None].astype(np.float64)), highest)
+    return Scored(scores, sigmoid(logits - scale * highest[:, None].astype(np.float64)))
 
 
 def judge(

@@ -77,6 +77,7 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command line; return its exit code, with any error said on standard error."""
+    _open_closed_streams()
     _never_fail_to_print()
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
@@ -163,6 +164,13 @@ def _show_warning(
     """Say what concerns the user in one line; what concerns a library's developers only where Python runs with -W."""
     if issubclass(category, UserWarning) or sys.warnoptions:
         note(f"warning: {message}")
+
+
+def _open_closed_streams() -> None:
+    """Stand in for streams that the shell has closed, as `>&-` does."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115
 
 
 def _never_fail_to_print() -> None:

@@ -84,10 +84,17 @@ def read_classes(
     from zeroshot_cli.labels import read_labels
     from zeroshot_cli.prompts import prompts_for, read_prompts
 
-    behind = None if background is None else read_labels(background)
     if classifier is not None:
-        return replace(saved_classes(classifier, labels=labels, texts=texts, prompts=prompts), background=behind)
-    return Classes(_labels(labels, texts), read_prompts(prompts or prompts_for(labels)), background=behind)
+        classes = saved_classes(classifier, labels=labels, texts=texts, prompts=prompts)
+    else:
+        classes = Classes(_labels(labels, texts), read_prompts(prompts or prompts_for(labels)))
+    if background is None:
+        return classes
+    behind = read_labels(background)
+    both = set(behind.names) & set(classes.labels.names)
+    if both:
+        raise LabelsError(f"{background}: {min(both)!r} is a label to choose from too; remove one of them")
+    return replace(classes, background=behind)
 
 
 def saved_classes(classifier: Path, *, labels: Path | None, texts: Sequence[str] = (), prompts: str | None) -> Classes:

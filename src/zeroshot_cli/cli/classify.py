@@ -75,7 +75,9 @@ def classify(
     name, weights = classes.model(model, pretrained)
     loaded = load(name, weights, device=device, precision=precision.value, offline=offline)
     size = (
-        o.as_count(batch_size) or (earlier and earlier.resolved["batch_size"]) or auto_batch_size(found.count, loaded)
+        o.as_count(batch_size)
+        or (earlier and earlier.resolved.get("batch_size"))
+        or auto_batch_size(found.count, loaded)
     )
     what = f"{counted(len(found.items), 'image')}, {counted(len(classes.labels), 'label')}"
     setting = f"{loaded.name} on {loaded.device} in {loaded.precision}, batches of {size}"

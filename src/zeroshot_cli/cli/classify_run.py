@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zeroshot_cli.cli.classes import Classes
+from zeroshot_cli.errors import UsageError
 from zeroshot_cli.records import SkippedImage
 from zeroshot_cli.report.console import note, progress_bar
 from zeroshot_cli.report.deliver import Counts
@@ -131,6 +132,8 @@ class Places:
         from zeroshot_cli.report.sort import check_sort_into
         from zeroshot_cli.report.targets import check_outputs
 
+        if self.sort_into is None and self.sort_mode is not SortMode.COPY:
+            raise UsageError(f"--sort-mode {self.sort_mode} is of --sort-into DIR, which is not given; add it")
         check_outputs(self.outputs, overwrite=self.overwrite, resume=self.resume, sort_into=self.sort_into)
         if self.sort_into is not None:
             check_sort_into(self.sort_into, self.sort_mode, every_label=every_label)

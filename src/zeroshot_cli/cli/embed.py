@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +18,7 @@ from zeroshot_cli.report.console import note, progress_bar
 from zeroshot_cli.report.deliver import counted
 
 if TYPE_CHECKING:
+    from zeroshot_cli.encode.images import Decoding
     from zeroshot_cli.report.embeddings import EmbeddingsFile, Row, Subject
     from zeroshot_cli.weights.loaded import LoadedModel
 
@@ -51,6 +53,8 @@ def embed(
     null: o.NullSeparated = False,
     overwrite: o.Overwrite = False,
     exact_decode: o.ExactDecode = False,
+    max_pixels: o.MaxPixels = None,
+    decode_timeout: o.DecodeTimeout = None,
     ignore_errors: o.IgnoreErrors = False,
     cache: o.Cache = True,
     quiet: o.Quiet = False,
@@ -72,7 +76,8 @@ def embed(
 
     # What takes no time comes first: a mistake shows before the model is loaded.
     check_embeddings_file(output, overwrite=overwrite)
-    source = _source(images or [], texts, null=null, exact=exact_decode, cache=cache)
+    decoding = partial(o.decoding, exact=exact_decode, max_pixels=max_pixels, timeout=decode_timeout)
+    source = _source(images or [], texts, null=null, exact=exact_decode, decoding=decoding, cache=cache)
     check_room(output, source.names)
 
     from zeroshot_cli.encode.images import auto_batch_size
@@ -101,7 +106,7 @@ class _Images:
 
     items: Sequence[str | SkippedImage]
     ignored: int
-    exact: bool
+    decoding: "Callable[[], Decoding]"
     cache: bool
 
     noun = "image"
@@ -125,13 +130,13 @@ class _Images:
         preprocess = json.dumps(model.preprocess.config.to_dict())
         return {
             "preprocess": preprocess,
-            "decoding": "exact" if self.exact else "draft",
+            "decoding": "exact" if self.decoding().exact else "draft",
             "batch_size": str(batch_size),
         }
 
     def rows(self, model: "LoadedModel", batch_size: int, workers: int | None) -> "Generator[list[Row]]":
         from zeroshot_cli.encode.image_cache import ImageCache
-        from zeroshot_cli.encode.images import Decoding, auto_workers, encode_images
+        from zeroshot_cli.encode.images import auto_workers, encode_images
 
         blocks = encode_images(
             model,
@@ -139,7 +144,7 @@ class _Images:
             batch_size=batch_size,
             workers=workers or auto_workers(model.device.type),
             cache=ImageCache() if self.cache else None,
-            decoding=Decoding(exact=self.exact),
+            decoding=self.decoding(),
         )
         for block in blocks:
             yield [
@@ -184,7 +189,15 @@ class _Texts:
             yield [(text, embedding, None) for text, embedding in zip(window, embeddings, strict=True)]
 
 
-def _source(images: list[str], texts: Path | None, *, null: bool, exact: bool, cache: bool) -> _Images | _Texts:
+def _source(
+    images: list[str],
+    texts: Path | None,
+    *,
+    null: bool,
+    exact: bool,
+    decoding: "Callable[[], Decoding]",
+    cache: bool,
+) -> _Images | _Texts:
     """Return what the arguments name; UsageError where that is not either images or texts."""
     if bool(images) == (texts is not None):
         both = f"IMAGES and --texts {texts} are both given" if images else "nothing to embed"
@@ -196,7 +209,7 @@ def _source(images: list[str], texts: Path | None, *, null: bool, exact: bool, c
         if cache:
             size_limit()  # one that is wrong shows now
         found = find_images(images, stdin=getattr(sys.stdin, "buffer", None), null_separated=null)
-        return _Images(found.items, found.ignored, exact, cache)
+        return _Images(found.items, found.ignored, decoding, cache)
     given = "-0" if null else "--exact-decode" if exact else None
     if given is not None:
         raise UsageError(f"{given} is for images, and --texts {texts} names texts; leave it out")

@@ -35,6 +35,8 @@ def evaluate(
     prompts: o.PromptsName = None,
     classifier: o.ClassifierFile = None,
     output: JsonOutput = None,
+    max_pixels: o.MaxPixels = None,
+    decode_timeout: o.DecodeTimeout = None,
     overwrite: o.Overwrite = False,
     ignore_errors: o.IgnoreErrors = False,
     cache: o.Cache = True,
@@ -79,6 +81,7 @@ def evaluate(
             batch_size=size,
             workers=o.as_count(workers),
             cache=ImageCache() if cache else None,
+            decoding=o.decoding(exact=True, max_pixels=max_pixels, timeout=decode_timeout),
             track=lambda outcomes: bar.track(outcomes, len(images), "evaluating"),
         )
     if output is not None:

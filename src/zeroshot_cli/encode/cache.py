@@ -2,19 +2,18 @@
 
 import hashlib
 import sqlite3
-import zlib
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from zeroshot_cli.encode.store import KEYS_A_QUERY, CacheWarning, Store, checked
+from zeroshot_cli.encode.store import KEYS_A_QUERY, CacheWarning, Store, checked, checksum_of
 from zeroshot_cli.weights.loaded import LoadedModel
 
 __all__ = ["CacheWarning", "TextCache"]
 
-_VERSION = b"1"  # of the keys: another one when the same text would get another embedding
+_VERSION = b"2"  # of the keys: another one when the same text would get another embedding
 
 
 class TextCache(Store):
@@ -63,12 +62,12 @@ def _read(database: sqlite3.Connection, keys: list[bytes]) -> dict[bytes, bytes]
         some = keys[start : start + KEYS_A_QUERY]
         places = ",".join("?" * len(some))
         rows = database.execute(f"SELECT * FROM texts WHERE key IN ({places})", some)
-        found |= {key: checked(content, checksum) for key, content, checksum in rows}
+        found |= {key: checked(key, content, checksum) for key, content, checksum in rows}
     return found
 
 
 def _write(database: sqlite3.Connection, keys: list[bytes], embeddings: Tensor) -> None:
     contents = (row.tobytes() for row in embeddings.numpy().astype("<f4"))
-    rows = ((key, content, zlib.crc32(content)) for key, content in zip(keys, contents, strict=True))
+    rows = ((key, content, checksum_of(key, content)) for key, content in zip(keys, contents, strict=True))
     with database:  # one transaction: all of them or none
         database.executemany("INSERT OR REPLACE INTO texts VALUES (?, ?, ?)", rows)

@@ -19,6 +19,7 @@ DEFAULT_LIMIT = 2 << 30  # bytes on disk: some 900,000 images of 512 numbers eac
 LIMIT_VARIABLE = "ZEROSHOT_CACHE_SIZE"
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _BESIDE = ("-wal", "-shm")  # SQLite's own files, part of the database while it is open
+DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError)  # what a damaged file raises; its texts need not be UTF-8
 _PATIENCE = 5  # seconds to wait for another process that writes
 
 
@@ -107,7 +108,7 @@ def _inspect(database: Database, folder: Path) -> CacheFile:
         with closing(_connect(path)) as connection:
             rows = _count(connection, database)
         return CacheFile(database.name, path, _size(path), rows)
-    except (OSError, sqlite3.Error) as error:
+    except (OSError, sqlite3.Error, UnicodeDecodeError) as error:
         return CacheFile(database.name, path, _size(path), problem=_reason(error))
 
 
@@ -150,7 +151,7 @@ def _clear(database: Database, folder: Path) -> Cleared:
             removed, in_use = _empty(path, database)
     except (OSError, sqlite3.OperationalError) as error:  # read-only, locked for long
         problem = _reason(error)
-    except sqlite3.DatabaseError:
+    except DAMAGE:
         problem = _remove(path)
     freed = max(before - _size_with_damaged(database, folder), 0)
     return Cleared(database.name, path, removed, freed, in_use, problem)

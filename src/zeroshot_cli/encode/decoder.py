@@ -6,7 +6,7 @@ Both ways a message is its kind (a byte), its length (four bytes, big-endian) an
 Job as JSON. Then, for every image:
 
     PATH ->             what to read, as the system has it
-         <- CONTENT     the SHA-256 of the file, where the job asks for it
+         <- CONTENT     the SHA-256 of the file, where the job asks for it and the file is not huge
     GO or SKIP ->       whether it is to be decoded; after SKIP comes the next PATH
          <- PIXELS      hw3 of the resized picture, or the thumbnail as a file; or
             REASON      why it cannot be read; or
@@ -19,10 +19,11 @@ import hashlib
 import io
 import json
 import os
+import signal
 import traceback
 import warnings
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, BinaryIO
@@ -36,6 +37,8 @@ from zeroshot_cli.preprocess import PreprocessConfig, resize, resized_size
 PATH, GO, SKIP = b"P", b"G", b"S"
 READY, CONTENT, PIXELS, REASON, DEFECT = b"R", b"C", b"X", b"E", b"D"
 _THUMBNAIL_QUALITY = 60  # of 100
+_HUGE = 1 << 30  # bytes: what is larger is not read into memory, and so not kept in a cache
+_GRACE = 30.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,7 @@ class Job:
     """What is made of every image: pixels for a model, or a thumbnail of at most so many pixels an edge.
 
     `exact` reads every pixel, else a large JPEG is decoded at a smaller scale. `hashed` asks for the content's hash.
+    The parent ends a process that takes longer than `timeout` seconds; if it is gone itself, the process does so.
     """
 
     preprocess: PreprocessConfig | None = None
@@ -50,9 +54,10 @@ class Job:
     exact: bool = True
     hashed: bool = False
     max_pixels: int = MAX_PIXELS
+    timeout: float = 60.0
 
     def to_json(self) -> bytes:
-        values = {name: getattr(self, name) for name in ("thumbnail", "exact", "hashed", "max_pixels")}
+        values = {name: getattr(self, name) for name in ("thumbnail", "exact", "hashed", "max_pixels", "timeout")}
         return json.dumps({**values, "preprocess": self.preprocess and self.preprocess.to_dict()}).encode()
 
     @classmethod
@@ -111,13 +116,14 @@ def _serve(job: Job, source: BinaryIO, target: BinaryIO) -> None:
     while True:
         _, path = receive(source)
         try:
-            with open_regular(os.fsdecode(path)) as file:
-                if job.hashed:
-                    send(target, CONTENT, _sha256(file))
+            with open_regular(os.fsdecode(path)) as file, _alarm(job.timeout):
+                stream: BinaryIO = file
+                if job.hashed and os.fstat(file.fileno()).st_size <= _HUGE:
+                    stream = io.BytesIO(file.read())  # what is hashed is what is decoded, whoever writes to the file
+                    send(target, CONTENT, hashlib.sha256(stream.getbuffer()).digest())
                     if receive(source)[0] == SKIP:
                         continue
-                    file.seek(0)
-                answer = PIXELS, make(file)
+                answer = PIXELS, make(stream)
         except UnreadableImage as error:
             answer = REASON, str(error).encode("utf-8", "backslashreplace")
         except MemoryError:
@@ -131,8 +137,18 @@ def _serve(job: Job, source: BinaryIO, target: BinaryIO) -> None:
         send(target, *answer)
 
 
-def _sha256(file: BinaryIO) -> bytes:
-    return hashlib.file_digest(file, "sha256").digest()  # type: ignore[arg-type]
+@contextmanager
+def _alarm(timeout: float) -> Iterator[None]:
+    """End this process when nobody else has, well after the time for an image is over."""
+    timer = getattr(signal, "setitimer", None)  # Windows has none
+    if timer is None:
+        yield
+        return
+    timer(signal.ITIMER_REAL, timeout + _GRACE)
+    try:
+        yield
+    finally:
+        timer(signal.ITIMER_REAL, 0)
 
 
 def _maker(job: Job) -> Callable[[BinaryIO], bytes]:

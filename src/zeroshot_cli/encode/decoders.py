@@ -8,16 +8,15 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from zeroshot_cli.encode import decoder
 from zeroshot_cli.encode.decoder import CONTENT, DEFECT, GO, PATH, READY, REASON, SKIP, Job
-from zeroshot_cli.errors import UnreadableImage
+from zeroshot_cli.errors import UnreadableImage, UsageError
 
 PROGRAM = "from zeroshot_cli.encode.decoder import main; main()"
 DEFAULT_TIMEOUT = 60.0  # seconds for one image
@@ -44,7 +43,7 @@ class Decoders:
     """
 
     def __init__(self, job: Job, *, workers: int, timeout: float = DEFAULT_TIMEOUT) -> None:
-        self._job = job
+        self._job = replace(job, timeout=timeout)
         self._timeout = timeout
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="decode")
         self._idle: queue.LifoQueue[_Process] = queue.LifoQueue()
@@ -81,7 +80,9 @@ class Decoders:
     def _decode(self, path: str, is_known: IsKnown) -> Decoded:
         with self._process() as process:
             try:
-                return process.decode(path, is_known, self._timeout)
+                return process.decode(path, is_known)
+            except UnicodeEncodeError:  # a surrogate that stands for no byte
+                raise UnreadableImage("no such file") from None
             except (EOFError, OSError):
                 if self._closed.is_set():
                     raise UnreadableImage("the run was ended") from None
@@ -93,7 +94,7 @@ class Decoders:
         try:
             process = self._idle.get_nowait()
         except queue.Empty:
-            process = _Process(self._job)
+            process = self._started()
             self._processes.add(process)
             if self._closed.is_set():
                 process.kill()
@@ -106,10 +107,16 @@ class Decoders:
                 process.end()
                 self._processes.discard(process)
 
+    def _started(self) -> _Process:
+        try:
+            return _Process(self._job)
+        except OSError as error:  # too many processes or files, too little memory
+            raise UsageError(f"cannot start a decoding process ({error.strerror}); give fewer --workers") from error
+
     def _end_hanging(self) -> None:
         while not self._closed.wait(_GLANCE):
             for process in list(self._processes):
-                process.kill_if_late()
+                process.look(self._timeout)
 
 
 class _Process:
@@ -132,18 +139,18 @@ class _Process:
         self._job = job
         self._ready = False
         self._late = False
-        self._deadline: float | None = None
+        self._busy: float | None = None  # seconds that it was seen at this image; a run that is stopped sees nothing
         self._lock = threading.Lock()
 
-    def decode(self, path: str, is_known: IsKnown, timeout: float) -> Decoded:
+    def decode(self, path: str, is_known: IsKnown) -> Decoded:
         """Let the process read an image; raises UnreadableImage, and EOFError or OSError where it ends meanwhile."""
         if not self._ready:
             self._start()
-        self._set_deadline(time.monotonic() + timeout)
+        self._set_busy(0.0)
         try:
             return self._ask(path, is_known)
         finally:
-            self._set_deadline(None)
+            self._set_busy(None)
 
     def _start(self) -> None:
         try:
@@ -160,7 +167,10 @@ class _Process:
         digest = b""
         if kind == CONTENT:
             digest = content
-            if is_known(digest):
+            self._set_busy(None)  # it waits for us
+            known = is_known(digest)
+            self._set_busy(0.0)
+            if known:
                 decoder.send(self._to, SKIP)
                 return Decoded(None, digest)
             decoder.send(self._to, GO)
@@ -171,14 +181,17 @@ class _Process:
             raise RuntimeError(f"decoding {path!r}:\n{content.decode()}")
         return Decoded(content, digest)
 
-    def _set_deadline(self, deadline: float | None) -> None:
+    def _set_busy(self, seconds: float | None) -> None:
         with self._lock:
-            self._deadline = deadline
+            self._busy = seconds
 
-    def kill_if_late(self) -> None:
-        """End the process if its image has taken too long."""
+    def look(self, timeout: float) -> None:
+        """Note that the process is still at its image, and end it if that has taken too long."""
         with self._lock:
-            if self._deadline is not None and time.monotonic() > self._deadline:
+            if self._busy is None:
+                return
+            self._busy += _GLANCE
+            if self._busy > timeout:
                 self._late = True
                 self.kill()
 

@@ -11,7 +11,6 @@ import json
 import os
 import sqlite3
 import time
-import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,12 +22,12 @@ import PIL
 import torch
 
 from zeroshot_cli.encode.cache_files import size_limit
-from zeroshot_cli.encode.store import KEYS_A_QUERY, Store, checked
+from zeroshot_cli.encode.store import KEYS_A_QUERY, Store, checked, checksum_of
 from zeroshot_cli.weights.loaded import LoadedModel
 
 Embedding = npt.NDArray[np.float32]
 
-_VERSION = "1"  # of the keys: another one when the same image would get another embedding
+_VERSION = "2"  # of the keys: another one when the same image would get another embedding
 _DAY = 86_400
 _SETTLED = 2_000_000_000  # nanoseconds after which a file that changes again gets another time
 _EVICTED = 10  # one row in so many goes, the longest unused first, when the file has reached its limit
@@ -42,6 +41,10 @@ class FileState:
     size: int
     modified: int
     changed: int
+
+    @property
+    def row(self) -> tuple[bytes, int, int, int]:
+        return self.key, self.size, self.modified, self.changed
 
     @classmethod
     def of(cls, path: str) -> "FileState | None":
@@ -128,22 +131,20 @@ class RunCache:
     def put(self, images: Iterable[NewImage]) -> None:
         """Keep embeddings; one that is there already is used again."""
         images = list(images)
-        if images:
+        if images and self._store.limit:
             self._store.use(lambda database: self._write(database, images), None)
 
     def _key(self, content: bytes) -> bytes:
         return hashlib.sha256(self._setting + content).digest()
 
     def _find(self, database: sqlite3.Connection, states: list[FileState]) -> dict[FileState, Embedding]:
-        contents: dict[bytes, tuple[int, int, int, bytes]] = {}
+        contents: dict[tuple[bytes, int, int, int], bytes] = {}
         columns = "path, size, modified, changed, content"
-        for path, *rest in _select(database, columns, "files", "path", [state.key for state in states]):
-            contents[path] = (rest[0], rest[1], rest[2], rest[3])
-        keys = {
-            state: self._key(contents[state.key][3])
-            for state in states
-            if contents.get(state.key, ())[:3] == (state.size, state.modified, state.changed)
-        }
+        for *state, content in _select(database, columns, "files", "path", [state.key for state in states]):
+            if not isinstance(content, bytes):
+                raise sqlite3.DatabaseError("a hash is none")
+            contents[tuple(state)] = content
+        keys = {state: self._key(contents[state.row]) for state in states if state.row in contents}
         embeddings = _embeddings(database, list(keys.values()))
         return {state: embeddings[key] for state, key in keys.items() if key in embeddings}
 
@@ -151,12 +152,12 @@ class RunCache:
         now = int(time.time())
         rows = []
         for image in images:
-            embedding = image.embedding.astype("<f4").tobytes()
-            rows.append((self._key(image.content), embedding, zlib.crc32(embedding), now))
+            key, embedding = self._key(image.content), image.embedding.astype("<f4").tobytes()
+            rows.append((key, embedding, checksum_of(key, embedding), now))
         states = ((image.state, image.content) for image in images if image.state is not None)
         files = [(state.key, state.size, state.modified, state.changed, content, now) for state, content in states]
         with database:  # one transaction: all of them or none
-            _make_room(database, self._store.limit)
+            _make_room(database, self._store.limit, len(rows))
             database.executemany("INSERT OR REPLACE INTO embeddings VALUES (?, ?, ?, ?)", rows)
             database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?)", files)
 
@@ -167,7 +168,7 @@ def _embeddings(database: sqlite3.Connection, keys: list[bytes]) -> dict[bytes, 
     stale: list[tuple[int, bytes]] = []
     now = int(time.time())
     for key, content, checksum, used in _select(database, "*", "embeddings", "key", keys):
-        found[key] = np.frombuffer(checked(content, checksum), dtype="<f4").astype(np.float32, copy=False)
+        found[key] = np.frombuffer(checked(key, content, checksum), dtype="<f4").astype(np.float32, copy=False)
         if now - used > _DAY:
             stale.append((now, key))
     if stale:
@@ -185,7 +186,7 @@ def _select(
         yield from database.execute(f"SELECT {columns} FROM {table} WHERE {column} IN ({places})", some)
 
 
-def _make_room(database: sqlite3.Connection, limit: int) -> None:
+def _make_room(database: sqlite3.Connection, limit: int, wanted: int) -> None:
     """Delete what was not used for longest once the file has grown to its limit; its pages are written again."""
     page_size, pages, free = (
         database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_size", "page_count", "freelist_count")
@@ -194,5 +195,5 @@ def _make_room(database: sqlite3.Connection, limit: int) -> None:
         return
     for table in ("embeddings", "files"):
         count = database.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
-        oldest = f"SELECT rowid FROM {table} ORDER BY used, rowid LIMIT {count // _EVICTED + 1}"
+        oldest = f"SELECT rowid FROM {table} ORDER BY used, rowid LIMIT {max(count // _EVICTED, wanted)}"
         database.execute(f"DELETE FROM {table} WHERE rowid IN ({oldest})")

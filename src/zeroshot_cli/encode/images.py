@@ -281,7 +281,8 @@ def _finish(
             continue
         embedding = next(rows).copy() if item.embedding is None else item.embedding
         outcomes.append(EmbeddedImage(item.path, embedding))
-        new.append(NewImage(item.state, item.content, embedding))
+        if item.content:
+            new.append(NewImage(item.state, item.content, embedding))
     if cache is not None:
         cache.put(new)
     return outcomes

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
+from zeroshot_cli.encode.cache_files import DAMAGE
 from zeroshot_cli.folders import cache_folder
 
 T = TypeVar("T")
@@ -70,8 +71,8 @@ class Store:
             except (OSError, sqlite3.OperationalError) as error:  # read-only, full, locked for long
                 self._usable = False
                 self.close()
-                self._warn(f"cannot be used ({error}), so {self.otherwise}")
-            except sqlite3.DatabaseError as error:
+                self._warn(f"cannot be used ({getattr(error, 'strerror', None) or error}), so {self.otherwise}")
+            except DAMAGE as error:
                 self.close()
                 self._set_aside(error)
             return otherwise
@@ -91,6 +92,7 @@ class Store:
         self._owner, self._opened = os.getpid(), self._file_number()
         database = sqlite3.connect(self.path, timeout=_PATIENCE, check_same_thread=False)
         self._database = database
+        database.text_factory = bytes  # there is no text; where damage makes some, it need not be UTF-8
         database.execute("PRAGMA page_size=16384")  # of a new file: an embedding is larger than the usual 4096
         with suppress(sqlite3.OperationalError):  # another process is at it: this one goes without
             database.execute("PRAGMA journal_mode=WAL")  # readers and a writer do not wait for each other
@@ -123,8 +125,13 @@ class Store:
         warnings.warn(f"the cache of {self.content}, {self.path}, {what}", CacheWarning, stacklevel=4)
 
 
-def checked(content: bytes, checksum: int) -> bytes:
-    """The content of a row; raises sqlite3.DatabaseError where it is not what was written."""
-    if zlib.crc32(content) != checksum:
-        raise sqlite3.DatabaseError("an embedding does not fit its checksum")
-    return content
+def checksum_of(key: bytes, content: bytes) -> int:
+    """The checksum of a row, which binds its content to its key."""
+    return zlib.crc32(content, zlib.crc32(key))
+
+
+def checked(key: object, content: object, checksum: object) -> bytes:
+    """The content of a row; raises sqlite3.DatabaseError where it is not what was written under this key."""
+    if isinstance(key, bytes) and isinstance(content, bytes) and checksum_of(key, content) == checksum:
+        return content
+    raise sqlite3.DatabaseError("an embedding does not fit its checksum")

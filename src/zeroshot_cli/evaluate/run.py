@@ -11,7 +11,7 @@ import torch
 
 from zeroshot_cli.classify import Classifier, embeddings_of
 from zeroshot_cli.encode.image_cache import ImageCache
-from zeroshot_cli.encode.images import EmbeddedImage, auto_batch_size, auto_workers, encode_images
+from zeroshot_cli.encode.images import EXACTLY, Decoding, EmbeddedImage, auto_batch_size, auto_workers, encode_images
 from zeroshot_cli.errors import DataError
 from zeroshot_cli.evaluate.datasets import LabelledImages
 from zeroshot_cli.evaluate.metrics import (
@@ -41,6 +41,7 @@ def evaluate(
     batch_size: int | None = None,
     workers: int | None = None,
     cache: ImageCache | None = None,
+    decoding: Decoding = EXACTLY,
     track: Callable[[Iterator[Outcome]], Iterable[Outcome]] = iter,
 ) -> EvalResult:
     """Return top-1, top-5 and mean per-class recall of a model on labelled images.
@@ -64,6 +65,7 @@ def evaluate(
         batch_size=size,
         workers=workers or auto_workers(model.device.type),
         cache=cache,
+        decoding=decoding,
     )
     for outcome, target in track(outcomes):
         if isinstance(outcome, SkippedImage):
@@ -98,9 +100,11 @@ def _outcomes(
     batch_size: int,
     workers: int,
     cache: ImageCache | None,
+    decoding: Decoding,
 ) -> Iterator[Outcome]:
     targets = iter(dataset.targets)
-    for block in encode_images(model, dataset.items, batch_size=batch_size, workers=workers, cache=cache):
+    blocks = encode_images(model, dataset.items, batch_size=batch_size, workers=workers, cache=cache, decoding=decoding)
+    for block in blocks:
         own = list(islice(targets, len(block)))
         images = [item for item in block if isinstance(item, EmbeddedImage)]
         truth = [target for item, target in zip(block, own, strict=True) if isinstance(item, EmbeddedImage)]

@@ -9,6 +9,7 @@ Paths are written as given, byte for byte; in JSONL, bytes that are not UTF-8 ar
 # ruff: noqa: PTH112
 
 import errno
+import hashlib
 import json
 import os
 import re
@@ -174,7 +175,8 @@ def replacing(path: Path, *, resumable: bool = False) -> Iterator[Path]:
     At any time `path` is the old file, none, or the whole new one. A link stays, and the file that it leads to changes.
     """
     path = Path(os.path.realpath(path))
-    unfinished = path.with_name(f"{path.name}.unfinished")
+    # Short, however long the name of `path`; the same for one path, so that what a killed run left is written over.
+    unfinished = path.with_name(f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12]}.unfinished")
     with writing(str(path), resumable=resumable):
         try:
             yield unfinished

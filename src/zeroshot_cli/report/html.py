@@ -10,15 +10,14 @@ import base64
 import hashlib
 import json
 import math
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from zeroshot_cli.records import LabelScore, SkippedImage
-from zeroshot_cli.report.files import Result, writing
+from zeroshot_cli.report.files import Result, replacing, writing
 
 BLOCK = 200  # images in one block of results
 _ASSETS = Path(__file__).with_name("assets")
@@ -40,22 +39,15 @@ def write_html(
     each path of a classified image and in that order, a small encoded picture, or None where there is none. Raises
     UsageError when the file cannot be written.
     """
-    unfinished = path.with_name(f".zeroshot-report-{os.getpid()}.partial")  # short, however long the name of `path`
-    try:
+    with replacing(path, resumable=True) as unfinished:
         with writing(str(path)):
             stream = unfinished.open("w", encoding="utf-8", newline="\n")
-        try:
+        with closing(stream):
             for part in _page(results, about, thumbnails):
                 with writing(str(path)):
                     stream.write(part)
-        finally:
             with writing(str(path)):
-                stream.close()
-        with writing(str(path)):
-            unfinished.replace(path)
-    finally:
-        with suppress(OSError):
-            unfinished.unlink()  # there is none to remove unless the report failed
+                stream.flush()
 
 
 def _page(

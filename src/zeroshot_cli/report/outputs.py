@@ -183,7 +183,7 @@ class _Start:
         """Leave the files of a finished run alone; only reports that are missing are still to be made."""
         targets, kept = self.targets, earlier.counts or Counts()
         missing = [path for path in targets.streamed if path not in self.files]
-        to_make = [path for path in targets.derived if str(path) in earlier.to_make or not path.exists()]
+        to_make = [path for path in targets.derived if str(path) in earlier.to_make or not targets.is_made(path)]
         if not missing and to_make and targets.journal not in self.files:
             missing = to_make
         if missing:

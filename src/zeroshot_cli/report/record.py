@@ -41,6 +41,8 @@ def read_record(path: Path) -> RunRecord | None:
     """Return the record, None where there is no file; UsageError where the file is none of ours."""
     try:
         fields = json.loads(path.read_bytes())
+        if not isinstance(fields["settings"], dict) or not isinstance(fields["resolved"], dict):
+            raise TypeError("settings and resolved are mappings")
         counts = fields.pop("counts")
         to_make = tuple(fields.pop("to_make"))
         return RunRecord(**fields, to_make=to_make, counts=None if counts is None else Counts(**counts))

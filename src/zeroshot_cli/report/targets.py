@@ -31,6 +31,15 @@ class Targets:
         files = tuple(path for path in self.paths if ending_of(path) not in STREAMED)
         return files if self.sort_into is None else (*files, self.sort_into)
 
+    def is_made(self, path: Path) -> bool:
+        """Whether an output is there; of a folder that images are sorted into, its manifest tells."""
+        return (path / MANIFEST if path == self.sort_into else path).exists()
+
+    def has_begun(self) -> bool:
+        """Whether there is anything that a run could go on with."""
+        journal = self.journal is not None and self.journal.exists()
+        return journal or any(map(self.is_made, (*self.streamed, *self.derived)))
+
     @property
     def anchor(self) -> Path | None:
         """The output beside which the record is; pipes and devices have none."""
@@ -58,8 +67,8 @@ def earlier_run(paths: Sequence[Path], sort_into: Path | None = None) -> RunReco
 
     Its `resolved` holds the batch size to take over. UsageError where the record is damaged.
     """
-    record = Targets(tuple(paths), sort_into).record
-    return None if record is None else read_record(record)
+    targets = Targets(tuple(paths), sort_into)
+    return None if targets.record is None or not targets.has_begun() else read_record(targets.record)
 
 
 def check_outputs(
