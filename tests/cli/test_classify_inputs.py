@@ -22,11 +22,11 @@ LABELS = ["--label", "cat", "--label", "dog", "--label", "horse"]
 
 # A file's name says what reading it does to the process.
 MISBEHAVING = """
-import os, signal, time
+import io, os, signal, time
 from zeroshot_cli.encode import decoder
 read = decoder.read_image
 def misbehave(file, **options):
-    name = os.path.basename(os.readlink(f"/proc/self/fd/{file.fileno()}"))
+    name = "" if isinstance(file, io.BytesIO) else os.path.basename(os.readlink(f"/proc/self/fd/{file.fileno()}"))
     if "crash" in name: os.kill(os.getpid(), signal.SIGSEGV)
     if "hang" in name: time.sleep(60)
     return read(file, **options)

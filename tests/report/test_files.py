@@ -178,7 +178,7 @@ def fill_the_disk(path: Path) -> None:
 def test_replacing_leaves_the_old_file_and_nothing_else_when_it_fails(tmp_path: Path) -> None:
     path = tmp_path / "out.json"
     path.write_text("old")
-    with pytest.raises(UsageError, match=r"out\.json: No space left"):
+    with pytest.raises(OSError, match="No space left"):
         fill_the_disk(path)
     assert path.read_text() == "old"
     with replacing(path) as unfinished:

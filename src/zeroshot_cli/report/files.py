@@ -170,23 +170,23 @@ def writing(name: str, *, resumable: bool = False) -> Iterator[None]:
 
 @contextmanager
 def replacing(path: Path, *, resumable: bool = False) -> Iterator[Path]:
-    """Give the name of an unfinished file that becomes `path` when it is written; UsageError where that fails.
+    """Give the name of an unfinished file that becomes `path` when it is written; UsageError where it cannot.
 
     At any time `path` is the old file, none, or the whole new one. A link stays, and the file that it leads to changes.
     """
     path = Path(os.path.realpath(path))
     # Short, however long the name of `path`; the same for one path, so that what a killed run left is written over.
     unfinished = path.with_name(f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12]}.unfinished")
-    with writing(str(path), resumable=resumable):
-        try:
-            yield unfinished
+    try:
+        yield unfinished
+        with writing(str(path), resumable=resumable):
             with unfinished.open("r+b") as file:
                 os.fsync(file.fileno())  # a name that outlives a power cut before its bytes do would be an empty file
             unfinished.replace(path)
-        except BaseException:
-            with suppress(OSError):
-                unfinished.unlink()
-            raise
+    except BaseException:
+        with suppress(OSError):
+            unfinished.unlink()
+        raise
 
 
 def to_bytes(text: str) -> bytes:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -42,12 +42,15 @@ def write_html(
     with replacing(path, resumable=True) as unfinished:
         with writing(str(path)):
             stream = unfinished.open("w", encoding="utf-8", newline="\n")
-        with closing(stream):
+        try:
             for part in _page(results, about, thumbnails):
-                with writing(str(path)):
+                with writing(str(path), resumable=True):
                     stream.write(part)
-            with writing(str(path)):
+            with writing(str(path), resumable=True):
                 stream.flush()
+        finally:
+            with suppress(OSError):  # of what could not be flushed
+                stream.close()
 
 
 def _page(

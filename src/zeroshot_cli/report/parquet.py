@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.records import SkippedImage
-from zeroshot_cli.report.files import COLUMNS, Result, labels_to_show, replacing, to_bytes
+from zeroshot_cli.report.files import COLUMNS, Result, labels_to_show, replacing, to_bytes, writing
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -37,6 +37,7 @@ def write_parquet(path: Path, results: Callable[[], Iterator[Result]]) -> None:
     schema = _schema()
     with ExitStack() as stack:
         unfinished = stack.enter_context(replacing(path, resumable=True))
+        stack.enter_context(writing(str(path), resumable=True))
         file = stack.enter_context(unfinished.open("wb"))
         writer = stack.enter_context(pq.ParquetWriter(file, schema))
         remaining = results()

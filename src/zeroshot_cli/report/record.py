@@ -8,7 +8,7 @@ from typing import Any
 
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.report.deliver import Counts
-from zeroshot_cli.report.files import replacing
+from zeroshot_cli.report.files import replacing, writing
 
 SHOWN = 60  # characters of a value in a message
 
@@ -33,7 +33,7 @@ class RunRecord:
 def write_record(path: Path, record: RunRecord) -> None:
     """Write the record as JSON for people too; a run that is killed leaves the old one or the new one."""
     text = json.dumps(asdict(record), indent=2, ensure_ascii=False) + "\n"
-    with replacing(path, resumable=True) as unfinished:
+    with replacing(path, resumable=True) as unfinished, writing(str(path), resumable=True):
         unfinished.write_bytes(text.encode("utf-8", "backslashreplace"))
 
 
