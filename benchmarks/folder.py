@@ -174,7 +174,7 @@ def _fill(folder: Path, cache: Path, model: Path, options: argparse.Namespace) -
     """Ten thousand different files, and an embedding for each as a run would have kept it."""
     folder.mkdir()
     loaded = load(str(model), precision=options.precision)
-    known = ImageCache(cache).for_run(loaded, decoding="draft", batch_size=auto_batch_size(10_000, loaded))
+    known = ImageCache(cache).for_run(loaded, decoding=DRAFT.mode, batch_size=auto_batch_size(10_000, loaded))
     rng = np.random.default_rng(0)
     with io.BytesIO() as small:
         Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(small, "JPEG")

@@ -52,6 +52,11 @@ class Decoding:
     max_pixels: int = MAX_PIXELS
     timeout: float = DEFAULT_TIMEOUT
 
+    @property
+    def mode(self) -> str:
+        """What an embedding depends on; the limit belongs to it, for what was read under a higher one is refused."""
+        return f"{'exact' if self.exact else 'draft'}, at most {self.max_pixels} pixels"
+
 
 EXACTLY = Decoding()
 
@@ -101,9 +106,7 @@ def encode_images(
     if batch_size < 1 or workers < 1:
         raise ValueError(f"batch_size and workers are at least 1, not {batch_size} and {workers}")
     rows = padded_rows(batch_size)
-    # The limit belongs to it: what was read under a higher one is still to be refused.
-    mode = f"{'exact' if decoding.exact else 'draft'}, at most {decoding.max_pixels} pixels"
-    known = None if cache is None else cache.for_run(model, decoding=mode, batch_size=rows)
+    known = None if cache is None else cache.for_run(model, decoding=decoding.mode, batch_size=rows)
     job = Job(
         preprocess=model.preprocess.config,
         exact=decoding.exact,
