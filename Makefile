@@ -15,10 +15,10 @@ help: ## list these targets
 demo: $(READY) ## label the example pictures with the bundled model
 	$(BIN)/python examples/demo.py
 
-test: $(READY) ## the tests that take seconds
+test: $(READY) ## all tests but the slow ones: three minutes
 	$(BIN)/python -m pytest
 
-test-slow: $(READY) ## kills, wheels and small trainings
+test-slow: $(READY) ## kills, wheels, small trainings, browsers (Chromium)
 	$(BIN)/python -m pytest -m slow
 
 check: $(READY) ## lint, format, types, import direction, pasted documentation

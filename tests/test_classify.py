@@ -287,3 +287,10 @@ def test_the_best_are_those_of_a_stable_sort() -> None:
     expected = np.argsort(-scores, axis=1, kind="stable")
     for k in (1, 2, 7, 8, 9, 39, 40):
         assert (best(scores, k) == expected[:, :k]).all()
+
+
+def test_a_probability_under_a_half_keeps_labels_that_blank_prompts_are_nearer_than() -> None:
+    classifier = Classifier(toy_model(), ["0", "60", "180"], PLAIN)
+    for least, kept in ((0.5, ["60"]), (0.2, ["60", "0"]), (1e-9, ["60", "0", "180"])):  # blank is 70 degrees
+        (found,) = classifier.predict(["36"], rules=Rules(multi_label=True, min_probability=least))
+        assert [one.label for one in found.predictions] == kept

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -228,3 +229,11 @@ def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
     rows = dict(line.split("\t") for line in capsys.readouterr().out.splitlines())
     assert rows["python"] == ".".join(map(str, sys.version_info[:3]))
     assert {"device", "precision", "torch", "downloaded models"} <= set(rows)
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-"])
+def test_streams_that_the_shell_has_closed_are_no_defect(closed: str) -> None:
+    command = f"{shlex.quote(sys.executable)} -m zeroshot_cli prompts show photo {closed}"
+    ended = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert ended.returncode == 0
+    assert "Traceback" not in ended.stderr + ended.stdout

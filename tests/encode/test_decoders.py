@@ -1,5 +1,6 @@
 """Decoding processes: what they answer, and what becomes of an image that ends or hangs one."""
 
+import errno
 import hashlib
 import io
 import os
@@ -14,10 +15,11 @@ import pytest
 from PIL import Image
 
 from zeroshot_cli.decode import decode
+from zeroshot_cli.encode import decoder as wire
 from zeroshot_cli.encode import decoders as module
 from zeroshot_cli.encode.decoder import Job
 from zeroshot_cli.encode.decoders import Decoders
-from zeroshot_cli.errors import UnreadableImage
+from zeroshot_cli.errors import UnreadableImage, UsageError
 from zeroshot_cli.preprocess import PreprocessConfig, resize
 
 CONFIG = PreprocessConfig(size=(12, 16))
@@ -107,7 +109,7 @@ def test_a_decoder_that_crashes_or_hangs_costs_one_image(
 ) -> None:
     monkeypatch.setattr(module, "PROGRAM", MISBEHAVING)
     good = [draw(tmp_path / f"{number}.png") for number in range(4)]
-    with Decoders(Job(CONFIG), workers=2, timeout=0.5) as decoders:
+    with Decoders(Job(CONFIG, timeout=0.5), workers=2) as decoders:
         futures = [decoders.submit(path) for path in (*good[:2], draw(tmp_path / name), *good[2:])]
         with pytest.raises(UnreadableImage, match=reason):
             futures.pop(2).result(timeout=20)
@@ -173,3 +175,64 @@ def test_a_decoder_ends_when_its_parent_is_gone() -> None:
     )
     process.communicate(timeout=20)
     assert process.returncode == 0
+
+
+def test_what_is_hashed_is_what_is_decoded(tmp_path: Path) -> None:
+    """The file is replaced between the two: an embedding must not be kept under another picture's hash."""
+    path, other = draw(tmp_path / "a.png"), draw(tmp_path / "another.png")
+    before, expected = Path(path).read_bytes(), resize(decode(path), CONFIG).tobytes()
+
+    def replace_it(content: bytes) -> bool:
+        with Path(path).open("r+b") as file:
+            file.write(Path(other).read_bytes())
+        return False
+
+    with Decoders(Job(CONFIG, hashed=True), workers=1) as decoders:
+        decoded = decoders.submit(path, replace_it).result()
+    assert decoded.content == hashlib.sha256(before).digest()
+    assert decoded.pixels == expected
+
+
+def test_a_huge_file_is_decoded_without_a_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = "from zeroshot_cli.encode import decoder; decoder._HUGE = 10; decoder.main()"
+    monkeypatch.setattr(module, "PROGRAM", small)
+    with Decoders(Job(CONFIG, hashed=True), workers=1) as decoders:
+        decoded = decoders.submit(draw(tmp_path / "a.png"), lambda content: True).result()
+    assert decoded.pixels
+    assert decoded.content == b""
+
+
+def test_a_hanging_decoder_ends_by_itself_when_its_parent_is_gone(tmp_path: Path) -> None:
+    impatient = MISBEHAVING.replace("decoder.main()", "decoder._GRACE = 0.3; decoder.main()")
+    process = subprocess.Popen([sys.executable, "-P", "-c", impatient], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdin is not None
+    wire.send(process.stdin, b"J", Job(CONFIG, timeout=0.2).to_json())  # type: ignore[arg-type]
+    wire.send(process.stdin, wire.PATH, os.fsencode(draw(tmp_path / "hang.png")))  # type: ignore[arg-type]
+    process.communicate(timeout=20)
+    assert process.returncode == -signal.SIGALRM
+
+
+def test_waiting_for_the_parent_ends_no_decoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that is stopped by Ctrl-Z, or waits for its cache, is no hanging decoder."""
+    impatient = "from zeroshot_cli.encode import decoder; decoder._GRACE = 0; decoder.main()"
+    monkeypatch.setattr(module, "PROGRAM", impatient)
+    with Decoders(Job(CONFIG, hashed=True, timeout=0.5), workers=1) as decoders:
+        slow = decoders.submit(draw(tmp_path / "a.png"), lambda content: time.sleep(1.5) or False)
+        assert slow.result(timeout=20).pixels
+
+
+def test_a_process_that_cannot_be_had_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr("subprocess.Popen", refuse)
+    with (
+        Decoders(Job(CONFIG), workers=1) as decoders,
+        pytest.raises(UsageError, match=r"decoding process \(Too many open files\); give fewer --workers"),
+    ):
+        decoders.submit(draw(tmp_path / "a.png")).result()
+
+
+def test_a_path_that_no_system_has_is_no_file() -> None:
+    with Decoders(Job(CONFIG), workers=1) as decoders, pytest.raises(UnreadableImage, match="no such file"):
+        decoders.submit("\ud800.png").result()

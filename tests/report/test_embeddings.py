@@ -212,7 +212,7 @@ def test_a_folder_that_takes_no_files_is_refused() -> None:
 def test_parquet_without_pyarrow_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(UsageError, match=r"^writing \.parquet needs: pip install 'zeroshot-cli\[parquet\]'$"):
+    with pytest.raises(UsageError, match=r"^writing \.parquet needs pyarrow: pip install 'zeroshot-cli\[parquet\]'$"):
         check_embeddings_file(tmp_path / "out.parquet", overwrite=False)
     check_embeddings_file(tmp_path / "out.npz", overwrite=False)
     write(tmp_path / "out.safetensors", ROWS)

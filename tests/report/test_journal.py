@@ -11,7 +11,7 @@ from zeroshot_cli.errors import UsageError
 from zeroshot_cli.records import LabelScore, Prediction, SkippedImage
 from zeroshot_cli.report.appendfile import AppendFile
 from zeroshot_cli.report.files import Result
-from zeroshot_cli.report.journal import Journal, journal_line, parse_line, read_journal
+from zeroshot_cli.report.journal import Journal, journal_line, parse_line
 
 PATHS = [
     "plain.png",
@@ -42,7 +42,9 @@ def test_every_result_comes_back_exactly(tmp_path: Path) -> None:
     first, second = journal.results(), journal.results()
     assert [next(first), next(second), next(first)] == [given[0], given[0], given[1]]
     journal.close()
-    read = list(read_journal(tmp_path / "out.run.jsonl"))
+    again = Journal(AppendFile(tmp_path / "out.run.jsonl"))
+    read = list(again.results())
+    again.close()
     assert read == given
     assert repr(read) == repr(given)  # -0.0 equals 0.0, and 1 equals 1.0
     assert (tmp_path / "out.run.jsonl").read_bytes().count(b"\n") == len(given)
@@ -60,5 +62,7 @@ def test_every_torn_line_is_refused() -> None:
 def test_a_damaged_line_is_named(tmp_path: Path, line: bytes) -> None:
     path = tmp_path / "out.run.jsonl"
     path.write_bytes(journal_line(SkippedImage("a", "b")) + line)
+    journal = Journal(AppendFile(path))
     with pytest.raises(UsageError, match=r"out\.run\.jsonl, line 2: damaged; add --overwrite"):
-        list(read_journal(path))
+        list(journal.results())
+    journal.close()

@@ -191,12 +191,7 @@ def _write_report(path: Path, results: Results, run: Run, total: int, *, quiet: 
             results,
             about=run.about(),
             thumbnails=lambda paths: bar.track(
-                thumbnails(
-                    paths,
-                    workers=run.workers or auto_workers(),
-                    max_pixels=run.decoding.max_pixels,
-                    timeout=run.decoding.timeout,
-                ),
+                thumbnails(paths, workers=run.workers or auto_workers(), decoding=run.decoding),
                 total,
                 f"drawing {path.name}",
             ),

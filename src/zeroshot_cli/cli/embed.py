@@ -30,14 +30,6 @@ Target = Annotated[
         "--output", "-o", metavar="FILE", help="The .parquet, .npz or .safetensors file to write.", show_default=False
     ),
 ]
-ImagesIfAny = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="IMAGES",
-        show_default=False,
-        help="Files, folders (searched to the bottom), globs, or - for paths on standard input.",
-    ),
-]
 TextsFile = Annotated[
     Path | None,
     typer.Option(
@@ -48,7 +40,7 @@ TextsFile = Annotated[
 
 def embed(
     output: Target,
-    images: ImagesIfAny = None,
+    images: o.ImagesIfAny = None,
     texts: TextsFile = None,
     null: o.NullSeparated = False,
     overwrite: o.Overwrite = False,
@@ -203,11 +195,9 @@ def _source(
         both = f"IMAGES and --texts {texts} are both given" if images else "nothing to embed"
         raise UsageError(f"{both}; give images, files or folders, or --texts FILE, one of the two")
     if texts is None:
-        from zeroshot_cli.encode.cache_files import size_limit
         from zeroshot_cli.images import find_images
 
-        if cache:
-            size_limit()  # one that is wrong shows now
+        o.check_cache(cache)
         found = find_images(images, stdin=getattr(sys.stdin, "buffer", None), null_separated=null)
         return _Images(found.items, found.ignored, decoding, cache)
     given = "-0" if null else "--exact-decode" if exact else None

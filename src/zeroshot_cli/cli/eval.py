@@ -62,6 +62,7 @@ def evaluate(
     # What takes no time comes first: a mistake shows before the model is loaded.
     if output is not None:
         check_json_target(output, overwrite=overwrite)
+    o.check_cache(cache)
     images, classes = _read(dataset, labels, prompts, classifier, quiet=quiet)
 
     from zeroshot_cli.encode.image_cache import ImageCache

@@ -88,14 +88,13 @@ def _hush(value: bool) -> bool:
 
 # What to classify
 
-Images = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="IMAGES",
-        show_default=False,
-        help="Files, folders (searched to the bottom), globs, or - for paths on standard input.",
-    ),
-]
+_IMAGES = typer.Argument(
+    metavar="IMAGES",
+    show_default=False,
+    help="Files, folders (searched to the bottom), globs, or - for paths on standard input.",
+)
+Images = Annotated[list[str], _IMAGES]
+ImagesIfAny = Annotated[list[str] | None, _IMAGES]
 NullSeparated = Annotated[
     bool, typer.Option("-0", "--null", help="Paths on standard input end with NUL, as find -print0 writes them.")
 ]

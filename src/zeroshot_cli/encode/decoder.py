@@ -38,7 +38,8 @@ PATH, GO, SKIP = b"P", b"G", b"S"
 READY, CONTENT, PIXELS, REASON, DEFECT = b"R", b"C", b"X", b"E", b"D"
 _THUMBNAIL_QUALITY = 60  # of 100
 _HUGE = 1 << 30  # bytes: what is larger is not read into memory, and so not kept in a cache
-_GRACE = 30.0  # seconds
+DEFAULT_TIMEOUT = 60.0  # seconds for one image
+_GRACE = 30.0  # seconds more, within which the parent ends the process
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class Job:
     exact: bool = True
     hashed: bool = False
     max_pixels: int = MAX_PIXELS
-    timeout: float = 60.0
+    timeout: float = DEFAULT_TIMEOUT
 
     def to_json(self) -> bytes:
         values = {name: getattr(self, name) for name in ("thumbnail", "exact", "hashed", "max_pixels", "timeout")}
@@ -116,25 +117,37 @@ def _serve(job: Job, source: BinaryIO, target: BinaryIO) -> None:
     while True:
         _, path = receive(source)
         try:
-            with open_regular(os.fsdecode(path)) as file, _alarm(job.timeout):
-                stream: BinaryIO = file
-                if job.hashed and os.fstat(file.fileno()).st_size <= _HUGE:
-                    stream = io.BytesIO(file.read())  # what is hashed is what is decoded, whoever writes to the file
-                    send(target, CONTENT, hashlib.sha256(stream.getbuffer()).digest())
+            with open_regular(os.fsdecode(path)) as file:
+                stream, digest = _content(job, file)
+                if digest:
+                    send(target, CONTENT, digest)
                     if receive(source)[0] == SKIP:
                         continue
-                answer = PIXELS, make(stream)
+                with _alarm(job.timeout):
+                    answer = PIXELS, make(stream)
         except UnreadableImage as error:
             answer = REASON, str(error).encode("utf-8", "backslashreplace")
         except MemoryError:
             answer = REASON, b"too large for the memory of this machine"
         except (BrokenPipeError, EOFError):
             raise
-        except OSError as error:  # while it is hashed: the disk
+        except OSError as error:  # of the disk
             answer = REASON, (error.strerror or str(error)).lower().encode()
         except Exception:
             answer = DEFECT, traceback.format_exc().encode("utf-8", "backslashreplace")
         send(target, *answer)
+
+
+def _content(job: Job, file: BinaryIO) -> tuple[BinaryIO, bytes]:
+    """What is to be decoded and its SHA-256, none where nobody asks or the file is huge.
+
+    A file is read once: what is hashed is what is decoded, whoever writes to it meanwhile.
+    """
+    if not job.hashed or os.fstat(file.fileno()).st_size > _HUGE:
+        return file, b""
+    with _alarm(job.timeout):
+        content = file.read()
+        return io.BytesIO(content), hashlib.sha256(content).digest()
 
 
 @contextmanager

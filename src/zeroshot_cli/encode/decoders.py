@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import BinaryIO
 
 from zeroshot_cli.encode import decoder
@@ -19,7 +19,6 @@ from zeroshot_cli.encode.decoder import CONTENT, DEFECT, GO, PATH, READY, REASON
 from zeroshot_cli.errors import UnreadableImage, UsageError
 
 PROGRAM = "from zeroshot_cli.encode.decoder import main; main()"
-DEFAULT_TIMEOUT = 60.0  # seconds for one image
 _GLANCE = 0.5  # seconds between two looks at who has been busy for too long
 
 IsKnown = Callable[[bytes], bool]
@@ -29,7 +28,7 @@ IsKnown = Callable[[bytes], bool]
 class Decoded:
     """What a process made of an image: hw3 bytes or a thumbnail, None where its content was known already.
 
-    `content` is the SHA-256 of the file, empty where the job does not ask for it.
+    `content` is the SHA-256 of the file, empty where the job does not ask for it or the file is huge.
     """
 
     pixels: bytes | None
@@ -39,12 +38,11 @@ class Decoded:
 class Decoders:
     """`workers` processes, each with a thread of this process that talks to it; started when there is work.
 
-    A process that takes longer than `timeout` seconds for an image is ended, and another takes its place.
+    A process that takes longer for an image than the job allows is ended, and another takes its place.
     """
 
-    def __init__(self, job: Job, *, workers: int, timeout: float = DEFAULT_TIMEOUT) -> None:
-        self._job = replace(job, timeout=timeout)
-        self._timeout = timeout
+    def __init__(self, job: Job, *, workers: int) -> None:
+        self._job = job
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="decode")
         self._idle: queue.LifoQueue[_Process] = queue.LifoQueue()
         self._processes: set[_Process] = set()
@@ -86,7 +84,7 @@ class Decoders:
             except (EOFError, OSError):
                 if self._closed.is_set():
                     raise UnreadableImage("the run was ended") from None
-                raise UnreadableImage(process.why_ended(self._timeout)) from None
+                raise UnreadableImage(process.why_ended()) from None
 
     @contextmanager
     def _process(self) -> Iterator[_Process]:
@@ -116,7 +114,7 @@ class Decoders:
     def _end_hanging(self) -> None:
         while not self._closed.wait(_GLANCE):
             for process in list(self._processes):
-                process.look(self._timeout)
+                process.look()
 
 
 class _Process:
@@ -185,13 +183,13 @@ class _Process:
         with self._lock:
             self._busy = seconds
 
-    def look(self, timeout: float) -> None:
+    def look(self) -> None:
         """Note that the process is still at its image, and end it if that has taken too long."""
         with self._lock:
             if self._busy is None:
                 return
             self._busy += _GLANCE
-            if self._busy > timeout:
+            if self._busy > self._job.timeout:
                 self._late = True
                 self.kill()
 
@@ -210,11 +208,11 @@ class _Process:
             with suppress(OSError):
                 stream.close()
 
-    def why_ended(self, timeout: float) -> str:
+    def why_ended(self) -> str:
         """The reason why there is no picture, after the process has ended."""
         code = self._process.wait()
         if self._late:
-            return f"decoding took longer than {timeout:g} seconds (--decode-timeout)"
+            return f"decoding took longer than {self._job.timeout:g} seconds (--decode-timeout)"
         if code == -getattr(signal, "SIGKILL", 9):
             return "the decoder was killed on it, perhaps for want of memory"
         return f"the decoder crashed on it ({_signal_name(code)})"

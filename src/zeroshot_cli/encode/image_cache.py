@@ -139,11 +139,15 @@ class RunCache:
 
     def _find(self, database: sqlite3.Connection, states: list[FileState]) -> dict[FileState, Embedding]:
         contents: dict[tuple[bytes, int, int, int], bytes] = {}
-        columns = "path, size, modified, changed, content"
-        for *state, content in _select(database, columns, "files", "path", [state.key for state in states]):
+        stale: list[bytes] = []
+        columns = "path, size, modified, changed, content, used"
+        for path, *rest, content, used in _select(database, columns, "files", "path", [state.key for state in states]):
             if not isinstance(content, bytes):
                 raise sqlite3.DatabaseError("a hash is none")
-            contents[tuple(state)] = content
+            contents[(path, rest[0], rest[1], rest[2])] = content
+            if _is_stale(used):
+                stale.append(path)
+        _mark_used(database, "files", "path", stale)
         keys = {state: self._key(contents[state.row]) for state in states if state.row in contents}
         embeddings = _embeddings(database, list(keys.values()))
         return {state: embeddings[key] for state, key in keys.items() if key in embeddings}
@@ -165,16 +169,26 @@ class RunCache:
 def _embeddings(database: sqlite3.Connection, keys: list[bytes]) -> dict[bytes, Embedding]:
     """The embeddings that are there, by key; those that were not used today are marked as used."""
     found: dict[bytes, Embedding] = {}
-    stale: list[tuple[int, bytes]] = []
-    now = int(time.time())
+    stale: list[bytes] = []
     for key, content, checksum, used in _select(database, "*", "embeddings", "key", keys):
         found[key] = np.frombuffer(checked(key, content, checksum), dtype="<f4").astype(np.float32, copy=False)
-        if now - used > _DAY:
-            stale.append((now, key))
-    if stale:
-        with database:
-            database.executemany("UPDATE embeddings SET used = ? WHERE key = ?", stale)
+        if _is_stale(used):
+            stale.append(key)
+    _mark_used(database, "embeddings", "key", stale)
     return found
+
+
+def _is_stale(used: int) -> bool:
+    return time.time() - used > _DAY
+
+
+def _mark_used(database: sqlite3.Connection, table: str, column: str, values: Iterable[bytes]) -> None:
+    """Note that rows were used today, so that others go first."""
+    now = int(time.time())
+    rows = [(now, value) for value in values]
+    if rows:
+        with database:
+            database.executemany(f"UPDATE {table} SET used = ? WHERE {column} = ?", rows)
 
 
 def _select(

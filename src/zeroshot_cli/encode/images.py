@@ -17,8 +17,8 @@ from torch import Tensor
 
 from zeroshot_cli.clip.resnet import ModifiedResNet
 from zeroshot_cli.decode import MAX_PIXELS
-from zeroshot_cli.encode.decoder import Job
-from zeroshot_cli.encode.decoders import DEFAULT_TIMEOUT, Decoded, Decoders
+from zeroshot_cli.encode.decoder import DEFAULT_TIMEOUT, Job
+from zeroshot_cli.encode.decoders import Decoded, Decoders
 from zeroshot_cli.encode.image_cache import Embedding, FileState, ImageCache, NewImage, RunCache
 from zeroshot_cli.errors import UnreadableImage
 from zeroshot_cli.records import SkippedImage
@@ -45,8 +45,11 @@ Outcome = EmbeddedImage | SkippedImage
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """How files become pixels. `exact` reads every pixel; else a JPEG of at least four times the model's size is
-    decoded at a smaller scale. More than `max_pixels` are refused, and what takes longer than `timeout` seconds."""
+    """How files become pixels.
+
+    `exact` reads every pixel; else a JPEG of at least four times the model's size is decoded at a smaller scale. More
+    than `max_pixels` are refused, and what takes longer than `timeout` seconds.
+    """
 
     exact: bool = True
     max_pixels: int = MAX_PIXELS
@@ -112,9 +115,9 @@ def encode_images(
         exact=decoding.exact,
         hashed=known is not None,
         max_pixels=decoding.max_pixels,
+        timeout=decoding.timeout,
     )
-    decoders = Decoders(job, workers=workers, timeout=decoding.timeout)
-    return _encode(_Batches(model, batch_size, rows), decoders, items, known)
+    return _encode(_Batches(model, batch_size, rows), Decoders(job, workers=workers), items, known)
 
 
 def padded_rows(batch_size: int) -> int:

@@ -4,22 +4,23 @@ from collections import deque
 from collections.abc import Generator, Iterable
 from concurrent.futures import Future
 
-from zeroshot_cli.decode import MAX_PIXELS
 from zeroshot_cli.encode.decoder import Job
-from zeroshot_cli.encode.decoders import DEFAULT_TIMEOUT, Decoded, Decoders
+from zeroshot_cli.encode.decoders import Decoded, Decoders
+from zeroshot_cli.encode.images import Decoding
 from zeroshot_cli.errors import UnreadableImage
 
-EDGE = 192  # pixels: sharp on a card, four kilobytes
+EDGE = 192  # pixels: sharp on a card, some six kilobytes
 _AHEAD = 64
 
 
-def thumbnails(
-    paths: Iterable[str], *, workers: int, max_pixels: int = MAX_PIXELS, timeout: float = DEFAULT_TIMEOUT
-) -> Generator[bytes | None]:
-    """Yield a WebP file of at most 192 pixels an edge for every path, None for what can no longer be read."""
+def thumbnails(paths: Iterable[str], *, workers: int, decoding: Decoding) -> Generator[bytes | None]:
+    """Yield a WebP file of at most 192 pixels an edge for every path, None for what can no longer be read.
+
+    Large JPEGs are decoded at a smaller scale in any case.
+    """
     waiting: deque[Future[Decoded]] = deque()
-    job = Job(thumbnail=EDGE, exact=False, max_pixels=max_pixels)
-    with Decoders(job, workers=workers, timeout=timeout) as decoders:
+    job = Job(thumbnail=EDGE, exact=False, max_pixels=decoding.max_pixels, timeout=decoding.timeout)
+    with Decoders(job, workers=workers) as decoders:
         for path in paths:
             waiting.append(decoders.submit(path))
             if len(waiting) > _AHEAD:

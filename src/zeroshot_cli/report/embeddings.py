@@ -16,7 +16,6 @@ n embeddings, e width of one
 
 import json
 import os
-import secrets
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -31,7 +30,8 @@ from typing import TYPE_CHECKING, BinaryIO, Self
 import numpy as np
 
 from zeroshot_cli.errors import UsageError
-from zeroshot_cli.report.files import check_output, to_bytes, writing
+from zeroshot_cli.report.files import check_output, form_of, replacing, to_bytes, writing
+from zeroshot_cli.report.parquet import arrow_text, check_parquet
 
 if TYPE_CHECKING:
     import pyarrow
@@ -72,12 +72,11 @@ class EmbeddingsFile:
     ) -> None:
         check_embeddings_file(path, overwrite=overwrite)
         self._path = path
-        self._real = Path(os.path.realpath(path))  # a link stays, and the file that it leads to changes
         self._subject = subject
         self._about = {"format": FORMAT, **{key: _utf8(text) for key, text in about.items()}}
         self._overwrite = overwrite
         with writing(str(path)):
-            self._rows: _Rows | None = _Rows(self._real.parent, width)
+            self._rows: _Rows | None = _Rows(Path(os.path.realpath(path)).parent, width)
 
     def write(self, rows: Sequence[Row]) -> None:
         """Add rows; ValueError where one has not either an embedding (e,) or a reason."""
@@ -105,18 +104,8 @@ class EmbeddingsFile:
 
     def _assemble(self, rows: "_Rows") -> None:
         check_output(self._path, overwrite=self._overwrite)  # again: hours have passed
-        # A name that no other run with the same target has, and that is short, however long the target's is.
-        unfinished = self._real.with_name(f".{secrets.token_hex(8)}.unfinished")
-        try:
-            with unfinished.open("xb") as stream:
-                _WRITERS[format_of(self._path)](stream, _Content(self._path, rows, self._subject, self._about))
-                stream.flush()
-                os.fsync(stream.fileno())  # else a power cut could leave the name with nothing behind it
-            unfinished.replace(self._real)
-        except BaseException:  # Ctrl-C too
-            with suppress(OSError):
-                unfinished.unlink(missing_ok=True)
-            raise
+        with replacing(self._path) as unfinished, unfinished.open("xb") as stream:
+            _WRITERS[format_of(self._path)](stream, _Content(self._path, rows, self._subject, self._about))
 
 
 def check_embeddings_file(path: Path, *, overwrite: bool) -> None:
@@ -124,10 +113,7 @@ def check_embeddings_file(path: Path, *, overwrite: bool) -> None:
     form = format_of(path)
     check_output(path, overwrite=overwrite)
     if form is EmbeddingsFormat.PARQUET:
-        try:
-            import pyarrow.parquet  # noqa: F401
-        except ImportError:
-            raise UsageError("writing .parquet needs: pip install 'zeroshot-cli[parquet]'") from None
+        check_parquet()
     with writing(str(path)), tempfile.TemporaryFile(dir=Path(os.path.realpath(path)).parent):
         pass  # rights, and a file system that takes no files
 
@@ -140,11 +126,7 @@ def check_room(path: Path, names: Iterable[str]) -> None:
 
 def format_of(path: Path) -> EmbeddingsFormat:
     """Return the form that a file's ending names; UsageError for another ending."""
-    for form in EmbeddingsFormat:
-        if path.suffix.lower() == f".{form}":
-            return form
-    endings = ", ".join(f".{form}" for form in EmbeddingsFormat)
-    raise UsageError(f"cannot write {path}: its ending {path.suffix!r} is none of {endings}")
+    return form_of(path, EmbeddingsFormat)
 
 
 class _Rows:
@@ -259,17 +241,12 @@ def _batch(
 
     missing = pa.array([reason is not None for reason in reasons])
     columns = {
-        schema.names[0]: [_arrow(name) for name in names],
-        "path_bytes": pa.array([None if _arrow(name) == name else to_bytes(name) for name in names], pa.binary()),
+        schema.names[0]: [arrow_text(name) for name in names],
+        "path_bytes": pa.array([None if arrow_text(name) == name else to_bytes(name) for name in names], pa.binary()),
         "embedding": pa.FixedSizeListArray.from_arrays(embeddings.ravel(), embeddings.shape[1], mask=missing),
-        "error": pa.array([None if reason is None else _arrow(reason) for reason in reasons], pa.string()),
+        "error": pa.array([None if reason is None else arrow_text(reason) for reason in reasons], pa.string()),
     }
     return pa.record_batch([columns[name] for name in schema.names], schema=schema)
-
-
-def _arrow(text: str) -> str:
-    """Return the text with bytes that are not UTF-8 as `\\xff`."""
-    return to_bytes(text).decode("utf-8", "backslashreplace")
 
 
 # npz

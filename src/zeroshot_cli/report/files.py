@@ -13,11 +13,12 @@ import hashlib
 import json
 import os
 import re
+import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, TypeVar
 
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.records import UNKNOWN, LabelScore, Prediction, SkippedImage
@@ -50,6 +51,8 @@ class Ending(StrEnum):
     PARQUET = "parquet"
     HTML = "html"
 
+
+FormT = TypeVar("FormT", bound=StrEnum)
 
 STREAMED = (Ending.CSV, Ending.TSV, Ending.JSONL)  # written image by image; the others when all images are done
 
@@ -132,11 +135,16 @@ def header_of(form: Format) -> bytes:
 
 
 def ending_of(path: Path) -> Ending:
-    """Return the form that a file's ending names; UsageError where it is none of ours."""
-    for ending in Ending:
-        if path.suffix.lower() == f".{ending}":
-            return ending
-    endings = ", ".join(f".{ending}" for ending in Ending)
+    """Return the form of results that a file's ending names; UsageError where it is none of ours."""
+    return form_of(path, Ending)
+
+
+def form_of(path: Path, forms: type[FormT]) -> FormT:
+    """Return which of some forms a file's ending names; UsageError where it is none of them."""
+    for form in forms:
+        if path.suffix.lower() == f".{form}":
+            return form
+    endings = ", ".join(f".{form}" for form in forms)
     raise UsageError(f"cannot write {path}: its ending {path.suffix!r} is none of {endings}")
 
 
@@ -175,8 +183,9 @@ def replacing(path: Path, *, resumable: bool = False) -> Iterator[Path]:
     At any time `path` is the old file, none, or the whole new one. A link stays, and the file that it leads to changes.
     """
     path = Path(os.path.realpath(path))
-    # Short, however long the name of `path`; the same for one path, so that what a killed run left is written over.
-    unfinished = path.with_name(f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12]}.unfinished")
+    # Short, however long the name of `path`. A run that is resumed holds locks, and writes over what it left behind.
+    unique = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12] if resumable else secrets.token_hex(6)
+    unfinished = path.with_name(f".{unique}.unfinished")
     try:
         yield unfinished
         with writing(str(path), resumable=resumable):

@@ -6,8 +6,7 @@ like any other character, so that what is read equals what was written.
 
 import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.records import LabelScore, Prediction, SkippedImage
@@ -25,17 +24,17 @@ class Journal:
         self._file.append(b"".join(map(journal_line, items)))
 
     def results(self) -> Iterator[Result]:
+        """Yield all that was written; UsageError where a line is damaged."""
         with self._file.reader() as stream:
-            yield from _read(stream, self._file.name)
+            for number, line in enumerate(stream, start=1):
+                try:
+                    yield parse_line(line)
+                except ValueError:
+                    where = f"{self._file.name}, line {number}"
+                    raise UsageError(f"{where}: damaged; add --overwrite to classify all images again") from None
 
     def close(self) -> None:
         self._file.close()
-
-
-def read_journal(path: Path) -> Iterator[Result]:
-    """Yield the results of a journal; UsageError where a line is damaged."""
-    with path.open("rb") as stream:
-        yield from _read(stream, str(path))
 
 
 def journal_line(item: Result) -> bytes:
@@ -59,14 +58,6 @@ def parse_line(line: bytes) -> Result:
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"no result: {error}") from error
-
-
-def _read(stream: BinaryIO, name: str) -> Iterator[Result]:
-    for number, line in enumerate(stream, start=1):
-        try:
-            yield parse_line(line)
-        except ValueError:
-            raise UsageError(f"{name}, line {number}: damaged; add --overwrite to classify all images again") from None
 
 
 def _as_json(item: Result) -> dict[str, Any]:

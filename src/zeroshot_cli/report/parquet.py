@@ -61,14 +61,15 @@ def _table(rows: list[_Row], schema: "pa.Schema") -> "pa.Table":
 
 
 def _rows(item: Result) -> list[_Row]:
-    path = _text(item.path)
+    path = arrow_text(item.path)
     if isinstance(item, SkippedImage):
-        return [(path, None, None, None, None, _text(item.reason))]
+        return [(path, None, None, None, None, arrow_text(item.reason))]
     return [
-        (path, rank, _text(best.label), best.score, best.probability, None)
+        (path, rank, arrow_text(best.label), best.score, best.probability, None)
         for rank, best in enumerate(labels_to_show(item), start=1)
     ]
 
 
-def _text(text: str) -> str:
+def arrow_text(text: str) -> str:
+    """Return the text with bytes that are not UTF-8 as `\\xff`: Arrow's strings are UTF-8."""
     return to_bytes(text).decode("utf-8", "backslashreplace")
