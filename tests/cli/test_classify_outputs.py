@@ -454,3 +454,35 @@ def test_a_folder_to_sort_into_is_not_searched(classify: Callable[..., Any]) -> 
     assert second.err.splitlines()[0] == "0 images filed into pictures/sorted, 7 there already."
     assert len(list(Path("pictures/sorted").glob("*/*.png"))) == 7
     assert len(classify("pictures", *SETTING).rows) == 15  # without the option it is a folder like others
+
+
+def test_sorted_again_after_unsort(classify: Callable[..., Any]) -> None:
+    sorting = ["--sort-into", "sorted", "--resume"]
+    assert classify("pictures", *SETTING, *sorting).code == 4
+    first = sorted(map(str, Path("sorted").rglob("*.png")))
+    assert app.run(["unsort", "sorted"]) == 0
+    assert not list(Path("sorted").rglob("*.png"))
+    assert classify("pictures", *SETTING, *sorting).code == 4
+    assert sorted(map(str, Path("sorted").rglob("*.png"))) == first
+
+
+def test_a_record_that_lacks_what_it_should_have_is_no_defect(classify: Callable[..., Any]) -> None:
+    command = ["pictures", *SETTING[:-2], *outputs("out.csv"), "--resume"]
+    assert classify(*command).code == 4
+    record = Path("out.csv.run.json")
+    whole = json.loads(record.read_text())
+    record.write_text(json.dumps({**whole, "resolved": {}}))
+    assert classify(*command).code == 4
+    record.write_text(json.dumps({**whole, "resolved": None}))
+    ended = classify(*command)
+    assert (ended.code, ended.err) == (
+        2,
+        "error: out.csv.run.json is not the record of a run; add --overwrite in place of --resume\n",
+    )
+
+
+def test_a_record_whose_outputs_are_gone_decides_nothing(classify: Callable[..., Any]) -> None:
+    command = [*SETTING[:-2], *outputs("out.csv"), "--resume", "--verbose"]
+    assert "batches of 1;" in classify("pictures/005.png", *command).err
+    Path("out.csv").unlink()
+    assert "batches of 8;" in classify("pictures", *command).err

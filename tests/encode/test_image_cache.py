@@ -272,3 +272,50 @@ def test_stores_share_the_file(tmp_path: Path) -> None:
         first.put([new(number)])
         second.put([new(number + 1)])
     assert known(first, range(20)) == known(second, range(20)) == set(range(20))
+
+
+def test_an_embedding_under_anothers_key_is_damage(tmp_path: Path) -> None:
+    """A flipped bit in the index of a database can lead from one key to the row of another."""
+    run_of(ImageCache(tmp_path)).put([new(1), new(2)])
+    with closing(sqlite3.connect(tmp_path / "images.sqlite")) as database, database:
+        (first, second) = database.execute("SELECT embedding, checksum FROM embeddings ORDER BY key").fetchall()
+        for row, other in ((1, second), (2, first)):
+            database.execute(
+                "UPDATE embeddings SET embedding = ?, checksum = ? WHERE key = "
+                f"(SELECT key FROM embeddings ORDER BY key LIMIT 1 OFFSET {row - 1})",
+                other,
+            )
+    run = run_of(ImageCache(tmp_path))
+    with pytest.warns(CacheWarning, match="was damaged"):
+        assert run.by_content(content(1)) is None
+
+
+def test_a_limit_of_nothing_keeps_nothing(tmp_path: Path) -> None:
+    run = run_of(ImageCache(tmp_path, limit=0))
+    run.put([new(1)])
+    assert run.by_content(content(1)) is None
+    assert not (tmp_path / "images.sqlite").exists()
+
+
+def test_paths_that_are_used_again_stay_too(tmp_path: Path, clock: Callable[[int], None]) -> None:
+    cache = ImageCache(tmp_path, limit=10**9)
+    run = run_of(cache)
+    states = [FileState(b"/%d" % number, 1, 2, 3) for number in range(20)]
+    for number, state in enumerate(states):
+        clock(number)
+        run.put([new(number, state=state)])
+    clock(2 * 86_400)
+    assert run.by_state(states[:1])[0] is not None
+    cache.limit = 1
+    run.put([new(100)])  # a tenth of twenty go
+    assert [run.by_state([state])[0] is not None for state in states[:4]] == [True, False, False, True]
+
+
+@pytest.mark.parametrize("column", ["content", "path"])
+def test_a_text_in_place_of_bytes_is_damage(column: str, tmp_path: Path) -> None:
+    state = FileState(b"/a", 1, 2, 3)
+    run_of(ImageCache(tmp_path)).put([new(1, state=state)])
+    with closing(sqlite3.connect(tmp_path / "images.sqlite")) as database, database:
+        database.execute(f"UPDATE files SET {column} = CAST(x'ff612f' AS TEXT)")
+    found = run_of(ImageCache(tmp_path)).by_state([state])  # it is read anew, whatever that text is taken for
+    assert found == [None]
