@@ -26,8 +26,8 @@ from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES, OPENAI_IMAGENET_TE
 
 from zeroshot_cli.clip.config import PRESETS, CLIPConfig, TextTransformerConfig, VisionTransformerConfig
 from zeroshot_cli.encode.cache import TextCache
-from zeroshot_cli.encode.prefixes import plan
-from zeroshot_cli.encode.texts import WINDOW, class_embeddings
+from zeroshot_cli.encode.texts import TREE, WINDOW, class_embeddings
+from zeroshot_cli.encode.trees import trees
 from zeroshot_cli.prompts import read_prompts
 from zeroshot_cli.weights.configs import default_preprocess
 from zeroshot_cli.weights.device import DTYPES, has_bf16
@@ -145,15 +145,14 @@ def _work(model: LoadedModel, prompts: list[list[str]]) -> tuple[int, float]:
     """The tokens that are computed, and their FLOPs: two for each weight that a token is multiplied by."""
     clip, config, tokenizer = model.bundled()
     sequences = list({tuple(ids) for ids in tokenizer.sequences([text for texts in prompts for text in texts])})
-    beginnings = ends = 0
-    for start in range(0, len(sequences), WINDOW):
-        for part in plan(sequences[start : start + WINDOW], most=512):
-            beginnings += sum(map(len, part.beginnings))
-            cut = len(part.beginnings[0])
-            ends += sum(len(sequences[start + index]) - cut for batch in part.batches for index in batch.sequences)
+    tokens = sum(
+        len(tree.tokens)
+        for start in range(0, len(sequences), WINDOW)
+        for tree in trees(sequences[start : start + WINDOW], most=TREE["cpu"])
+    )
     width, layers = config.text.width, len(clip.text.transformer.resblocks)
-    of_last = 2 * 2 * width**2 * (beginnings + ends) + 2 * 10 * width**2 * len(sequences)
-    return beginnings + ends, (layers - 1) * 2 * 12 * width**2 * (beginnings + ends) + of_last
+    of_last = 2 * 2 * width**2 * tokens + 2 * 10 * width**2 * len(sequences)
+    return tokens, (layers - 1) * 2 * 12 * width**2 * tokens + of_last
 
 
 @torch.inference_mode()

@@ -85,9 +85,9 @@ def _identity(folder: str | os.PathLike[str] | None) -> Identity | None:
 
 def _absolute(here: str, path: str) -> str:
     """The path from the root, the same for "a.jpg" and "./a.jpg"."""
-    if path.startswith("/") and "//" not in path and "/./" not in path:
-        return path
-    return str(PurePath(here, path))
+    if "//" in path or "/./" in path or path.startswith("./"):
+        return str(PurePath(here, path))
+    return os.path.join(here, path)
 
 
 def _path_of(item: str | SkippedImage) -> str:

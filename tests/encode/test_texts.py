@@ -146,14 +146,14 @@ def test_a_class_without_a_prompt_is_refused(small: LoadedModel, prompts: list[l
 
 def test_shared_beginnings_are_computed_once(small: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """By hand: "a photo of a" is 5 tokens with the start; a name, a full stop and the end are 3 for each of 4 names."""
-    places = []
+    counts = []
     tower: Any = small.model.text
-    embed = tower._embed
+    in_tree = tower.in_tree
 
-    def count(tokens: torch.Tensor, start: int) -> torch.Tensor:
-        places.append(tokens.numel())
-        return embed(tokens, start)  # type: ignore[no-any-return]
+    def count(tokens: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+        counts.append(tokens.numel())
+        return in_tree(tokens, *rest)  # type: ignore[no-any-return]
 
-    monkeypatch.setattr(tower, "_embed", count)
+    monkeypatch.setattr(tower, "in_tree", count)
     class_embeddings(small, [[f"a photo of a {name}."] for name in ("cat", "dog", "car", "tree")])
-    assert places == [5, 4 * 3]
+    assert counts == [5 + 4 * 3]

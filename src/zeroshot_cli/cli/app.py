@@ -1,6 +1,7 @@
 """The entry point: commands, and what becomes of an error."""
 
 import errno
+import gc
 import os
 import sys
 import traceback
@@ -34,6 +35,7 @@ zeroshot --help lists all commands, zeroshot classify --help the options of one.
 # The parser's own error: its module is click's or typer's, as typer's version has it; this base is it in both.
 ParserError: type[Exception] = typer.BadParameter.__mro__[1]
 
+_OBJECTS = 100_000  # before Python looks for cycles; at its 700, a tenth of importing torch is spent on that
 _FULL = (errno.ENOSPC, errno.EDQUOT)  # the machine's trouble, not a defect of ours
 
 app = typer.Typer(
@@ -72,6 +74,7 @@ def start(
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    gc.set_threshold(_OBJECTS)
     sys.exit(run(sys.argv[1:]))
 
 

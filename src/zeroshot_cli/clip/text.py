@@ -1,19 +1,26 @@
 """The two text encoders of the paper: a causal Transformer, and CBOW (arXiv 2103.00020, section 2.3 and 2.4).
 
-b batch, s sequence, d width, e embedding
+b batch, s sequence, d width, e embedding, n tokens of a tree, m texts in it
 """
-
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from zeroshot_cli.clip.transformer import KeysValues, Transformer
+from zeroshot_cli.clip.transformer import Transformer
 
 
 def end_of_text(tokens: Tensor, eot_id: int) -> Tensor:
     """The place of the first end-of-text token in each row: tokens bs -> b."""
     return (tokens == eot_id).int().argmax(dim=-1)
+
+
+def ancestors(parents: Tensor) -> Tensor:
+    """Whether a token of a tree is another one or is behind it: parents n, -1 for none -> nn."""
+    seen = torch.eye(len(parents), dtype=torch.bool)
+    for child, parent in enumerate(parents.tolist()):
+        if parent >= 0:
+            seen[child] |= seen[parent]
+    return seen
 
 
 class TextTransformer(nn.Module):
@@ -45,22 +52,17 @@ class TextTransformer(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Tokens bs, s at most the context length -> be, not normalised."""
-        x = self._embed(tokens, 0)  # bs -> bsd
+        x = self.token_embedding(tokens) + self.positional_embedding[: tokens.shape[1]]  # bs -> bsd
         x = self.transformer(x, end_of_text(tokens, self.eot_id), causal=True)  # bsd -> bd
         return self._project(x)  # bd -> be
 
-    def begin(self, tokens: Tensor) -> list[KeysValues]:
-        """Tokens bs, what texts begin with -> what `follow` needs of it; s is at least 1."""
-        return self.transformer.begin(self._embed(tokens, 0))
+    def in_tree(self, tokens: Tensor, positions: Tensor, parents: Tensor, ends: Tensor) -> Tensor:
+        """Embed the texts that end at m places of a tree: tokens n, positions n, parents n, ends m -> me.
 
-    def follow(self, tokens: Tensor, past: Sequence[KeysValues], rows: Tensor) -> Tensor:
-        """Tokens bs that end with the end of text, each row behind the beginning that rows (b) names -> be."""
-        x = self._embed(tokens, past[0].keys.shape[1])  # bs -> bsd
-        return self._project(self.transformer.follow(x, past, rows))  # bsd -> bd -> be
-
-    def _embed(self, tokens: Tensor, start: int) -> Tensor:
-        x: Tensor = self.token_embedding(tokens)
-        return x + self.positional_embedding[start : start + tokens.shape[1]].to(x.dtype)
+        A token sees its parent and what that sees (-1: none), so what texts begin with is computed once for all.
+        """
+        x = self.token_embedding(tokens) + self.positional_embedding[positions]
+        return self._project(self.transformer.in_tree(x, ancestors(parents).to(x.device), ends))  # nd -> md -> me
 
     def _project(self, x: Tensor) -> Tensor:
         out: Tensor = self.ln_final(x) @ self.text_projection

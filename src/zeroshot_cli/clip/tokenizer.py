@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
-import ftfy
 import regex
 import torch
 from torch import Tensor
@@ -111,6 +110,8 @@ def clean(text: str) -> str:
     """Mend mojibake, resolve HTML entities twice, fold white space and case, as CLIP's authors did."""
     plain = text.isascii() and text.isprintable() and "&" not in text  # most prompts; ftfy would change nothing
     if not plain:
+        import ftfy  # takes 30 ms, and most runs have plain prompts only
+
         text = html.unescape(html.unescape(ftfy.fix_text(text)))
     return " ".join(text.split()).lower()
 

@@ -1,10 +1,9 @@
 """The Transformer that both towers share.
 
-b batch, s sequence, d width, h heads, p places before the sequence that are computed already
+b batch, s sequence, d width, h heads, n tokens of a tree, m of them read
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -54,21 +53,6 @@ def _whole_shares(elements: int, threads: int) -> int:
     return elements
 
 
-@dataclass(frozen=True, slots=True)
-class KeysValues:
-    """The keys and values that a block of causal attention has of n sequences of one length: both npd."""
-
-    keys: Tensor
-    values: Tensor
-
-    def then(self, rows: Tensor, keys: Tensor, values: Tensor) -> "KeysValues":
-        """Those of the sequences `rows` (b), followed by keys and values bsd."""
-        return KeysValues(
-            torch.cat([self.keys.index_select(0, rows), keys], dim=1),
-            torch.cat([self.values.index_select(0, rows), values], dim=1),
-        )
-
-
 class Attention(nn.Module):
     """Multi-head self-attention, with the parameter names of nn.MultiheadAttention.
 
@@ -91,25 +75,11 @@ class Attention(nn.Module):
         visible = (places <= position[:, None])[:, None, None, :] if causal else None  # b11s, for every head
         return self._attend(q, k, v, visible=visible)
 
-    def begin(self, x: Tensor) -> tuple[Tensor, KeysValues]:
-        """X bsd -> bsd, causal, and the keys and values that what follows x needs of it."""
-        q, k, v = self._queries_keys_values(x)
-        return self._attend(q, k, v, causal=True), KeysValues(k, v)
-
-    def follow(self, x: Tensor, past: KeysValues, rows: Tensor, *, last: bool) -> Tensor:
-        """X bsd, causal, each row behind the sequence of `past` that rows (b) names -> bsd; last: its end only, b1d."""
-        if last:  # the end sees everything
-            seen = past.then(rows, *self._keys_values(x))
-            return self._attend(self._queries(x[:, -1:]), seen.keys, seen.values)
-        q, k, v = self._queries_keys_values(x)
-        seen = past.then(rows, k, v)
-        before = seen.keys.shape[1] - x.shape[1]
-        visible = torch.ones(x.shape[1], seen.keys.shape[1], dtype=torch.bool, device=x.device).tril(before)
-        return self._attend(q, seen.keys, seen.values, visible=visible)
-
-    def keys_values(self, x: Tensor) -> KeysValues:
-        """X bsd -> its keys and values alone."""
-        return KeysValues(*self._keys_values(x))
+    def in_tree(self, x: Tensor, visible: Tensor, ends: Tensor | None = None) -> Tensor:
+        """X 1nd, each of which sees what visible nn says -> 1nd; with ends m, 1md: only what stands there."""
+        if ends is None:
+            return self._attend(*self._queries_keys_values(x), visible=visible)
+        return self._attend(self._queries(x[:, ends]), *self._keys_values(x), visible=visible[ends])
 
     def _queries_keys_values(self, x: Tensor) -> tuple[Tensor, ...]:
         return F.linear(x, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=-1)
@@ -176,15 +146,9 @@ class ResidualAttentionBlock(nn.Module):
         residual = x if position is None else _take(x, position)
         return self._add(residual, self.attn(self.ln_1(x), causal=causal, position=position))
 
-    def begin(self, x: Tensor) -> tuple[Tensor, KeysValues]:
-        """X bsd -> bsd, causal, and the keys and values that what follows x needs of it."""
-        attended, seen = self.attn.begin(self.ln_1(x))
-        return self._add(x, attended), seen
-
-    def follow(self, x: Tensor, past: KeysValues, rows: Tensor, *, last: bool) -> Tensor:
-        """X bsd, causal, behind the sequences `rows` (b) of `past` -> bsd; last: its end only, b1d."""
-        attended = self.attn.follow(self.ln_1(x), past, rows, last=last)
-        return self._add(x[:, -1:] if last else x, attended)
+    def in_tree(self, x: Tensor, visible: Tensor, ends: Tensor | None = None) -> Tensor:
+        """X 1nd, each of which sees what visible nn says -> 1nd; with ends m, 1md: only what stands there."""
+        return self._add(x if ends is None else x[:, ends], self.attn.in_tree(self.ln_1(x), visible, ends))
 
     def _add(self, residual: Tensor, attended: Tensor) -> Tensor:
         x = residual + attended
@@ -222,29 +186,13 @@ class Transformer(nn.Module):
         out: Tensor = last(x, causal=causal, position=position)  # bsd -> b1d
         return out.squeeze(1)
 
-    def begin(self, x: Tensor) -> list[KeysValues]:
-        """X bsd, the beginning of causal sequences -> what each block must know of it for `follow`."""
-        *blocks, final = self._blocks()
-        past = []
+    def in_tree(self, x: Tensor, visible: Tensor, ends: Tensor) -> Tensor:
+        """X nd, each of which sees what visible nn says -> md: what stands at ends m."""
+        x = x[None]
+        *blocks, last = [block for block in self.resblocks if isinstance(block, ResidualAttentionBlock)]
         for block in blocks:
-            x, seen = block.begin(x)
-            past.append(seen)
-        return [*past, final.attn.keys_values(final.ln_1(x))]
-
-    def follow(self, x: Tensor, past: Sequence[KeysValues], rows: Tensor) -> Tensor:
-        """X bsd, each row behind the beginning that rows (b) names -> bd, read at the end of each.
-
-        The same as `forward` of the whole sequences at their last position.
-        """
-        *blocks, final = zip(self._blocks(), past, strict=True)
-        for block, seen in blocks:
-            x = block.follow(x, seen, rows, last=False)
-        block, seen = final
-        out: Tensor = block.follow(x, seen, rows, last=True)  # bsd -> b1d
-        return out.squeeze(1)
-
-    def _blocks(self) -> list[ResidualAttentionBlock]:
-        return [block for block in self.resblocks if isinstance(block, ResidualAttentionBlock)]
+            x = block.in_tree(x, visible)
+        return last.in_tree(x, visible, ends).squeeze(0)
 
     def _init_weights(self, width: int, layers: int) -> None:
         # Residual branches start smaller in deeper stacks, as in GPT-2 (openai/CLIP model.py initialize_parameters).

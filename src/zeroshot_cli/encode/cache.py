@@ -13,7 +13,7 @@ from zeroshot_cli.weights.loaded import LoadedModel
 
 __all__ = ["CacheWarning", "TextCache"]
 
-_VERSION = b"2"  # of the keys: another one when the same text would get another embedding
+_VERSION = b"3"  # of the keys: another one when the same text would get another embedding
 
 
 class TextCache(Store):

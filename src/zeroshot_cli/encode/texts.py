@@ -1,7 +1,7 @@
 """Class embeddings: the mean of a class's normalised prompt embeddings, normalised again.
 
 A causal text tower sees only what stands before a token, so what many prompts begin with is computed once, and nothing
-is padded (see `prefixes`). All other towers get batches of texts as they are.
+is padded (see `trees`). All other towers get batches of texts as they are.
 
 An embedding depends on what else is encoded with it: by 1e-7 in float32, by 1e-3 in lower precisions. So below float32
 the cache keeps the embeddings of a whole call, by all its prompts, and a call that differs in one of them is computed
@@ -23,13 +23,13 @@ from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.clip.text import TextTransformer, end_of_text
 from zeroshot_cli.clip.tokenizer import Tokenizer
 from zeroshot_cli.encode.cache import TextCache
-from zeroshot_cli.encode.prefixes import plan
+from zeroshot_cli.encode.trees import trees
 from zeroshot_cli.weights.loaded import LoadedModel
 
 WINDOW = 16_384  # prompts in memory at once; they share beginnings, and the cache keeps what is done, window by window
 _PLAIN_BATCH = 256
 _CLASS = "\0class "  # what a class's entry in the cache begins with, and no prompt that means anything
-_CPU_TOKENS, _GPU_TOKENS = 512, 16_384  # in a batch: more is no faster, and takes memory
+TREE = {"cpu": 256, "cuda": 1024}  # tokens: each is compared with each, which costs little while they are few
 
 OnProgress = Callable[[int, int], None]
 
@@ -164,18 +164,14 @@ def _embed_sharing(
         owners.setdefault(tuple(ids[: ids.index(tower.eot_id) + 1]), []).append(owner)
     different = list(owners)
     embeddings = torch.empty(len(sequences), tower.text_projection.shape[1])
-    most = _CPU_TOKENS if model.device.type == "cpu" else _GPU_TOKENS
-    for part in plan(different, most=most):
-        past = tower.begin(torch.tensor(part.beginnings, device=model.device))
-        start = len(part.beginnings[0])
-        for batch in part.batches:
-            ends = torch.tensor([different[index][start:] for index in batch.sequences], device=model.device)
-            rows = torch.tensor(batch.beginnings, device=model.device)
-            encoded = _normalised(tower.follow(ends, past, rows))
-            places = [(owner, row) for row, index in enumerate(batch.sequences) for owner in owners[different[index]]]
-            to, of = torch.tensor(places).T
-            embeddings[to] = encoded[of]
-            on_encoded(len(places))
+    for tree in trees(different, most=TREE.get(model.device.type, TREE["cuda"])):
+        tokens, positions, parents = torch.tensor([tree.tokens, tree.positions, tree.parents], device=model.device)
+        ends = torch.tensor(tree.ends, device=model.device)
+        encoded = _normalised(tower.in_tree(tokens, positions, parents, ends))
+        places = [(owner, row) for row, index in enumerate(tree.sequences) for owner in owners[different[index]]]
+        to, of = torch.tensor(places).T
+        embeddings[to] = encoded[of]
+        on_encoded(len(places))
     return embeddings
 
 

@@ -34,5 +34,5 @@ def _merges() -> tuple[tuple[str, str], ...]:
         raise ModuleNotFoundError("open_clip_torch is not installed, and it carries the tokenizer's merges")
     path = Path(spec.submodule_search_locations[0]) / _FILE
     lines = gzip.decompress(path.read_bytes()).decode("utf-8").split("\n")
-    pairs = (line.split() for line in lines[1 : VOCAB_SIZE - SYMBOLS + 1])  # the first line is a comment
-    return tuple((first, second) for first, second in pairs)
+    pairs = (line.partition(" ") for line in lines[1 : VOCAB_SIZE - SYMBOLS + 1])  # the first line is a comment
+    return tuple([(first, second) for first, _, second in pairs])
