@@ -46,10 +46,13 @@ class TrainConfig:
 
     data: tuple[str, ...]
     model: str
+    data_weights: tuple[float, ...] = ()
+    verify: bool = False
     val: str | None = None
     pretrained: str | None = None
     epochs: int = 32
     batch_size: int = 256
+    chunk_size: int | None = None
     lr: float | None = None
     warmup: float = 0.05
     weight_decay: float = 0.2
@@ -58,7 +61,12 @@ class TrainConfig:
     text_encoder: TextEncoder | None = None
     min_scale: float = 0.9
     augment: tuple[Augmentation, ...] = ()
+    lock_image: bool = False
+    lock_text: bool = False
+    layer_decay: float | None = None
+    grad_checkpointing: bool = False
     ema: float | None = None
+    wise_ft: float | None = None
     seed: int = 0
     offline: bool = False
     image_column: str | None = None
@@ -68,16 +76,30 @@ class TrainConfig:
     workers: int = 0
     log_every: int = 10
     save_every: int = 0
+    keep: int = 2
+    zero_shot: str | None = None
+    labels: str | None = None
+    prompts: str | None = None
+    report_to: tuple[str, ...] = ()
+    fsdp: bool = False
 
     def __post_init__(self) -> None:
         """Raise UsageError for a value that makes no sense, with its option and the values that do."""
-        for name, lowest in (("epochs", 1), ("batch_size", 2), ("workers", 0), ("log_every", 1), ("save_every", 0)):
-            _check(getattr(self, name) >= lowest, name, getattr(self, name), f"at least {lowest}")
+        for name, lowest in _LOWEST.items():
+            _check(
+                getattr(self, name) is None or getattr(self, name) >= lowest,
+                name,
+                getattr(self, name),
+                f"at least {lowest}",
+            )
         _check(0 <= self.seed < 2**63, "seed", self.seed, "at least 0 and under 2^63")
         for name in ("warmup", "weight_decay"):
             _check(0 <= getattr(self, name) <= 1, name, getattr(self, name), "between 0 and 1")
         _check(0 < self.min_scale <= 1, "min_scale", self.min_scale, "over 0 and at most 1")
         _check(self.ema is None or 0 < self.ema < 1, "ema", self.ema, "between 0 and 1, such as 0.999")
+        _check(self.wise_ft is None or 0 <= self.wise_ft <= 1, "wise_ft", self.wise_ft, "between 0 and 1, such as 0.5")
+        decay = self.layer_decay
+        _check(decay is None or 0 < decay <= 1, "layer_decay", decay, "over 0 and at most 1, such as 0.75")
         _check(self.lr is None or self.lr > 0, "lr", self.lr, "over 0")
         precisions = ("auto", "fp32", "bf16")
         _check(self.precision in precisions, "precision", self.precision, "auto, fp32 or bf16 in training")
@@ -85,7 +107,9 @@ class TrainConfig:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as config.yaml has them."""
         values = asdict(self)
-        values["data"], values["augment"] = list(self.data), [str(kind) for kind in self.augment]
+        values["augment"] = [str(kind) for kind in self.augment]
+        for name in ("data", "data_weights", "report_to"):
+            values[name] = list(values[name])
         for name in ("loss", "text_encoder"):
             values[name] = None if values[name] is None else str(values[name])
         return values
@@ -96,7 +120,11 @@ class TrainConfig:
 
 
 # The rows themselves are compared, wherever their files lie; the others do not touch the weights.
-MAY_CHANGE = frozenset({"data", "val", "offline", "device", "workers", "log_every", "save_every"})
+MAY_CHANGE = frozenset(
+    ["data", "data_weights", "val", "offline", "device", "workers", "log_every", "save_every", "verify", "keep", "zero_shot", "labels", "prompts", "report_to", "fsdp"]
+)
+
+_LOWEST = {"epochs": 1, "batch_size": 2, "chunk_size": 1, "workers": 0, "log_every": 1, "save_every": 0, "keep": 1}
 
 
 def _check(good: bool, name: str, value: object, range_: str) -> None:
