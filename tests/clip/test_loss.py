@@ -1,10 +1,13 @@
-"""The losses against numpy transcriptions of their papers' pseudocode."""
+"""The losses against numpy transcriptions of their papers' pseudocode, and against open_clip's."""
+
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
 from scipy.special import log_softmax
+from torch import Tensor
 
 from zeroshot_cli.clip.loss import clip_loss, sigmoid_loss
 
@@ -61,3 +64,85 @@ def test_sigmoid_loss_equals_open_clips() -> None:
     scale, bias = torch.tensor(10.0), torch.tensor(-10.0)
     expected = SigLipLoss()(image, text, scale, bias)
     assert float(sigmoid_loss(image, text, scale, bias)) == pytest.approx(float(expected), abs=1e-6)
+
+
+def test_clip_loss_equals_open_clips() -> None:
+    from open_clip.loss import ClipLoss
+
+    image, text = (torch.tensor(x, dtype=torch.float32) for x in _features(12, 6))
+    scale = torch.tensor(30.0)
+    expected = ClipLoss()(image, text, scale)
+    assert float(clip_loss(image, text, scale)) == pytest.approx(float(expected), abs=1e-6)
+
+
+# A loss of the whole batch from both kinds of features, or of one share of its rows when it is told which.
+Scored = Callable[..., Tensor]
+LOSSES: dict[str, Scored] = {
+    "clip": lambda image, text, **share: clip_loss(image, text, torch.tensor(20.0), **share),
+    "sigmoid": lambda image, text, **share: sigmoid_loss(image, text, torch.tensor(10.0), torch.tensor(-5.0), **share),
+}
+
+
+def _open_clips(name: str, image: Tensor, text: Tensor) -> Tensor:
+    from open_clip.loss import ClipLoss, SigLipLoss
+
+    loss = ClipLoss() if name == "clip" else SigLipLoss()
+    arguments = [torch.tensor(20.0)] if name == "clip" else [torch.tensor(10.0), torch.tensor(-5.0)]
+    value: Tensor = loss(image, text, *arguments)
+    return value
+
+
+def _value_and_gradients(score: Scored, *features: Array) -> tuple[Tensor, ...]:
+    leaves = [torch.tensor(x, requires_grad=True) for x in features]
+    value = score(*leaves)
+    return value.detach(), *torch.autograd.grad(value, leaves)
+
+
+def _mean_of_shares(name: str, shares: int, same: Tensor | None = None) -> Scored:
+    def score(image: Tensor, text: Tensor) -> Tensor:
+        size = len(image) // shares
+        losses = []
+        for first in range(0, len(image), size):
+            own = slice(first, first + size)
+            share = {"all_images": image, "all_texts": text, "first": first}
+            masked = {} if same is None else {"same": same[own]}
+            losses.append(LOSSES[name](image[own], text[own], **share, **masked))
+        return torch.stack(losses).mean()
+
+    return score
+
+
+@pytest.mark.parametrize("shares", [1, 2, 3, 12])
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_mean_of_shares_is_open_clips_loss_of_the_whole(name: str, shares: int) -> None:
+    features = _features(12, 6)
+    expected = _value_and_gradients(lambda image, text: _open_clips(name, image, text), *features)
+    found = _value_and_gradients(_mean_of_shares(name, shares), *features)
+    torch.testing.assert_close(found, expected, atol=1e-9, rtol=1e-7)
+
+
+@pytest.mark.parametrize("shares", [2, 6])
+@pytest.mark.parametrize("name", LOSSES)
+def test_shares_leave_out_the_same_pairs_as_the_whole(name: str, shares: int) -> None:
+    """Rows 0 and 7 lie in different shares, rows 1 and 2 are in one of two and in different ones of six."""
+    features = _features(12, 6)
+    same = torch.eye(12, dtype=torch.bool)
+    same[0, 7] = same[7, 0] = same[1, 2] = same[2, 1] = True
+    whole = _value_and_gradients(lambda image, text: LOSSES[name](image, text, same=same), *features)
+    found = _value_and_gradients(_mean_of_shares(name, shares, same), *features)
+    torch.testing.assert_close(found, whole, atol=1e-9, rtol=1e-7)
+    without = _value_and_gradients(LOSSES[name], *features)
+    assert abs(float(without[0] - whole[0])) > 1e-4
+
+
+def test_a_pair_that_is_left_out_of_the_sigmoid_loss_by_hand() -> None:
+    image, text = _features(3, 4)
+    same = np.array([[1, 1, 0], [1, 1, 0], [0, 0, 1]], dtype=bool)
+    logits = image @ text.T * 10 - 2
+    signs = 2 * np.eye(3) - 1
+    losses = np.log1p(np.exp(-signs * logits))
+    kept = [(0, 0), (0, 2), (1, 1), (1, 2), (2, 0), (2, 1), (2, 2)]
+    expected = sum(losses[i, j] for i, j in kept) / 3
+    scale, bias = torch.tensor(10.0), torch.tensor(-2.0)
+    ours = sigmoid_loss(torch.tensor(image), torch.tensor(text), scale, bias, same=torch.tensor(same))
+    assert float(ours) == pytest.approx(expected, abs=1e-6)

@@ -12,11 +12,13 @@ from zeroshot_cli.errors import CheckpointError, UsageError
 from zeroshot_cli.train import checkpoint
 from zeroshot_cli.train.checkpoint import (
     TrainState,
+    best_checkpoint,
     check_same,
     list_checkpoints,
     load_checkpoint,
     read_state,
     save_checkpoint,
+    tensors_of,
 )
 
 CONFIG = {"lr": 0.1, "augment": ["flip"], "ema": None}
@@ -45,14 +47,18 @@ def step(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     optimizer.step()
 
 
-def state(step: int) -> TrainState:
-    return TrainState(step, step // 2, CONFIG)
+def state(step: int, val_loss: float | None = None) -> TrainState:
+    return TrainState(step, step // 2, CONFIG, val_loss)
+
+
+def save(directory: Path, state: TrainState, *modules: Any, keep: int = 2) -> Path:
+    return save_checkpoint(directory, state, tensors_of(*modules), keep=keep)
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_training_goes_on_to_the_bit(tmp_path: Path, layout: torch.memory_format) -> None:
     model, optimizer = trained(0, layout=layout)
-    saved = save_checkpoint(tmp_path, state(3), model, optimizer)
+    saved = save(tmp_path, state(3), model, optimizer)
     other, its_optimizer = trained(1, steps=0, layout=layout)
     load_checkpoint(saved, other, its_optimizer)
     for _ in range(3):
@@ -65,7 +71,7 @@ def test_training_goes_on_to_the_bit(tmp_path: Path, layout: torch.memory_format
 
 def test_the_files_are_tensors_under_the_names_of_parameters(tmp_path: Path) -> None:
     model, optimizer = trained(0)
-    saved = save_checkpoint(tmp_path, state(3), model, optimizer, average=model)
+    saved = save(tmp_path, state(3), model, optimizer, model)
     assert sorted(file.name for file in saved.iterdir()) == [
         "average.safetensors",
         "model.safetensors",
@@ -83,7 +89,7 @@ def test_the_files_are_tensors_under_the_names_of_parameters(tmp_path: Path) -> 
 def test_the_average_comes_back(tmp_path: Path) -> None:
     model, optimizer = trained(0)
     average, other = trained(5)[0], trained(6)[0]
-    saved = save_checkpoint(tmp_path, state(3), model, optimizer, average)
+    saved = save(tmp_path, state(3), model, optimizer, average)
     load_checkpoint(saved, model, optimizer, other)
     assert torch.equal(other.get_parameter("0.weight"), average.get_parameter("0.weight"))
 
@@ -91,19 +97,31 @@ def test_the_average_comes_back(tmp_path: Path) -> None:
 def test_the_newest_two_are_kept(tmp_path: Path) -> None:
     model, optimizer = trained(0)
     for number in (5, 900, 1000, 12):
-        save_checkpoint(tmp_path, state(number), model, optimizer)
+        save(tmp_path, state(number), model, optimizer)
     assert [path.name for path in list_checkpoints(tmp_path)] == ["step-00000900", "step-00001000"]
     assert read_state(list_checkpoints(tmp_path)[-1]) == TrainState(1000, 500, CONFIG)
 
 
+def test_the_best_stays_besides_the_newest(tmp_path: Path) -> None:
+    model, optimizer = trained(0)
+    for number, loss in ((1, 0.5), (2, 0.3), (3, 0.3), (4, None), (5, 0.4), (6, None)):
+        save(tmp_path, state(number, loss), model, optimizer, keep=3)
+    assert [path.name for path in list_checkpoints(tmp_path)] == [f"step-0000000{number}" for number in (2, 4, 5, 6)]
+    assert best_checkpoint(tmp_path) == tmp_path / "step-00000002"
+    assert read_state(tmp_path / "step-00000002").val_loss == 0.3
+    (tmp_path / "step-00000002" / "state.json").write_text("{")
+    assert best_checkpoint(tmp_path) == tmp_path / "step-00000005"
+    assert best_checkpoint(tmp_path / "none") is None
+
+
 def test_saving_a_step_again_replaces_it(tmp_path: Path) -> None:
-    save_checkpoint(tmp_path, state(4), *trained(0))
-    saved = save_checkpoint(tmp_path, state(4), *trained(1))
+    save(tmp_path, state(4), *trained(0))
+    saved = save(tmp_path, state(4), *trained(1))
     assert torch.equal(load_file(saved / "model.safetensors")["scale"], trained(1)[0].get_parameter("scale"))
 
 
 def test_a_full_disk_leaves_the_former_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    save_checkpoint(tmp_path, state(4), *trained(0))
+    save(tmp_path, state(4), *trained(0))
     calls: list[Path] = []
 
     def full(tensors: dict[str, torch.Tensor], path: Path) -> None:
@@ -114,20 +132,22 @@ def test_a_full_disk_leaves_the_former_checkpoint(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(checkpoint, "save_file", full)
     with pytest.raises(OSError, match="No space"):
-        save_checkpoint(tmp_path, state(5), *trained(1))
+        save(tmp_path, state(5), *trained(1))
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000004"]
 
 
 def test_what_a_kill_left_is_no_checkpoint(tmp_path: Path) -> None:
-    saved = save_checkpoint(tmp_path, state(4), *trained(0))
+    saved = save(tmp_path, state(4), *trained(0))
     (tmp_path / ".step-00000005.77").mkdir()
     (tmp_path / "step-00000006").mkdir()  # half removed: its state.json is gone
     assert list_checkpoints(tmp_path) == [saved]
     assert list_checkpoints(tmp_path / "none") == []
+    save(tmp_path, state(8), *trained(0))
+    assert not (tmp_path / ".step-00000005.77").exists()
 
 
 def test_a_wrong_checkpoint_is_named(tmp_path: Path) -> None:
-    saved = save_checkpoint(tmp_path, state(4), *trained(0))
+    saved = save(tmp_path, state(4), *trained(0))
     linear = nn.Linear(2, 2)
     with pytest.raises(CheckpointError, match=r"model\.safetensors does not fit this model"):
         load_checkpoint(saved, linear, torch.optim.AdamW(linear.parameters()))

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from zeroshot_cli.clip.config import CBOWConfig, CLIPConfig, TextTransformerConfig, VisionTransformerConfig
 from zeroshot_cli.preprocess import Preprocess, PreprocessConfig
 from zeroshot_cli.train.data import Batch
-from zeroshot_cli.train.inputs import Normalise, same_pairs, trimmed
+from zeroshot_cli.train.inputs import Inputs, pair_ids, same_pairs, trimmed
 from zeroshot_cli.weights.vocabulary import tokenizer_for
 
 TEXTS = ["a photo of a cat", "cat", "", "two dogs, and 3 birds!"]
@@ -20,7 +20,8 @@ def test_pixels_are_normalised_as_for_classify() -> None:
     config = PreprocessConfig(size=8)
     expected = torch.stack([Preprocess(config)(Image.fromarray(image)) for image in pixels])
     for layout in (torch.contiguous_format, torch.channels_last):
-        ours = Normalise(config, torch.device("cpu"), layout)(pixels)
+        tokenizer = tokenizer_for(vocab_size=900, context_length=40)
+        ours = Inputs(tokenizer, config, torch.device("cpu"), layout).images(pixels)
         assert ours.is_contiguous(memory_format=layout)
         torch.testing.assert_close(ours, expected, atol=1e-5, rtol=0)
 
@@ -46,4 +47,18 @@ def test_trimmed_texts_have_the_same_embeddings(text: str) -> None:
 
 def test_rows_with_one_caption_or_one_image_are_the_same() -> None:
     batch = Batch(np.zeros((4, 1, 1, 3), np.uint8), ("Cat", "dog", "cat", "pup"), ("1", "2", "3", "2"))
-    assert same_pairs(batch).int().tolist() == [[1, 0, 1, 0], [0, 1, 0, 1], [1, 0, 1, 0], [0, 1, 0, 1]]
+    ids = pair_ids(batch)
+    assert same_pairs(ids, ids).int().tolist() == [[1, 0, 1, 0], [0, 1, 0, 1], [1, 0, 1, 0], [0, 1, 0, 1]]
+    assert same_pairs(ids[1:2], ids).int().tolist() == [[0, 1, 0, 1]]
+
+
+def test_chunks_are_the_batch_cut_into_pieces() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), dtype=np.uint8)
+    batch = Batch(pixels, ("a", "b", "c c c c", "d", "e"), ("1", "2", "3", "4", "5"))
+    tokenizer = tokenizer_for(vocab_size=900, context_length=40)
+    inputs = Inputs(tokenizer, PreprocessConfig(size=8), torch.device("cpu"), torch.contiguous_format)
+    images, tokens = zip(*(chunk() for chunk in inputs.chunks(batch, 2)), strict=True)
+    assert [len(part) for part in images] == [2, 2, 1]
+    assert torch.equal(torch.cat(images), inputs(batch)[0])
+    assert [part.shape[1] for part in tokens] == [3, 6, 3]  # each as wide as its longest text
+    assert len(inputs.chunks(batch, None)) == 1

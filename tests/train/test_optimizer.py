@@ -1,4 +1,4 @@
-"""Which parameters decay, and the running average, by hand."""
+"""Which parameters decay, and what share of the learning rate each has, by hand."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ from zeroshot_cli.clip.config import (
     TextTransformerConfig,
     VisionTransformerConfig,
 )
-from zeroshot_cli.train.optimizer import average_of, build_optimizer, parameter_groups, update_average
+from zeroshot_cli.train.optimizer import build_optimizer, learning_rate_scales, parameter_groups, set_learning_rate
 
 VIT = CLIPConfig(
     embed_dim=16,
@@ -81,26 +81,115 @@ def test_adam_is_set_as_in_table_18(config: CLIPConfig, betas: tuple[float, floa
     assert (optimizer.defaults["betas"], optimizer.defaults["eps"], optimizer.defaults["lr"]) == (betas, eps, 1e-3)
 
 
-def test_average_by_hand() -> None:
-    model = nn.Sequential(nn.Linear(1, 1, bias=False), nn.BatchNorm1d(1))
-    weight, mean = model.get_parameter("0.weight"), model.get_buffer("1.running_mean")
-    nn.init.constant_(weight, 1.0)
-    average = average_of(model)
-    nn.init.constant_(weight, 2.0)
-    mean.fill_(7.0)
-    update_average(average, model, decay=0.9, step=1)  # early: the decay is 2/11
-    assert float(average.get_parameter("0.weight")) == pytest.approx(2 / 11 * 1 + 9 / 11 * 2)
-    assert float(average.get_buffer("1.running_mean")) == 7.0
-    nn.init.constant_(average.get_parameter("0.weight"), 1.0)
-    update_average(average, model, decay=0.9, step=1000)
-    assert float(average.get_parameter("0.weight")) == pytest.approx(1.1)
+# By hand for two blocks a tower and a decay of 0.5: what lies under two blocks and the last norm has 0.5³.
+VIT_SCALES = {
+    "logit_scale": 1.0,
+    "logit_bias": 1.0,
+    "visual.class_embedding": 0.125,
+    "visual.positional_embedding": 0.125,
+    "visual.conv1.weight": 0.125,
+    "visual.ln_pre.bias": 0.125,
+    "visual.transformer.resblocks.0.ln_1.weight": 0.25,
+    "visual.transformer.resblocks.0.mlp.c_proj.weight": 0.25,
+    "visual.transformer.resblocks.1.attn.in_proj_weight": 0.5,
+    "visual.transformer.resblocks.1.attn.out_proj.bias": 0.5,
+    "visual.ln_post.weight": 1.0,
+    "visual.proj": 1.0,
+    "text.token_embedding.weight": 0.125,
+    "text.positional_embedding": 0.125,
+    "text.transformer.resblocks.0.attn.in_proj_bias": 0.25,
+    "text.transformer.resblocks.1.mlp.c_proj.weight": 0.5,
+    "text.ln_final.bias": 1.0,
+    "text.text_projection": 1.0,
+}
+# A ResNet has four stages, however many blocks they have; CBOW has none.
+RESNET_SCALES = {
+    "visual.conv1.weight": 0.5**5,
+    "visual.bn3.bias": 0.5**5,
+    "visual.layer1.0.conv1.weight": 0.5**4,
+    "visual.layer1.0.downsample.0.weight": 0.5**4,
+    "visual.layer2.0.bn2.weight": 0.5**3,
+    "visual.layer3.0.conv3.weight": 0.25,
+    "visual.layer4.0.bn3.weight": 0.5,
+    "visual.attnpool.positional_embedding": 1.0,
+    "visual.attnpool.q_proj.weight": 1.0,
+    "visual.attnpool.c_proj.bias": 1.0,
+    "text.token_embedding.weight": 0.5,
+    "text.ln_final.weight": 1.0,
+    "text.text_projection": 1.0,
+    "logit_scale": 1.0,
+}
+DEEPER = replace(VIT, vision=replace(VIT.vision, layers=2), text=replace(VIT.text, layers=2))
 
 
-def test_the_average_is_a_copy_that_is_not_trained() -> None:
-    model = nn.Linear(2, 2)
-    average = average_of(model)
-    with torch.no_grad():
-        model.weight.zero_()
-    assert average.weight.any()
-    assert not average.training
-    assert not any(parameter.requires_grad for parameter in average.parameters())
+@pytest.mark.parametrize(("config", "expected"), [(DEEPER, VIT_SCALES), (RESNET, RESNET_SCALES)])
+def test_the_learning_rate_falls_with_the_depth(config: CLIPConfig, expected: dict[str, float]) -> None:
+    names = [name for name, _ in config.build().named_parameters()]
+    scales = learning_rate_scales(names, layer_decay=0.5)
+    assert scales.keys() == set(names)
+    assert {name: scales[name] for name in expected} == expected
+    assert set(scales.values()) == set(expected.values())
+
+
+def test_towers_of_different_depth_have_each_their_own_scale() -> None:
+    """Both begin with the top, so that the deeper one has the smaller share at its bottom."""
+    config = replace(DEEPER, text=replace(VIT.text, layers=11))
+    scales = learning_rate_scales([name for name, _ in config.build().named_parameters()], layer_decay=0.5)
+    assert scales["visual.conv1.weight"] == 0.5**3
+    assert scales["text.positional_embedding"] == 0.5**12
+    assert scales["text.transformer.resblocks.10.ln_1.weight"] == 0.5
+    assert scales["text.transformer.resblocks.1.ln_1.weight"] == 0.5**10
+
+
+def test_a_locked_tower_changes_nothing_for_the_other() -> None:
+    model = DEEPER.build()
+    model.text.requires_grad_(False)
+    groups = parameter_groups(model, weight_decay=0.1, layer_decay=0.5)
+    found = {name: group["scale"] for group in groups for name in names_of(model, group["params"])}
+    expected = {name: scale for name, scale in VIT_SCALES.items() if not name.startswith("text.")}
+    assert {name: found[name] for name in expected} == expected
+    assert not any(name.startswith("text.") for name in found)
+
+
+def test_each_scale_decays_and_does_not() -> None:
+    model = DEEPER.build()
+    groups = parameter_groups(model, weight_decay=0.2, layer_decay=0.5)
+    kinds = [(group["scale"], group["weight_decay"]) for group in groups]
+    assert sorted(kinds) == sorted((scale, decay) for scale in (0.125, 0.25, 0.5, 1.0) for decay in (0.2, 0.0))
+    decaying = {n for g in groups if g["weight_decay"] for n in names_of(model, g["params"])}
+    assert {name for name in decaying if ".resblocks.1." not in name} == DECAYING
+    assert sum(len(names_of(model, group["params"])) for group in groups) == len(list(model.parameters()))
+
+
+def test_a_layer_decay_of_one_is_none() -> None:
+    groups = parameter_groups(DEEPER.build(), weight_decay=0.2, layer_decay=1.0)
+    assert [group["scale"] for group in groups] == [1.0, 1.0]
+
+
+def test_a_learning_rate_is_shared_out() -> None:
+    model = DEEPER.build()
+    optimizer = build_optimizer(model, DEEPER, lr=1e-3, weight_decay=0.0, layer_decay=0.5)
+
+    def rates() -> dict[str, float]:
+        return {name: g["lr"] for g in optimizer.param_groups for name in names_of(model, g["params"])}
+
+    assert {name: rates()[name] for name in VIT_SCALES} == {name: 1e-3 * s for name, s in VIT_SCALES.items()}
+    set_learning_rate(optimizer, 4e-3)
+    assert rates()["visual.conv1.weight"] == 5e-4
+    assert rates()["logit_scale"] == 4e-3
+
+
+@pytest.mark.parametrize("one_by_one", [False, True])
+def test_a_first_step_by_hand(one_by_one: bool) -> None:
+    """Adam's first step is the learning rate in the direction of the gradient; decay takes lr x decay of the weight."""
+    model = DEEPER.build()
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    optimizer = build_optimizer(model, DEEPER, lr=0.0, weight_decay=0.2, layer_decay=0.5, one_by_one=one_by_one)
+    set_learning_rate(optimizer, 0.01)
+    for parameter in model.parameters():
+        parameter.grad = torch.full_like(parameter, -3.0)
+    optimizer.step()
+    for name, scale in VIT_SCALES.items():
+        kept = 1 - 0.01 * scale * 0.2 if before[name].ndim >= 2 else 1.0
+        expected = before[name] * kept + 0.01 * scale
+        torch.testing.assert_close(model.get_parameter(name).detach(), expected, atol=1e-6, rtol=1e-5)

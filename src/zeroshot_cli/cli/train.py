@@ -1,150 +1,58 @@
 """`zeroshot train`: pairs of image and caption in, a run folder with a model out."""
 
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
 from zeroshot_cli.cli import options
+from zeroshot_cli.cli import train_options as o
 from zeroshot_cli.errors import UnreadableImage
-from zeroshot_cli.train.config import Augmentation, Loss, TextEncoder, TrainConfig
+from zeroshot_cli.train.config import Loss, TrainConfig
 
-_DATA = "Data"
-_OPTIMISATION = "Optimisation"
+if TYPE_CHECKING:
+    from zeroshot_cli.report.trackers import Tracker
+    from zeroshot_cli.train.metrics import RunInfo, StepReport
 
 
 def train(
-    data: Annotated[
-        list[Path],
-        typer.Option(
-            "--data",
-            metavar="FILE",
-            show_default=False,
-            help="The pairs: a .csv or .tsv with an image and a caption column; may be repeated.",
-            rich_help_panel=_DATA,
-        ),
-    ],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="DIR", help="The folder of the run; the model is in DIR/model.")
-    ] = Path("run"),
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run in the output folder, from its newest checkpoint.")
-    ] = False,
-    val: Annotated[
-        Path | None,
-        typer.Option("--val", metavar="FILE", help="Pairs to validate on after each epoch.", rich_help_panel=_DATA),
-    ] = None,
-    image_column: Annotated[
-        str | None,
-        typer.Option("--image-column", metavar="NAME", help="The image column's name.", rich_help_panel=_DATA),
-    ] = None,
-    caption_column: Annotated[
-        str | None,
-        typer.Option("--caption-column", metavar="NAME", help="The caption column's name.", rich_help_panel=_DATA),
-    ] = None,
-    augment: Annotated[
-        list[Augmentation] | None,
-        typer.Option(
-            "--augment",
-            show_default=False,
-            help="Change the pictures at random; may be repeated. `background` is for transparent pictures.",
-            rich_help_panel=_DATA,
-        ),
-    ] = None,
-    min_scale: Annotated[
-        float,
-        typer.Option(
-            "--min-scale",
-            metavar="X",
-            help="The smallest share of its area that a picture is cropped to.",
-            rich_help_panel=_DATA,
-        ),
-    ] = 0.9,
-    model: Annotated[
-        str,
-        typer.Option(
-            "--model",
-            "-m",
-            metavar="NAME|CONFIG.yaml|PATH",
-            envvar="ZEROSHOT_MODEL",
-            help="A preset or a configuration starts anew; tiny or a model folder brings its weights.",
-            rich_help_panel="Model",
-        ),
-    ] = options.BUNDLED_MODEL,
+    data: o.Data,
+    output: o.Output = Path("run"),
+    resume: o.Resume = False,
+    dry_run: o.DryRun = False,
+    data_weight: o.DataWeights = None,
+    val: o.Val = None,
+    image_column: o.ImageColumn = None,
+    caption_column: o.CaptionColumn = None,
+    verify: o.Verify = False,
+    augment: o.Augment = None,
+    min_scale: o.MinScale = 0.9,
+    model: o.Model = options.BUNDLED_MODEL,
     pretrained: options.Pretrained = None,
-    text_encoder: Annotated[
-        TextEncoder | None,
-        typer.Option("--text-encoder", help="The text tower of a new model.", rich_help_panel="Model"),
-    ] = None,
-    loss: Annotated[
-        Loss,
-        typer.Option(
-            "--loss",
-            help="clip: softmax over the batch; sigmoid: every pair on its own, as SigLIP.",
-            rich_help_panel=_OPTIMISATION,
-        ),
-    ] = Loss.CLIP,
-    epochs: Annotated[
-        int,
-        typer.Option("--epochs", metavar="N", help="How often every pair is seen.", rich_help_panel=_OPTIMISATION),
-    ] = 32,
-    batch_size: Annotated[
-        int,
-        typer.Option(
-            "--batch-size",
-            metavar="N",
-            envvar="ZEROSHOT_BATCH_SIZE",
-            help="Pairs a step: each is told from all others of its batch.",
-            rich_help_panel=_OPTIMISATION,
-        ),
-    ] = 256,
-    lr: Annotated[
-        float | None,
-        typer.Option(
-            "--lr",
-            metavar="X",
-            help="The highest learning rate. Default: 5e-4 for a new model, 1e-5 with weights.",
-            rich_help_panel=_OPTIMISATION,
-        ),
-    ] = None,
-    warmup: Annotated[
-        float,
-        typer.Option("--warmup", metavar="X", help="The share of steps to warm up in.", rich_help_panel=_OPTIMISATION),
-    ] = 0.05,
-    weight_decay: Annotated[
-        float,
-        typer.Option(
-            "--weight-decay",
-            metavar="X",
-            help="AdamW's weight decay; gains, biases and the temperature have none.",
-            rich_help_panel=_OPTIMISATION,
-        ),
-    ] = 0.2,
-    ema: Annotated[
-        float | None,
-        typer.Option(
-            "--ema",
-            metavar="X",
-            help="Keep a running average of the weights, such as 0.999, and save that.",
-            rich_help_panel=_OPTIMISATION,
-        ),
-    ] = None,
-    seed: Annotated[
-        int,
-        typer.Option(
-            "--seed",
-            metavar="N",
-            help="Fixes a new model's weights, the order of the pairs and all random views.",
-            rich_help_panel=_OPTIMISATION,
-        ),
-    ] = 0,
-    log_every: Annotated[
-        int, typer.Option("--log-every", metavar="N", help="Steps between two rows of metrics.jsonl.")
-    ] = 10,
-    save_every: Annotated[
-        int,
-        typer.Option("--save-every", metavar="N", help="Steps between checkpoints; 0: at the end of epochs."),
-    ] = 0,
+    text_encoder: o.TextTower = None,
+    lock_image: o.LockImage = False,
+    lock_text: o.LockText = False,
+    grad_checkpointing: o.GradCheckpointing = False,
+    loss: o.LossOption = Loss.CLIP,
+    epochs: o.Epochs = 32,
+    batch_size: o.BatchSize = 256,
+    chunk_size: o.ChunkSize = None,
+    lr: o.LearningRate = None,
+    layer_decay: o.LayerDecay = None,
+    warmup: o.Warmup = 0.05,
+    weight_decay: o.WeightDecay = 0.2,
+    ema: o.Ema = None,
+    wise_ft: o.WiseFt = None,
+    seed: o.Seed = 0,
+    fsdp: o.Fsdp = False,
+    zero_shot: o.ZeroShot = None,
+    labels: o.Labels = None,
+    prompts: o.Prompts = None,
+    report_to: o.ReportTo = None,
+    log_every: o.LogEvery = 10,
+    save_every: o.SaveEvery = 0,
+    keep: o.Keep = 2,
     device: options.Device = options.AUTO,
     precision: options.PrecisionOption = options.Precision.AUTO,
     workers: options.TrainWorkers = options.AUTO,
@@ -153,48 +61,100 @@ def train(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Train a CLIP on your own pairs of image and caption, anew or from weights."""
+    """Train a CLIP on your own pairs of image and caption, anew or from weights.
+
+    Under torchrun (torchrun --nproc-per-node N -m zeroshot_cli train ...) it uses every process.
+    """
     config = TrainConfig(
-        data=tuple(str(file) for file in data),
-        val=None if val is None else str(val),
+        data=tuple(data),
+        data_weights=tuple(data_weight or ()),
+        val=val,
         image_column=image_column,
         caption_column=caption_column,
+        verify=verify,
         augment=tuple(augment or ()),
         min_scale=min_scale,
         model=model,
         pretrained=pretrained,
         text_encoder=text_encoder,
+        lock_image=lock_image,
+        lock_text=lock_text,
+        grad_checkpointing=grad_checkpointing,
         loss=loss,
         epochs=epochs,
         batch_size=batch_size,
+        chunk_size=chunk_size,
         lr=lr,
+        layer_decay=layer_decay,
         warmup=warmup,
         weight_decay=weight_decay,
         ema=ema,
+        wise_ft=wise_ft,
         seed=seed,
-        offline=offline,
+        fsdp=fsdp,
+        zero_shot=zero_shot,
+        labels=labels,
+        prompts=prompts,
+        report_to=tuple(report_to or ()),
         log_every=log_every,
         save_every=save_every,
+        keep=keep,
+        offline=offline,
         device=device,
         precision=str(precision),
         workers=options.as_count(workers) or _half_the_cores(),
     )
-    skipped = _train(config, output, resume=resume, quiet=quiet)
+    skipped = _train(config, output, resume=resume, dry_run=dry_run, quiet=quiet)
     raise typer.Exit(UnreadableImage.exit_code if skipped and not ignore_errors else 0)
 
 
 def _half_the_cores() -> int:
+    """Half of this process's share of the cores; the other half trains."""
     from zeroshot_cli.encode.images import auto_workers
+    from zeroshot_cli.train.distributed import processes_here
 
-    return min(8, max(1, auto_workers() // 2))
+    return min(8, max(1, auto_workers() // 2 // processes_here()))
 
 
-def _train(config: TrainConfig, output: Path, *, resume: bool, quiet: bool) -> int:
+def _train(config: TrainConfig, output: Path, *, resume: bool, dry_run: bool, quiet: bool) -> int:
     """Train; return how many images could not be read."""
+    from zeroshot_cli.report.trackers import check_trackers, open_trackers
     from zeroshot_cli.report.training import TrainingView
+    from zeroshot_cli.report.training_html import write_training_report
     from zeroshot_cli.train import loop
+    from zeroshot_cli.train.distributed import is_first_process
 
-    with TrainingView(quiet=quiet) as view:
-        result = loop.train(config, output, resume=resume, on_start=view.started, on_step=view.stepped)
+    check_trackers(config.report_to)
+    first = is_first_process()
+    with ExitStack() as stack:
+        view = stack.enter_context(TrainingView(quiet=quiet or not first))
+        trackers: list[Tracker] = []
+
+        def started(info: "RunInfo") -> None:
+            view.started(info)
+            if not dry_run:
+                opened = open_trackers(config.report_to, output, config.to_dict(), first_step=info.first_step)
+                trackers.append(stack.enter_context(opened))
+
+        def stepped(report: "StepReport") -> None:
+            view.stepped(report)
+            for tracker in trackers:
+                tracker.log(report)
+
+        def saved() -> None:
+            write_training_report(output)
+
+        result = loop.train(
+            config,
+            output,
+            resume=resume,
+            dry_run=dry_run,
+            on_check=view.checked,
+            on_start=started,
+            on_step=stepped,
+            on_save=saved,
+        )
+    if result is None:
+        return 0
     view.finished(result)
     return len(result.skipped)

@@ -1,6 +1,9 @@
 """The losses that pull an image and its text together. Pure functions.
 
-b batch, e embedding
+Where several processes make one batch, each scores its own rows against everyone's, and the mean of their losses is
+the loss of the whole batch.
+
+b rows scored here, g rows of the whole batch, e embedding
 """
 
 import torch
@@ -9,19 +12,30 @@ from torch.nn import functional as F
 
 
 def clip_loss(
-    image_features: Tensor, text_features: Tensor, logit_scale: Tensor, *, same: Tensor | None = None
+    image_features: Tensor,
+    text_features: Tensor,
+    logit_scale: Tensor,
+    *,
+    same: Tensor | None = None,
+    all_images: Tensor | None = None,
+    all_texts: Tensor | None = None,
+    first: int = 0,
 ) -> Tensor:
-    """The symmetric contrastive loss: the mean of the cross-entropies over rows and columns of the similarities.
+    """The symmetric contrastive loss: the mean of the cross-entropies over images and texts of their similarities.
 
-    image_features, text_features be, normalised; logit_scale the inverse temperature. same bb, true where two rows
-    carry the same caption: such rows are not each other's negatives. Source: arXiv 2103.00020, figure 3.
+    image_features, text_features be, normalised; logit_scale the inverse temperature. same bg, true where two rows
+    carry the same caption: such rows are not each other's negatives. all_images, all_texts ge, of which the rows
+    scored here begin at `first`; without them the rows are the batch. Source: arXiv 2103.00020, figure 3.
     """
-    logits = logit_scale * image_features @ text_features.T  # bb
-    target = torch.arange(len(logits), device=logits.device)
+    all_images = image_features if all_images is None else all_images
+    all_texts = text_features if all_texts is None else all_texts
+    target = first + torch.arange(len(image_features), device=image_features.device)
+    per_image = logit_scale * image_features @ all_texts.T  # bg
+    per_text = logit_scale * text_features @ all_images.T  # bg
     if same is not None:
-        others = same & (target[:, None] != target)
-        logits = logits.masked_fill(others, float("-inf"))
-    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+        others = same & ~_own(per_image, first)
+        per_image, per_text = (logits.masked_fill(others, float("-inf")) for logits in (per_image, per_text))
+    return (F.cross_entropy(per_image, target) + F.cross_entropy(per_text, target)) / 2
 
 
 def sigmoid_loss(
@@ -31,14 +45,25 @@ def sigmoid_loss(
     logit_bias: Tensor,
     *,
     same: Tensor | None = None,
+    all_images: Tensor | None = None,
+    all_texts: Tensor | None = None,
+    first: int = 0,
 ) -> Tensor:
     """The pairwise sigmoid loss: every pair of the batch is a yes-or-no question.
 
-    Shapes as in `clip_loss`; the sum over all pairs, divided by the batch. Source: arXiv 2303.15343, algorithm 1.
+    Arguments as in `clip_loss`, but `all_images` is not looked at: the images scored here meet all texts, so each pair
+    of the batch is asked once. The sum over these pairs, divided by b. Source: arXiv 2303.15343, algorithm 1.
     """
-    logits = logit_scale * image_features @ text_features.T + logit_bias  # bb
-    sign = 2 * torch.eye(len(logits), device=logits.device, dtype=logits.dtype) - 1
-    losses = -F.logsigmoid(sign * logits)
+    all_texts = text_features if all_texts is None else all_texts
+    logits = logit_scale * image_features @ all_texts.T + logit_bias  # bg
+    own = _own(logits, first)
+    losses = -F.logsigmoid(torch.where(own, logits, -logits))
     if same is not None:
-        losses = losses.masked_fill(same & (sign < 0), 0)
+        losses = losses.masked_fill(same & ~own, 0)
     return losses.sum() / len(logits)
+
+
+def _own(logits: Tensor, first: int) -> Tensor:
+    """Where an image meets its own text: row i in column first + i; logits bg -> bg."""
+    rows, columns = (torch.arange(n, device=logits.device) for n in logits.shape)
+    return rows[:, None] + first == columns

@@ -3,9 +3,13 @@
 b batch, c channels, s sequence (mean, then places), d width, e embedding
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from zeroshot_cli.clip.recompute import recomputed
 
 EXPANSION = 4
 
@@ -67,12 +71,16 @@ class AttentionPool(nn.Module):
 
 
 class ModifiedResNet(nn.Module):
-    """Images to embeddings, pooled by attention."""
+    """Images to embeddings, pooled by attention.
+
+    With `checkpointing` the stem and each block keep their input only for the gradient, and are computed twice.
+    """
 
     def __init__(
         self, *, image_size: int, layers: tuple[int, int, int, int], width: int, heads: int, embed_dim: int
     ) -> None:
         super().__init__()
+        self.checkpointing = False
         self.conv1 = nn.Conv2d(3, width // 2, 3, stride=2, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width // 2)
         self.conv2 = nn.Conv2d(width // 2, width // 2, 3, padding=1, bias=False)
@@ -90,16 +98,22 @@ class ModifiedResNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images b3hw, normalised -> be, not normalised."""
+        x = self._through(self._stem, images, self.bn1, self.bn2, self.bn3)  # b3hw -> bc h/4 w/4
+        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):  # h/4, h/8, h/16, h/32
+            for block in stage:
+                x = self._through(block, x, block)
+        out: Tensor = self.attnpool(x)
+        return out
+
+    def _stem(self, images: Tensor) -> Tensor:
         x = F.relu(self.bn1(self.conv1(images)))  # b3hw -> bc h/2 w/2
         x = F.relu(self.bn2(self.conv2(x)))
         x = F.relu(self.bn3(self.conv3(x)))
-        x = self.avgpool(x)  # h/4
-        x = self.layer1(x)  # h/4
-        x = self.layer2(x)  # h/8
-        x = self.layer3(x)  # h/16
-        x = self.layer4(x)  # h/32
-        out: Tensor = self.attnpool(x)
+        out: Tensor = self.avgpool(x)  # h/4
         return out
+
+    def _through(self, part: Callable[[Tensor], Tensor], x: Tensor, *modules: nn.Module) -> Tensor:
+        return recomputed(part, x, *modules) if self.checkpointing else part(x)
 
 
 def _stage(in_channels: int, channels: int, blocks: int, *, stride: int) -> nn.Sequential:

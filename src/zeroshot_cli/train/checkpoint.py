@@ -3,14 +3,17 @@
 checkpoints/step-00000500/model.safetensors      weights and buffers
                           optimizer.safetensors  "<parameter>.exp_avg", "<parameter>.exp_avg_sq", "<parameter>.step"
                           average.safetensors    the averaged weights, with --ema only
-                          state.json             step, epoch, configuration, what the pairs were
+                          state.json             step, epoch, configuration, what the pairs were, validation loss
+
+The learning rate and the order of the data are functions of the step, a picture's random view is one of seed, epoch and
+row, and nothing draws from a global random state: so this is all that a run needs to go on to the bit.
 """
 
 import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,49 +24,76 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from zeroshot_cli.errors import CheckpointError, UsageError
+from zeroshot_cli.train.distributed import put, whole
 
-KEEP = 2
 _PREFIX = "step-"
 
 
 @dataclass(frozen=True, slots=True)
 class TrainState:
-    """Where a run stands: steps done, and everything that must not change when it goes on."""
+    """Where a run stands: steps done, everything that must not change when it goes on, and how good it is."""
 
     step: int
     epoch: int
     config: dict[str, Any]
+    val_loss: float | None = None
 
     def to_json(self) -> str:
-        return json.dumps({"step": self.step, "epoch": self.epoch, "config": self.config}, indent=2)
+        return json.dumps(asdict(self), indent=2)
 
 
-def save_checkpoint(
-    directory: Path,
-    state: TrainState,
-    model: nn.Module,
-    optimizer: Optimizer,
-    average: nn.Module | None = None,
-) -> Path:
-    """Write a checkpoint under `directory` and remove all but the newest two; returns its folder."""
+Tensors = dict[str, dict[str, Tensor]]  # by file, then by name
+
+
+def tensors_of(model: nn.Module, optimizer: Optimizer, average: nn.Module | None = None) -> Tensors:
+    """What a checkpoint holds, on the CPU; every process of a run calls it, for each may have a share."""
+    tensors = {"model": module_tensors(model), "optimizer": _optimizer_tensors(model, optimizer)}
+    return tensors if average is None else {**tensors, "average": module_tensors(average)}
+
+
+def save_checkpoint(directory: Path, state: TrainState, tensors: Tensors, *, keep: int) -> Path:
+    """Write a checkpoint under `directory`, and remove all but the `keep` newest and the best; returns its folder.
+
+    The others are removed only when it is written: on a full disk they stay.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     target = directory / f"{_PREFIX}{state.step:08d}"
     temporary = directory / f".{target.name}.{os.getpid()}"
-    shutil.rmtree(temporary, ignore_errors=True)
+    _remove_unfinished(directory)
     temporary.mkdir()
     try:
-        save_file(_tensors(model), temporary / "model.safetensors")
-        save_file(_optimizer_tensors(model, optimizer), temporary / "optimizer.safetensors")
-        if average is not None:
-            save_file(_tensors(average), temporary / "average.safetensors")
+        for name, some in tensors.items():
+            save_file(some, temporary / f"{name}.safetensors")
         (temporary / "state.json").write_text(state.to_json(), encoding="utf-8")
         shutil.rmtree(target, ignore_errors=True)
         temporary.rename(target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    for old in list_checkpoints(directory)[:-KEEP]:
-        shutil.rmtree(old)
+    best = best_checkpoint(directory)
+    for old in list_checkpoints(directory)[:-keep]:
+        if old != best:
+            shutil.rmtree(old)
     return target
+
+
+def _remove_unfinished(directory: Path) -> None:
+    """Remove what a run that was killed left of a checkpoint."""
+    for path in directory.glob(f".{_PREFIX}*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def best_checkpoint(directory: Path) -> Path | None:
+    """The checkpoint with the lowest validation loss, the older of equal ones; None where none was validated."""
+    losses = [(state.val_loss, path) for path in list_checkpoints(directory) if (state := _state_of(path))]
+    known = [(loss, path) for loss, path in losses if loss is not None]
+    return min(known)[1] if known else None
+
+
+def _state_of(checkpoint: Path) -> TrainState | None:
+    try:
+        return read_state(checkpoint)
+    except CheckpointError:
+        return None
 
 
 def list_checkpoints(directory: Path) -> list[Path]:
@@ -76,7 +106,10 @@ def read_state(checkpoint: Path) -> TrainState:
     file = checkpoint / "state.json"
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
-        return TrainState(int(values["step"]), int(values["epoch"]), dict(values["config"]))
+        loss = values.get("val_loss")
+        return TrainState(
+            int(values["step"]), int(values["epoch"]), dict(values["config"]), None if loss is None else float(loss)
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{file} cannot be read ({error}); remove this folder to go on before it") from None
 
@@ -105,24 +138,32 @@ def _shown(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _tensors(module: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+def module_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """A module's weights and buffers, whole and on the CPU; every process of a run calls it."""
+    return {name: _kept(tensor) for name, tensor in module.state_dict().items()}
+
+
+def _kept(tensor: Tensor) -> Tensor:
+    return whole(tensor.detach()).cpu().contiguous()
 
 
 def _optimizer_tensors(model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
     """The optimizer's tensors under the names of their parameters, so that no order of groups is relied on."""
     return {
-        f"{name}.{key}": value.detach().cpu().contiguous()
+        f"{name}.{key}": _kept(value)
         for name, parameter in model.named_parameters()
         for key, value in optimizer.state.get(parameter, {}).items()
     }
 
 
 def _load_module(file: Path, module: nn.Module) -> None:
-    try:
-        module.load_state_dict(_read(file))
-    except RuntimeError as error:
-        raise CheckpointError(f"{file} does not fit this model: {' '.join(str(error).split())}") from None
+    tensors, here = _read(file), module.state_dict()
+    shapes = [{name: tuple(tensor.shape) for name, tensor in some.items()} for some in (tensors, here)]
+    odd = [name for name in {**tensors, **here} if shapes[0].get(name) != shapes[1].get(name)]
+    if odd:
+        raise CheckpointError(f"{file} does not fit this model: they differ in {odd[0]}; choose another --output")
+    for name, tensor in here.items():
+        put(tensors[name], tensor)
 
 
 def _load_optimizer(file: Path, model: nn.Module, optimizer: Optimizer) -> None:
@@ -140,7 +181,9 @@ def _load_optimizer(file: Path, model: nn.Module, optimizer: Optimizer) -> None:
 
 def _like(tensor: Tensor, parameter: Tensor) -> Tensor:
     """Bring a moment to its parameter's device and memory layout."""
-    return torch.empty_like(parameter, dtype=tensor.dtype).copy_(tensor)
+    moment = torch.empty_like(parameter.detach(), dtype=tensor.dtype)
+    put(tensor, moment)
+    return moment
 
 
 def _read(file: Path) -> dict[str, Tensor]:

@@ -39,9 +39,10 @@ class Augmentation(StrEnum):
 class TrainConfig:
     """The settings of a run; a continued run must have the same ones, but for the MAY_CHANGE.
 
+    `batch_size` is that of all processes together, `chunk_size` how many pairs of it a process has in memory at once.
     `warmup` is a share of all steps, `min_scale` the smallest share of a picture's area that a crop keeps. `lr` None
     is 5e-4 for a new model and 1e-5 with weights. `save_every` counts steps; 0 saves at the end of epochs,
-    short ones together.
+    short ones together; `keep` newest checkpoints stay, and the best.
     """
 
     data: tuple[str, ...]
@@ -86,12 +87,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         """Raise UsageError for a value that makes no sense, with its option and the values that do."""
         for name, lowest in _LOWEST.items():
-            _check(
-                getattr(self, name) is None or getattr(self, name) >= lowest,
-                name,
-                getattr(self, name),
-                f"at least {lowest}",
-            )
+            value = getattr(self, name)
+            _check(value is None or value >= lowest, name, value, f"at least {lowest}")
         _check(0 <= self.seed < 2**63, "seed", self.seed, "at least 0 and under 2^63")
         for name in ("warmup", "weight_decay"):
             _check(0 <= getattr(self, name) <= 1, name, getattr(self, name), "between 0 and 1")
@@ -121,7 +118,8 @@ class TrainConfig:
 
 # The rows themselves are compared, wherever their files lie; the others do not touch the weights.
 MAY_CHANGE = frozenset(
-    ["data", "data_weights", "val", "offline", "device", "workers", "log_every", "save_every", "verify", "keep", "zero_shot", "labels", "prompts", "report_to", "fsdp"]
+    {"data", "data_weights", "val", "offline", "device", "workers", "log_every", "save_every", "verify", "keep"}
+    | {"zero_shot", "labels", "prompts", "report_to", "fsdp"}
 )
 
 _LOWEST = {"epochs": 1, "batch_size": 2, "chunk_size": 1, "workers": 0, "log_every": 1, "save_every": 0, "keep": 1}

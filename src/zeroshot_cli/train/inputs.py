@@ -3,8 +3,10 @@
 b batch, s sequence
 """
 
+import hashlib
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -13,18 +15,33 @@ from zeroshot_cli.clip.tokenizer import Tokenizer, TruncatedTextWarning
 from zeroshot_cli.preprocess import PreprocessConfig
 from zeroshot_cli.train.data import Batch, Pixels
 
+Chunk = tuple[Tensor, Tensor]  # images b3hw, tokens bs
 
-class Normalise:
-    """Pixels (b, h, w, 3) uint8 to what the model takes, b3hw float32, on its device."""
 
-    def __init__(self, preprocess: PreprocessConfig, device: torch.device, layout: torch.memory_format) -> None:
+class Inputs:
+    """Batches to what the model takes, on its device."""
+
+    def __init__(
+        self, tokenizer: Tokenizer, preprocess: PreprocessConfig, device: torch.device, layout: torch.memory_format
+    ) -> None:
         self.mean = 255 * torch.tensor(preprocess.mean, device=device)[:, None, None]
         self.std = 255 * torch.tensor(preprocess.std, device=device)[:, None, None]
-        self.device, self.layout = device, layout
+        self.tokenizer, self.device, self.layout = tokenizer, device, layout
 
-    def __call__(self, pixels: Pixels) -> Tensor:
+    def __call__(self, batch: Batch, rows: slice = slice(None)) -> Chunk:
+        """The images and tokens of some rows."""
+        return self.images(batch.pixels[rows]), trimmed(self.tokenizer, batch.captions[rows]).to(self.device)
+
+    def images(self, pixels: Pixels) -> Tensor:
+        """Pixels (b, h, w, 3) uint8 -> b3hw float32, normalised."""
         images = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float()
         return images.sub_(self.mean).div_(self.std).contiguous(memory_format=self.layout)
+
+    def chunks(self, batch: Batch, size: int | None) -> list[Callable[[], Chunk]]:
+        """The batch in parts of `size` rows, each made when it is asked for."""
+        rows = len(batch.captions)
+        size = size or rows
+        return [partial(self, batch, slice(start, start + size)) for start in range(0, rows, size)]
 
 
 def trimmed(tokenizer: Tokenizer, captions: Sequence[str]) -> Tensor:
@@ -43,12 +60,18 @@ def too_long(tokenizer: Tokenizer, captions: Iterable[str]) -> list[str]:
     return [text for text in longer if len(tokenizer.encode(text)) > room]  # a token has a byte or more
 
 
-def same_pairs(batch: Batch) -> Tensor:
-    """Which rows of a batch have the same caption, whatever its case, or the same image: bb, true on the diagonal."""
-    captions, images = _numbered(caption.casefold() for caption in batch.captions), _numbered(batch.images)
-    return (captions[:, None] == captions) | (images[:, None] == images)
+def pair_ids(batch: Batch) -> Tensor:
+    """A number for each row's caption, whatever its case, and one for its image: b2."""
+    rows = zip(batch.captions, batch.images, strict=True)
+    return torch.tensor([[_number(caption.casefold()), _number(image)] for caption, image in rows]).view(-1, 2)
 
 
-def _numbered(texts: Iterable[str]) -> Tensor:
-    numbers: dict[str, int] = {}
-    return torch.tensor([numbers.setdefault(text, len(numbers)) for text in texts])
+def same_pairs(ids: Tensor, others: Tensor) -> Tensor:
+    """Which rows have the same caption or the same image: ids b2, others g2 -> bg, true where a row meets itself."""
+    return (ids[:, None] == others).any(dim=-1)
+
+
+def _number(text: str) -> int:
+    """64 bits that are the same in every process: two of a million captions meet with a chance of one in 10⁷."""
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "little", signed=True)

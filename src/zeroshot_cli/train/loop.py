@@ -1,59 +1,43 @@
-"""The training loop: batches in, steps, checkpoints and a model folder out.
+"""The training loop: batches in, steps, checkpoints and a model folder out."""
 
-b batch, s sequence, e embedding
-"""
-
-# pathlib's questions raise OSError where a name is too long or a folder is locked; opening names the reason.
-# ruff: noqa: PTH110, PTH112
-
-import json
 import math
-import os
-import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from PIL import Image
-from safetensors import SafetensorError
-from torch import Tensor, nn
 
-from zeroshot_cli.clip.config import ResNetConfig, config_to_dict
-from zeroshot_cli.clip.loss import clip_loss, sigmoid_loss
-from zeroshot_cli.clip.model import CLIP
-from zeroshot_cli.clip.tokenizer import TruncatedTextWarning
-from zeroshot_cli.errors import DataError, UsageError
-from zeroshot_cli.preprocess import Preprocess
+from zeroshot_cli.clip.config import config_to_dict
+from zeroshot_cli.errors import UsageError
 from zeroshot_cli.records import SkippedImage
 from zeroshot_cli.train.augment import Augment
 from zeroshot_cli.train.checkpoint import (
     TrainState,
+    best_checkpoint,
     check_same,
     list_checkpoints,
-    load_checkpoint,
     read_state,
     save_checkpoint,
 )
-from zeroshot_cli.train.config import Loss, TrainConfig
-from zeroshot_cli.train.data import Batch, EvalBatches, TrainBatches, TrainPlans, batches_of, in_order
-from zeroshot_cli.train.inputs import Normalise, same_pairs, too_long, trimmed
+from zeroshot_cli.train.config import TrainConfig
+from zeroshot_cli.train.data import Batch, TrainBatches, TrainPlans, batches_of
+from zeroshot_cli.train.distributed import World, check_processes, joined
+from zeroshot_cli.train.folder import RunFolder
 from zeroshot_cli.train.interrupt import stop_on_signals
-from zeroshot_cli.train.metrics import RunInfo, Speed, StepReport, TrainResult, cut_metrics, write_text
-from zeroshot_cli.train.optimizer import average_of, build_optimizer, update_average
-from zeroshot_cli.train.pairs import Pairs, read_pairs
+from zeroshot_cli.train.judge import Judge
+from zeroshot_cli.train.learner import Done, Learner
+from zeroshot_cli.train.metrics import RunInfo, Speed, StepReport, TrainResult
+from zeroshot_cli.train.prepare import Prepared, prepare
 from zeroshot_cli.train.schedule import learning_rate, warmup_steps
 from zeroshot_cli.train.skipped import Skipped
-from zeroshot_cli.train.start import Start, start_from
-from zeroshot_cli.train.validate import Validation, validate
-from zeroshot_cli.weights.device import resolve_device, resolve_precision
+from zeroshot_cli.train.validate import Validation
+from zeroshot_cli.train.zero_shot import Accuracy
+from zeroshot_cli.weights.device import resolve_precision
 from zeroshot_cli.weights.save import save_model
 
 MIN_SAVE_STEPS = 100  # a checkpoint every epoch, but short epochs share one
+BAD_STEPS = 3  # in a row without a finite loss and gradient: then the run ends
 
 
 def train(
@@ -61,95 +45,67 @@ def train(
     output: Path,
     *,
     resume: bool = False,
+    dry_run: bool = False,
+    on_check: Callable[[int, int], None] = lambda done, total: None,
     on_start: Callable[[RunInfo], None] = lambda info: None,
     on_step: Callable[[StepReport], None] = lambda report: None,
-) -> TrainResult:
-    """Train a CLIP on pairs and leave it in `output`/model.
+    on_save: Callable[[], None] = lambda: None,
+) -> TrainResult | None:
+    """Train a CLIP on pairs and leave it in `output`/model; with `dry_run` end before the first step, with None.
 
-    Raises UsageError for options that do not go together or a folder that holds another run, DataError for pairs
-    that cannot be trained on, KeyboardInterrupt after Ctrl-C or SIGTERM, when a checkpoint has been written.
+    Under torchrun every process calls it; the first one writes and calls the callbacks: `on_check` while images are
+    looked at, `on_start` with what will be done, `on_step`, `on_save` when a checkpoint is on disk. Raises UsageError
+    for options that do not go together, a folder that holds another run or a loss that is no finite number, DataError
+    for pairs that cannot be trained on, KeyboardInterrupt after Ctrl-C or SIGTERM, when a checkpoint has been written.
     """
-    _check_output(output, resume=resume)
-    paths = [Path(file) for file in config.data]
-    read = partial(read_pairs, image_column=config.image_column, caption_column=config.caption_column)
-    pairs = read(paths)
-    val = read([Path(config.val)], option="--val") if config.val is not None else None
-    if len(pairs) < config.batch_size:
-        raise DataError(
-            f"{', '.join(config.data)}: {len(pairs)} usable pairs do not fill one batch of {config.batch_size}; "
-            f"use --batch-size {max(2, len(pairs))} or less, or more pairs"
-        )
-    run = _Run(config, output, pairs, val, start_from(config))
-    run.warn_of_long_captions()
-    if resume:
-        run.resume()
-    on_start(run.info())
-    return run.go(on_step)
+    check_processes(batch_size=config.batch_size, fsdp=config.fsdp, ema=config.ema is not None)
+    folder = RunFolder(output)
+    folder.check(resume=resume)
+    with joined(config.device) as (world, device):
+        run = _Run(config, folder, world, device, prepare(config, checks=world.is_first, on_check=on_check))
+        if resume:
+            run.resume()
+        if world.is_first:
+            on_start(run.info())
+        if dry_run:
+            return None
+        return run.go(on_step, on_save) if world.is_first else run.go(lambda report: None, lambda: None)
 
 
-def _check_output(output: Path, *, resume: bool) -> None:
-    with _writing(output), suppress(FileNotFoundError, NotADirectoryError):
-        os.lstat(output)  # a name too long, a locked folder
-    has_run = os.path.exists(output / "config.yaml")
-    if resume and not has_run:
-        raise UsageError(f"{output} holds no run to resume; leave out --resume to start one")
-    if has_run and not resume:
-        raise UsageError(f"{output} already holds a run; add --resume to go on with it or choose another --output")
-    if os.path.exists(output) and not os.path.isdir(output):
-        raise UsageError(f"{output} is a file; --output names the folder of the run")
-
-
-@dataclass
 class _Run:
     """One run: everything that changes from step to step, and where it is written."""
 
-    config: TrainConfig
-    output: Path
-    pairs: Pairs
-    val: Pairs | None
-    start: Start
-    step: int = 0
-
-    def __post_init__(self) -> None:
-        config, start = self.config, self.start
-        self.device = resolve_device(config.device)
-        self.precision = resolve_precision(config.precision, self.device)
-        self.layout = torch.contiguous_format
-        if isinstance(start.config.vision, ResNetConfig):
-            self.layout = torch.channels_last  # twice as fast for convolutions
-        self.model: CLIP = start.model.to(self.device, memory_format=self.layout).train()  # type: ignore[call-overload]
-        self.average = average_of(self.model) if config.ema is not None else None
-        self.optimizer = build_optimizer(self.model, start.config, lr=start.lr, weight_decay=config.weight_decay)
-        self.steps_per_epoch = len(self.pairs) // config.batch_size
+    def __init__(
+        self, config: TrainConfig, folder: RunFolder, world: World, device: torch.device, prepared: Prepared
+    ) -> None:
+        self.config, self.folder, self.world, self.device, self.prepared = config, folder, world, device, prepared
+        self.start = prepared.start
+        self.precision = resolve_precision(config.precision, device)
+        self.learner = Learner(config, self.start, world, device, self.precision)
+        self.judge = Judge(config, prepared, self.learner.inputs, device, self.precision)
+        self.steps_per_epoch = len(prepared.pairs) // config.batch_size
         self.steps = config.epochs * self.steps_per_epoch
         self.warmup = warmup_steps(self.steps, config.warmup)
         self.save_every = config.save_every or epochs_of_at_least(MIN_SAVE_STEPS, self.steps_per_epoch)
-        self.to_input = Normalise(start.preprocess, self.device, self.layout)
         self.speed = Speed()
-        self.skipped = Skipped(self.output / "skipped.csv")
+        self.skipped = Skipped(folder.skipped)
+        self.step = self.bad_steps = 0
+        self.val_loss: float | None = None  # of the weights as they are, where they were validated
 
     def info(self) -> RunInfo:
+        """What is about to be done."""
+        assert self.prepared.preflight is not None
         return RunInfo(
-            pairs=self.pairs,
+            preflight=self.prepared.preflight,
             steps=self.steps,
             steps_per_epoch=self.steps_per_epoch,
             first_step=self.step,
-            parameters=sum(parameter.numel() for parameter in self.model.parameters()),
+            parameters=self.learner.parameters,
             device=str(self.device),
             precision=self.precision,
             lr=self.start.lr,
+            processes=self.world.size,
         )
-
-    def warn_of_long_captions(self) -> None:
-        cut = too_long(self.start.tokenizer, self.pairs.captions)
-        if cut:
-            limit = self.start.tokenizer.context_length
-            warnings.warn(
-                f"{len(cut):,} captions have more tokens than the {limit} that the model reads and lose their end, "
-                f"the first begins {cut[0][:60]!r}",
-                TruncatedTextWarning,
-                stacklevel=3,
-            )
 
     def identity(self) -> dict[str, Any]:
         """All that must be the same when the run goes on."""
@@ -157,44 +113,50 @@ class _Run:
             **self.config.identity(),
             "lr": self.start.lr,
             "precision": self.precision,
-            "pairs": self.pairs.fingerprint(),
+            "pairs": self.prepared.pairs.fingerprint(),
             "architecture": config_to_dict(self.start.config),
         }
 
     def resume(self) -> None:
         """Take up the newest checkpoint; a run that was killed before its first one begins again."""
-        checkpoints = list_checkpoints(self.output / "checkpoints")
+        checkpoints = list_checkpoints(self.folder.checkpoints)
         if checkpoints:
             newest = checkpoints[-1]
             state = read_state(newest)
-            check_same(state.config, self.identity(), where=self.output)
-            load_checkpoint(newest, self.model, self.optimizer, self.average)
+            check_same(state.config, self.identity(), where=self.folder.path)
+            self.learner.load(newest)
             self.step = state.step
-        cut_metrics(self.output / "metrics.jsonl", self.step)
-        self.skipped.recall()
+        self.world.wait()  # nobody still reads what is cut
+        if self.world.is_first:
+            self.folder.cut(self.step)
+            self.skipped.recall()
 
-    def go(self, on_step: Callable[[StepReport], None]) -> TrainResult:
+    def go(self, on_step: Callable[[StepReport], None], on_save: Callable[[], None]) -> TrainResult:
         """Make the steps that are left."""
-        with _writing(self.output):
-            self.output.mkdir(parents=True, exist_ok=True)
-            write_text(self.output / "config.yaml", yaml.safe_dump(self.config.to_dict(), sort_keys=False))
+        if self.world.is_first:
+            self.folder.begin(self.config.to_dict())
         report = None
         self.speed = Speed()
         with stop_on_signals() as stop:
             for batch in self._batches():
-                report = self._report(self._step(batch))
+                self.speed.waited()
+                done = self._step(batch, stop=stop.asked)
+                report = self._report(done)
                 on_step(report)
-                self._log(report)
-                if stop.asked or self.step % self.save_every == 0 or self.step == self.steps:
-                    self.save()
-                if stop.asked:
+                stopped = done.stop or (stop.asked and self.world.size == 1)  # many end after the next step, together
+                if stopped or self.step % self.save_every == 0 or self.step == self.steps:
+                    with self.speed.paused():
+                        self.save()
+                        on_save()
+                if stopped:
                     raise KeyboardInterrupt
         if report is None:  # the run was complete, and its model may have been removed
             self._save_model()
-        return TrainResult(self.output / "model", report, self.skipped.images())
+            on_save()
+        return TrainResult(self.folder.model, report, self.skipped.images())
 
     def _batches(self) -> Iterator[Batch]:
-        config = self.config
+        config, pairs = self.config, self.prepared.pairs
         augment = Augment(
             self.start.preprocess.height_width,
             min_scale=config.min_scale,
@@ -202,121 +164,97 @@ class _Run:
             resample=Image.Resampling[self.start.preprocess.interpolation.value.upper()],
         )
         plans = TrainPlans(
-            len(self.pairs),
+            pairs.sources,
             batch_size=config.batch_size,
             epochs=config.epochs,
             seed=config.seed,
             first_step=self.step,
+            rank=self.world.rank,
+            world=self.world.size,
         )
-        return batches_of(TrainBatches(self.pairs, augment, seed=config.seed), plans, workers=config.workers)
+        return batches_of(TrainBatches(pairs, augment, seed=config.seed), plans, workers=config.workers)
 
-    def _step(self, batch: Batch) -> float:
-        """One step of the optimizer; returns the loss."""
+    def _step(self, batch: Batch, *, stop: bool) -> Done:
+        """One step of the optimizer. UsageError after a few that came to nothing."""
         lr = learning_rate(self.step, total=self.steps, warmup=self.warmup, peak=self.start.lr)
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        self._note_skipped(batch.skipped)
-        images, texts = self._embed(self.model, batch)
-        loss = self._loss(self.model, images, texts, batch)
-        value = float(loss.detach())
-        self._check_finite("loss", value, self.step + 1)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_norm)
-        self._check_finite("norm of the gradient", float(norm), self.step + 1)
-        self.optimizer.step()
-        self.model.clamp_logit_scale()
         self.step += 1
-        if self.average is not None and self.config.ema is not None:
-            update_average(self.average, self.model, decay=self.config.ema, step=self.step)
-        self.speed.count(len(batch.captions))
-        return value
+        done = self.learner.step(batch, lr=lr, number=self.step, stop=stop)
+        if done.skipped:
+            self._note_skipped(self.world.collected(batch.skipped))
+        self.bad_steps = 0 if done.is_finite else self.bad_steps + 1
+        if self.bad_steps == BAD_STEPS:
+            name, number = ("norm of the gradient", done.norm) if math.isfinite(done.loss) else ("loss", done.loss)
+            raise self._diverged(f"the {name} is {number}, in {BAD_STEPS} steps up to {self.step}")
+        self.speed.count(self.config.batch_size)
+        return done
 
-    def _check_finite(self, name: str, value: float, step: int) -> None:
-        if not math.isfinite(value):
-            raise UsageError(
-                f"the {name} is {value} at step {step}; use a lower --lr than {self.start.lr:g} or "
-                "--precision fp32 (the last checkpoint is from before)"
-            )
+    def _diverged(self, what: str) -> UsageError:
+        return UsageError(
+            f"{what}; use a lower --lr than {self.start.lr:g}, a longer --warmup than {self.config.warmup:g} or "
+            "--precision fp32 (the last checkpoint is from before)"
+        )
 
     def _note_skipped(self, images: Iterable[SkippedImage]) -> None:
-        with _writing(self.output):
-            self.skipped.add(images)
+        if self.world.is_first:
+            with self.folder.writing():
+                self.skipped.add(images)
 
-    def _embed(self, model: CLIP, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Both normalised embeddings of a batch, be, in float32."""
-        images = self.to_input(batch.pixels)
-        tokens = trimmed(self.start.tokenizer, batch.captions).to(self.device)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            image_features, text_features, _ = model(images, tokens)
-        return image_features.float(), text_features.float()
-
-    def _loss(self, model: CLIP, images: Tensor, texts: Tensor, batch: Batch) -> Tensor:
-        scale, same = model.logit_scale.exp(), same_pairs(batch).to(self.device)
-        if self.config.loss is Loss.SIGMOID:
-            assert model.logit_bias is not None  # start_from has seen to it
-            return sigmoid_loss(images, texts, scale, model.logit_bias, same=same)
-        return clip_loss(images, texts, scale, same=same)
-
-    def _report(self, loss: float) -> StepReport:
+    def _report(self, done: Done) -> StepReport:
         ends_epoch = self.step % self.steps_per_epoch == 0
-        validation = self._validate(self.val) if ends_epoch and self.val is not None else None
-        return StepReport(
+        validation, zero_shot = self._judged() if ends_epoch else (None, None)
+        self.val_loss = None if validation is None else validation.loss
+        report = StepReport(
             step=self.step,
             epoch=(self.step - 1) // self.steps_per_epoch + 1,
-            loss=loss,
-            lr=float(self.optimizer.param_groups[0]["lr"]),
-            logit_scale=float(self.model.logit_scale.detach().exp()),
+            loss=done.loss,
+            lr=done.lr,
+            logit_scale=self.learner.scale,
+            grad_norm=done.norm,
             images_per_second=self.speed.images_per_second(),
+            data_wait=self.speed.data_wait(),
             skipped=len(self.skipped),
             validation=validation,
+            zero_shot=zero_shot,
         )
+        if self.world.is_first and (self.step % self.config.log_every == 0 or ends_epoch):
+            self.folder.log(report.row())
+        return report
 
-    def _validate(self, val: Pairs) -> Validation:
-        model = self.average if self.average is not None else self.model
-        model.eval()
-        dataset = EvalBatches(val, Preprocess(self.start.preprocess))
-        batches = batches_of(dataset, in_order(len(val), self.config.batch_size), workers=self.config.workers)
+    def _judged(self) -> tuple[Validation | None, Accuracy | None]:
+        """What the model is worth, by the first process; the others have to help it where they have shares of it."""
+        if not self.judge.is_needed:
+            return None, None
         with self.speed.paused():
-            validation = validate(
-                batches,
-                lambda batch: self._embed(model, batch),
-                lambda images, texts, batch: self._loss(model, images, texts, batch),
-            )
-        self.model.train()
-        self._check_finite("validation loss", validation.loss, self.step)
-        self._note_skipped(validation.skipped)
-        return validation
-
-    def _log(self, report: StepReport) -> None:
-        if self.step % self.config.log_every == 0 or self.step % self.steps_per_epoch == 0:
-            with _writing(self.output), (self.output / "metrics.jsonl").open("a", encoding="utf-8") as metrics:
-                metrics.write(json.dumps(report.row(), allow_nan=False) + "\n")
+            model = self.learner.current()
+            if not self.world.is_first:
+                return None, None
+            validation, zero_shot = self.judge.judge(model)
+            self.learner.go_on()
+        if validation is not None:
+            self._note_skipped(validation.skipped)
+            if not math.isfinite(validation.loss):
+                raise self._diverged(f"the validation loss is {validation.loss} after step {self.step}")
+        return validation, zero_shot
 
     def save(self) -> None:
         """Write a checkpoint and the model folder as they are now."""
-        state = TrainState(self.step, self.step // self.steps_per_epoch, self.identity())
-        with self.speed.paused(), _writing(self.output):
-            save_checkpoint(self.output / "checkpoints", state, self.model, self.optimizer, self.average)
-            self._save_model()
+        state = TrainState(self.step, self.step // self.steps_per_epoch, self.identity(), self.val_loss)
+        tensors, current = self.learner.tensors(), self.learner.current()
+        if self.world.is_first:
+            with self.folder.writing():
+                saved = save_checkpoint(self.folder.checkpoints, state, tensors, keep=self.config.keep)
+                if saved == best_checkpoint(self.folder.checkpoints):
+                    save_model(self.folder.best, current, self.start.config, self.start.preprocess)
+        self._save_model()
+        self.world.wait()
 
     def _save_model(self) -> None:
-        model = self.average if self.average is not None else self.model
-        save_model(self.output / "model", model, self.start.config, self.start.preprocess)
+        model = self.learner.mixed() if self.step == self.steps else self.learner.current()
+        if self.world.is_first:
+            with self.folder.writing():
+                save_model(self.folder.model, model, self.start.config, self.start.preprocess)
 
 
 def epochs_of_at_least(steps: int, steps_per_epoch: int) -> int:
     """The steps of the fewest whole epochs that make at least `steps`."""
     return steps_per_epoch * math.ceil(steps / steps_per_epoch)
-
-
-@contextmanager
-def _writing(output: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UsageError(
-            f"{output} cannot be written: {reason}; make room or choose another --output (--resume goes on "
-            "from the newest complete checkpoint)"
-        ) from error

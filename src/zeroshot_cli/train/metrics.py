@@ -1,6 +1,7 @@
 """What a run says about itself: its plan, its steps, its end; and metrics.jsonl, a row for each step that is logged."""
 
 import json
+import math
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -9,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zeroshot_cli.records import SkippedImage
-from zeroshot_cli.train.pairs import Pairs
+from zeroshot_cli.train.preflight import Preflight
 from zeroshot_cli.train.validate import Validation
+from zeroshot_cli.train.zero_shot import Accuracy
 
 SPEED_WINDOW = 20  # steps over which images a second are measured
 
@@ -19,7 +21,7 @@ SPEED_WINDOW = 20  # steps over which images a second are measured
 class RunInfo:
     """What a run is about to do; `first_step` is over 0 when it goes on."""
 
-    pairs: Pairs
+    preflight: Preflight
     steps: int
     steps_per_epoch: int
     first_step: int
@@ -27,35 +29,49 @@ class RunInfo:
     device: str
     precision: str
     lr: float
+    processes: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
-    """One step done; `step` and `epoch` count from 1, `skipped` counts the unreadable images met so far."""
+    """One step done; `step` and `epoch` count from 1, `skipped` counts the unreadable images met so far.
+
+    `loss` and `grad_norm` may be no finite numbers: then the step changed nothing. `data_wait` is the share of the time
+    that went by before the batch was there.
+    """
 
     step: int
     epoch: int
     loss: float
     lr: float
     logit_scale: float
+    grad_norm: float
     images_per_second: float
+    data_wait: float
     skipped: int
     validation: Validation | None = None
+    zero_shot: Accuracy | None = None
 
-    def row(self) -> dict[str, float | int]:
-        """The row of metrics.jsonl."""
-        row: dict[str, float | int] = {
+    def row(self) -> dict[str, float | int | None]:
+        """The row of metrics.jsonl; null is what was not finite."""
+        row: dict[str, float | int | None] = {
             "step": self.step,
             "epoch": self.epoch,
-            "loss": self.loss,
+            "loss": self.loss if math.isfinite(self.loss) else None,
             "lr": self.lr,
             "logit_scale": self.logit_scale,
+            "grad_norm": self.grad_norm if math.isfinite(self.grad_norm) else None,
             "images_per_second": round(self.images_per_second, 1),
+            "data_wait": round(self.data_wait, 3),
             "skipped": self.skipped,
         }
         if self.validation is not None:
-            row |= {"val_loss": self.validation.loss, "val_recall@1": self.validation.recall_at_1}
-            row["val_skipped"] = len(self.validation.skipped)
+            retrieval = self.validation.retrieval
+            row |= {"val_loss": self.validation.loss, "val_skipped": len(self.validation.skipped)}
+            row |= {f"val_recall@{k}": recall for k, recall in retrieval.image_to_text.items()}
+            row |= {f"val_text_recall@{k}": recall for k, recall in retrieval.text_to_image.items()}
+        if self.zero_shot is not None:
+            row |= {"zero_shot_top1": self.zero_shot.top1, "zero_shot_top5": self.zero_shot.top5}
         return row
 
 
@@ -94,17 +110,29 @@ class Speed:
     """Images a second over the last steps, without the time that checkpoints and validation take."""
 
     def __init__(self) -> None:
-        self._seconds: deque[tuple[int, float]] = deque(maxlen=SPEED_WINDOW)
+        self._steps: deque[tuple[int, float, float]] = deque(maxlen=SPEED_WINDOW)
         self._since = time.perf_counter()
+        self._waited = 0.0
+
+    def waited(self) -> None:
+        """The batch is there."""
+        self._waited = time.perf_counter() - self._since
 
     def count(self, images: int) -> None:
+        """The step is done."""
         now = time.perf_counter()
-        self._seconds.append((images, now - self._since))
+        self._steps.append((images, now - self._since, self._waited))
         self._since = now
 
     def images_per_second(self) -> float:
-        seconds = sum(spent for _, spent in self._seconds)
-        return sum(images for images, _ in self._seconds) / max(seconds, 1e-9)
+        return sum(images for images, _, _ in self._steps) / self._seconds()
+
+    def data_wait(self) -> float:
+        """The share of the time in which there was no batch."""
+        return sum(waited for _, _, waited in self._steps) / self._seconds()
+
+    def _seconds(self) -> float:
+        return max(sum(seconds for _, seconds, _ in self._steps), 1e-9)
 
     @contextmanager
     def paused(self) -> Iterator[None]:

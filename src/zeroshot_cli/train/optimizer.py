@@ -1,53 +1,96 @@
-"""AdamW as CLIP was trained with it, and the running average of the weights."""
+"""AdamW as CLIP was trained with it, and learning rates that fall with the depth."""
 
-import copy
-from typing import TypeVar
+import re
 
-import torch
 from torch import nn
-from torch.optim import AdamW
+from torch.optim import AdamW, Optimizer
 
 from zeroshot_cli.clip.config import CLIPConfig, ResNetConfig
 
-Model = TypeVar("Model", bound=nn.Module)
+_BLOCK = re.compile(r"\.resblocks\.(\d+)\.")
+_STAGE = re.compile(r"\.layer(\d)\.")
+_HEAD = re.compile(r"\.(ln_post|proj|attnpool|ln_final|text_projection)\b")
 
 
-def build_optimizer(model: nn.Module, config: CLIPConfig, *, lr: float, weight_decay: float) -> AdamW:
-    """AdamW with the betas and epsilon of arXiv 2103.00020, table 18: one pair for ResNets, one for Transformers."""
+def build_optimizer(
+    model: nn.Module,
+    config: CLIPConfig,
+    *,
+    lr: float,
+    weight_decay: float,
+    layer_decay: float | None = None,
+    one_by_one: bool = False,
+) -> AdamW:
+    """AdamW with the betas and epsilon of arXiv 2103.00020, table 18: one pair for ResNets, one for Transformers.
+
+    `one_by_one` is for parameters of which some lie in shares: a step over several at once refuses the mixture.
+    """
     resnet = isinstance(config.vision, ResNetConfig)
+    groups = parameter_groups(model, weight_decay=weight_decay, layer_decay=layer_decay)
     first = next(model.parameters())
-    return AdamW(
-        parameter_groups(model, weight_decay=weight_decay),
+    optimizer = AdamW(
+        groups,
         lr=lr,
         betas=(0.9, 0.999) if resnet else (0.9, 0.98),
         eps=1e-8 if resnet else 1e-6,
-        fused=first.device.type in {"cpu", "cuda"},
+        foreach=False if one_by_one else None,
+        fused=not one_by_one and first.device.type in {"cpu", "cuda"},
     )
+    set_learning_rate(optimizer, lr)
+    return optimizer
 
 
-def parameter_groups(model: nn.Module, *, weight_decay: float) -> list[dict[str, object]]:
-    """Two groups: what has two dimensions or more decays; gains, biases and the temperature do not."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+def parameter_groups(
+    model: nn.Module, *, weight_decay: float, layer_decay: float | None = None
+) -> list[dict[str, object]]:
+    """What is trained, by share of the learning rate ("scale") and by whether it decays.
+
+    What has two dimensions or more decays; gains, biases and the temperature do not. There are two groups, in this
+    order, without `layer_decay`; with it, two for each scale.
+    """
+    scales = learning_rate_scales([name for name, _ in model.named_parameters()], layer_decay=layer_decay)
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault((scales[name], parameter.ndim < 2), []).append(parameter)
     return [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+        {"params": groups[scale, kept], "weight_decay": 0.0 if kept else weight_decay, "scale": scale}
+        for scale, kept in sorted(groups)
     ]
 
 
-def average_of(model: Model) -> Model:
-    """A copy that starts where the model is, for `update_average`."""
-    return copy.deepcopy(model).eval().requires_grad_(False)
+def learning_rate_scales(names: list[str], *, layer_decay: float | None) -> dict[str, float]:
+    """The share of the learning rate that each parameter gets, by its name.
 
-
-@torch.no_grad()
-def update_average(average: nn.Module, model: nn.Module, *, decay: float, step: int) -> None:
-    """Move each averaged weight towards the model's; batch-norm statistics are taken over as they are.
-
-    `step` counts from 1; early on the decay is (1 + step) / (10 + step), so that a short run forgets its random start.
+    decay^(L + 1 - depth) in a tower of L blocks (or the four stages of a ResNet): embeddings and stem have depth 0,
+    blocks 1 to L, the last norm and the projection L + 1. Temperature and bias belong to no tower and get all of it.
+    Source: arXiv 2106.08254 (BEiT), section 3.2 and optim_factory.py; for two towers, EVA-CLIP (arXiv 2303.15389).
     """
-    decay = min(decay, (1 + step) / (10 + step))
-    averaged = [parameter.detach() for parameter in average.parameters()]
-    current = [parameter.detach() for parameter in model.parameters()]
-    torch._foreach_lerp_(averaged, current, 1 - decay)
-    for kept, buffer in zip(average.buffers(), model.buffers(), strict=True):
-        kept.copy_(buffer)
+    if layer_decay is None:
+        return dict.fromkeys(names, 1.0)
+    blocks: dict[str, int] = {}
+    for name in names:
+        tower = name.partition(".")[0]
+        blocks[tower] = max(blocks.get(tower, 0), _block(name))
+    return {name: layer_decay ** _from_the_top(name, blocks[name.partition(".")[0]]) for name in names}
+
+
+def _from_the_top(name: str, blocks: int) -> int:
+    """How many layers of its tower, which has so many blocks, a parameter lies under the last one."""
+    in_no_tower = "." not in name
+    if in_no_tower or _HEAD.search(name):
+        return 0
+    return blocks + 1 - _block(name)
+
+
+def _block(name: str) -> int:
+    """The block of a tower that a parameter belongs to, from 1; 0 for none."""
+    if match := _BLOCK.search(name):
+        return int(match[1]) + 1
+    return int(match[1]) if (match := _STAGE.search(name)) else 0
+
+
+def set_learning_rate(optimizer: Optimizer, lr: float) -> None:
+    """Give every group its share of the learning rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["scale"]

@@ -1,0 +1,162 @@
+"""The curves of a training run as SVG, drawn by matplotlib in the colours of the page that they stand in."""
+
+import io
+import logging
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # matplotlib takes its time to import
+    from matplotlib.axes import Axes
+
+Row = Mapping[str, float]
+
+MOST_POINTS = 1000  # of a curve; more are means of their neighbours
+FEW = 30  # points up to which each has a mark, and none is smoothed
+_SIZE = (5.2, 2.7)  # inches, at 72 points each; the page scales it
+# matplotlib wants colours and the page has variables: these stand for them, and occur nowhere else.
+_TEXT, _LINE, _CURVES = "#010101", "#010102", ("#010103", "#010104", "#010105")
+_VARIABLES = {_TEXT: "--muted", _LINE: "--line", **dict(zip(_CURVES, ("--first", "--second", "--third"), strict=True))}
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """Curves on one pair of axes: a name for each key of metrics.jsonl. `style` is plain, share or power."""
+
+    title: str
+    curves: Mapping[str, str]
+    style: str = "plain"
+    smooth: bool = False
+
+
+def charts_of(rows: Sequence[Row]) -> dict[str, str]:
+    """The SVG of every chart that there are figures for, by its title."""
+    found = ((chart, curves_of(chart, rows)) for chart in _charts(rows))
+    return {chart.title: draw(chart, curves) for chart, curves in found if curves}
+
+
+def _charts(rows: Sequence[Row]) -> list[Chart]:
+    recalls = [
+        Chart(f"Validation recall, {direction}", _at_k(prefix, rows), "share")
+        for direction, prefix in (("image to text", "val_recall@"), ("text to image", "val_text_recall@"))
+    ]
+    return [
+        Chart("Loss", {"training": "loss", "validation": "val_loss"}, smooth=True),
+        *recalls,
+        Chart("Zero-shot accuracy", {"top 1": "zero_shot_top1", "top 5": "zero_shot_top5"}, "share"),
+        Chart("Learning rate", {"": "lr"}, "power"),
+        Chart("Logit scale, 1 ÷ temperature", {"": "logit_scale"}),
+        Chart("Norm of the gradient", {"": "grad_norm"}, smooth=True),
+        Chart("Images a second", {"": "images_per_second"}),
+        Chart("Time without a batch", {"": "data_wait"}, "share"),
+    ]
+
+
+def _at_k(prefix: str, rows: Iterable[Row]) -> dict[str, str]:
+    """`@1`, `@5` ... of the keys that begin so, as they come."""
+    return {f"@{key.removeprefix(prefix)}": key for row in rows for key in row if key.startswith(prefix)}
+
+
+Points = tuple[list[float], list[float]]  # steps and values; NaN breaks a curve
+
+
+def curves_of(chart: Chart, rows: Sequence[Row]) -> dict[str, Points]:
+    """The points of each curve that has some: a row without its key has no part in it, a null breaks it."""
+    curves = {}
+    for name, key in chart.curves.items():
+        points = [(row["step"], row[key]) for row in rows if key in row]
+        if any(math.isfinite(value) for _, value in points):
+            curves[name] = thinned(points)
+    return curves
+
+
+def thinned(points: Sequence[tuple[float, float]], most: int = MOST_POINTS) -> Points:
+    """At most so many points: neighbours together, in equal numbers, as the mean of those that are finite."""
+    each = math.ceil(len(points) / most)
+    groups = [points[start : start + each] for start in range(0, len(points), each)]
+    return [group[-1][0] for group in groups], [mean_of_finite(value for _, value in group) for group in groups]
+
+
+def draw(chart: Chart, curves: Mapping[str, Points]) -> str:
+    """Draw a chart."""
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it would tell the user of its caches
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()  # whatever the user has set for pictures of their own
+        # Text stays text, in the page's font; and the same figures make the same bytes.
+        matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": chart.title, "font.size": 9})
+        figure = Figure(figsize=_SIZE)
+        figure.subplots_adjust(left=0.13, right=0.98, top=0.97, bottom=0.17)
+        axes = figure.add_subplot()
+        _prepare(axes, chart)
+        for colour, (name, points) in zip(_CURVES, curves.items(), strict=False):
+            _add(axes, points, name=name, colour=colour, smooth=chart.smooth)
+        if any(curves):
+            axes.legend(loc="best", frameon=False, labelcolor=_TEXT)
+        stream = io.StringIO()
+        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(stream, format="svg", metadata=nothing)
+    return _for_page(stream.getvalue(), chart.title)
+
+
+def _prepare(axes: "Axes", chart: Chart) -> None:
+    from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+
+    axes.patch.set_visible(False)
+    axes.figure.patch.set_visible(False)
+    axes.grid(color=_LINE, linewidth=0.8)
+    axes.tick_params(colors=_TEXT, length=0)
+    axes.set_xlabel("step", color=_TEXT)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=True))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    if chart.style == "share":
+        axes.yaxis.set_major_formatter(PercentFormatter(1))
+        axes.set_ylim(-0.02, 1.02)
+    elif chart.style == "power":
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.1e}" if value else "0"))
+    else:
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
+
+
+def _add(axes: "Axes", points: Points, *, name: str, colour: str, smooth: bool) -> None:
+    """Add a curve; a long one that is to be smooth stands over itself as it was."""
+    steps, values = points
+    label = name or None
+    if len(steps) <= FEW:
+        axes.plot(steps, values, color=colour, label=label, linewidth=1.6, marker="o", markersize=3.5)
+    elif smooth:
+        axes.plot(steps, values, color=colour, linewidth=1, alpha=0.3)
+        axes.plot(steps, smoothed(values), color=colour, label=label, linewidth=1.6)
+    else:
+        axes.plot(steps, values, color=colour, label=label, linewidth=1.6)
+
+
+def smoothed(values: Sequence[float]) -> list[float]:
+    """The mean around each value, over a twentieth of all, without what is not finite; NaN where nothing is."""
+    reach = max(1, len(values) // 40)
+    around = [values[max(0, i - reach) : i + reach + 1] for i in range(len(values))]
+    return [mean_of_finite(some) for some in around]
+
+
+def mean_of_finite(values: Iterable[float]) -> float:
+    """The mean of what is finite, NaN where nothing is."""
+    finite = [value for value in values if math.isfinite(value)]
+    return sum(finite) / len(finite) if finite else math.nan
+
+
+def _for_page(svg: str, title: str) -> str:
+    """The element alone, named, with ids of its own and the page's colours; the page styles joins and ends."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL)
+    own = "-".join(re.findall("[a-z0-9]+", title.lower()))
+    svg = re.sub(r'(\bid="|="#|url\(#)', rf"\1{own}-", svg)
+    svg = svg.replace("<svg", f'<svg role="img" aria-label="{title} by step"', 1)
+    for colour, variable in _VARIABLES.items():
+        svg = svg.replace(colour, f"var({variable})")
+    return svg

@@ -1,0 +1,130 @@
+"""The two columns of a table that matter, and what their cells hold."""
+
+import ast
+import json
+import math
+import re
+import warnings
+from collections.abc import Sequence
+from pathlib import PurePath
+
+IMAGE_COLUMNS = ("image", "filepath", "image_path", "path", "file", "file_name", "filename")
+CAPTION_COLUMNS = ("caption", "title", "text", "label", "captions")
+IMAGE_ENDINGS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "heic")
+
+Row = tuple[str, tuple[str, ...]]
+"""An image as its file names it, and its captions; a caption that is missing is empty."""
+
+# What pandas and NumPy make of a list of texts, or JSON: quoted texts with commas or blanks between them.
+_TEXT = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
+_TEXTS = re.compile(rf"\[\s*(?:{_TEXT})(?:[\s,]+(?:{_TEXT}))*\s*\]", re.DOTALL)
+_ONE_TEXT = re.compile(_TEXT, re.DOTALL)
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_SHOWN = 80  # characters of a value in a message
+
+
+class Fault(Exception):
+    """What is wrong with a line; whoever knows the file and the line says so in a DataError."""
+
+
+def find_columns(header: Sequence[str], image_column: str | None, caption_column: str | None) -> tuple[int, int]:
+    """The places of the image and the caption column: those that are asked for, else the first known ones.
+
+    Case counts only where names differ in nothing else. Raises Fault, whose text goes after the file's name.
+    """
+    image = _find_column(header, "image", image_column, IMAGE_COLUMNS)
+    caption = _find_column(header, "caption", caption_column, CAPTION_COLUMNS)
+    if image == caption:
+        raise Fault(f"has one column for both image and caption, {header[image]!r}; name another --caption-column")
+    return image, caption
+
+
+def is_wanted(name: str, asked: Sequence[str | None]) -> bool:
+    """Whether a column has one of the names that are known or asked for."""
+    wanted = {*IMAGE_COLUMNS, *CAPTION_COLUMNS, *(column.casefold() for column in asked if column)}
+    return name.casefold() in wanted
+
+
+def _find_column(header: Sequence[str], kind: str, asked: str | None, known: Sequence[str]) -> int:
+    for name in (asked,) if asked else known:
+        places = [place for place, column in enumerate(header) if column == name]
+        places = places or [place for place, column in enumerate(header) if column.casefold() == name.casefold()]
+        if len(places) > 1:
+            raise Fault(f"has {len(places)} columns named {name!r}; rename one, or name another with --{kind}-column")
+        if places:
+            return places[0]
+    if any(PurePath(column).suffix[1:].casefold() in IMAGE_ENDINGS for column in header):
+        raise Fault(f"has no header line, it begins with {_listing(header)}; add a first line such as image,caption")
+    lacks = f"no column {asked!r}" if asked else f"no {kind} column ({', '.join(known)})"
+    raise Fault(f"has {lacks}, its columns are {_listing(header)}; name the right one with --{kind}-column")
+
+
+def _listing(names: Sequence[str]) -> str:
+    shown = ", ".join(shortened(name) for name in names[:20])
+    return shown + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+
+
+def shortened(value: object) -> str:
+    """A value as a message shows it."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
+
+
+def captions_of_text(cell: str) -> tuple[str, ...]:
+    """The captions in a cell of text: one, or those of a list as JSON, Python or NumPy write it."""
+    cell = cell.strip()
+    return _listed(cell) if cell.startswith("[") and cell.endswith("]") else (cell,)
+
+
+def _listed(cell: str) -> tuple[str, ...]:
+    try:
+        captions = json.loads(cell)
+        if not captions or not all(isinstance(caption, str) for caption in captions):
+            return (cell,)
+    except (ValueError, RecursionError):
+        if not _TEXTS.fullmatch(cell):
+            return (cell,)
+        with warnings.catch_warnings(action="ignore"):  # of backslashes that mean nothing
+            captions = [ast.literal_eval(text.replace("\n", "\\n")) for text in _ONE_TEXT.findall(cell)]
+    return tuple(caption.strip() for caption in captions)
+
+
+def captions_of_value(value: object) -> tuple[str, ...]:
+    """The captions in a value of JSON or Parquet: a text, a number, a list of them, or none. Raises Fault else."""
+    if isinstance(value, str):
+        return (value.strip(),)
+    if isinstance(value, list):
+        return tuple(_caption(item) for item in value) or ("",)
+    return (_caption(value),)
+
+
+def _caption(value: object) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, str):
+        return value.strip()
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    raise Fault(f"the caption is {shortened(value)}, which is neither a text nor a list of texts")
+
+
+def image_of_value(value: object) -> str:
+    """The path in a value of JSON or Parquet, empty where there is none. Raises Fault where it is no text."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    raise Fault(f"the image is {shortened(value)}, not the path of a file")
+
+
+def check_text(text: str) -> None:
+    """Raise Fault for a caption that no file in a right encoding holds."""
+    if "\0" in text:
+        raise Fault("a NUL byte; the file is damaged or in another encoding, save it as UTF-8")
+    if text.isascii():
+        return
+    if found := _SURROGATE.search(text):
+        code = ord(found[0])
+        if 0xDC80 <= code <= 0xDCFF:  # what surrogateescape makes of a byte
+            raise Fault(f"byte 0x{code - 0xDC00:02x} is not UTF-8; save the file as UTF-8")
+        raise Fault(f"half of a character, \\u{code:04x}, in the caption {shortened(text)}; mend or remove the line")

@@ -1,0 +1,180 @@
+"""The processes of a run: one, or as many as torchrun has started, which together make one batch.
+
+g rows of the batch of all processes, b rows of this one's
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from zeroshot_cli.clip.model import CLIP
+from zeroshot_cli.errors import UsageError
+from zeroshot_cli.weights.device import resolve_device
+
+T = TypeVar("T")
+
+_PATIENCE = timedelta(hours=12)  # the others wait while the first one validates; torchrun ends them if it dies
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """This process among `size`; all of them call each method, or none."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes and reports."""
+        return self.rank == 0
+
+    def gathered(self, rows: Tensor) -> Tensor:
+        """The rows b of every process, one process after the other -> g, without gradient."""
+        if self.size == 1:
+            return rows
+        everyone = [torch.empty_like(rows) for _ in range(self.size)]
+        dist.all_gather(everyone, rows.contiguous())
+        return torch.cat(everyone)
+
+    def summed(self, values: Tensor) -> Tensor:
+        """The sum over all processes; `values` is overwritten."""
+        if self.size > 1:
+            dist.all_reduce(values)
+        return values
+
+    def collected(self, items: Sequence[T]) -> list[T]:
+        """The items of every process, one process after the other."""
+        if self.size == 1:
+            return list(items)
+        everyone: list[Sequence[T] | None] = [None] * self.size
+        dist.all_gather_object(everyone, items)
+        return [item for some in everyone for item in some or ()]
+
+    def wait(self) -> None:
+        """Go on when every process has come here."""
+        if self.size > 1:
+            dist.barrier()
+
+
+@contextmanager
+def joined(device: str) -> Iterator[tuple[World, torch.device]]:
+    """Join the processes that torchrun has started, if it has; give this one's place among them and its device.
+
+    UsageError for a device that is not there.
+    """
+    size, local = int(os.environ.get("WORLD_SIZE", "1")), os.environ.get("LOCAL_RANK", "0")
+    if size == 1:
+        yield World(), resolve_device(device)
+        return
+    where = resolve_device(device)
+    if where.type == "cuda":
+        where = resolve_device(f"cuda:{local}")
+        torch.cuda.set_device(where)
+    dist.init_process_group("nccl" if where.type == "cuda" else "gloo", timeout=_PATIENCE)
+    try:
+        yield World(dist.get_rank(), size), where
+    finally:
+        dist.destroy_process_group()
+
+
+def processes_here() -> int:
+    """How many processes of the run share this machine's cores."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def is_first_process() -> bool:
+    """Whether this process may talk to people."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def replicated(towers: nn.Module, model: CLIP, device: torch.device) -> nn.Module:
+    """Let every process have the whole model and the mean of the gradients.
+
+    Batch norm has the statistics of all processes on GPUs, and those of its own share on the CPU.
+    """
+    if device.type == "cuda":
+        nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+    return DistributedDataParallel(towers, device_ids=[device] if device.type == "cuda" else None)
+
+
+def sharded(towers: nn.Module, model: CLIP) -> nn.Module:
+    """Let every process have a share of each parameter, gathered block by block when it is needed (FSDP2).
+
+    The temperature and the bias, which have no dimension to cut, stay whole (see `share_scalar_gradients`).
+    """
+    from torch.distributed.fsdp import fully_shard
+
+    scalar = set(scalars(model))
+    for module in list(model.modules()):
+        if isinstance(module, nn.ModuleList):
+            for block in module:
+                fully_shard(block)
+    fully_shard(towers, ignored_params=scalar)
+    return towers
+
+
+def scalars(model: CLIP) -> list[nn.Parameter]:
+    """The parameters without a dimension: temperature and bias."""
+    return [parameter for parameter in model.parameters() if parameter.ndim == 0]
+
+
+def share_scalar_gradients(model: CLIP, world: World) -> None:
+    """Give every process the mean of the gradients of what `sharded` leaves whole."""
+    for parameter in scalars(model):
+        if parameter.grad is not None:
+            world.summed(parameter.grad).div_(world.size)
+
+
+def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> float:
+    """Scale gradients down to `max_norm`, if their norm is larger; return what it was, over all processes' shares."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    kinds = ([g for g in gradients if _is_share(g)], [g for g in gradients if not _is_share(g)])
+    norms = [whole(nn.utils.get_total_norm(kind)) for kind in kinds if kind]
+    norm = float(torch.stack(norms).norm()) if norms else 0.0
+    if norm > max_norm:
+        for kind in kinds:
+            if kind:
+                torch._foreach_mul_(kind, max_norm / (norm + 1e-6))
+    return norm
+
+
+def _is_share(tensor: Tensor) -> bool:
+    """Whether it is a DTensor: importing that takes half a second, and most runs have none."""
+    return hasattr(tensor, "full_tensor")
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A tensor that may lie in shares, whole, on every process."""
+    return tensor.full_tensor() if _is_share(tensor) else tensor  # type: ignore[attr-defined]
+
+
+@torch.no_grad()
+def put(values: Tensor, into: Tensor) -> None:
+    """Copy a whole tensor into one that may lie in shares."""
+    if _is_share(into):
+        from torch.distributed.tensor import distribute_tensor
+
+        values = distribute_tensor(values.to(into.device, into.dtype), into.device_mesh, into.placements)  # type: ignore
+    into.copy_(values)
+
+
+def check_processes(*, batch_size: int, fsdp: bool, ema: bool) -> None:
+    """Raise UsageError for what the number of processes does not allow."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if batch_size % size:
+        raise UsageError(
+            f"--batch-size {batch_size} cannot be shared by {size} processes; "
+            f"use {batch_size // size * size or size} or another multiple of {size}"
+        )
+    if fsdp and size == 1:
+        raise UsageError("--fsdp shares a model among processes, and there is one; use torchrun, or leave it out")
+    if fsdp and ema:
+        raise UsageError("--ema keeps a second whole model, which --fsdp is to avoid; leave out one of them")

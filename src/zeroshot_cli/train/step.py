@@ -1,0 +1,134 @@
+"""The gradient of one batch: all of it at once, or in chunks of which one is in memory; of one process or of many.
+
+The loss sees embeddings only. So embeddings come first, then the loss's gradient for each of them, and then that goes
+back through the towers: chunk by chunk, computed a second time, where there are several (gradient caching, arXiv
+2101.06983). Embeddings of other processes are gathered, and their rows of the gradient summed.
+
+b rows of this process, g of all, e embedding
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from zeroshot_cli.clip.loss import clip_loss, sigmoid_loss
+from zeroshot_cli.clip.model import CLIP
+from zeroshot_cli.train.config import Loss
+from zeroshot_cli.train.distributed import World
+from zeroshot_cli.train.inputs import Chunk, same_pairs
+
+Outputs = tuple[Tensor, Tensor, Tensor, Tensor | None]
+
+
+class Towers(nn.Module):
+    """Both towers of a CLIP as the loss needs them, in one call, as wrappers for many processes want it."""
+
+    def __init__(self, model: CLIP, *, bf16: bool) -> None:
+        super().__init__()
+        self.model, self.bf16 = model, bf16
+
+    def forward(self, images: Tensor, tokens: Tensor) -> Outputs:
+        """Images b3hw, tokens bs -> embeddings be, normalised, in float32; 1 ÷ temperature; the bias, if there is."""
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
+            image_features, text_features, scale = self.model(images, tokens)
+        bias = self.model.logit_bias
+        return image_features.float(), text_features.float(), scale, None if bias is None else bias.clone()
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """The loss of a run, among the processes of `world`."""
+
+    loss: Loss
+    world: World = World()  # noqa: RUF009  (it is frozen)
+
+    def value(self, outputs: Outputs, ids: Tensor) -> Tensor:
+        """The loss of this process's rows b, whose mean over the processes is that of all.
+
+        `outputs` are the embeddings of all g rows; `ids` b2 are `pair_ids` of this process's.
+        """
+        images, texts, scale, bias = outputs
+        first = self.world.rank * len(ids)
+        own = slice(first, first + len(ids))
+        everyone: dict[str, Any] = {"all_images": images, "all_texts": texts, "first": first}
+        same = same_pairs(ids, self.world.gathered(ids))
+        if self.loss is Loss.SIGMOID:
+            assert bias is not None  # start_from has seen to it
+            return sigmoid_loss(images[own], texts[own], scale, bias, same=same, **everyone)
+        return clip_loss(images[own], texts[own], scale, same=same, **everyone)
+
+    def gradients(self, outputs: Outputs, ids: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The loss of this process's rows, and the gradient of all rows' loss for each of its outputs."""
+        images, texts, *rest = outputs
+        leaves = [self.world.gathered(rows.detach()).requires_grad_() for rows in (images, texts)]
+        leaves += [value.detach().requires_grad_() for value in rest if value is not None]
+        value = self.value((leaves[0], leaves[1], leaves[2], leaves[3] if len(leaves) > 3 else None), ids)
+        # A bias that the loss has no use for gets zeros: wrappers for many processes wait for every gradient.
+        gradients = torch.autograd.grad(value, leaves, allow_unused=True, materialize_grads=True)
+        own = slice(self.world.rank * len(ids), (self.world.rank + 1) * len(ids))
+        return value.detach(), [
+            *(self.world.summed(gradient)[own] for gradient in gradients[:2]),
+            *gradients[2:],
+        ]
+
+
+def backward(towers: nn.Module, objective: Objective, chunks: Sequence[Callable[[], Chunk]], ids: Tensor) -> Tensor:
+    """Add the gradient of a batch to the parameters of `towers`, and return the loss of this process's rows.
+
+    With several chunks one of them is in memory at a time; the gradient is the same, but for batch norm, whose
+    statistics are those of a chunk.
+    """
+    if len(chunks) == 1:
+        outputs = towers(*chunks[0]())
+        value, gradients = objective.gradients(outputs, ids)
+        _back(outputs, gradients)
+        return value
+    value, gradients = objective.gradients(_embedded(towers, chunks), ids)
+    start = 0
+    for number, chunk in enumerate(chunks, 1):
+        images, tokens = chunk()
+        rows = slice(start, start := start + len(images))
+        last = number == len(chunks)
+        with nullcontext() if last else _unshared(towers):
+            outputs = towers(images, tokens)
+            # The temperature and the bias belong to the batch: they take part once.
+            own = [gradient[rows] for gradient in gradients[:2]] + (gradients[2:] if last else [])
+            _back(outputs[: len(own)], own)
+    return value
+
+
+@torch.no_grad()
+def _embedded(towers: nn.Module, chunks: Sequence[Callable[[], Chunk]]) -> Outputs:
+    model = towers.module if isinstance(towers, DistributedDataParallel) else towers
+    with _statistics_kept(model):
+        parts = [model(*chunk()) for chunk in chunks]
+    return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts]), *parts[0][2:]
+
+
+def _back(outputs: Sequence[Tensor | None], gradients: Sequence[Tensor]) -> None:
+    pairs = [(o, g) for o, g in zip(outputs, gradients, strict=False) if o is not None and o.requires_grad]
+    torch.autograd.backward([output for output, _ in pairs], [gradient for _, gradient in pairs])
+
+
+def _unshared(towers: nn.Module) -> AbstractContextManager[None]:
+    """Leave the gradients of other processes for a later chunk."""
+    return towers.no_sync() if isinstance(towers, DistributedDataParallel) else nullcontext()
+
+
+@contextmanager
+def _statistics_kept(model: nn.Module) -> Iterator[None]:
+    """Let batch norm use a chunk's statistics without counting them: the second pass does."""
+    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    before = [norm.track_running_stats for norm in norms]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm, tracked in zip(norms, before, strict=True):
+            norm.track_running_stats = tracked

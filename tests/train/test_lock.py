@@ -1,0 +1,97 @@
+"""Locked towers stay as they are."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from zeroshot_cli.clip.config import CBOWConfig, CLIPConfig, ResNetConfig
+from zeroshot_cli.clip.loss import clip_loss
+from zeroshot_cli.clip.model import CLIP
+from zeroshot_cli.errors import UsageError
+from zeroshot_cli.train.lock import check_locks, lock, train_mode
+from zeroshot_cli.train.optimizer import build_optimizer
+
+CONFIG = CLIPConfig(
+    embed_dim=16,
+    vision=ResNetConfig(image_size=32, layers=(1, 1, 1, 1), width=8, head_width=32),
+    text=CBOWConfig(width=16, context_length=8, vocab_size=600),
+)
+
+
+@pytest.mark.parametrize("locked", ["visual", "text"])
+def test_a_step_changes_the_other_tower_and_the_temperature_only(locked: str) -> None:
+    torch.manual_seed(0)
+    model = CONFIG.build()
+    lock(model, image=locked == "visual", text=locked == "text")
+    train_mode(model)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    _step(model)
+    changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert changed
+    assert not any(name.startswith(f"{locked}.") for name in changed)
+    other = {"visual": "text", "text": "visual"}[locked]
+    assert {f"{other}.ln_final.weight", f"{other}.bn1.running_mean"} & changed
+    assert "logit_scale" in changed
+
+
+def _step(model: CLIP) -> None:
+    optimizer = build_optimizer(model, CONFIG, lr=0.1, weight_decay=0.2)
+    tokens = torch.tensor([[598, 1, 599], [598, 2, 599], [598, 3, 599]])
+    clip_loss(*model(torch.randn(3, 3, 32, 32), tokens)).backward()
+    optimizer.step()
+
+
+def test_the_projection_belongs_to_its_tower() -> None:
+    model = replace(CONFIG, init_logit_bias=-10.0).build()
+    lock(model, image=True, text=False)
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert trained == {
+        "text.token_embedding.weight",
+        "text.ln_final.weight",
+        "text.ln_final.bias",
+        "text.text_projection",
+        "logit_scale",
+        "logit_bias",
+    }
+
+
+def test_a_locked_tower_is_never_in_training_mode() -> None:
+    model = CONFIG.build().eval()
+    lock(model, image=True, text=False)
+    train_mode(model)
+    assert not any(module.training for module in model.visual.modules())
+    assert all(module.training for module in (model, *model.text.modules()))
+    model.eval()
+    train_mode(model)
+    assert not any(module.training for module in model.visual.modules())
+
+
+def test_without_locks_all_is_trained() -> None:
+    model = CONFIG.build().eval()
+    lock(model, image=False, text=False)
+    train_mode(model)
+    assert all(module.training for module in model.modules())
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("image", "text", "has_weights", "message"),
+    [
+        (True, True, True, "--lock-image and --lock-text leave only the temperature to train"),
+        (True, True, False, "--lock-image and --lock-text leave only the temperature to train"),
+        (True, False, False, "--lock-image keeps a tower as it is, and a new model's is random"),
+        (False, True, False, "--lock-text keeps a tower as it is, and a new model's is random"),
+    ],
+)
+def test_locks_that_make_no_sense_are_refused(image: bool, text: bool, has_weights: bool, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        check_locks(image, text, has_weights)
+
+
+@pytest.mark.parametrize(
+    ("image", "text", "has_weights"),
+    [(True, False, True), (False, True, True), (False, False, True), (False, False, False)],
+)
+def test_locks_that_make_sense_are_not(image: bool, text: bool, has_weights: bool) -> None:
+    check_locks(image, text, has_weights)

@@ -1,0 +1,82 @@
+"""The gradient in chunks and of several processes, against that of the whole batch in one."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.nn import functional as F
+
+from zeroshot_cli.train.config import Loss
+from zeroshot_cli.train.inputs import pair_ids, same_pairs
+
+SCRIPT = Path(__file__).with_name("gradients.py")
+
+
+def _module() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("gradients", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+script = _module()
+
+
+def _assert_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    """Equal to 1e-5 of the largest number of each tensor, or of 0.01 where all are small."""
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        tolerance = 1e-5 * max(float(tensor.detach().abs().max()), 0.01)
+        assert float((found[name] - tensor.detach()).abs().max()) <= tolerance, name
+
+
+@pytest.mark.parametrize("kind", ["vit", "resnet"])
+def test_the_gradient_is_that_of_autograd_through_the_loss(kind: str) -> None:
+    """Written out: softmax over rows and columns, without the pairs that share a caption or an image."""
+    model, batch, inputs = script.model_of(kind), script.batch_of(kind), script.inputs_of(kind)
+    images, texts, scale = model(*inputs(batch))
+    logits = scale * images @ texts.T
+    same = torch.eye(12, dtype=torch.bool)
+    same[0, 7] = same[7, 0] = same[1, 2] = same[2, 1] = True
+    assert torch.equal(same_pairs(pair_ids(batch), pair_ids(batch)), same)
+    logits = logits.masked_fill(same & ~torch.eye(12, dtype=torch.bool), -1e9)
+    rows = torch.arange(12)
+    loss = (F.cross_entropy(logits, rows) + F.cross_entropy(logits.T, rows)) / 2
+    loss.backward()
+    found = script.gradients(kind, Loss.CLIP, None)
+    torch.testing.assert_close(found["loss"], loss.detach(), atol=1e-6, rtol=0)
+    expected = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    _assert_same({name: found[name] for name in expected}, expected)
+
+
+@pytest.mark.parametrize("size", [1, 5, 11])
+@pytest.mark.parametrize("loss", list(Loss))
+def test_the_gradient_in_chunks_is_that_of_the_whole(loss: Loss, size: int) -> None:
+    _assert_same(script.gradients("vit", loss, size), script.gradients("vit", loss, None))
+
+
+def test_batch_norm_counts_each_chunk_once() -> None:
+    """By hand: three chunks move the running averages three times, as three batches would."""
+    model, batch, inputs = script.model_of("resnet"), script.batch_of("resnet"), script.inputs_of("resnet")
+    for rows in (slice(0, 4), slice(4, 8), slice(8, 12)):
+        model(*inputs(batch, rows))
+    found = script.gradients("resnet", Loss.CLIP, 4)
+    for name, buffer in model.named_buffers():
+        torch.testing.assert_close(found[name], buffer)
+
+
+@pytest.mark.slow
+def test_two_processes_are_as_one(tmp_path: Path) -> None:
+    """Loss, gradients, their norm, and what clipping leaves of them; with whole models and with shares of one."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    ended = subprocess.run([*torchrun, str(SCRIPT), str(tmp_path)], capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 0, ended.stderr
+    for name, (loss, _, _) in script.CASES.items():
+        _assert_same(load_file(tmp_path / f"{name}.safetensors"), script.gradients("vit", loss, None))
