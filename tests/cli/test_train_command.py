@@ -73,10 +73,15 @@ def test_a_run_from_options_to_model(
     assert entry.run([*arguments, *more, "--seed", "3", "--save-every", "4", "--precision", "fp32"]) == 0
     out, err = capsys.readouterr()
     assert out == ""
-    assert "12 pairs; left out: 1 with an empty caption, 1 whose image is missing\n" in err
-    assert re.search(r"0\.0 million parameters on cpu in fp32, 6 steps \(3 an epoch\), learning rate 0\.001\n", err)
-    assert re.search(r"epoch 2: loss [\d.]+, \d+ images/s, validation loss [\d.]+, recall@1 [\d.]+%\n", err)
-    assert f"the model is in {tmp_path / 'run/model'}\n" in err
+    assert re.search(
+        r"pairs +12\nempty captions +1  left out\nmissing images +1  left out, the first .*none\.png\n", err
+    )
+    assert re.search(r"steps +6  3 an epoch\n0\.0 million parameters on cpu in fp32, learning rate 0\.001\n", err)
+    assert re.search(
+        r"epoch 2 of 2: loss [\d.]+, \d+ images/s, .*validation loss [\d.]+, recall@1 [\d.]+% image to text", err
+    )
+    assert (tmp_path / "run/report.html").read_text().startswith("<!doctype html>")
+    assert f"the model is in {tmp_path / 'run/model'}, its curves in {tmp_path / 'run/report.html'}\n" in err
     config = yaml.safe_load((tmp_path / "run/config.yaml").read_text())
     expected = {
         "epochs": 2, "batch_size": 4, "lr": 1e-3, "warmup": 0.5, "weight_decay": 0.1, "loss": "sigmoid", "ema": 0.9,
@@ -116,12 +121,12 @@ def test_unreadable_pictures_are_counted_at_the_end(
     ("change", "code", "words"),
     [
         (["--data", "none.csv"], 2, "none.csv: no such file"),
-        (["--val", "none.csv"], 2, "none.csv: no such file; give --val the CSV"),
+        (["--val", "none.csv"], 2, "none.csv: no such file; give --val a csv, tsv"),
         (["--seed", "-1"], 2, "--seed is -1; it must be at least 0"),
         (["--output", "x" * 300], 2, "File name too long"),
         (["--model", "x" * 300], 2, "x" * 300),
         (["--model", "x" * 300 + ".yaml"], 2, "x" * 300),
-        (["--batch-size", "13"], 3, "12 usable pairs do not fill one batch of 13"),
+        (["--batch-size", "13"], 3, "12 usable pairs (left out: 1 for an empty caption, 1 for a missing image)"),
         (["--image-column", "url"], 3, "no column 'url', its columns are 'image', 'caption'"),
         (["--model", "no-such-model"], 2, "no-such-model"),
         (["--epochs", "0"], 2, "--epochs is 0; it must be at least 1"),
@@ -129,6 +134,16 @@ def test_unreadable_pictures_are_counted_at_the_end(
         (["--augment", "salt"], 2, "salt"),
         (["--precision", "fp16"], 2, "--precision is fp16; it must be auto, fp32 or bf16 in training"),
         (["--resume"], 2, "holds no run to resume"),
+        (["--report-to", "paper"], 2, "paper"),
+        (["--data-weight", "1", "--data-weight", "2"], 2, "--data-weight"),
+        (["--data-weight", "0"], 2, "--data-weight"),
+        (["--chunk-size", "0"], 2, "--chunk-size is 0; it must be at least 1"),
+        (["--keep", "0"], 2, "--keep is 0; it must be at least 1"),
+        (["--layer-decay", "0"], 2, "--layer-decay is 0.0; it must be over 0"),
+        (["--wise-ft", "2"], 2, "--wise-ft is 2.0; it must be between 0 and 1"),
+        (["--lock-image", "--lock-text"], 2, "--lock-image and --lock-text leave only the temperature to train"),
+        (["--zero-shot", "nowhere"], 2, "nowhere"),
+        (["--fsdp"], 2, "--fsdp shares a model among processes, and there is one"),
     ],
 )
 def test_errors_are_one_sentence_with_their_code(
@@ -140,6 +155,27 @@ def test_errors_are_one_sentence_with_their_code(
     assert words in err
     assert err.startswith("error: ")
     assert err.count("\n") == 1
+
+
+def test_a_dry_run_reports_and_writes_nothing(
+    tmp_path: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert entry.run([*arguments, "--dry-run"]) == 0
+    err = capsys.readouterr().err
+    assert re.search(r"pairs +12\n", err)
+    assert re.search(r"images +12 .*no fault found\n", err)
+    assert not (tmp_path / "run").exists()
+
+
+def test_figures_go_to_tensorboard(tmp_path: Path, arguments: list[str]) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    assert entry.run([*arguments, "--report-to", "tensorboard", "--quiet"]) == 0
+    events = EventAccumulator(str(tmp_path / "run/tensorboard"))
+    events.Reload()
+    rows = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    logged = [(event.step, event.value) for event in events.Scalars("train/loss")]
+    assert logged == [(row["step"], pytest.approx(row["loss"], rel=1e-6)) for row in rows]
 
 
 def test_a_second_run_in_the_folder_needs_resume(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -72,7 +72,7 @@ def test_pairs_without_fault_take_five_lines() -> None:
     assert lines(GOOD) == [
         "pairs     31,914",
         "images    30,000  256 of them looked at, no fault found",
-        "captions  21,050  with 12 tokens in the middle and 77 at most",
+        "captions  21,050  of 12 tokens (the median), 77 at most",
         "batch        256  pictures of 336 × 224 pixels; on average 7.3 of them share their caption with another, "
         "which is no negative of it then",
         "steps      1,240  124 an epoch",
@@ -92,7 +92,7 @@ def test_all_that_is_wrong_is_named_with_its_first() -> None:
     assert found[6:12] == [
         "unreadable           2  of 256 looked at, the first [b]é\\x1b.png: the file is empty; --verify finds all",
         "repeated pairs   1,234  have image and caption of an earlier row",
-        "captions        21,050  with 12 tokens in the middle and 77 at most",
+        "captions        21,050  of 12 tokens (the median), 77 at most",
         f"long captions        9  over 77 tokens, so they lose their end; the first '{'word ' * 11}word…'",
         "same caption    15,958  have one caption, 'a cat'",
         "batch              256  pictures of 336 × 224 pixels; on average 200.0 of them share their caption with "

@@ -98,7 +98,7 @@ def _images(found: "Preflight") -> Iterator[Finding]:
 
 
 def _captions(found: "Preflight") -> Iterator[Finding]:
-    tokens = f"with {found.median_tokens:,} tokens in the middle and {found.longest_tokens:,} at most"
+    tokens = f"of {found.median_tokens:,} tokens (the median), {found.longest_tokens:,} at most"
     yield Finding("captions", f"{found.captions:,}", tokens)
     if found.long_captions:
         note = f"over {found.context_length:,} tokens, so they lose their end; the first {_quoted(found.first_long)}"

@@ -71,38 +71,42 @@ def shortened(value: object) -> str:
 
 
 def captions_of_text(cell: str) -> tuple[str, ...]:
-    """The captions in a cell of text: one, or those of a list as JSON, Python or NumPy write it."""
+    """The captions in a cell of text: one, or those of a list as JSON, Python or NumPy write it. Raises Fault."""
     cell = cell.strip()
-    return _listed(cell) if cell.startswith("[") and cell.endswith("]") else (cell,)
+    return checked(_listed(cell) if cell.startswith("[") and cell.endswith("]") else (cell,))
 
 
 def _listed(cell: str) -> tuple[str, ...]:
     try:
         captions = json.loads(cell)
-        if not captions or not all(isinstance(caption, str) for caption in captions):
-            return (cell,)
     except (ValueError, RecursionError):
-        if not _TEXTS.fullmatch(cell):
-            return (cell,)
+        captions = _written_by_python(cell)
+    if not all(isinstance(caption, str) for caption in captions):
+        return (cell,)
+    return tuple(caption.strip() for caption in captions) or ("",)
+
+
+def _written_by_python(cell: str) -> list[str]:
+    if not _TEXTS.fullmatch(cell):
+        return [cell]
+    texts = [text.replace("\n", "\\n").replace("\r", "\\r") for text in _ONE_TEXT.findall(cell)]
+    try:
         with warnings.catch_warnings(action="ignore"):  # of backslashes that mean nothing
-            captions = [ast.literal_eval(text.replace("\n", "\\n")) for text in _ONE_TEXT.findall(cell)]
-    return tuple(caption.strip() for caption in captions)
+            return list(map(ast.literal_eval, texts))
+    except (ValueError, SyntaxError):  # a backslash that promises more than there is
+        return [cell]
 
 
 def captions_of_value(value: object) -> tuple[str, ...]:
     """The captions in a value of JSON or Parquet: a text, a number, a list of them, or none. Raises Fault else."""
-    if isinstance(value, str):
-        return (value.strip(),)
-    if isinstance(value, list):
-        return tuple(_caption(item) for item in value) or ("",)
-    return (_caption(value),)
+    return checked(tuple(map(_caption, value)) or ("",) if isinstance(value, list) else (_caption(value),))
 
 
 def _caption(value: object) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
     if isinstance(value, str):
         return value.strip()
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
     raise Fault(f"the caption is {shortened(value)}, which is neither a text nor a list of texts")
@@ -117,14 +121,17 @@ def image_of_value(value: object) -> str:
     raise Fault(f"the image is {shortened(value)}, not the path of a file")
 
 
-def check_text(text: str) -> None:
-    """Raise Fault for a caption that no file in a right encoding holds."""
-    if "\0" in text:
-        raise Fault("a NUL byte; the file is damaged or in another encoding, save it as UTF-8")
-    if text.isascii():
-        return
-    if found := _SURROGATE.search(text):
-        code = ord(found[0])
-        if 0xDC80 <= code <= 0xDCFF:  # what surrogateescape makes of a byte
-            raise Fault(f"byte 0x{code - 0xDC00:02x} is not UTF-8; save the file as UTF-8")
-        raise Fault(f"half of a character, \\u{code:04x}, in the caption {shortened(text)}; mend or remove the line")
+def checked(texts: tuple[str, ...]) -> tuple[str, ...]:
+    """Texts that a file in a right encoding may hold. Raises Fault for others."""
+    for text in texts:
+        if "\0" in text:
+            raise Fault("a NUL byte; the file is damaged or in another encoding, save it as UTF-8")
+        if not text.isascii() and (found := _SURROGATE.search(text)):
+            raise Fault(_why_no_text(ord(found[0]), text))
+    return texts
+
+
+def _why_no_text(code: int, text: str) -> str:
+    if 0xDC80 <= code <= 0xDCFF:  # what surrogateescape makes of a byte
+        return f"byte 0x{code - 0xDC00:02x} is not UTF-8; save the file as UTF-8"
+    return f"half of a character, \\u{code:04x}, in the caption {shortened(text)}; mend or remove it"

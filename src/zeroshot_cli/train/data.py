@@ -12,17 +12,18 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from zeroshot_cli.decode import decode, open_regular
+from zeroshot_cli.decode import read_image
 from zeroshot_cli.errors import DataError, UnreadableImage
 from zeroshot_cli.preprocess import Preprocess
 from zeroshot_cli.records import SkippedImage
 from zeroshot_cli.rgb import to_rgb
 from zeroshot_cli.train.augment import Augment
-from zeroshot_cli.train.pairs import Pairs
+from zeroshot_cli.train.pairs import Pairs, Source
 
 MAX_BAD_IN_A_ROW = 100
 
 Pixels = npt.NDArray[np.uint8]
+Rows = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +36,18 @@ class Batch:
     skipped: tuple[SkippedImage, ...] = ()
 
 
-def open_image(path: str, size: tuple[int, int] | None) -> Image.Image:
-    """Decode a picture upright, as RGBA where it has transparency, else as RGB.
+def open_image(pairs: Pairs, row: int, size: tuple[int, int] | None) -> Image.Image:
+    """Decode the picture of a row upright, as RGBA where it has transparency, else as RGB.
 
     With `size` (height, width) a JPEG is decoded at the smallest scale that is at least twice as large, which is much
     faster. Raises UnreadableImage with the reason.
     """
-    try:
-        with warnings.catch_warnings(action="ignore"), open_regular(path) as file:
-            return _decode(Image.open(file), size)
-    except Exception:  # damaged files make Pillow's plugins raise nearly anything; decode() has the words for it
-        return decode(path)
+    with pairs.open(row) as file:
+        try:
+            with warnings.catch_warnings(action="ignore"):
+                return _decode(Image.open(file), size)
+        except Exception:  # damaged files make Pillow's plugins raise nearly anything; read_image has the words for it
+            return read_image(file)
 
 
 def _decode(image: Image.Image, size: tuple[int, int] | None) -> Image.Image:
@@ -59,24 +61,81 @@ def _decode(image: Image.Image, size: tuple[int, int] | None) -> Image.Image:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The rows of one batch, decided before anything is read."""
+    """The rows of one batch, decided before anything is read.
+
+    `passes` says of each row how often the epoch has drawn it before; where that is never it is left out.
+    """
 
     epoch: int
     rows: tuple[int, ...]
+    passes: tuple[int, ...] = ()
 
 
-def epoch_order(n: int, *, seed: int, epoch: int) -> npt.NDArray[np.int64]:
-    """The order of n rows in an epoch."""
-    return np.random.default_rng([seed, epoch]).permutation(n)
+def epoch_order(sources: Sequence[Source], *, seed: int, epoch: int) -> Rows:
+    """The rows of an epoch in their order: as many as there are, of which a source has its share of rows x weight.
+
+    A source that gets more draws than it has rows is gone through several times, one that gets fewer is sampled
+    without repetition. With equal weights that is every row once.
+    """
+    rng = np.random.default_rng([seed, epoch])
+    if not are_weighted(sources):
+        return rng.permutation(sum(source.rows for source in sources))
+    first, drawn = 0, []
+    for source, draws in zip(sources, draws_of_sources(sources), strict=True):
+        whole, rest = divmod(draws, source.rows)
+        drawn += [np.tile(np.arange(source.rows), whole) + first, rng.permutation(source.rows)[:rest] + first]
+        first += source.rows
+    return rng.permutation(np.concatenate(drawn))
+
+
+def are_weighted(sources: Sequence[Source]) -> bool:
+    """Whether rows of some source are drawn more often than those of another."""
+    return len({source.weight for source in sources}) > 1
+
+
+def draws_of_sources(sources: Sequence[Source]) -> list[int]:
+    """How many draws of an epoch each source gets; together as many as there are rows, the largest rests rounded up."""
+    rows = sum(source.rows for source in sources)
+    shares = np.array([source.rows * source.weight for source in sources])
+    exact = rows * (shares / shares.sum())
+    draws = np.floor(exact).astype(np.int64)
+    draws[np.argsort(draws - exact, kind="stable")[: rows - draws.sum()]] += 1
+    return list(map(int, draws))
+
+
+def earlier_draws(order: Rows) -> Rows:
+    """For each place of an order, how often its row stands at an earlier one."""
+    by_row = np.argsort(order, kind="stable")
+    is_first = np.diff(order[by_row], prepend=-1) > 0
+    places = np.arange(len(order))
+    earlier = np.empty_like(order)
+    earlier[by_row] = places - np.maximum.accumulate(np.where(is_first, places, 0))
+    return earlier
 
 
 class TrainPlans(Sampler[Plan]):
-    """The batches of a whole run from `first_step` on; each epoch is shuffled and drops its last, partial batch."""
+    """The batches of a whole run from `first_step` on; each epoch is shuffled and drops its last, partial batch.
 
-    def __init__(self, n: int, *, batch_size: int, epochs: int, seed: int, first_step: int = 0) -> None:
-        self.n, self.batch_size, self.epochs, self.seed = n, batch_size, epochs, seed
+    `batch_size` is that of all `world` processes together; that of `rank` gets its share of each batch, which lies
+    together, so that all of them see what a single one would.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        *,
+        batch_size: int,
+        epochs: int,
+        seed: int,
+        first_step: int = 0,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.sources, self.batch_size, self.epochs, self.seed = tuple(sources), batch_size, epochs, seed
         self.first_step = first_step
-        self.steps_per_epoch = n // batch_size
+        self.steps_per_epoch = sum(source.rows for source in sources) // batch_size
+        share = batch_size // world
+        self._share = slice(rank * share, (rank + 1) * share)
 
     def __len__(self) -> int:
         return self.epochs * self.steps_per_epoch - self.first_step
@@ -84,10 +143,15 @@ class TrainPlans(Sampler[Plan]):
     def __iter__(self) -> Iterator[Plan]:
         first_epoch, first_batch = divmod(self.first_step, self.steps_per_epoch)
         for epoch in range(first_epoch, self.epochs):
-            order = epoch_order(self.n, seed=self.seed, epoch=epoch)
+            order = epoch_order(self.sources, seed=self.seed, epoch=epoch)
+            earlier = earlier_draws(order) if are_weighted(self.sources) else order[:0]
             for batch in range(first_batch, self.steps_per_epoch):
-                rows = order[batch * self.batch_size : (batch + 1) * self.batch_size]
-                yield Plan(epoch, tuple(rows.tolist()))
+                rows = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
+                yield Plan(
+                    epoch,
+                    tuple(order[rows][self._share].tolist()),
+                    tuple(earlier[rows][self._share].tolist()),
+                )
             first_batch = 0
 
 
@@ -97,7 +161,7 @@ def in_order(n: int, batch_size: int) -> list[Plan]:
 
 
 class TrainBatches(Dataset[Batch | DataError]):
-    """Plan → Batch with random views; the draws of a row depend on (seed, epoch, row) only, never on the worker.
+    """Plan → Batch with random views; a row's depends on (seed, epoch, row, pass) only, never on worker or neighbours.
 
     An error is returned and not raised, for a DataLoader's worker would bury it in a traceback.
     """
@@ -108,20 +172,22 @@ class TrainBatches(Dataset[Batch | DataError]):
     def __getitem__(self, plan: Plan) -> Batch | DataError:
         skipped: list[SkippedImage] = []
         try:
-            views = [self._view(row, plan.epoch, skipped) for row in plan.rows]
+            passes = plan.passes or (0,) * len(plan.rows)
+            views = [
+                self._view(row, plan.epoch, earlier, skipped) for row, earlier in zip(plan.rows, passes, strict=True)
+            ]
         except DataError as error:
             return error
         return _batch(self.pairs, views, skipped)
 
-    def _view(self, row: int, epoch: int, skipped: list[SkippedImage]) -> tuple[Pixels, int]:
+    def _view(self, row: int, epoch: int, earlier: int, skipped: list[SkippedImage]) -> tuple[Pixels, int]:
         """One random view of a row; a row that cannot be read is noted and another one drawn in its place."""
-        rng = Random(f"{self.seed} {epoch} {row}")
+        rng = Random(f"{self.seed} {epoch} {row}" + (f" {earlier}" if earlier else ""))
         for _ in range(MAX_BAD_IN_A_ROW):
-            path = self.pairs.images[row]
             try:
-                return np.asarray(self.augment(open_image(path, self.augment.size), rng)), row
+                return np.asarray(self.augment(open_image(self.pairs, row, self.augment.size), rng)), row
             except UnreadableImage as error:
-                skipped.append(SkippedImage(path, str(error)))
+                skipped.append(SkippedImage(self.pairs.images[row], str(error)))
                 row = rng.randrange(len(self.pairs))
         reason = f"{skipped[-1].path}: {skipped[-1].reason}"
         raise DataError(f"{MAX_BAD_IN_A_ROW} images one after the other cannot be read ({reason}); check --data")
@@ -137,11 +203,10 @@ class EvalBatches(Dataset[Batch | DataError]):
         views: list[tuple[Pixels, int]] = []
         skipped: list[SkippedImage] = []
         for row in plan.rows:
-            path = self.pairs.images[row]
             try:
-                views.append((np.asarray(self.preprocess.resized(open_image(path, None))), row))
+                views.append((np.asarray(self.preprocess.resized(open_image(self.pairs, row, None))), row))
             except UnreadableImage as error:
-                skipped.append(SkippedImage(path, str(error)))
+                skipped.append(SkippedImage(self.pairs.images[row], str(error)))
         return _batch(self.pairs, views, skipped)
 
 

@@ -5,7 +5,7 @@ b batch, s sequence
 
 import hashlib
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -51,13 +51,6 @@ def trimmed(tokenizer: Tokenizer, captions: Sequence[str]) -> Tensor:
         sequences = tokenizer.sequences(captions)
     longest = max(map(len, sequences))
     return torch.tensor([ids + [0] * (longest - len(ids)) for ids in sequences])
-
-
-def too_long(tokenizer: Tokenizer, captions: Iterable[str]) -> list[str]:
-    """The captions, each once, that lose their end: they have more tokens than the model reads."""
-    room = tokenizer.context_length - 2  # start and end of text
-    longer = (text for text in dict.fromkeys(captions) if len(text.encode("utf-8", "surrogatepass")) > room)
-    return [text for text in longer if len(tokenizer.encode(text)) > room]  # a token has a byte or more
 
 
 def pair_ids(batch: Batch) -> Tensor:

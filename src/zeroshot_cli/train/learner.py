@@ -116,9 +116,9 @@ class Learner:
 
     def current(self) -> CLIP:
         """The model as it is judged and saved: the average where there is one, and whole."""
-        if self.average is not None:
-            return self.average
-        return self._copy(module_tensors(self.model)) if self.config.fsdp else self.model
+        if self.config.fsdp:
+            return self._copy(module_tensors(self.model))
+        return self.model if self.average is None else self.average
 
     def mixed(self) -> CLIP:
         """The model that a run ends with: `current`, mixed with the weights that it came from where that is wanted."""

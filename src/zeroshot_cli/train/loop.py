@@ -135,6 +135,7 @@ class _Run:
         """Make the steps that are left."""
         if self.world.is_first:
             self.folder.begin(self.config.to_dict())
+            self._note_skipped(self.prepared.preflight.unreadable if self.prepared.preflight else ())
         report = None
         self.speed = Speed()
         with stop_on_signals() as stop:

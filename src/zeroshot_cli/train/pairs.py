@@ -1,138 +1,253 @@
-"""Pairs of image and caption, read from CSV files as people have them."""
+"""Pairs of image and caption from the files that people have them in."""
 
 # pathlib's questions raise OSError where a name is too long or a folder is locked; opening names the reason.
-# ruff: noqa: PTH113
+# ruff: noqa: PTH111, PTH116, PTH118, PTH120, PTH123
 
-import csv
 import hashlib
-import io
+import math
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import unquote
 
+from zeroshot_cli.decode import open_regular
 from zeroshot_cli.errors import DataError, UsageError
+from zeroshot_cli.filekinds import special_file
+from zeroshot_cli.train.columns import Row
+from zeroshot_cli.train.shards import Member, expand, read_shard
+from zeroshot_cli.train.tables import Form, form_of, read_table
 
-IMAGE_COLUMNS = ("image", "filepath", "image_path", "path", "file")
-CAPTION_COLUMNS = ("caption", "title", "text", "label")
+_WEB = re.compile(r"\s*(?!file:)[a-z][a-z0-9+.-]+://", re.IGNORECASE)  # two letters at least: c: is a drive of Windows
+_FORMS = "a csv, tsv, jsonl or parquet file, or WebDataset tars such as shard-{000..099}.tar"
+_LONGEST = 1000  # characters of a path in a message
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Pairs that were named together, and how often each is drawn against those of other sources."""
+
+    name: str
+    rows: int
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """Images and their captions, row by row, with the count of rows that were left out and why."""
+    """Images and their captions, row by row and source after source, with what was left out and why.
+
+    An image that has several captions has as many rows. `members` says where images lie that are in a tar; such an
+    image is named tar/member. Rows without sources are of one.
+    """
 
     images: tuple[str, ...]
     captions: tuple[str, ...]
     empty_captions: int = 0
     missing_files: int = 0
+    first_missing: str | None = None
+    sources: tuple[Source, ...] = ()
+    members: Mapping[str, Member] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.sources:
+            object.__setattr__(self, "sources", (Source("", len(self.images)),))
 
     def __len__(self) -> int:
         return len(self.images)
 
+    def open(self, row: int) -> BinaryIO:
+        """The image of a row as a file to read. Raises UnreadableImage with the reason."""
+        image = self.images[row]
+        member = self.members.get(image)
+        return open_regular(image) if member is None else member.open()
+
     def fingerprint(self) -> str:
-        """SHA-256 over file names and captions: the same for the same rows wherever the folder lies."""
+        """SHA-256 over names and captions, and weights if they differ: the same wherever the folder lies."""
         digest = hashlib.sha256()
+        name_of = cache(lambda folder: Path(folder).name)  # for there are many images to a folder
         for image, caption in zip(self.images, self.captions, strict=True):
-            name = "/".join(Path(image).parts[-2:])
+            folder, name = os.path.split(image)
+            name = f"{name_of(folder)}/{name}" if folder else name
             digest.update(f"{name}\0{caption}\0".encode("utf-8", "surrogateescape"))
+        if len({source.weight for source in self.sources}) > 1:
+            for source in self.sources:
+                digest.update(f"{source.rows} {source.weight}\0".encode())
         return digest.hexdigest()
 
 
 def read_pairs(
-    files: Sequence[Path],
+    files: Sequence[Path | str],
     *,
+    weights: Sequence[float] = (),
     image_column: str | None = None,
     caption_column: str | None = None,
     option: str = "--data",
 ) -> Pairs:
-    """Read the pairs of CSV files (comma, tab or semicolon), one after the other.
+    """Read the pairs of tables (CSV, lines of JSON, Parquet) and WebDataset tars, one after the other.
 
-    Image paths are relative to the file that names them. Rows with an empty caption or a missing image are left out
-    and counted. `option` is what named the files. Raises UsageError for a file that is not there, DataError for one
-    without usable rows.
+    Each of `files` is a source, a pattern such as shard-{000..099}.tar too; `weights` has none or one for each of them.
+    Image paths are relative to the file that names them. Pairs with an empty caption or a missing image are left out
+    and counted. `option` is what named the files. Raises UsageError for a file that is not there or a weight that is
+    none, DataError for a file that is wrong or a source without usable pairs.
     """
-    parts = [_read_csv(file, option, image_column=image_column, caption_column=caption_column) for file in files]
+    weights = _checked_weights(files, weights, option)
+    columns = image_column, caption_column
+    parts = [_read_source(str(file), option, columns) for file in files]
+    sources = zip(parts, weights, strict=True)
     return Pairs(
         images=tuple(image for part in parts for image in part.images),
         captions=tuple(caption for part in parts for caption in part.captions),
-        empty_captions=sum(part.empty_captions for part in parts),
-        missing_files=sum(part.missing_files for part in parts),
+        empty_captions=sum(part.empty for part in parts),
+        missing_files=sum(part.missing for part in parts),
+        first_missing=next((part.first_missing for part in parts if part.missing), None),
+        sources=tuple(Source(part.name, len(part.images), weight) for part, weight in sources),
+        members={image: member for part in parts for image, member in part.members.items()},
     )
 
 
-def _read_csv(file: Path, option: str, *, image_column: str | None, caption_column: str | None) -> Pairs:
-    text = _read_text(file, option)
-    header, delimiter = _read_header(file, text, (image_column, caption_column))
-    image = _find_column(file, header, "image", image_column, IMAGE_COLUMNS)
-    caption = _find_column(file, header, "caption", caption_column, CAPTION_COLUMNS)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    try:
-        next(reader)
-        rows = [row for row in reader if row]
-    except csv.Error as error:
-        raise DataError(f"{file} line {reader.line_num}: {error}; correct or remove this line") from None
-    return _pairs_of(file, [(_cell(row, image), _cell(row, caption)) for row in rows])
-
-
-def _read_text(file: Path, option: str) -> str:
-    try:
-        return file.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        raise UsageError(f"{file}: no such file; give {option} the CSV that names images and captions") from None
-    except OSError as error:
-        raise UsageError(f"{file}: {error.strerror or error}; give {option} a CSV file") from None
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        byte = error.object[error.start]
-        raise DataError(f"{file} line {line}: byte 0x{byte:02x} is not UTF-8; save the file as UTF-8") from None
-
-
-def _read_header(file: Path, text: str, asked: tuple[str | None, str | None]) -> tuple[list[str], str]:
-    """Find the delimiter under which the first line has most of the columns that are wanted, and most columns."""
-    first = text.splitlines()[0] if text.strip() else ""
-    if not first.strip():
-        raise DataError(f"{file} has no header line; its first line must name an image and a caption column")
-    wanted = {*IMAGE_COLUMNS, *CAPTION_COLUMNS, *(name.lower() for name in asked if name)}
-    headers = []
-    for delimiter in (",", "\t", ";"):
-        names = [name.strip() for name in next(csv.reader([first], delimiter=delimiter))]
-        known = sum(name.lower() in wanted for name in names)
-        headers.append((known, len(names), names, delimiter))
-    _, _, names, delimiter = max(headers, key=lambda header: header[:2])
-    return names, delimiter
-
-
-def _find_column(file: Path, header: list[str], kind: str, asked: str | None, known: tuple[str, ...]) -> int:
-    names = [name.lower() for name in header]
-    for name in (asked,) if asked else known:
-        if name in header:
-            return header.index(name)
-        if name.lower() in names:
-            return names.index(name.lower())
-    lacks = f"no column {asked!r}" if asked else f"no {kind} column ({', '.join(known)})"
-    has = ", ".join(repr(name) for name in header)
-    raise DataError(f"{file} has {lacks}, its columns are {has}; name the right one with --{kind}-column")
-
-
-def _cell(row: list[str], column: int) -> str:
-    return row[column].strip() if column < len(row) else ""
-
-
-def _pairs_of(file: Path, rows: list[tuple[str, str]]) -> Pairs:
-    if not rows:
-        raise DataError(f"{file} has a header but no rows; every row names an image and its caption")
-    captioned = [(str(file.parent / image), caption) for image, caption in rows if caption]
-    if not captioned:
-        raise DataError(f"{file} has {len(rows)} rows, all with an empty caption; name another --caption-column")
-    there = [(image, caption) for image, caption in captioned if os.path.isfile(image)]
-    if not there:
-        raise DataError(
-            f"none of the {len(captioned)} images in {file} is there, the first is {captioned[0][0]}; "
-            "paths are relative to the file that names them"
+def _checked_weights(files: Sequence[Path | str], weights: Sequence[float], option: str) -> Sequence[float]:
+    if not weights:
+        return [1.0] * len(files)
+    if len(weights) != len(files):
+        raise UsageError(
+            f"{len(weights)} {option}-weight for {len(files)} {option}; give one for each of them, in their order"
         )
-    return Pairs(
-        images=tuple(image for image, _ in there),
-        captions=tuple(caption for _, caption in there),
-        empty_captions=len(rows) - len(captioned),
-        missing_files=len(captioned) - len(there),
+    for weight in weights:
+        if not (weight > 0 and math.isfinite(weight)):
+            raise UsageError(f"{option}-weight is {weight:g}; it must be over 0 (leave out a file that has no part)")
+    return [float(weight) for weight in weights]
+
+
+# one source
+
+
+@dataclass(slots=True)
+class _Part:
+    """What a source has held so far."""
+
+    name: str
+    images: list[str] = field(default_factory=list)
+    captions: list[str] = field(default_factory=list)
+    members: dict[str, Member] = field(default_factory=dict)
+    empty: int = 0
+    missing: int = 0
+    first_missing: str | None = None
+
+    def add(self, image: str, captions: Iterable[str], *, is_there: bool) -> None:
+        """Note the pairs of an image, which as a path is as it will be opened."""
+        for caption in captions:
+            if not caption:
+                self.empty += 1
+            elif is_there:
+                self.images.append(image)
+                self.captions.append(caption)
+            else:
+                self.missing += 1
+                self.first_missing = self.first_missing or image
+
+
+def _read_source(pattern: str, option: str, columns: tuple[str | None, str | None]) -> _Part:
+    part = _Part(pattern)
+    for name in expand(pattern):
+        with _opened(name, option) as file:
+            form = form_of(name, file)
+            if form is Form.TAR:
+                _read_tar(name, file, part, columns)
+            else:
+                rows = read_table(name, file, form, image_column=columns[0], caption_column=columns[1])
+                _find_images(rows, os.path.dirname(name), part)
+    _check_usable(part)
+    return part
+
+
+@contextmanager
+def _opened(name: str, option: str) -> Iterator[BinaryIO]:
+    try:
+        if what := special_file(os.stat(name).st_mode):
+            raise UsageError(f"{name}: {what}; give {option} {_FORMS}")
+        file = open(name, "rb")  # noqa: SIM115, closed below
+    except FileNotFoundError:
+        raise UsageError(f"{name}: no such file; give {option} {_FORMS}") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"{name}: {reason}; give {option} {_FORMS}") from None
+    with file:
+        try:
+            yield file
+        except OSError as error:
+            raise UsageError(f"{name} cannot be read: {error.strerror or error}; copy it to another disk") from None
+
+
+def _read_tar(name: str, file: BinaryIO, part: _Part, columns: tuple[str | None, str | None]) -> None:
+    for image, member, captions in read_shard(name, file, image_column=columns[0], caption_column=columns[1]):
+        part.add(image, captions, is_there=member is not None)
+        if member is not None and part.members.setdefault(image, member) != member:
+            raise DataError(f"{name}: {image[len(name) + 1 :]} is in it twice; write the shard anew")
+
+
+def _find_images(rows: Iterable[Row], folder: str, part: _Part) -> None:
+    """Add the rows of a table, and look for each different image once, for looking takes longer than reading."""
+    there: dict[str, str] = {}
+    missing: dict[str, str] = {}
+    for cell, captions in rows:
+        path = there.get(cell)
+        if path is None and cell not in missing:
+            path = _find_image(cell, folder)
+            if path is None:
+                missing[cell] = _shown(cell, folder)
+            else:
+                there[cell] = path
+        part.add(missing[cell] if path is None else path, captions, is_there=path is not None)
+
+
+def _find_image(cell: str, folder: str) -> str | None:
+    """The path of the file that a cell means, if there is one."""
+    if not cell.strip() or _WEB.match(cell):
+        return None
+    paths = (os.path.join(folder, way) for way in _ways_to_read(cell))
+    return next(filter(os.path.isfile, paths), None)
+
+
+def _shown(cell: str, folder: str) -> str:
+    """What a message says is missing."""
+    if not cell.strip():
+        return "an empty cell"
+    path = cell if _WEB.match(cell) else os.path.join(folder, next(_ways_to_read(cell)))
+    return path if len(path) <= _LONGEST else f"{path[: _LONGEST - 1]}…"
+
+
+def _ways_to_read(cell: str) -> Iterator[str]:
+    text = cell.strip()
+    if text.startswith(("file://", "file:/")):
+        local = text.removeprefix("file:").removeprefix("//localhost").removeprefix("//")
+        yield unquote(local, errors="surrogateescape")
+    elif text.startswith("~/"):
+        yield os.path.expanduser(text)
+    yield cell
+    if text != cell:
+        yield text
+    if "\\" in text:
+        yield text.replace("\\", "/")
+
+
+def _check_usable(part: _Part) -> None:
+    if part.images:
+        return
+    if not part.empty and not part.missing:
+        raise DataError(f"{part.name} has no rows; every row names an image and its caption")
+    if not part.missing:
+        raise DataError(
+            f"{part.name} has {part.empty:,} rows, all with an empty caption; name another --caption-column"
+        )
+    first = part.first_missing or ""
+    if _WEB.match(first):
+        way_out = "download them first, as img2dataset does, whose tars can be trained on as they are"
+        raise DataError(f"the images in {part.name} are on the web, the first is {first}; {way_out}")
+    raise DataError(
+        f"none of the {part.missing:,} images in {part.name} is there, the first is {first}; "
+        "paths are relative to the file that names them"
     )

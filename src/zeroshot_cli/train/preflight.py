@@ -20,7 +20,6 @@ import numpy.typing as npt
 from zeroshot_cli.encode.decoder import Job
 from zeroshot_cli.encode.decoders import Decoded, Decoders
 from zeroshot_cli.errors import DataError, UnreadableImage, UsageError
-from zeroshot_cli.filekinds import reason_of
 from zeroshot_cli.records import SkippedImage
 from zeroshot_cli.train.pairs import Pairs, Source
 
@@ -257,8 +256,9 @@ def shared_captions(caption_of: Numbers, draws: Shares, *, batch_size: int) -> f
 
 def _again(draws: Shares) -> Shares:
     """How many other draws of the same row a draw meets in its epoch; 2.5 draws of a row are 2 of it, or 3."""
-    whole, part = np.divmod(draws, 1)
-    return whole * (whole - 1 + 2 * part) / np.maximum(draws, 1)  # E[M (M - 1)] / E[M]; nothing for less than a draw
+    whole = np.floor(draws)
+    again: Shares = whole * (2 * draws - whole - 1) / np.maximum(draws, 1)  # E[M (M - 1)] / E[M] of M draws
+    return again
 
 
 # captions
@@ -321,18 +321,11 @@ def _decoded(decoders: Decoders, pairs: Pairs, row: int) -> Future[Decoded]:
         return decoders.submit(pairs.images[row])
     try:
         with pairs.open(row) as member:
-            content = member.read()
+            return _decoded_from_copy(decoders, member.read())
     except UnreadableImage as error:
-        return _unread(error)
-    except OSError as error:  # of the disk
-        return _unread(UnreadableImage(reason_of(error)))
-    return _decoded_from_copy(decoders, content)
-
-
-def _unread(error: UnreadableImage) -> Future[Decoded]:
-    future: Future[Decoded] = Future()
-    future.set_exception(error)
-    return future
+        unread: Future[Decoded] = Future()
+        unread.set_exception(error)
+        return unread
 
 
 def _decoded_from_copy(decoders: Decoders, content: bytes) -> Future[Decoded]:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from zeroshot_cli.encode.images import auto_workers
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.train.config import TrainConfig
 from zeroshot_cli.train.lock import check_locks
@@ -56,6 +57,6 @@ def _look_at(pairs: Pairs, start: Start, config: TrainConfig, on_check: Callable
         epochs=config.epochs,
         image_size=start.preprocess.height_width,
         verify=config.verify,
-        workers=config.workers or 1,
+        workers=auto_workers(),  # nothing trains yet
         on_progress=on_check,
     )

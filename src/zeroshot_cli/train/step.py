@@ -7,8 +7,8 @@ back through the towers: chunk by chunk, computed a second time, where there are
 b rows of this process, g of all, e embedding
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from zeroshot_cli.clip.loss import clip_loss, sigmoid_loss
 from zeroshot_cli.clip.model import CLIP
+from zeroshot_cli.clip.recompute import uncounted
 from zeroshot_cli.train.config import Loss
 from zeroshot_cli.train.distributed import World
 from zeroshot_cli.train.inputs import Chunk, same_pairs
@@ -105,7 +106,7 @@ def backward(towers: nn.Module, objective: Objective, chunks: Sequence[Callable[
 @torch.no_grad()
 def _embedded(towers: nn.Module, chunks: Sequence[Callable[[], Chunk]]) -> Outputs:
     model = towers.module if isinstance(towers, DistributedDataParallel) else towers
-    with _statistics_kept(model):
+    with uncounted(model):  # the second pass counts
         parts = [model(*chunk()) for chunk in chunks]
     return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts]), *parts[0][2:]
 
@@ -118,17 +119,3 @@ def _back(outputs: Sequence[Tensor | None], gradients: Sequence[Tensor]) -> None
 def _unshared(towers: nn.Module) -> AbstractContextManager[None]:
     """Leave the gradients of other processes for a later chunk."""
     return towers.no_sync() if isinstance(towers, DistributedDataParallel) else nullcontext()
-
-
-@contextmanager
-def _statistics_kept(model: nn.Module) -> Iterator[None]:
-    """Let batch norm use a chunk's statistics without counting them: the second pass does."""
-    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    before = [norm.track_running_stats for norm in norms]
-    for norm in norms:
-        norm.track_running_stats = False
-    try:
-        yield
-    finally:
-        for norm, tracked in zip(norms, before, strict=True):
-            norm.track_running_stats = tracked

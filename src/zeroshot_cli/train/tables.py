@@ -16,19 +16,19 @@ from pathlib import PurePath
 from typing import Any, BinaryIO
 
 from zeroshot_cli.errors import DataError, UsageError
+from zeroshot_cli.filekinds import picture_format
 from zeroshot_cli.train.columns import (
     Fault,
     Row,
     captions_of_text,
     captions_of_value,
-    check_text,
     find_columns,
     image_of_value,
     is_wanted,
 )
 
 _DELIMITERS = (",", "\t", ";", "|")
-_SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\s*')  # what Excel reads, and writes for those who ask
+_SEPARATOR_LINE = re.compile(r'"?sep=([^\w\s"]|\t)"?\s*')  # what Excel reads, and writes for those who ask
 _HEAD = 512  # bytes that tell a form
 _FIRST_OBJECTS = 100  # lines of JSON whose keys are the columns
 _BATCH = 10_000  # rows of Parquet in memory at once
@@ -56,6 +56,8 @@ _REFUSED = (
     (b"BZh", "compressed by bzip2; unpack it with bunzip2"),
     (b"\xfd7zXZ\0", "compressed by xz; unpack it with unxz"),
     (b"\x28\xb5\x2f\xfd", "compressed by Zstandard; unpack it with unzstd"),
+    (b"version https://git-lfs", "a Git LFS pointer, not the file itself; fetch it with git lfs pull"),
+    (b"<", "a web page or XML, no table of images and captions; download the file itself"),
 )
 _GZIP = b"\x1f\x8b"
 
@@ -67,6 +69,8 @@ def form_of(name: str, file: BinaryIO) -> Form:
         if head.startswith(magic):
             raise DataError(f"{name} is {what}")
     inner = _head(name, _unpacked(file)) if head.startswith(_GZIP) else head
+    if kind := picture_format(inner):
+        raise DataError(f"{name} is a picture ({kind}), not a list of pictures and captions")
     form = next((form for magic, at, form in _MAGIC if inner[at:].startswith(magic)), None) or _by_name(name, inner)
     if inner is not head and form in (Form.TAR, Form.PARQUET):
         raise DataError(f"{name} is compressed by gzip, so no image can be found in it fast; unpack it with gunzip")
@@ -104,12 +108,15 @@ def read_table(
         return
     read = _read_csv if form is Form.CSV else _read_json
     packed = _head(name, file).startswith(_GZIP)
+    text = _as_text(_unpacked(file) if packed else file)
     try:
-        yield from read(name, _as_text(_unpacked(file) if packed else file), asked)
+        yield from read(name, text, asked)
     except (EOFError, gzip.BadGzipFile, zlib.error):
         raise DataError(f"{name} is a damaged gzip file; copy or compress it once more") from None
     except UnicodeDecodeError:  # UTF-8 never, for what is wrong there is seen in the cells
         raise DataError(f"{name} begins as UTF-16 and does not go on so; save the file as UTF-8") from None
+    finally:
+        text.detach()  # the file is not ours to close
 
 
 def _as_text(file: BinaryIO) -> io.TextIOWrapper:
@@ -133,16 +140,17 @@ def _read_csv(name: str, text: Iterable[str], asked: _Asked) -> Iterator[Row]:
     reader = csv.reader(chain(above, lines), delimiter=delimiter, strict=True, skipinitialspace=True)
     line = len(above)
     try:
-        header = next(row for row in reader if any(map(str.strip, row)) and reader.line_num >= len(above))
+        header = next((row for row in reader if any(map(str.strip, row))), None)
+        if header is None:
+            raise DataError(f"{name} has no header line; its first line must name an image and a caption column")
         image, caption = _columns([column.strip() for column in header], name, asked)
         line, width = reader.line_num + 1, len(header)
         for row in reader:
             if len(row) != width and not _even(row, width):
                 line = reader.line_num + 1
                 continue
-            check_text(row[caption])
             if "\0" in row[image]:
-                check_text(row[image])
+                raise Fault("a NUL byte in a path; the file is damaged or in another encoding, save it as UTF-8")
             yield row[image], captions_of_text(row[caption])
             line = reader.line_num + 1
     except Fault as fault:
@@ -165,7 +173,7 @@ def _find_header(name: str, lines: Iterator[str], asked: _Asked) -> tuple[list[s
             return ["\n"] * len(above) + [next(lines, "")], told[1]
         if line.strip():
             return above, max(_DELIMITERS, key=lambda delimiter: _promise(line, delimiter, asked))
-    raise DataError(f"{name} has no header line; its first line must name an image and a caption column")
+    return above, ","
 
 
 def _promise(line: str, delimiter: str, asked: _Asked) -> tuple[int, int]:
@@ -220,10 +228,7 @@ def _read_json(name: str, text: io.TextIOWrapper, asked: _Asked) -> Iterator[Row
     image, caption = (keys[place] for place in _columns(keys, name, asked))
     for place, row in chain(head, objects):
         try:
-            captions = captions_of_value(row.get(caption))
-            for words in captions:
-                check_text(words)
-            yield image_of_value(row.get(image)), captions
+            yield image_of_value(row.get(image)), captions_of_value(row.get(caption))
         except Fault as fault:
             raise DataError(f"{name} {place}: {fault}") from None
 
@@ -272,18 +277,18 @@ def _read_parquet(name: str, file: BinaryIO, asked: _Asked) -> Iterator[Row]:
         header = table.schema_arrow.names
         wanted = [header[place] for place in _columns(header, name, asked)]
         _check_paths(name, table.schema_arrow.field(wanted[0]))
-        for batch in table.iter_batches(_BATCH, columns=wanted):
-            columns = (batch.column(column).to_pylist() for column in wanted)
-            for row, (image, caption) in enumerate(zip(*columns, strict=True), start=row + 1):
-                captions = captions_of_value(caption)
-                for words in captions:
-                    check_text(words)
-                yield image_of_value(image), captions
+        for row, (image, caption) in enumerate(_values(table, wanted), start=1):  # noqa: B007
+            yield image_of_value(image), captions_of_value(caption)
     except Fault as fault:
         raise DataError(f"{name} row {row}: {fault}") from None
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{name} is damaged or not Parquet ({reason}); write or copy it once more") from None
+
+
+def _values(table: Any, columns: list[str]) -> Iterator[tuple[Any, ...]]:
+    for batch in table.iter_batches(_BATCH, columns=columns):
+        yield from zip(*(batch.column(column).to_pylist() for column in columns), strict=True)
 
 
 def _check_paths(name: str, field: Any) -> None:
