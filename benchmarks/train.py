@@ -38,18 +38,19 @@ import csv
 import importlib.util
 import itertools
 import json
+import math
 import os
 import random
+import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import open_clip
@@ -127,10 +128,7 @@ class Run:
     precision: str = "fp32"
     seed: int = 0
 
-    def command(self, program: str, output: Path) -> list[str]:
-        return self.ours(output) if program == "ours" else self.theirs(output)
-
-    def ours(self, output: Path, *more: str) -> list[str]:
+    def ours(self, output: Path) -> list[str]:
         # Half a step less, and no rounding can make it a step more.
         warmup = max(0.0, self.warmup - 0.5) / self.steps
         return [
@@ -138,7 +136,7 @@ class Run:
             *("--model", self.model, "--epochs", str(self.epochs), "--batch-size", str(self.batch_size)),
             *("--lr", str(self.lr), "--warmup", str(warmup), "--weight-decay", str(self.weight_decay)),
             *("--min-scale", str(CROPS), "--precision", self.precision, "--device", "cpu", "--seed", str(self.seed)),
-            *("--workers", str(self.workers), "--log-every", "1", "--save-every", str(self.steps), "--quiet", *more),
+            *("--workers", str(self.workers), "--log-every", "1", "--save-every", str(self.steps), "--quiet"),
         ]
 
     def theirs(self, output: Path) -> list[str]:
@@ -157,30 +155,47 @@ class Run:
         ]
 
 
-def _run(command: Sequence[str], output: Path, *, records: tuple[str, str] | None = None) -> list[float]:
-    """Run a command to its end; return when it wrote each line of a file in `output` that holds a mark.
+@dataclass(frozen=True)
+class Step:
+    """When a step was written down, in seconds, and the MiB that the process had had at most by then."""
+
+    moment: float
+    peak: float
+
+
+def _run(run: Run, program: str, output: Path, *more: str) -> list[Step]:
+    """Train to the end; return the steps, as the program's own record names them.
 
     What it says goes to a log beside `output`; exits with the end of that where it fails.
     """
-    file, mark = (None, "") if records is None else (output / records[0], records[1])
-    log, moments, reader = output.with_name(output.name + ".log"), [], _new_lines(file)
+    command = [*run.ours(output), *more] if program == "ours" else run.theirs(output)
+    file, mark = RECORDS[program]
+    log, steps, lines = output.with_name(output.name + ".log"), [], _new_lines(output / file)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ZEROSHOT_")} | OFFLINE
     with log.open("wb") as said, subprocess.Popen(command, env=environment, stdout=said, stderr=said) as process:
         try:
             while process.poll() is None:
                 time.sleep(0.01)
-                moments += [time.perf_counter() for line in next(reader) if mark in line]
+                steps += [Step(time.perf_counter(), _peak(process.pid)) for line in next(lines) if mark in line]
         except BaseException:
             process.terminate()
             raise
     if process.returncode:
         sys.exit(f"{log.read_text(errors='replace')[-2000:]}\n{output.name} ended with {process.returncode}")
-    return moments
+    if len(steps) != run.steps:
+        sys.exit(f"{output.name}: {len(steps)} of {run.steps} steps were seen")
+    return steps
 
 
-def _new_lines(file: Path | None) -> Iterator[list[str]]:
+def _peak(process: int) -> float:
+    # Not ru_maxrss: there a child starts with the peak of its parent.
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process}/status").read_text())
+    return int(found[1]) / 1024 if found else math.nan
+
+
+def _new_lines(file: Path) -> Iterator[list[str]]:
     """The complete lines that a file, once it is there, has got since the last time."""
-    while file is None or not file.exists():
+    while not file.exists():
         yield []
     rest = ""
     with file.open() as opened:
@@ -287,10 +302,8 @@ def _measure_rates(work: Path, run: Run, rounds: int) -> None:
 
 def _rate(run: Run, program: str, output: Path) -> float:
     """Images a second by the median of the steps in the middle."""
-    moments = _run(run.command(program, output), output, records=RECORDS[program])
-    if len(moments) != run.steps:
-        sys.exit(f"{output.name}: {len(moments)} of {run.steps} steps were seen")
-    seconds = [later - earlier for earlier, later in itertools.pairwise(moments)]
+    steps = _run(run, program, output)
+    seconds = [later.moment - earlier.moment for earlier, later in itertools.pairwise(steps)]
     return run.batch_size / statistics.median(seconds[AHEAD : len(seconds) - AHEAD])
 
 
@@ -386,7 +399,9 @@ def _score_seed(work: Path, run: Run, val: Sequence[Pair]) -> tuple[Score, Score
     scores = []
     for program in PROGRAMS:
         output = work / f"{run.seed} {program}"
-        seconds = _seconds(lambda program=program, output=output: _run(run.command(program, output), output))
+        start = time.perf_counter()
+        _run(run, program, output)
+        seconds = time.perf_counter() - start
         folder, checkpoint = output / "model", None
         if program != "ours":
             folder, checkpoint = run.folder, output / "checkpoints" / f"epoch_{run.epochs}.pt"
@@ -512,17 +527,6 @@ def _shape(draw: ImageDraw.ImageDraw, shape: str, x: int, y: int, r: int, fill: 
 
 # 3: memory
 
-# A process of its own, since the peak that a child of ours is born with is ours: VmHWM begins anew, ru_maxrss does not.
-PEAK = """
-import re, runpy, sys
-from pathlib import Path
-target, *sys.argv = sys.argv[1:]
-try:
-    runpy.run_module("zeroshot_cli", run_name="__main__", alter_sys=True)
-finally:
-    Path(target).write_text(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
-"""
-
 
 def _measure_memory(work: Path, options: argparse.Namespace) -> None:
     batch_size = options.batch_size or 1024
@@ -533,36 +537,26 @@ def _measure_memory(work: Path, options: argparse.Namespace) -> None:
         model=model,
         folder=folder,
         config=config,
-        epochs=2,
-        steps=2,  # from the second one on AdamW has its moments
+        epochs=3,
+        steps=3,
         batch_size=batch_size,
         workers=options.workers,
     )
-    idle_run = replace(run, batch_size=2, epochs=1, steps=batch_size // 2)
-    idle = _peak(idle_run, work / "idle")
-    whole = _peak(run, work / "whole") - idle
-    chunked = _peak(run, work / "chunked", "--chunk-size", str(options.chunk_size)) - idle
+    idle = _training_peak(replace(run, batch_size=2, epochs=1, steps=batch_size // 2), work / "idle")
+    whole = _training_peak(run, work / "whole") - idle
+    chunked = _training_peak(run, work / "chunked", "--chunk-size", str(options.chunk_size)) - idle
     print(f"memory of batches of {batch_size}, above the {idle:.0f} MiB of batches of 2")
     print(f"  whole    {whole:8.0f} MiB")
     print(f"  chunked  {chunked:8.0f} MiB with --chunk-size {options.chunk_size}")
     print(f"  ratio    {chunked / whole:8.2f} (at most {CHUNKED:.2f})")
 
 
-def _peak(run: Run, output: Path, *more: str) -> float:
-    """MiB that our program has had at most."""
-    peak = output.with_name(output.name + ".peak")
-    arguments = run.ours(output, *more)[2:]  # from the name of the module on
-    _run([sys.executable, "-c", PEAK, str(peak), *arguments], output)
-    return int(peak.read_text()) / 1024
+def _training_peak(run: Run, output: Path, *more: str) -> float:
+    """MiB before the last step, with AdamW's moments, without what saving and the report take in the end."""
+    return _run(run, "ours", output, *more)[-2].peak
 
 
 # odds and ends
-
-
-def _seconds(action: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    action()
-    return time.perf_counter() - start
 
 
 def _all(rows: Sequence[tuple[float, ...]], column: int, form: str) -> str:

@@ -293,7 +293,7 @@ def test_every_line_of_the_view_on_sixty_columns() -> None:
         "logit scale   14.30, temperature 0.0699",
         "learning rate 4.90e-04",
         "images/s      1,321, waiting for data 50% of the time",
-        "time left     6:06:38, gone 0:01:44",
+        "time left     6:06:38, elapsed 0:01:44",
         "skipped       2 unreadable images",
         "validation    loss 2.500 after epoch 1",
         "recall@1/5/10 text 12.5 30.0 50.0 %, image 11.0 29.0 40.0 %",

@@ -135,7 +135,7 @@ def _step_rows(state: TrainingState, report: "StepReport", width: int) -> Iterat
     yield "learning rate", Text(f"{report.lr:.2e}")
     wait = Text(f"{report.data_wait:.0%} of the time", style="yellow" if report.data_wait > LONG_WAIT else "")
     yield "images/s", Text(f"{report.images_per_second:,.0f}, waiting for data ").append_text(wait)
-    yield "time left", Text(f"{_span(state.seconds_left())}, gone {_span(state.seconds_gone())}")
+    yield "time left", Text(f"{_span(state.seconds_left())}, elapsed {_span(state.seconds_gone())}")
     if report.skipped:
         yield "skipped", Text(counted(report.skipped, "unreadable image"), style="yellow")
 

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from PIL import Image
@@ -87,6 +86,13 @@ class _Run:
         self.steps = config.epochs * self.steps_per_epoch
         self.warmup = warmup_steps(self.steps, config.warmup)
         self.save_every = config.save_every or epochs_of_at_least(MIN_SAVE_STEPS, self.steps_per_epoch)
+        self.identity = {  # all that must be the same when the run goes on
+            **config.identity(),
+            "lr": self.start.lr,
+            "precision": self.precision,
+            "pairs": prepared.pairs.fingerprint(),
+            "architecture": config_to_dict(self.start.config),
+        }
         self.speed = Speed()
         self.skipped = Skipped(folder.skipped)
         self.step = self.bad_steps = 0
@@ -107,23 +113,13 @@ class _Run:
             processes=self.world.size,
         )
 
-    def identity(self) -> dict[str, Any]:
-        """All that must be the same when the run goes on."""
-        return {
-            **self.config.identity(),
-            "lr": self.start.lr,
-            "precision": self.precision,
-            "pairs": self.prepared.pairs.fingerprint(),
-            "architecture": config_to_dict(self.start.config),
-        }
-
     def resume(self) -> None:
         """Take up the newest checkpoint; a run that was killed before its first one begins again."""
         checkpoints = list_checkpoints(self.folder.checkpoints)
         if checkpoints:
             newest = checkpoints[-1]
             state = read_state(newest)
-            check_same(state.config, self.identity(), where=self.folder.path)
+            check_same(state.config, self.identity, where=self.folder.path)
             self.learner.load(newest)
             self.step = state.step
         self.world.wait()  # nobody still reads what is cut
@@ -239,7 +235,7 @@ class _Run:
 
     def save(self) -> None:
         """Write a checkpoint and the model folder as they are now."""
-        state = TrainState(self.step, self.step // self.steps_per_epoch, self.identity(), self.val_loss)
+        state = TrainState(self.step, self.step // self.steps_per_epoch, self.identity, self.val_loss)
         tensors, current = self.learner.tensors(), self.learner.current()
         if self.world.is_first:
             with self.folder.writing():
