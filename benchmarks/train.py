@@ -354,7 +354,7 @@ def _measure_quality(work: Path, options: argparse.Namespace) -> None:
     config = _config(options.model, SMALL)
     train, val = _quality_pairs(work, options)
     steps_per_epoch = len(train) // batch_size
-    epochs = max(1, round((options.steps or 1000) / steps_per_epoch))
+    epochs = max(1, round((options.steps or 384) / steps_per_epoch))
     model, folder = _describe(work, config, with_weights=options.same_start)
     run = Run(
         data=_write_pairs(work / "train.csv", train),
@@ -578,7 +578,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--caption-column")
     parser.add_argument("--rounds", type=int, default=3, help="how often speed is measured, each time for both")
     parser.add_argument("--seeds", type=int, default=3, help="how many models of each are trained for quality")
-    parser.add_argument("--steps", type=int, help="20 for speed; 1000 for quality, rounded to whole epochs")
+    parser.add_argument("--steps", type=int, help="20 for speed; 384 for quality, rounded to whole epochs")
     parser.add_argument("--pairs", type=int, default=8192, help="to train on for quality; an eighth more to score")
     parser.add_argument("--batch-size", type=int, help="32 for speed, 128 for quality, 1024 for memory")
     parser.add_argument("--chunk-size", type=int, default=CHUNK)
