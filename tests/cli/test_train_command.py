@@ -141,6 +141,7 @@ def test_unreadable_pictures_are_counted_at_the_end(
         (["--keep", "0"], 2, "--keep is 0; it must be at least 1"),
         (["--layer-decay", "0"], 2, "--layer-decay is 0.0; it must be over 0"),
         (["--wise-ft", "2"], 2, "--wise-ft is 2.0; it must be between 0 and 1"),
+        (["--lr", "inf"], 2, "--lr is inf; it must be over 0, and a finite number"),
         (["--lock-image", "--lock-text"], 2, "--lock-image and --lock-text leave only the temperature to train"),
         (["--zero-shot", "nowhere"], 2, "nowhere"),
         (["--fsdp"], 2, "--fsdp shares a model among processes, and there is one"),
@@ -232,11 +233,11 @@ def wait_for_steps(run: "subprocess.Popen[bytes]", metrics: Path, steps: int) ->
 def test_an_interrupted_run_ends_with_130_and_goes_on(
     tmp_path: Path, arguments: list[str], number: signal.Signals
 ) -> None:
-    """Ctrl-C reaches the whole group of processes, as a terminal sends it: the workers must not die of it."""
+    """Both reach the whole group of processes, from a terminal or torchrun: the workers must not die of it."""
     arguments += ["--epochs", "100"]
     run = started(arguments, stderr=subprocess.PIPE)
     wait_for_steps(run, tmp_path / "run/metrics.jsonl", 5)
-    os.killpg(run.pid, number) if number is signal.SIGINT else os.kill(run.pid, number)
+    os.killpg(run.pid, number)
     assert run.communicate(timeout=60)[1].decode().splitlines()[-1] == "interrupted"
     assert run.returncode == 130
     rows = (tmp_path / "run/metrics.jsonl").read_text().splitlines()

@@ -22,8 +22,8 @@ from zeroshot_cli.train.data import (
     draws_of_sources,
     earlier_draws,
     epoch_order,
-    in_order,
     open_image,
+    shuffled,
 )
 from zeroshot_cli.train.pairs import Pairs, Source, read_pairs
 
@@ -55,8 +55,12 @@ def test_order_depends_on_seed_and_epoch() -> None:
     assert len(orders) == 4
 
 
-def test_in_order_takes_every_row_once() -> None:
-    assert in_order(5, 2) == [Plan(0, (0, 1)), Plan(0, (2, 3)), Plan(0, (4,))]
+def test_rows_are_shuffled_once_and_for_all() -> None:
+    plans = shuffled(5, 2)
+    assert [len(plan.rows) for plan in plans] == [2, 2, 1]
+    assert sorted(row for plan in plans for row in plan.rows) == [0, 1, 2, 3, 4]
+    assert shuffled(5, 2) == plans
+    assert [row for plan in shuffled(50, 50) for row in plan.rows] != list(range(50))
 
 
 # Weights ----------------------------------------------------------------------------------------------------
@@ -252,7 +256,7 @@ def test_nothing_but_bad_pictures_is_an_error_in_one_sentence(draw_pairs: Draw, 
     pairs = read_pairs([draw_pairs(4)])
     for image in pairs.images:
         Path(image).write_bytes(b"GIF89a")
-    with pytest.raises(DataError, match=r"^100 images one after the other cannot be read \(.*png: .*\); check --data$"):
+    with pytest.raises(DataError, match=r"^100 images one after the other cannot be read \(.*png: .*\); remove bad ones$"):
         batch_list(pairs, workers=workers)
 
 
@@ -260,7 +264,7 @@ def test_validation_sees_what_classify_sees(draw_pairs: Draw) -> None:
     pairs = read_pairs([draw_pairs(3)])
     Path(pairs.images[1]).write_bytes(b"")
     preprocess = Preprocess(PreprocessConfig(size=16))
-    (batch,) = batches_of(EvalBatches(pairs, preprocess), in_order(3, 4), workers=0)
+    (batch,) = batches_of(EvalBatches(pairs, preprocess), [Plan(0, (0, 1, 2))], workers=0)
     assert batch.captions == (pairs.captions[0], pairs.captions[2])
     assert [item.path for item in batch.skipped] == [pairs.images[1]]
     for pixels, image in zip(batch.pixels, batch.images, strict=True):
@@ -270,5 +274,5 @@ def test_validation_sees_what_classify_sees(draw_pairs: Draw) -> None:
 def test_a_validation_batch_may_be_empty(draw_pairs: Draw) -> None:
     pairs = read_pairs([draw_pairs(1)])
     Path(pairs.images[0]).write_bytes(b"")
-    (batch,) = batches_of(EvalBatches(pairs, Preprocess(PreprocessConfig(size=16))), in_order(1, 4), workers=0)
+    (batch,) = batches_of(EvalBatches(pairs, Preprocess(PreprocessConfig(size=16))), [Plan(0, (0,))], workers=0)
     assert len(batch.captions) == len(batch.pixels) == 0

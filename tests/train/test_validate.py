@@ -34,7 +34,7 @@ def test_recall_by_hand() -> None:
     pairs = batch("e", "n", "w", "w2", images=("east", "north", "north 2", "west"))
     result = validate([pairs], embed, loss_one)
     assert result.retrieval.image_to_text == {1: 0.5, 5: 1.0, 10: 1.0}
-    assert result.recall_at_1 == 0.5
+    assert result.retrieval.image_to_text[1] == 0.5
     # From w and w2 the image that looks west is the nearest, and w2's own; the caption w has it before north 2.
     assert result.retrieval.text_to_image == {1: 0.75, 5: 1.0, 10: 1.0}
 
@@ -64,7 +64,7 @@ def test_losses_are_weighed_by_their_rows() -> None:
         [batch("a", "b", "c"), batch(), batch("d")], alike, lambda i, t, b: torch.tensor(losses[b.captions])
     )
     assert result.loss == pytest.approx((3 * 1.0 + 5.0) / 4)
-    assert result.recall_at_1 == 0.25  # all look alike, and the first caption wins
+    assert result.retrieval.image_to_text[1] == 0.25  # all look alike, and the first caption wins
 
 
 def test_unreadable_images_are_named_once_and_all_of_them_are_an_error() -> None:
@@ -89,7 +89,7 @@ def test_a_loss_that_is_no_number_comes_back() -> None:
 
     result = validate([batch("e", "n")], nan, lambda i, t, b: i.sum())
     assert np.isnan(result.loss)
-    assert result.recall_at_1 == 0.0
+    assert result.retrieval.image_to_text[1] == 0.0
 
 
 def test_nothing_keeps_a_graph() -> None:
@@ -101,4 +101,4 @@ def test_nothing_keeps_a_graph() -> None:
         assert not features.requires_grad
         return features, texts
 
-    assert validate([batch("e", "n")], tracked, loss_one).recall_at_1 == 1.0
+    assert validate([batch("e", "n")], tracked, loss_one).retrieval.image_to_text[1] == 1.0

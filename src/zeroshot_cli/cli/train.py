@@ -1,5 +1,6 @@
 """`zeroshot train`: pairs of image and caption in, a run folder with a model out."""
 
+import warnings
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -122,7 +123,7 @@ def _train(config: TrainConfig, output: Path, *, resume: bool, dry_run: bool, qu
     from zeroshot_cli.report.training import TrainingView
     from zeroshot_cli.report.training_html import write_training_report
     from zeroshot_cli.train import loop
-    from zeroshot_cli.train.distributed import is_first_process
+    from zeroshot_cli.train.distributed import is_first_process, processes_here
 
     check_trackers(config.report_to)
     first = is_first_process()
@@ -142,7 +143,10 @@ def _train(config: TrainConfig, output: Path, *, resume: bool, dry_run: bool, qu
                 tracker.log(report)
 
         def saved() -> None:
-            write_training_report(output)
+            try:
+                write_training_report(output)
+            except Exception as error:  # the run is worth more than its report
+                warnings.warn(f"report.html is not written: {error}", stacklevel=2)
 
         result = loop.train(
             config,
@@ -157,4 +161,4 @@ def _train(config: TrainConfig, output: Path, *, resume: bool, dry_run: bool, qu
     if result is None:
         return 0
     view.finished(result)
-    return len(result.skipped)
+    return 0 if processes_here() > 1 else len(result.skipped)  # torchrun would call the run failed, and start it again

@@ -86,7 +86,7 @@ LossOption = Annotated[
     Loss,
     _option("--loss", "clip: softmax over the batch; sigmoid: every pair on its own, as SigLIP.", panel=_OPTIMISATION),
 ]
-Epochs = Annotated[int, _option("--epochs", "How often every pair is seen.", panel=_OPTIMISATION, metavar="N")]
+Epochs = Annotated[int, _option("--epochs", "How often the pairs are gone through.", panel=_OPTIMISATION, metavar="N")]
 BatchSize = Annotated[
     int,
     _option(
@@ -101,7 +101,7 @@ ChunkSize = Annotated[
     int | None,
     _option(
         "--chunk-size",
-        "How many pairs of a batch are in memory at once; the gradient is that of the whole batch.",
+        "How many pairs a process has in memory at once; the gradient is the whole batch's, but for batch norm.",
         panel=_OPTIMISATION,
         metavar="N",
     ),
@@ -204,5 +204,8 @@ Resume = Annotated[
 ]
 SaveEvery = Annotated[int, _option("--save-every", "Steps between checkpoints; 0: at the end of epochs.", metavar="N")]
 Keep = Annotated[
-    int, _option("--keep", "How many of the newest checkpoints stay, besides the best by validation.", metavar="N")
+    int,
+    _option(
+        "--keep", "How many of the newest checkpoints stay, besides that with the lowest validation loss.", metavar="N"
+    ),
 ]

@@ -65,6 +65,7 @@ def save_checkpoint(directory: Path, state: TrainState, tensors: Tensors, *, kee
         for name, some in tensors.items():
             save_file(some, temporary / f"{name}.safetensors")
         (temporary / "state.json").write_text(state.to_json(), encoding="utf-8")
+        _settle(temporary)
         shutil.rmtree(target, ignore_errors=True)
         temporary.rename(target)
     finally:
@@ -74,6 +75,13 @@ def save_checkpoint(directory: Path, state: TrainState, tensors: Tensors, *, kee
         if old != best:
             shutil.rmtree(old)
     return target
+
+
+def _settle(folder: Path) -> None:
+    """Wait until the files of a folder are on the disk: the former checkpoint goes when this one has its name."""
+    for file in folder.iterdir():
+        with file.open("rb") as opened:
+            os.fsync(opened.fileno())
 
 
 def _remove_unfinished(directory: Path) -> None:

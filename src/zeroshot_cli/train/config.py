@@ -97,7 +97,7 @@ class TrainConfig:
         _check(self.wise_ft is None or 0 <= self.wise_ft <= 1, "wise_ft", self.wise_ft, "between 0 and 1, such as 0.5")
         decay = self.layer_decay
         _check(decay is None or 0 < decay <= 1, "layer_decay", decay, "over 0 and at most 1, such as 0.75")
-        _check(self.lr is None or self.lr > 0, "lr", self.lr, "over 0")
+        _check(self.lr is None or 0 < self.lr < float("inf"), "lr", self.lr, "over 0, and a finite number")
         precisions = ("auto", "fp32", "bf16")
         _check(self.precision in precisions, "precision", self.precision, "auto, fp32 or bf16 in training")
 

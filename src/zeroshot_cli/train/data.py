@@ -2,7 +2,7 @@
 
 import signal
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from zeroshot_cli.decode import read_image
-from zeroshot_cli.errors import DataError, UnreadableImage
+from zeroshot_cli.errors import DataError, UnreadableImage, UsageError
 from zeroshot_cli.preprocess import Preprocess
 from zeroshot_cli.records import SkippedImage
 from zeroshot_cli.rgb import to_rgb
@@ -155,9 +155,13 @@ class TrainPlans(Sampler[Plan]):
             first_batch = 0
 
 
-def in_order(n: int, batch_size: int) -> list[Plan]:
-    """All rows once, in the order of the file; the last batch may be smaller."""
-    return [Plan(0, tuple(range(i, min(i + batch_size, n)))) for i in range(0, n, batch_size)]
+def shuffled(n: int, batch_size: int) -> list[Plan]:
+    """All rows once, always in the same order, which is not the file's; the last batch may be smaller.
+
+    Files are often sorted, and a batch of one caption would have no negatives.
+    """
+    order = np.random.default_rng(0).permutation(n).tolist()
+    return [Plan(0, tuple(order[i : i + batch_size])) for i in range(0, n, batch_size)]
 
 
 class TrainBatches(Dataset[Batch | DataError]):
@@ -190,7 +194,9 @@ class TrainBatches(Dataset[Batch | DataError]):
                 skipped.append(SkippedImage(self.pairs.images[row], str(error)))
                 row = rng.randrange(len(self.pairs))
         reason = f"{skipped[-1].path}: {skipped[-1].reason}"
-        raise DataError(f"{MAX_BAD_IN_A_ROW} images one after the other cannot be read ({reason}); check --data")
+        raise DataError(
+            f"{MAX_BAD_IN_A_ROW} images one after the other cannot be read ({reason}); remove bad ones"
+        )
 
 
 class EvalBatches(Dataset[Batch | DataError]):
@@ -235,9 +241,27 @@ def batches_of(
         prefetch_factor=4 if workers else None,
         worker_init_fn=_leave_interrupts_to_the_parent,
     )
-    for batch in loader:
+    for batch in _read_by(loader):
         if isinstance(batch, DataError):
             raise batch
+        yield batch
+
+
+def _read_by(loader: Iterable[Batch | DataError]) -> Iterator[Batch | DataError]:
+    """Say in one sentence that a process is gone."""
+    batches = iter(loader)
+    while True:
+        try:
+            batch = next(batches, None)
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise UsageError(
+                "a process that reads images was killed, perhaps for want of memory; use fewer --workers, and go on "
+                "with --resume"
+            ) from error
+        if batch is None:
+            return
         yield batch
 
 
@@ -246,5 +270,6 @@ def _as_it_is(batch: Any) -> Any:
 
 
 def _leave_interrupts_to_the_parent(_worker: int) -> None:
-    """Ctrl-C reaches every process of a terminal; the batches must go on until the parent has saved."""
+    """Both reach every process of a group; the batches must go on until the parent has saved."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -70,29 +70,39 @@ def joined(device: str) -> Iterator[tuple[World, torch.device]]:
 
     UsageError for a device that is not there.
     """
-    size, local = int(os.environ.get("WORLD_SIZE", "1")), os.environ.get("LOCAL_RANK", "0")
+    size, local = _size(), os.environ.get("LOCAL_RANK", "0")
     if size == 1:
         yield World(), resolve_device(device)
         return
     where = resolve_device(device)
+    if where.type == "mps":
+        raise UsageError("--device mps is for one process; leave out torchrun, or use --device cpu")
     if where.type == "cuda":
         where = resolve_device(f"cuda:{local}")
         torch.cuda.set_device(where)
     dist.init_process_group("nccl" if where.type == "cuda" else "gloo", timeout=_PATIENCE)
     try:
         yield World(dist.get_rank(), size), where
-    finally:
-        dist.destroy_process_group()
+    except RuntimeError as error:
+        if isinstance(error, dist.DistError) or "gloo" in str(error):
+            raise UsageError("another process of this run has ended; what it says is the reason") from error
+        raise
+    dist.destroy_process_group()  # not after an error: the others may be waiting, and torchrun ends them
+
+
+def _size() -> int:
+    """How many processes torchrun has started; other launchers leave variables of the same names."""
+    return int(os.environ["WORLD_SIZE"]) if dist.is_torchelastic_launched() else 1
 
 
 def processes_here() -> int:
     """How many processes of the run share this machine's cores."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return int(os.environ["LOCAL_WORLD_SIZE"]) if dist.is_torchelastic_launched() else 1
 
 
 def is_first_process() -> bool:
     """Whether this process may talk to people."""
-    return os.environ.get("RANK", "0") == "0"
+    return not dist.is_torchelastic_launched() or os.environ["RANK"] == "0"
 
 
 def replicated(towers: nn.Module, model: CLIP, device: torch.device) -> nn.Module:
@@ -100,24 +110,34 @@ def replicated(towers: nn.Module, model: CLIP, device: torch.device) -> nn.Modul
 
     Batch norm has the statistics of all processes on GPUs, and those of its own share on the CPU.
     """
-    if device.type == "cuda":
-        nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+    _share_statistics(model, device)
     return DistributedDataParallel(towers, device_ids=[device] if device.type == "cuda" else None)
 
 
-def sharded(towers: nn.Module, model: CLIP) -> nn.Module:
+def _share_statistics(model: CLIP, device: torch.device) -> None:
+    if device.type == "cuda":
+        nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+
+
+def sharded(towers: nn.Module, model: CLIP, device: torch.device) -> nn.Module:
     """Let every process have a share of each parameter, gathered block by block when it is needed (FSDP2).
 
-    The temperature and the bias, which have no dimension to cut, stay whole (see `share_scalar_gradients`).
+    The model comes on the CPU, and goes to `device` a block at a time. The temperature and the bias, which have no
+    dimension to cut, stay whole (see `share_scalar_gradients`).
     """
+    from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
+    _share_statistics(model, device)
+    mesh = init_device_mesh(device.type, (dist.get_world_size(),))
     scalar = set(scalars(model))
+    for parameter in scalar:
+        parameter.data = parameter.data.to(device)
     for module in list(model.modules()):
         if isinstance(module, nn.ModuleList):
             for block in module:
-                fully_shard(block)
-    fully_shard(towers, ignored_params=scalar)
+                fully_shard(block, mesh=mesh)
+    fully_shard(towers, mesh=mesh, ignored_params=scalar)
     return towers
 
 
@@ -168,7 +188,7 @@ def put(values: Tensor, into: Tensor) -> None:
 
 def check_processes(*, batch_size: int, fsdp: bool, ema: bool) -> None:
     """Raise UsageError for what the number of processes does not allow."""
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+    size = _size()
     if batch_size % size:
         raise UsageError(
             f"--batch-size {batch_size} cannot be shared by {size} processes; "

@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.preprocess import Preprocess
 from zeroshot_cli.train.config import TrainConfig
-from zeroshot_cli.train.data import EvalBatches, batches_of, in_order
+from zeroshot_cli.train.data import Batch, EvalBatches, batches_of, shuffled
 from zeroshot_cli.train.inputs import Inputs, pair_ids
 from zeroshot_cli.train.pairs import Pairs
 from zeroshot_cli.train.prepare import Prepared
@@ -32,7 +33,7 @@ class Judge:
 
     def judge(self, model: CLIP) -> tuple[Validation | None, Accuracy | None]:
         """Judge a model; it is in evaluation mode afterwards."""
-        model.eval()
+        model.to(self.device).eval()
         validation = None if self.prepared.val is None else self._validate(model, self.prepared.val)
         return validation, self._zero_shot(model)
 
@@ -41,9 +42,14 @@ class Judge:
         objective = Objective(self.config.loss)
         scale, bias = model.logit_scale.detach().exp(), model.logit_bias
         dataset = EvalBatches(val, Preprocess(self.prepared.start.preprocess))
+
+        def embed(batch: Batch) -> tuple[Tensor, Tensor]:
+            parts = [towers(*chunk())[:2] for chunk in self.inputs.chunks(batch, self.config.chunk_size)]
+            return torch.cat([images for images, _ in parts]), torch.cat([texts for _, texts in parts])
+
         return validate(
-            batches_of(dataset, in_order(len(val), self.config.batch_size), workers=self.config.workers),
-            lambda batch: towers(*self.inputs(batch))[:2],
+            batches_of(dataset, shuffled(len(val), self.config.batch_size), workers=self.config.workers),
+            embed,
             lambda images, texts, batch: objective.value((images, texts, scale, bias), pair_ids(batch).to(self.device)),
         )
 

@@ -44,7 +44,9 @@ class Learner:
         # Twice as fast for convolutions.
         layout = torch.channels_last if isinstance(start.config.vision, ResNetConfig) else torch.contiguous_format
         self.inputs = Inputs(start.tokenizer, start.preprocess, device, layout)
-        self.model: CLIP = start.model.to(device, memory_format=layout)  # type: ignore[call-overload]
+        self.model: CLIP = start.model.to(memory_format=layout)
+        if not config.fsdp:
+            self.model.to(device)
         self.parameters = sum(parameter.numel() for parameter in self.model.parameters())
         lock(self.model, image=config.lock_image, text=config.lock_text)
         if config.grad_checkpointing:
@@ -69,7 +71,11 @@ class Learner:
     def _wrapped(self, towers: Towers) -> nn.Module:
         if self.world.size == 1:
             return towers
-        return sharded(towers, self.model) if self.config.fsdp else replicated(towers, self.model, self.device)
+        return (
+            sharded(towers, self.model, self.device)
+            if self.config.fsdp
+            else replicated(towers, self.model, self.device)
+        )
 
     @property
     def scale(self) -> float:
@@ -107,7 +113,9 @@ class Learner:
         train_mode(self.model)
 
     def tensors(self) -> Tensors:
-        """All that a checkpoint keeps."""
+        """All that a checkpoint keeps, on the first process; the others help where they have shares of it."""
+        if not (self.world.is_first or self.config.fsdp):
+            return {}
         return tensors_of(self.model, self.optimizer, self.average)
 
     def load(self, checkpoint: Path) -> None:
@@ -115,20 +123,21 @@ class Learner:
         load_checkpoint(checkpoint, self.model, self.optimizer, self.average)
 
     def current(self) -> CLIP:
-        """The model as it is judged and saved: the average where there is one, and whole."""
+        """The model as it is judged and saved: the average where there is one, and whole, on the first process."""
         if self.config.fsdp:
             return self._copy(module_tensors(self.model))
         return self.model if self.average is None else self.average
 
-    def mixed(self) -> CLIP:
-        """The model that a run ends with: `current`, mixed with the weights that it came from where that is wanted."""
-        model = self.current()
+    def mixed(self, model: CLIP) -> CLIP:
+        """The model that a run ends with: mixed with the weights that it came from, where that is wanted."""
         if self.origin is None or self.config.wise_ft is None:
             return model
         return self._copy(mix(module_tensors(model), self.origin, self.config.wise_ft))
 
     def _copy(self, tensors: dict[str, Tensor]) -> CLIP:
+        """A model on the CPU, for the first process; the others have no use for one."""
+        if not self.world.is_first:
+            return self.model
         model: CLIP = self.start.config.build()
         model.load_state_dict(tensors)
-        model.to(self.device)
         return model

@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 
 from zeroshot_cli.clip.config import config_to_dict
-from zeroshot_cli.errors import UsageError
+from zeroshot_cli.clip.model import CLIP
+from zeroshot_cli.errors import DataError, UsageError, ZeroshotError
 from zeroshot_cli.records import SkippedImage
 from zeroshot_cli.train.augment import Augment
 from zeroshot_cli.train.checkpoint import (
@@ -23,7 +24,7 @@ from zeroshot_cli.train.config import TrainConfig
 from zeroshot_cli.train.data import Batch, TrainBatches, TrainPlans, batches_of
 from zeroshot_cli.train.distributed import World, check_processes, joined
 from zeroshot_cli.train.folder import RunFolder
-from zeroshot_cli.train.interrupt import stop_on_signals
+from zeroshot_cli.train.interrupt import Stop, stop_on_signals
 from zeroshot_cli.train.judge import Judge
 from zeroshot_cli.train.learner import Done, Learner
 from zeroshot_cli.train.metrics import RunInfo, Speed, StepReport, TrainResult
@@ -59,7 +60,8 @@ def train(
     """
     check_processes(batch_size=config.batch_size, fsdp=config.fsdp, ema=config.ema is not None)
     folder = RunFolder(output)
-    folder.check(resume=resume)
+    if resume or not dry_run:
+        folder.check(resume=resume)
     with joined(config.device) as (world, device):
         run = _Run(config, folder, world, device, prepare(config, checks=world.is_first, on_check=on_check))
         if resume:
@@ -79,6 +81,9 @@ class _Run:
     ) -> None:
         self.config, self.folder, self.world, self.device, self.prepared = config, folder, world, device, prepared
         self.start = prepared.start
+        fingerprint = prepared.pairs.fingerprint()
+        if len(set(world.collected([fingerprint]))) > 1:
+            raise DataError("the processes of this run do not see the same pairs; give all of them the same files")
         self.precision = resolve_precision(config.precision, device)
         self.learner = Learner(config, self.start, world, device, self.precision)
         self.judge = Judge(config, prepared, self.learner.inputs, device, self.precision)
@@ -90,7 +95,7 @@ class _Run:
             **config.identity(),
             "lr": self.start.lr,
             "precision": self.precision,
-            "pairs": prepared.pairs.fingerprint(),
+            "pairs": fingerprint,
             "architecture": config_to_dict(self.start.config),
         }
         self.speed = Speed()
@@ -122,23 +127,24 @@ class _Run:
             check_same(state.config, self.identity, where=self.folder.path)
             self.learner.load(newest)
             self.step = state.step
-        self.world.wait()  # nobody still reads what is cut
-        if self.world.is_first:
-            self.folder.cut(self.step)
-            self.skipped.recall()
+        if len(set(self.world.collected([self.step]))) > 1:
+            raise UsageError(f"the processes of this run do not see the same {self.folder.path}; use a shared disk")
 
     def go(self, on_step: Callable[[StepReport], None], on_save: Callable[[], None]) -> TrainResult:
         """Make the steps that are left."""
         if self.world.is_first:
             self.folder.begin(self.config.to_dict())
+            self.folder.cut(self.step)
+            if self.step:
+                self.skipped.recall()
             self._note_skipped(self.prepared.preflight.unreadable if self.prepared.preflight else ())
         report = None
         self.speed = Speed()
         with stop_on_signals() as stop:
-            for batch in self._batches():
+            for batch in self._saved_on_error(self._batches()):
                 self.speed.waited()
                 done = self._step(batch, stop=stop.asked)
-                report = self._report(done)
+                report = self._report(done, stop)
                 on_step(report)
                 stopped = done.stop or (stop.asked and self.world.size == 1)  # many end after the next step, together
                 if stopped or self.step % self.save_every == 0 or self.step == self.steps:
@@ -148,9 +154,18 @@ class _Run:
                 if stopped:
                     raise KeyboardInterrupt
         if report is None:  # the run was complete, and its model may have been removed
-            self._save_model()
+            self._save_model(self.learner.current())
             on_save()
         return TrainResult(self.folder.model, report, self.skipped.images())
+
+    def _saved_on_error(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """Lose nothing where the next batch cannot be had."""
+        try:
+            yield from batches
+        except ZeroshotError:
+            if self.step and self.world.size == 1:
+                self.save()
+            raise
 
     def _batches(self) -> Iterator[Batch]:
         config, pairs = self.config, self.prepared.pairs
@@ -196,10 +211,15 @@ class _Run:
             with self.folder.writing():
                 self.skipped.add(images)
 
-    def _report(self, done: Done) -> StepReport:
+    def _report(self, done: Done, stop: Stop) -> StepReport:
         ends_epoch = self.step % self.steps_per_epoch == 0
-        validation, zero_shot = self._judged() if ends_epoch else (None, None)
-        self.val_loss = None if validation is None else validation.loss
+        self.val_loss = None
+        is_judged = ends_epoch or self.step % self.save_every == 0
+        if is_judged and stop.asked and self.world.size == 1:
+            self.save()  # who asks may not wait for the judgement
+        validation, zero_shot = self._judged() if is_judged else (None, None)
+        if validation is not None:
+            self.val_loss = validation.loss
         report = StepReport(
             step=self.step,
             epoch=(self.step - 1) // self.steps_per_epoch + 1,
@@ -213,7 +233,7 @@ class _Run:
             validation=validation,
             zero_shot=zero_shot,
         )
-        if self.world.is_first and (self.step % self.config.log_every == 0 or ends_epoch):
+        if self.world.is_first and (self.step % self.config.log_every == 0 or is_judged):
             self.folder.log(report.row())
         return report
 
@@ -225,8 +245,14 @@ class _Run:
             model = self.learner.current()
             if not self.world.is_first:
                 return None, None
-            validation, zero_shot = self.judge.judge(model)
-            self.learner.go_on()
+            try:
+                validation, zero_shot = self.judge.judge(model)
+            except Exception:
+                if self.world.size == 1:
+                    self.save()
+                raise
+            finally:
+                self.learner.go_on()
         if validation is not None:
             self._note_skipped(validation.skipped)
             if not math.isfinite(validation.loss):
@@ -242,11 +268,11 @@ class _Run:
                 saved = save_checkpoint(self.folder.checkpoints, state, tensors, keep=self.config.keep)
                 if saved == best_checkpoint(self.folder.checkpoints):
                     save_model(self.folder.best, current, self.start.config, self.start.preprocess)
-        self._save_model()
+        self._save_model(current)
         self.world.wait()
 
-    def _save_model(self) -> None:
-        model = self.learner.mixed() if self.step == self.steps else self.learner.current()
+    def _save_model(self, current: CLIP) -> None:
+        model = self.learner.mixed(current) if self.step == self.steps else current
         if self.world.is_first:
             with self.folder.writing():
                 save_model(self.folder.model, model, self.start.config, self.start.preprocess)

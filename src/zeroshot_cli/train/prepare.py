@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from zeroshot_cli.encode.images import auto_workers
-from zeroshot_cli.errors import UsageError
+from zeroshot_cli.errors import DataError, UnreadableImage, UsageError
 from zeroshot_cli.train.config import TrainConfig
+from zeroshot_cli.train.data import open_image
 from zeroshot_cli.train.lock import check_locks
 from zeroshot_cli.train.pairs import Pairs, read_pairs
 from zeroshot_cli.train.preflight import Preflight, preflight
@@ -34,6 +35,8 @@ def prepare(config: TrainConfig, *, checks: bool, on_check: Callable[[int, int],
     read = partial(read_pairs, image_column=config.image_column, caption_column=config.caption_column)
     pairs = read(config.data, weights=config.data_weights)
     val = None if config.val is None else read([config.val], option="--val")
+    if val is not None and checks:
+        _check_readable(val)
     zero_shot = None if config.zero_shot is None else ZeroShot(config.zero_shot, config.labels, config.prompts)
     start = start_from(config)
     checked = _look_at(pairs, start, config, on_check) if checks else None
@@ -47,6 +50,19 @@ def _check_options(config: TrainConfig) -> None:
         raise UsageError("--wise-ft mixes the result with the weights that it came from, and a new model has none")
     if config.zero_shot is None and (config.labels or config.prompts):
         raise UsageError("--labels and --prompts are for --zero-shot DIR, which is not given; add it or leave them out")
+
+
+def _check_readable(val: Pairs) -> None:
+    """Raise DataError where there is nothing to validate on; it would else be found out after an epoch."""
+    first = ""
+    for row in range(len(val)):
+        try:
+            open_image(val, row, None)
+        except UnreadableImage as error:
+            first = first or f"{val.images[row]}: {error}"
+        else:
+            return
+    raise DataError(f"none of the {len(val)} images to validate on can be read (the first, {first}); check --val")
 
 
 def _look_at(pairs: Pairs, start: Start, config: TrainConfig, on_check: Callable[[int, int], None]) -> Preflight:

@@ -20,11 +20,6 @@ class Validation:
     retrieval: Retrieval
     skipped: tuple[SkippedImage, ...] = ()
 
-    @property
-    def recall_at_1(self) -> float:
-        """The share of images nearest to a caption of their own."""
-        return self.retrieval.image_to_text[1]
-
 
 Embed = Callable[[Batch], tuple[Tensor, Tensor]]
 LossOf = Callable[[Tensor, Tensor, Batch], Tensor]
