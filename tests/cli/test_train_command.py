@@ -289,6 +289,6 @@ def test_a_bar_is_drawn_on_a_terminal(arguments: list[str]) -> None:
     text = b"".join(drawn).decode()
     assert run.returncode == 0
     assert out == b""
-    assert "6/6" in text
+    assert "step 6 of 6" in text
     assert re.search(r"loss \d\.\d{3}", text)
     assert "images/s" in text

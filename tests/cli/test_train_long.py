@@ -155,7 +155,7 @@ def test_sixty_four_pairs_are_learned_by_heart(
     tmp_path: Path, pairs: Path, vision: dict[str, object], text: dict[str, object]
 ) -> None:
     model = _model(tmp_path, vision, text)
-    more = ["--epochs", "75", "--batch-size", "16", "--lr", "3e-3", "--min-scale", "1", "--val", str(pairs)]
+    more = ["--epochs", "120", "--batch-size", "16", "--lr", "3e-3", "--min-scale", "1", "--val", str(pairs)]
     _finish(_command(pairs, model, tmp_path / "run", *more))
     last = _rows(tmp_path / "run")[-1]
     assert (last["val_recall@1"], last["val_text_recall@1"]) == (1, 1)

@@ -90,7 +90,7 @@ def gradients(
     model = model_of(kind)
     towers: torch.nn.Module = Towers(model, bf16=False)
     if world.size > 1:
-        towers = sharded(towers, model) if fsdp else replicated(towers, model, torch.device("cpu"))
+        towers = sharded(towers, model, torch.device("cpu")) if fsdp else replicated(towers, model, torch.device("cpu"))
     share = ROWS // world.size
     batch = batch_of(kind, slice(world.rank * share, (world.rank + 1) * share))
     chunks = inputs_of(kind).chunks(batch, chunk_size)

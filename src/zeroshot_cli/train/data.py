@@ -194,9 +194,7 @@ class TrainBatches(Dataset[Batch | DataError]):
                 skipped.append(SkippedImage(self.pairs.images[row], str(error)))
                 row = rng.randrange(len(self.pairs))
         reason = f"{skipped[-1].path}: {skipped[-1].reason}"
-        raise DataError(
-            f"{MAX_BAD_IN_A_ROW} images one after the other cannot be read ({reason}); remove bad ones"
-        )
+        raise DataError(f"{MAX_BAD_IN_A_ROW} images one after the other cannot be read ({reason}); remove bad ones")
 
 
 class EvalBatches(Dataset[Batch | DataError]):
