@@ -480,11 +480,13 @@ def test_a_run_killed_before_its_first_checkpoint_begins_again(tmp_path: Path, c
     def die(report: StepReport) -> None:
         raise RuntimeError("killed")
 
+    (tmp_path / "pictures/3.png").write_bytes(b"")
     train(config, tmp_path / "whole")
     with pytest.raises(RuntimeError):
         train(config, tmp_path / "run", on_step=die)
     train(config, tmp_path / "run", resume=True)
     assert rows_of(tmp_path / "run") == rows_of(tmp_path / "whole")
+    assert (tmp_path / "run/skipped.csv").read_text() == (tmp_path / "whole/skipped.csv").read_text()
 
 
 def test_a_complete_run_has_nothing_left_to_do(tmp_path: Path, config: TrainConfig) -> None:

@@ -135,8 +135,7 @@ class _Run:
         if self.world.is_first:
             self.folder.begin(self.config.to_dict())
             self.folder.cut(self.step)
-            if self.step:
-                self.skipped.recall()
+            self.skipped.recall()
             self._note_skipped(self.prepared.preflight.unreadable if self.prepared.preflight else ())
         report = None
         self.speed = Speed()
