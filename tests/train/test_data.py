@@ -256,9 +256,7 @@ def test_nothing_but_bad_pictures_is_an_error_in_one_sentence(draw_pairs: Draw, 
     pairs = read_pairs([draw_pairs(4)])
     for image in pairs.images:
         Path(image).write_bytes(b"GIF89a")
-    with pytest.raises(
-        DataError, match=r"^100 images one after the other .*png: .*; remove bad ones$"
-    ):
+    with pytest.raises(DataError, match=r"^100 images one after the other .*png: .*; remove bad ones$"):
         batch_list(pairs, workers=workers)
 
 

@@ -113,7 +113,7 @@ def _prepare(axes: "Axes", chart: Chart) -> None:
     axes.set_xlabel("step", color=_TEXT)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     if chart.style == "share":
         axes.yaxis.set_major_formatter(PercentFormatter(1))
