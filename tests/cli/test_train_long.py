@@ -148,6 +148,16 @@ def test_a_model_in_shares_is_saved_whole_and_goes_on(tmp_path: Path, pairs: Pat
     assert max(float((again[name] - ours[name]).abs().max()) for name in ours) < 1e-5
 
 
+def test_a_model_in_shares_is_mixed_with_what_it_came_from(tmp_path: Path, pairs: Path) -> None:
+    """With nothing of the result left in the mixture, it is the start."""
+    more = ["--epochs", "1", "--batch-size", "16"]
+    _finish(_command(pairs, _model(tmp_path, VIT, TRANSFORMER), tmp_path / "first", *more))
+    mixed = [*more, "--lr", "1e-2", "--wise-ft", "0", "--fsdp", "--val", str(pairs)]
+    _finish(_command(pairs, tmp_path / "first", tmp_path / "second", *mixed), processes=2)
+    first, second = _weights(tmp_path / "first"), _weights(tmp_path / "second")
+    assert [name for name in first if not torch.equal(first[name], second[name])] == []
+
+
 @pytest.mark.parametrize(
     ("vision", "text"), [(VIT, TRANSFORMER), (RESNET, TRANSFORMER), (VIT, CBOW), (RESNET, CBOW)], ids=str
 )

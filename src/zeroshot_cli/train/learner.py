@@ -125,19 +125,18 @@ class Learner:
     def current(self) -> CLIP:
         """The model as it is judged and saved: the average where there is one, and whole, on the first process."""
         if self.config.fsdp:
-            return self._copy(module_tensors(self.model))
+            tensors = module_tensors(self.model)  # with the help of all; the others have no use for a copy
+            return self._copy(tensors) if self.world.is_first else self.model
         return self.model if self.average is None else self.average
 
     def mixed(self, model: CLIP) -> CLIP:
-        """The model that a run ends with: mixed with the weights that it came from, where that is wanted."""
+        """The model that a run ends with, on the first process: mixed with its first weights, where that is wanted."""
         if self.origin is None or self.config.wise_ft is None:
             return model
         return self._copy(mix(module_tensors(model), self.origin, self.config.wise_ft))
 
     def _copy(self, tensors: dict[str, Tensor]) -> CLIP:
-        """A model on the CPU, for the first process; the others have no use for one."""
-        if not self.world.is_first:
-            return self.model
+        """A model on the CPU."""
         model: CLIP = self.start.config.build()
         model.load_state_dict(tensors)
         return model

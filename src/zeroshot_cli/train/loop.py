@@ -271,8 +271,8 @@ class _Run:
         self.world.wait()
 
     def _save_model(self, current: CLIP) -> None:
-        model = self.learner.mixed(current) if self.step == self.steps else current
         if self.world.is_first:
+            model = self.learner.mixed(current) if self.step == self.steps else current
             with self.folder.writing():
                 save_model(self.folder.model, model, self.start.config, self.start.preprocess)
 
