@@ -69,7 +69,7 @@ from zeroshot_cli.clip.config import (
     config_to_dict,
 )
 from zeroshot_cli.encode.images import auto_workers
-from zeroshot_cli.train.pairs import read_pairs
+from zeroshot_cli.pairs.read import read_pairs
 from zeroshot_cli.weights.configs import default_preprocess, read_config
 from zeroshot_cli.weights.device import has_bf16
 from zeroshot_cli.weights.save import CONFIG_FILE, describe, save_model

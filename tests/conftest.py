@@ -1,12 +1,15 @@
 """A cache of the test's own, and a model whose answers are known by hand."""
 
+import csv
 import runpy
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
+
+COLOURS = ("red", "green", "blue", "yellow", "purple", "orange", "black", "gray")
 
 
 @pytest.fixture(autouse=True)
@@ -89,3 +92,24 @@ def bad_files() -> Callable[[Path], dict[str, str]]:
         "make_bad_files"
     ]
     return maker
+
+
+@pytest.fixture
+def draw_pairs(tmp_path: Path) -> Callable[..., Path]:
+    """`draw_pairs(n)` writes n pictures, each of two colours, and the CSV that names them."""
+
+    def draw(n: int, name: str = "pairs.csv", columns: tuple[str, str] = ("image", "caption")) -> Path:
+        (tmp_path / "pictures").mkdir(exist_ok=True)
+        rows = []
+        for i in range(n):
+            outer, inner = COLOURS[i % 8], COLOURS[(i // 8 + i + 1) % 8]
+            image = Image.new("RGB", (20, 20), outer)
+            ImageDraw.Draw(image).rectangle((5, 5, 14, 14), fill=inner)
+            image.save(tmp_path / "pictures" / f"{i}.png")
+            rows.append((f"pictures/{i}.png", f"{inner} on {outer}"))
+        path = tmp_path / name
+        with path.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([columns, *rows])
+        return path
+
+    return draw

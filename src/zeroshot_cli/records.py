@@ -56,11 +56,27 @@ class SkippedImage:
 
 
 @dataclass(frozen=True, slots=True)
+class PublishedFigure:
+    """What others measured with the same model, prompts and data set, as a fraction, and how far ours is from it.
+
+    `inside`: whether it lies in our 95 % interval, so that the difference may be chance.
+    """
+
+    metric: str
+    value: float
+    source: str
+    difference: float
+    inside: bool
+
+
+@dataclass(frozen=True, slots=True)
 class EvalResult:
     """The figures of one evaluation, as `zeroshot eval --output` writes them (CLI.md names the fields).
 
-    Metrics are fractions. `per_class` has one mapping a class: label, n, recall. `fingerprint` is the weights';
-    with device, precision and batch size it says all that the figures depend on besides the versions.
+    `metrics` are by name, fractions but for the log loss (nats), `intervals` the 95 % intervals of them. `per_class`
+    has one mapping a class: label, n, recall, interval; `confused` one a pair of classes: label, taken_for, n.
+    `fingerprint` is the weights'; with device, precision, batch size, decoding and seed it says all that the figures
+    depend on besides the versions.
     """
 
     dataset: str
@@ -69,10 +85,18 @@ class EvalResult:
     pretrained: str | None
     prompts: str | None
     metrics: dict[str, float]
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    main_metric: str = "top1"
+    published: PublishedFigure | None = None
     per_class: tuple[dict[str, Any], ...] = ()
+    confused: tuple[dict[str, Any], ...] = ()
     skipped: tuple[SkippedImage, ...] = ()
+    task: str = "classification"
     versions: dict[str, str] = field(default_factory=dict)
     fingerprint: str = ""
     device: str = ""
     precision: str = ""
     batch_size: int = 0
+    decoding: str = ""
+    seed: int = 0
+    command: str = ""

@@ -8,9 +8,9 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
+from zeroshot_cli.pairs.read import Source
 from zeroshot_cli.records import SkippedImage
 from zeroshot_cli.report.preflight import lines, print_preflight
-from zeroshot_cli.train.pairs import Source
 from zeroshot_cli.train.preflight import Preflight
 
 GOOD = Preflight(

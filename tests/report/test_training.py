@@ -13,13 +13,13 @@ import pytest
 from rich.console import Console
 
 from zeroshot_cli.evaluate.retrieval import Retrieval
+from zeroshot_cli.pairs.read import Source
 from zeroshot_cli.records import SkippedImage
 from zeroshot_cli.report.preflight import lines as preflight_lines
 from zeroshot_cli.report.training import TrainingView
 from zeroshot_cli.report.training_live import sparkline
 from zeroshot_cli.report.training_state import POINTS, Course, Smooth
 from zeroshot_cli.train.metrics import RunInfo, StepReport, TrainResult
-from zeroshot_cli.train.pairs import Source
 from zeroshot_cli.train.preflight import Preflight
 from zeroshot_cli.train.validate import Validation
 from zeroshot_cli.train.zero_shot import Accuracy

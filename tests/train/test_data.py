@@ -9,6 +9,7 @@ from PIL import Image
 
 from zeroshot_cli.decode import decode
 from zeroshot_cli.errors import DataError, UnreadableImage
+from zeroshot_cli.pairs.read import Pairs, Source, read_pairs
 from zeroshot_cli.preprocess import Preprocess, PreprocessConfig
 from zeroshot_cli.train.augment import Augment
 from zeroshot_cli.train.config import Augmentation
@@ -25,7 +26,6 @@ from zeroshot_cli.train.data import (
     open_image,
     shuffled,
 )
-from zeroshot_cli.train.pairs import Pairs, Source, read_pairs
 
 Draw = Callable[..., Path]
 

@@ -16,9 +16,9 @@ from scipy.stats import hypergeom
 
 from zeroshot_cli.clip.tokenizer import Tokenizer
 from zeroshot_cli.errors import DataError, UsageError
+from zeroshot_cli.pairs.read import Pairs, Source, read_pairs
 from zeroshot_cli.records import SkippedImage
 from zeroshot_cli.train import preflight as module
-from zeroshot_cli.train.pairs import Pairs, Source, read_pairs
 from zeroshot_cli.train.preflight import (
     Preflight,
     PreflightWarning,

@@ -14,11 +14,11 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from zeroshot_cli.decode import read_image
 from zeroshot_cli.errors import DataError, UnreadableImage, UsageError
+from zeroshot_cli.pairs.read import Pairs, Source
 from zeroshot_cli.preprocess import Preprocess
 from zeroshot_cli.records import SkippedImage
 from zeroshot_cli.rgb import to_rgb
 from zeroshot_cli.train.augment import Augment
-from zeroshot_cli.train.pairs import Pairs, Source
 
 MAX_BAD_IN_A_ROW = 100
 

@@ -20,8 +20,8 @@ import numpy.typing as npt
 from zeroshot_cli.encode.decoder import Job
 from zeroshot_cli.encode.decoders import Decoded, Decoders
 from zeroshot_cli.errors import DataError, UnreadableImage, UsageError
+from zeroshot_cli.pairs.read import Pairs, Source
 from zeroshot_cli.records import SkippedImage
-from zeroshot_cli.train.pairs import Pairs, Source
 
 if TYPE_CHECKING:  # brings torch
     from zeroshot_cli.clip.tokenizer import Tokenizer

@@ -6,10 +6,10 @@ from functools import partial
 
 from zeroshot_cli.encode.images import auto_workers
 from zeroshot_cli.errors import DataError, UnreadableImage, UsageError
+from zeroshot_cli.pairs.read import Pairs, read_pairs
 from zeroshot_cli.train.config import TrainConfig
 from zeroshot_cli.train.data import open_image
 from zeroshot_cli.train.lock import check_locks
-from zeroshot_cli.train.pairs import Pairs, read_pairs
 from zeroshot_cli.train.preflight import Preflight, preflight
 from zeroshot_cli.train.start import Start, has_weights, start_from
 from zeroshot_cli.train.zero_shot import ZeroShot

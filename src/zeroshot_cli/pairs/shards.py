@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 from zeroshot_cli.decode import open_regular
 from zeroshot_cli.errors import DataError, UnreadableImage, UsageError
 from zeroshot_cli.filekinds import reason_of
-from zeroshot_cli.train.columns import (
+from zeroshot_cli.pairs.columns import (
     CAPTION_COLUMNS,
     IMAGE_ENDINGS,
     Fault,

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from zeroshot_cli.errors import DataError, UnreadableImage, UsageError, ZeroshotError
-from zeroshot_cli.train.pairs import Pairs, Source, read_pairs
+from zeroshot_cli.pairs.read import Pairs, Source, read_pairs
 
 Draw = Callable[..., Path]
 

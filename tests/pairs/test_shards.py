@@ -15,9 +15,9 @@ from PIL import Image
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from zeroshot_cli.errors import DataError, UnreadableImage, UsageError
+from zeroshot_cli.pairs.read import Pairs, Source, read_pairs
+from zeroshot_cli.pairs.shards import expand
 from zeroshot_cli.train.data import open_image
-from zeroshot_cli.train.pairs import Pairs, Source, read_pairs
-from zeroshot_cli.train.shards import expand
 
 
 def picture(colour: str, kind: str = "PNG") -> bytes:

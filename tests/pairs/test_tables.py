@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from zeroshot_cli.errors import DataError, UsageError
-from zeroshot_cli.train.columns import Row
-from zeroshot_cli.train.tables import Form, form_of, read_table
+from zeroshot_cli.pairs.columns import Row
+from zeroshot_cli.pairs.tables import Form, form_of, read_table
 
 ROWS = [("a.png", ("red",)), ("b.png", ("blue, or not",))]
 TEXT = 'image,caption\na.png,red\nb.png,"blue, or not"\n'
@@ -308,7 +308,7 @@ def test_captions_in_parquet(rows_of: RowsOf, kind: Any, values: list[Any], capt
 
 
 def test_parquet_is_read_in_parts_and_columns_may_have_dots(rows_of: RowsOf, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zeroshot_cli.train.tables._BATCH", 3)
+    monkeypatch.setattr("zeroshot_cli.pairs.tables._BATCH", 3)
     names, numbers = [f"{i}.png" for i in range(10)], [str(i) for i in range(10)]
     content = parquet(**{"meta.path": names, "caption": numbers})
     rows = rows_of(content, "x.parquet", image_column="meta.path")

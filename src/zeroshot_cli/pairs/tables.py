@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.filekinds import picture_format
-from zeroshot_cli.train.columns import (
+from zeroshot_cli.pairs.columns import (
     Fault,
     Row,
     captions_of_text,

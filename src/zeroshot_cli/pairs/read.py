@@ -18,9 +18,9 @@ from urllib.parse import unquote
 from zeroshot_cli.decode import open_regular
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.filekinds import special_file
-from zeroshot_cli.train.columns import Row
-from zeroshot_cli.train.shards import Member, expand, read_shard
-from zeroshot_cli.train.tables import Form, form_of, read_table
+from zeroshot_cli.pairs.columns import Row
+from zeroshot_cli.pairs.shards import Member, expand, read_shard
+from zeroshot_cli.pairs.tables import Form, form_of, read_table
 
 _WEB = re.compile(r"\s*(?!file:)[a-z][a-z0-9+.-]+://", re.IGNORECASE)  # two letters at least: c: is a drive of Windows
 _FORMS = "a csv, tsv, jsonl or parquet file, or WebDataset tars such as shard-{000..099}.tar"
