@@ -576,3 +576,25 @@ def test_a_pillow_without_a_format_says_so(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_this_pillow_has_what_the_tests_are_about() -> None:
     assert all(features.check(name) for name in ("avif", "webp", "jpg_2000", "libtiff"))
+
+
+# as data sets are read by others
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_as_stored_exif_turns_nothing(folder: Path, orientation: int) -> None:
+    stored = photograph(40, 30)
+    stored.save("x.jpg", exif=oriented(orientation))
+    with open_regular("x.jpg") as file:
+        picture = read_image(file, as_stored=True)
+    assert np.array_equal(picture, Image.open("x.jpg").convert("RGB"))
+    assert picture.size == (40, 30)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "L", "1", "I;16", "CMYK"])
+def test_as_stored_rgb_is_what_pillow_makes_of_it(folder: Path, mode: str) -> None:
+    image = Image.fromarray(noise(channels=4), "RGBA") if mode in ("RGBA", "LA") else photograph(40, 30)
+    name = "x.tif" if mode == "CMYK" else "x.png"
+    image.convert("L" if mode == "I;16" else mode).convert(mode).save(name)
+    with open_regular(name) as file:
+        assert np.array_equal(read_image(file, as_stored=True), Image.open(name).convert("RGB"))

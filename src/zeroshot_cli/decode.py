@@ -116,12 +116,18 @@ def _refuse_special(status: os.stat_result) -> None:
         raise UnreadableImage("the file is empty")
 
 
-def read_image(file: BinaryIO, *, reduce_to: ReduceTo | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """`decode` for a file that is open already, at whatever position; it stays open."""
+def read_image(
+    file: BinaryIO, *, reduce_to: ReduceTo | None = None, max_pixels: int = MAX_PIXELS, as_stored: bool = False
+) -> Image.Image:
+    """`decode` for a file that is open already, at whatever position; it stays open.
+
+    `as_stored` reads it as torchvision's image folders do, with which figures are published: the pixels as they lie in
+    the file, whatever its Exif says of turning, and as Pillow makes RGB of them.
+    """
     _tame_pillow()
     try:
         with _at_most(max_pixels):
-            return _read(file, reduce_to)
+            return _read(file, reduce_to, as_stored=as_stored)
     except UnreadableImage:
         raise
     except MemoryError:
@@ -139,7 +145,7 @@ def single_threaded() -> None:
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
 
-def _read(file: BinaryIO, reduce_to: ReduceTo | None) -> Image.Image:
+def _read(file: BinaryIO, reduce_to: ReduceTo | None, *, as_stored: bool) -> Image.Image:
     head = _head(file)
     if not head:
         raise UnreadableImage("the file is empty")
@@ -153,6 +159,8 @@ def _read(file: BinaryIO, reduce_to: ReduceTo | None) -> Image.Image:
     if reduce_to and image.format in ("JPEG", "MPO"):
         _scale_down(image, reduce_to)
     image.load()
+    if as_stored:
+        return image.convert("RGB")
     turn = _UPRIGHT.get(_orientation(image))
     rgb = to_rgb(image)
     return rgb if turn is None else rgb.transpose(turn)

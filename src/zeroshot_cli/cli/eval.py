@@ -1,40 +1,134 @@
-"""`zeroshot eval`: how often a model is right on labelled images."""
+"""`zeroshot eval`: how often a model is right, on data sets that others know and on your own."""
 
+import shlex
 import sys
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from zeroshot_cli.cli import options as o
-from zeroshot_cli.cli.classes import Classes, read_classes
-from zeroshot_cli.errors import UnreadableImage
-from zeroshot_cli.report.console import console_for, note, progress_bar
+from zeroshot_cli.errors import UnreadableImage, UsageError
 
-if TYPE_CHECKING:
-    from zeroshot_cli.evaluate.datasets import LabelledImages
-    from zeroshot_cli.weights.loaded import LoadedModel
+_OUTPUT, _DATA = "Output", "The data set"
 
-Dataset = Annotated[
-    Path,
+
+class Task(StrEnum):
+    """What is asked of the model."""
+
+    AUTO = "auto"
+    CLASSIFICATION = "classification"
+    RETRIEVAL = "retrieval"
+
+
+Datasets = Annotated[
+    list[str] | None,
     typer.Argument(
         metavar="DATASET",
         show_default=False,
-        help="A folder of class folders, or a CSV with the columns image and label.",
+        help="A name that --list shows, a folder of class folders, or a table with the columns image and label; "
+        "several are compared.",
+    ),
+]
+Models = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="NAME|hf-hub:ORG/REPO|PATH",
+        help=f"The model, NAME:TAG with its weights; repeat it to compare several. Default: {o.DEFAULT_MODEL}. "
+        f"[env var: {o.MODEL_VARIABLE}]",  # not the parser's own, which would split it at blanks
+        show_default=False,
+    ),
+]
+PromptSets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--prompts",
+        metavar="NAME|FILE",
+        show_default=False,
+        help="The template set; repeat it to compare several. Default: the data set's own, else a small ensemble.",
+    ),
+]
+TaskOption = Annotated[
+    Task,
+    typer.Option(
+        "--task", rich_help_panel=_DATA, help="retrieval: find the captions of images and the images of captions."
+    ),
+]
+Probe = Annotated[
+    str | None,
+    typer.Option(
+        "--probe",
+        metavar="TRAIN",
+        rich_help_panel=_DATA,
+        show_default=False,
+        help="Train a linear probe on these labelled images, a folder or a table, and evaluate that.",
+    ),
+]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        metavar="DIR",
+        envvar="ZEROSHOT_DATA_DIR",
+        rich_help_panel=_DATA,
+        show_default=False,
+        help="Where data sets with a name are kept, or lie. Default: datasets in the cache's folder.",
+    ),
+]
+ImageColumn = Annotated[
+    str | None,
+    typer.Option("--image-column", metavar="NAME", rich_help_panel=_DATA, help="The column of a table with the path."),
+]
+LabelColumn = Annotated[
+    str | None,
+    typer.Option(
+        "--label-column", metavar="NAME", rich_help_panel=_DATA, help="The column with the label, or the caption."
     ),
 ]
 JsonOutput = Annotated[
     Path | None,
-    typer.Option("--output", "-o", metavar="FILE.json", help="Write all figures as JSON.", rich_help_panel="Output"),
+    typer.Option("--output", "-o", metavar="FILE.json", help="Write all figures as JSON.", rich_help_panel=_OUTPUT),
 ]
+PredictionsOutput = Annotated[
+    Path | None,
+    typer.Option(
+        "--predictions",
+        metavar="FILE",
+        rich_help_panel=_OUTPUT,
+        help="Write a row for every image: .csv, .tsv, .jsonl or .parquet.",
+    ),
+]
+ReportOutput = Annotated[
+    Path | None,
+    typer.Option(
+        "--report",
+        metavar="FILE.html",
+        rich_help_panel=_OUTPUT,
+        help="Write a page with the confusion matrix, reliability, and the worst mistakes.",
+    ),
+]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Of the bootstrap, and of the probe's validation split.")]
+ListSets = Annotated[bool, typer.Option("--list", help="List the data sets that have a name, and end.")]
 
 
 def evaluate(
-    dataset: Dataset,
+    datasets: Datasets = None,
+    list_sets: ListSets = False,
     labels: o.LabelsFile = None,
-    prompts: o.PromptsName = None,
+    prompts: PromptSets = None,
     classifier: o.ClassifierFile = None,
+    task: TaskOption = Task.AUTO,
+    probe: Probe = None,
+    data_dir: DataDir = None,
+    image_column: ImageColumn = None,
+    label_column: LabelColumn = None,
     output: JsonOutput = None,
+    predictions: PredictionsOutput = None,
+    report: ReportOutput = None,
+    seed: Seed = 0,
     max_pixels: o.MaxPixels = None,
     decode_timeout: o.DecodeTimeout = None,
     overwrite: o.Overwrite = False,
@@ -43,7 +137,7 @@ def evaluate(
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
     debug: o.Debug = False,
-    model: o.ModelIfAny = None,
+    model: Models = None,
     pretrained: o.Pretrained = None,
     offline: o.Offline = False,
     device: o.Device = o.AUTO,
@@ -51,74 +145,54 @@ def evaluate(
     batch_size: o.BatchSize = o.AUTO,
     workers: o.Workers = o.AUTO,
 ) -> None:
-    """Say how often a model is right on labelled images: top-1, top-5, mean per-class recall.
+    """Say how often a model is right on labelled images, and how sure one may be of that.
 
-    The classes are the folder names or the values of the label column, unless --labels gives them. Images that
-    cannot be read are listed and not counted.
+    The classes are those of the data set, unless --labels gives them. Figures have 95 % intervals; with several data
+    sets, models or template sets there is one table, with the differences between those that saw the same images.
+    Images that cannot be read are listed and not counted.
     """
-    from zeroshot_cli.report.eval_console import print_eval
-    from zeroshot_cli.report.eval_json import check_json_target, write_eval_json
+    from zeroshot_cli.cli.eval_outputs import Outputs
+    from zeroshot_cli.cli.eval_run import Settings, evaluate_all
+    from zeroshot_cli.cli.eval_sources import Asked, open_sources
 
-    # What takes no time comes first: a mistake shows before the model is loaded.
-    if output is not None:
-        check_json_target(output, overwrite=overwrite)
+    if list_sets:
+        from zeroshot_cli.report.known_sets import print_known_sets
+
+        print_known_sets()
+        return
+    if not datasets:
+        raise UsageError("no data set to evaluate on; give a folder of class folders, or a name (zeroshot eval --list)")
+    # What takes no time comes first: a mistake shows before anything is downloaded.
     o.check_cache(cache)
-    images, classes = _read(dataset, labels, prompts, classifier, quiet=quiet)
-
-    from zeroshot_cli.encode.image_cache import ImageCache
-    from zeroshot_cli.evaluate.run import evaluate as run
-    from zeroshot_cli.weights.load import load
-
-    name, weights = classes.model(model, pretrained)
-    loaded = load(name, weights, device=device, precision=precision.value, offline=offline)
-    size = _batch_size(batch_size, images, loaded)
-    note(_setting(loaded, images, classes, size), quiet=quiet or not verbose)
-    chooser = classes.classifier(loaded, cache=cache, quiet=quiet)
-    with progress_bar(quiet=quiet) as bar:
-        result = run(
-            loaded,
-            images,
-            classifier=chooser,
-            batch_size=size,
-            workers=o.as_count(workers),
-            cache=ImageCache() if cache else None,
-            decoding=o.decoding(exact=True, max_pixels=max_pixels, timeout=decode_timeout),
-            track=lambda outcomes: bar.track(outcomes, len(images), "evaluating"),
-        )
-    if output is not None:
-        write_eval_json(result, output)
-    print_eval(result, console_for(sys.stdout))
-    for image in result.skipped:
-        note(f"{image.path}: {image.reason}", quiet=quiet)
-    raise typer.Exit(UnreadableImage.exit_code if result.skipped and not ignore_errors else 0)
-
-
-def _read(
-    dataset: Path, labels: Path | None, prompts: str | None, classifier: Path | None, *, quiet: bool
-) -> "tuple[LabelledImages, Classes]":
-    """Return the images and the classes, which are the images' own where no option names any."""
-    from zeroshot_cli.evaluate.datasets import read_dataset
-    from zeroshot_cli.prompts import prompts_for, read_prompts
-
-    classes = None
-    if labels is not None or classifier is not None:
-        classes = read_classes(labels, (), prompts, classifier)
-    templates = read_prompts(prompts or prompts_for(None)) if classes is None else classes.prompts
-    images = read_dataset(dataset, None if classes is None else classes.labels)
-    if images.ignored:
-        passed = "1 file that is no image" if images.ignored == 1 else f"{images.ignored} files that are no images"
-        note(f"{dataset}: passed over {passed} in a class folder", quiet=quiet)
-    return images, classes or Classes(images.labels, templates)
-
-
-def _batch_size(option: str, images: "LabelledImages", model: "LoadedModel") -> int:
-    from zeroshot_cli.encode.images import auto_batch_size
-
-    return o.as_count(option) or auto_batch_size(sum(isinstance(item, str) for item in images.items), model)
-
-
-def _setting(model: "LoadedModel", images: "LabelledImages", classes: "Classes", batch_size: int) -> str:
-    return (
-        f"{model.name} on {model.device} in {model.precision}, batches of {batch_size}; {len(images)} images, "
-        f"{len(images.labels)} labels, prompts {classes.prompts.name}"
+    outputs = Outputs(output, predictions, report)
+    outputs.check(overwrite=overwrite)
+    settings = Settings(
+        device=device,
+        precision=precision.value,
+        offline=offline,
+        batch_size=o.as_count(batch_size),
+        workers=o.as_count(workers),
+        cache=cache,
+        max_pixels=max_pixels,
+        timeout=decode_timeout,
+        seed=seed,
+        command=shlex.join(["zeroshot", *sys.argv[1:]]),
+        quiet=quiet,
+        verbose=verbose,
     )
+    asked = Asked(
+        names=tuple(datasets),
+        labels=labels,
+        prompts=tuple(prompts or ()),
+        classifier=classifier,
+        retrieval=None if task is Task.AUTO else task is Task.RETRIEVAL,
+        probe=probe,
+        models=tuple(model or o.model_from_environment()),
+        pretrained=pretrained,
+        data_dir=data_dir,
+        columns=(image_column, label_column),
+    )
+    evaluations = evaluate_all(open_sources(asked, settings), asked, settings)
+    outputs.write(evaluations, settings)
+    skipped = any(each.result.skipped for each in evaluations)
+    raise typer.Exit(UnreadableImage.exit_code if skipped and not ignore_errors else 0)

@@ -3,6 +3,7 @@
 A command uses them as annotations: `def classify(model: Model = DEFAULT_MODEL, device: Device = "auto", ...)`.
 """
 
+import os
 import re
 import warnings
 from enum import StrEnum
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "ViT-B-32"  # with its default tag, laion2b_s34b_b79k
 BUNDLED_MODEL = "tiny"  # the one model that needs no network
 AUTO = "auto"
+MODEL_VARIABLE = "ZEROSHOT_MODEL"
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 
 
@@ -36,6 +38,12 @@ class Precision(StrEnum):
 def as_count(value: str) -> int | None:
     """Return the number that an `N|auto` option holds, None for auto."""
     return None if value == AUTO else int(value)
+
+
+def model_from_environment() -> list[str]:
+    """Return the model that ZEROSHOT_MODEL names, if it does, for an option that may be repeated."""
+    name = os.environ.get(MODEL_VARIABLE)
+    return [name] if name else []
 
 
 def decoding(*, exact: bool, max_pixels: int | None, timeout: float | None) -> "Decoding":
@@ -260,7 +268,7 @@ _MODEL = typer.Option(
     "--model",
     "-m",
     metavar="NAME|hf-hub:ORG/REPO|PATH",
-    envvar="ZEROSHOT_MODEL",
+    envvar=MODEL_VARIABLE,
     help=f"The model; zeroshot models lists the names. Default: {DEFAULT_MODEL}.",
     show_default=False,
 )

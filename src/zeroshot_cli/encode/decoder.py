@@ -24,7 +24,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any, BinaryIO
 
@@ -46,19 +46,21 @@ _GRACE = 30.0  # seconds more, within which the parent ends the process
 class Job:
     """What is made of every image: pixels for a model, or a thumbnail of at most so many pixels an edge.
 
-    `exact` reads every pixel, else a large JPEG is decoded at a smaller scale. `hashed` asks for the content's hash.
+    `exact` reads every pixel, else a large JPEG is decoded at a smaller scale; `as_stored` leaves out Exif and transparency.
+    `hashed` asks for the content's hash.
     The parent ends a process that takes longer than `timeout` seconds; if it is gone itself, the process does so.
     """
 
     preprocess: PreprocessConfig | None = None
     thumbnail: int = 0
     exact: bool = True
+    as_stored: bool = False
     hashed: bool = False
     max_pixels: int = MAX_PIXELS
     timeout: float = DEFAULT_TIMEOUT
 
     def to_json(self) -> bytes:
-        values = {name: getattr(self, name) for name in ("thumbnail", "exact", "hashed", "max_pixels", "timeout")}
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
         return json.dumps({**values, "preprocess": self.preprocess and self.preprocess.to_dict()}).encode()
 
     @classmethod
@@ -172,7 +174,8 @@ def _maker(job: Job) -> Callable[[BinaryIO], bytes]:
 
 def _pixels(job: Job, config: PreprocessConfig, file: BinaryIO) -> bytes:
     reduce_to = None if job.exact else partial(resized_size, config=config)
-    return resize(read_image(file, reduce_to=reduce_to, max_pixels=job.max_pixels), config).tobytes()
+    image = read_image(file, reduce_to=reduce_to, max_pixels=job.max_pixels, as_stored=job.as_stored)
+    return resize(image, config).tobytes()
 
 
 def _thumbnail(job: Job, file: BinaryIO) -> bytes:

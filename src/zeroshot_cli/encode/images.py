@@ -48,17 +48,20 @@ class Decoding:
     """How files become pixels.
 
     `exact` reads every pixel; else a JPEG of at least four times the model's size is decoded at a smaller scale. More
-    than `max_pixels` are refused, and what takes longer than `timeout` seconds.
+    than `max_pixels` are refused, and what takes longer than `timeout` seconds. `as_stored` is how the reference reads
+    data sets: every pixel, not turned upright, transparency dropped.
     """
 
     exact: bool = True
+    as_stored: bool = False
     max_pixels: int = MAX_PIXELS
     timeout: float = DEFAULT_TIMEOUT
 
     @property
     def mode(self) -> str:
         """What an embedding depends on; the limit belongs to it, for what was read under a higher one is refused."""
-        return f"{'exact' if self.exact else 'draft'}, at most {self.max_pixels} pixels"
+        how = "as stored" if self.as_stored else "exact" if self.exact else "draft"
+        return f"{how}, at most {self.max_pixels} pixels"
 
 
 EXACTLY = Decoding()
@@ -112,7 +115,8 @@ def encode_images(
     known = None if cache is None else cache.for_run(model, decoding=decoding.mode, batch_size=rows)
     job = Job(
         preprocess=model.preprocess.config,
-        exact=decoding.exact,
+        exact=decoding.exact or decoding.as_stored,
+        as_stored=decoding.as_stored,
         hashed=known is not None,
         max_pixels=decoding.max_pixels,
         timeout=decoding.timeout,

@@ -3,138 +3,169 @@
 import platform
 from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
-from itertools import islice
-from typing import Any
+from itertools import chain, islice
 
 import numpy as np
-import torch
 
 from zeroshot_cli.classify import Classifier, embeddings_of
 from zeroshot_cli.encode.image_cache import ImageCache
-from zeroshot_cli.encode.images import EXACTLY, Decoding, EmbeddedImage, auto_batch_size, auto_workers, encode_images
-from zeroshot_cli.errors import DataError
-from zeroshot_cli.evaluate.datasets import LabelledImages
-from zeroshot_cli.evaluate.metrics import (
-    class_counts,
-    mean_per_class_recall,
-    per_class_recall,
-    top_k_accuracy,
-    true_class_ranks,
+from zeroshot_cli.encode.images import (
+    EXACTLY,
+    Decoding,
+    EmbeddedImage,
+    Outcome,
+    auto_batch_size,
+    auto_workers,
+    encode_images,
 )
-from zeroshot_cli.prompts import Prompts
-from zeroshot_cli.records import EvalResult, SkippedImage
-from zeroshot_cli.scoring import cosines
+from zeroshot_cli.errors import DataError
+from zeroshot_cli.evaluate.answers import KEPT, Answers, Doubles, Floats, Ints
+from zeroshot_cli.evaluate.datasets import LabelledImages
+from zeroshot_cli.evaluate.figures import figures
+from zeroshot_cli.evaluate.metrics import true_class_ranks
+from zeroshot_cli.records import EvalResult, PublishedFigure, SkippedImage
+from zeroshot_cli.scoring import best, cosines
 from zeroshot_cli.weights.loaded import LoadedModel
 
-VERSIONS_OF = ("zeroshot-cli", "torch", "open_clip_torch", "numpy", "pillow")
+VERSIONS_OF = ("zeroshot-cli", "torch", "open_clip_torch", "numpy", "pillow", "scipy", "scikit-learn")
 
-# The rank of an image's true class, or why it has none; and the true class.
-Outcome = tuple[int | SkippedImage, int]
+_AT_ONCE = 512  # images that are scored at once
+
+# Of the images that were read: rank, best classes, their cosines and probabilities, the true class's cosine and log
+# likelihood.
+_Columns = tuple[Ints, Ints, Floats, Doubles, Floats, Doubles]
 
 
-def evaluate(
+def answer(
     model: LoadedModel,
     dataset: LabelledImages,
-    prompts: Prompts | str | None = None,
+    classifier: Classifier,
     *,
-    classifier: Classifier | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
     cache: ImageCache | None = None,
     decoding: Decoding = EXACTLY,
     track: Callable[[Iterator[Outcome]], Iterable[Outcome]] = iter,
-) -> EvalResult:
-    """Return top-1, top-5 and mean per-class recall of a model on labelled images.
+) -> Answers:
+    """Return what a model answers for every image, with a classifier of this model and of the data set's labels.
 
-    Unreadable images are listed in `skipped` and take no part in `n` or any figure. With fewer than five classes
-    top-5 is top-k over all of them. `workers` processes decode, by default one a core. `track` may watch the images
-    pass, one by one, to show progress. A `classifier` of this model, with the data set's labels, takes the place of
-    `prompts`. DataError where no image can be read.
+    `workers` processes decode, by default one a core. `track` may watch the images pass, one by one, to show progress.
+    DataError where no image can be read.
     """
-    judge = classifier or Classifier(model, dataset.labels, prompts)
-    if judge.model is not model or judge.labels != dataset.labels:
+    if classifier.model is not model or classifier.labels != dataset.labels:
         raise ValueError("the classifier has another model or other labels than the data set")
-    ranks: list[int] = []
-    targets: list[int] = []
-    skipped: list[SkippedImage] = []
-    size = batch_size or auto_batch_size(None, model)
-    outcomes = _outcomes(
+    encoded = encode_images(
         model,
-        dataset,
-        judge.embeddings,
-        batch_size=size,
+        dataset.items,
+        batch_size=batch_size or auto_batch_size(len(dataset), model),
         workers=workers or auto_workers(model.device.type),
         cache=cache,
         decoding=decoding,
     )
-    for outcome, target in track(outcomes):
-        if isinstance(outcome, SkippedImage):
-            skipped.append(outcome)
-        else:
-            ranks.append(outcome)
-            targets.append(target)
-    if not ranks:
-        raise DataError(f"{dataset.name}: none of its {len(dataset)} images can be read; {_first(skipped)}")
+    outcomes = iter(track(chain.from_iterable(encoded)))
+    targets = np.array(dataset.targets, dtype=np.int64)  # m
+    items: list[str | SkippedImage] = []
+    parts: list[_Columns] = []
+    while part := list(islice(outcomes, _AT_ONCE)):
+        own = targets[len(items) : len(items) + len(part)]
+        items += [item.path if isinstance(item, EmbeddedImage) else item for item in part]
+        images = [item for item in part if isinstance(item, EmbeddedImage)]
+        if images:
+            truth = own[[isinstance(item, EmbeddedImage) for item in part]]
+            parts.append(_scored(embeddings_of(model, images), truth, classifier))
+    if not parts:
+        raise _nothing_read(dataset, items)
+    ranks, best_classes, scores, probabilities, true_scores, log_likelihoods = map(np.concatenate, zip(*parts, strict=True))
+    return Answers(
+        labels=dataset.labels.names,
+        items=tuple(items),
+        item_targets=targets,
+        targets=targets[[isinstance(item, str) for item in items]],
+        ranks=ranks,
+        best=best_classes,
+        scores=scores,
+        probabilities=probabilities,
+        true_scores=true_scores,
+        log_likelihoods=log_likelihoods,
+    )
+
+
+def result_of(
+    answers: Answers,
+    model: LoadedModel,
+    dataset: LabelledImages,
+    *,
+    prompts: str | None,
+    batch_size: int,
+    decoding: Decoding = EXACTLY,
+    task: str = "classification",
+    main_metric: str = "top1",
+    published: tuple[str, float, str] | None = None,
+    seed: int = 0,
+    command: str = "",
+) -> EvalResult:
+    """Return the figures of answers, with all that they depend on.
+
+    `published` is a figure of others to hold ours against: its metric, value and source. `seed` is the bootstrap's.
+    """
+    found = figures(answers, seed=seed)
     return EvalResult(
         dataset=dataset.name,
-        n=len(ranks),
+        n=len(answers.targets),
         model=model.name,
         pretrained=model.pretrained,
-        prompts=judge.prompts.name,
-        metrics=_metrics(ranks, targets, len(dataset.labels)),
-        per_class=_per_class(ranks, targets, dataset.labels.names),
-        skipped=tuple(skipped),
-        versions=_versions(),
+        prompts=prompts,
+        metrics=found.metrics,
+        intervals=found.intervals,
+        main_metric=main_metric,
+        published=published and compared(published, found.metrics, found.intervals),
+        per_class=found.per_class,
+        confused=found.confused,
+        skipped=answers.skipped,
+        task=task,
+        versions=versions(),
         fingerprint=model.fingerprint,
         device=str(model.device),
         precision=model.precision,
-        batch_size=size,
+        batch_size=batch_size,
+        decoding=decoding.mode,
+        seed=seed,
+        command=command,
     )
 
 
-def _outcomes(
-    model: LoadedModel,
-    dataset: LabelledImages,
-    classes: torch.Tensor,
-    *,
-    batch_size: int,
-    workers: int,
-    cache: ImageCache | None,
-    decoding: Decoding,
-) -> Iterator[Outcome]:
-    targets = iter(dataset.targets)
-    blocks = encode_images(model, dataset.items, batch_size=batch_size, workers=workers, cache=cache, decoding=decoding)
-    for block in blocks:
-        own = list(islice(targets, len(block)))
-        images = [item for item in block if isinstance(item, EmbeddedImage)]
-        truth = [target for item, target in zip(block, own, strict=True) if isinstance(item, EmbeddedImage)]
-        scores = cosines(embeddings_of(model, images), classes) if images else np.empty((0, len(classes)))  # nc
-        ranks = iter(true_class_ranks(scores, truth).tolist())
-        for item, target in zip(block, own, strict=True):
-            yield item if isinstance(item, SkippedImage) else next(ranks), target
+def compared(
+    published: tuple[str, float, str], metrics: dict[str, float], intervals: dict[str, tuple[float, float]]
+) -> PublishedFigure:
+    """Return a published figure, metric, value and source, beside ours."""
+    metric, value, source = published
+    low, high = intervals[metric]
+    return PublishedFigure(metric, value, source, metrics[metric] - value, low <= value <= high)
 
 
-def _metrics(ranks: list[int], targets: list[int], classes: int) -> dict[str, float]:
-    return {
-        "top1": top_k_accuracy(ranks, 1),
-        "top5": top_k_accuracy(ranks, min(5, classes)),
-        "mean_per_class_recall": mean_per_class_recall(ranks, targets, classes),
-    }
-
-
-def _per_class(ranks: list[int], targets: list[int], names: tuple[str, ...]) -> tuple[dict[str, Any], ...]:
-    """Return label, n and recall of every class; recall is None, JSON's null, for a class without images."""
-    recalls = per_class_recall(ranks, targets, len(names))
-    counts = class_counts(targets, len(names))
-    return tuple(
-        {"label": name, "n": int(n), "recall": None if np.isnan(recall) else float(recall)}
-        for name, n, recall in zip(names, counts, recalls, strict=True)
-    )
-
-
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Return the versions of all that figures may depend on."""
     return {"python": platform.python_version(), **{name: version(name) for name in VERSIONS_OF}}
 
 
-def _first(skipped: list[SkippedImage]) -> str:
-    return f"the first, {skipped[0].path}: {skipped[0].reason}"
+def _scored(images: Floats, targets: Ints, classifier: Classifier) -> _Columns:
+    from scipy.special import log_softmax
+
+    scores = cosines(images, classifier.embeddings)  # nc
+    logs: Doubles = log_softmax(classifier.model.logit_scale * scores.astype(np.float64), axis=1)  # nc
+    first = best(scores, min(KEPT, scores.shape[1]))  # nk
+    true = targets[:, None]
+    return (
+        true_class_ranks(scores, targets),
+        first.astype(np.int64),
+        np.take_along_axis(scores, first, axis=1),
+        np.exp(np.take_along_axis(logs, first, axis=1)),
+        np.take_along_axis(scores, true, axis=1)[:, 0],
+        np.take_along_axis(logs, true, axis=1)[:, 0],
+    )
+
+
+def _nothing_read(dataset: LabelledImages, items: list[str | SkippedImage]) -> DataError:
+    first = next((item for item in items if isinstance(item, SkippedImage)), None)
+    why = f"; the first, {first.path}: {first.reason}" if first else ""
+    return DataError(f"{dataset.name}: none of its {len(dataset)} images can be read{why}")

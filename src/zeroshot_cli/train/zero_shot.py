@@ -17,7 +17,8 @@ from zeroshot_cli.decode import decode
 from zeroshot_cli.encode.images import auto_batch_size
 from zeroshot_cli.errors import CheckpointError, DataError, UnreadableImage, UsageError
 from zeroshot_cli.evaluate.datasets import LabelledImages, read_dataset
-from zeroshot_cli.evaluate.run import evaluate
+from zeroshot_cli.evaluate.metrics import top_k_accuracy
+from zeroshot_cli.evaluate.run import answer
 from zeroshot_cli.labels import read_labels
 from zeroshot_cli.preprocess import Preprocess, PreprocessConfig
 from zeroshot_cli.prompts import prompts_for, read_prompts
@@ -93,10 +94,11 @@ class ZeroShot:
             raise _diverged("labels")
         size = min(batch_size, auto_batch_size(len(self.dataset), model))
         try:
-            result = evaluate(model, self.dataset, classifier=classifier, batch_size=size, workers=workers)
+            answers = answer(model, self.dataset, classifier, batch_size=size, workers=workers)
         except CheckpointError as error:  # it gives advice for weights that are not in training
             raise _diverged("images") from error
-        return Accuracy(result.metrics["top1"], result.metrics["top5"], result.n, result.skipped)
+        top1, top5 = (top_k_accuracy(answers.ranks, k) for k in (1, 5))
+        return Accuracy(top1, top5, len(answers.ranks), answers.skipped)
 
     @contextmanager
     def _warnings_once(self) -> Iterator[None]:

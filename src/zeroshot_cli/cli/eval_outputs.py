@@ -1,0 +1,108 @@
+"""Where the figures of `eval` go: standard output, and the files that options name."""
+
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zeroshot_cli.cli.eval_run import Evaluation, Settings, compare_all
+from zeroshot_cli.errors import UsageError
+from zeroshot_cli.report.console import console_for, note
+
+if TYPE_CHECKING:
+    from zeroshot_cli.evaluate.compare import Comparison
+
+_NAMED = 20  # unreadable images that are named; the files have them all
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """The files to write, None where nobody asked."""
+
+    json: Path | None
+    predictions: Path | None
+    report: Path | None
+
+    def check(self, *, overwrite: bool) -> None:
+        """Refuse, before any work, what cannot be written: UsageError."""
+        from zeroshot_cli.report.eval_html import check_html_target
+        from zeroshot_cli.report.eval_json import check_json_target
+        from zeroshot_cli.report.predictions import check_predictions_target
+
+        checks = (check_json_target, check_predictions_target, check_html_target)
+        for check, path in zip(checks, (self.json, self.predictions, self.report), strict=True):
+            if path is not None:
+                check(path, overwrite=overwrite)
+
+    def check_count(self, evaluations: int) -> None:
+        """Refuse, before any work, rows of several evaluations in one file: UsageError."""
+        if self.predictions is not None and evaluations != 1:
+            raise UsageError(
+                f"--predictions {self.predictions} is for one model on one data set with one template set, and these "
+                f"are {evaluations} evaluations; run them one by one, which the cache makes fast"
+            )
+
+    def write(self, evaluations: Sequence[Evaluation], settings: Settings) -> None:
+        """Print the figures and write the files."""
+        from zeroshot_cli.report.eval_console import print_comparison, print_eval
+        from zeroshot_cli.report.eval_json import write_eval_json
+
+        comparisons = compare_all(evaluations)
+        results = [each.result for each in evaluations]
+        console = console_for(sys.stdout)
+        if len(results) == 1:
+            print_eval(results[0], console)
+        else:
+            print_comparison(results, comparisons, console)
+        self._say(evaluations, settings)
+        if self.json is not None:
+            write_eval_json(results, comparisons, self.json)
+        if self.predictions is not None:
+            self._write_predictions(self.predictions, evaluations[0])
+        if self.report is not None:
+            _write_report(self.report, evaluations, comparisons, settings)
+
+    def _write_predictions(self, path: Path, evaluation: Evaluation) -> None:
+        from zeroshot_cli.report.predictions import write_predictions
+
+        assert evaluation.answers is not None
+        write_predictions(evaluation.answers, path)
+
+    def _say(self, evaluations: Sequence[Evaluation], settings: Settings) -> None:
+        """Name the images that could not be read, and what is far from what others published."""
+        skipped = list(dict.fromkeys(image for each in evaluations for image in each.result.skipped))
+        for image in skipped[:_NAMED]:
+            note(f"{image.path}: {image.reason}", quiet=settings.quiet)
+        if len(skipped) > _NAMED:
+            note(f"and {len(skipped) - _NAMED} more; --predictions lists them all", quiet=settings.quiet)
+        for each in evaluations:
+            published = each.result.published
+            if published is not None and not published.inside:
+                note(_far_off(each), quiet=settings.quiet)
+
+
+def _far_off(evaluation: Evaluation) -> str:
+    result, published = evaluation.result, evaluation.result.published
+    assert published is not None
+    low, high = result.intervals[published.metric]
+    return (
+        f"warning: {result.dataset}: {published.metric} of {result.model} is {result.metrics[published.metric]:.2%}, and "
+        f"{published.source} has {published.value:.2%}, outside the 95 % interval of {low:.2%} to {high:.2%}; "
+        "check weights, precision, prompts and data"
+    )
+
+
+def _write_report(
+    path: Path, evaluations: Sequence[Evaluation], comparisons: "list[tuple[int, int, Comparison]]", settings: Settings
+) -> None:
+    from zeroshot_cli.encode.images import auto_workers
+    from zeroshot_cli.encode.thumbnails import thumbnails
+    from zeroshot_cli.report.eval_html import write_eval_html
+
+    decoding = settings.decoding(as_stored=False)
+
+    def draw(paths: Sequence[str]) -> Iterable[bytes | None]:
+        return thumbnails(paths, workers=settings.workers or auto_workers(), decoding=decoding)
+
+    write_eval_html([(each.result, each.answers) for each in evaluations], comparisons, path, thumbnails=draw)
