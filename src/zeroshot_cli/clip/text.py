@@ -46,6 +46,7 @@ class TextTransformer(nn.Module):
         self.token_embedding = nn.Embedding(vocab_size, width)
         self.positional_embedding = nn.Parameter(nn.init.normal_(torch.empty(context_length, width), std=0.01))
         self.transformer = Transformer(width=width, heads=heads, layers=layers, quick_gelu=quick_gelu)
+        self.transformer.start_as_gpt2()
         self.ln_final = nn.LayerNorm(width)
         self.text_projection = nn.Parameter(nn.init.normal_(torch.empty(width, embed_dim), std=width**-0.5))
         nn.init.normal_(self.token_embedding.weight, std=0.02)

@@ -65,9 +65,10 @@ class Attention(nn.Module):
     def __init__(self, *, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
+        self.in_proj_weight = nn.Parameter(nn.init.xavier_uniform_(torch.empty(3 * width, width)))
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
         self.out_proj = nn.Linear(width, width)
+        nn.init.zeros_(self.out_proj.bias)
 
     def forward(self, x: Tensor, *, causal: bool, position: Tensor | None = None) -> Tensor:
         """X bsd -> bsd; with position b, b1d: only what stands there."""
@@ -191,7 +192,6 @@ class Transformer(nn.Module):
             )
             for _ in range(layers)
         )
-        self._init_weights(width, layers)
 
     def forward(self, x: Tensor, position: Tensor, *, causal: bool) -> Tensor:
         """X bsd, position b -> bd."""
@@ -212,17 +212,19 @@ class Transformer(nn.Module):
             x = block.in_tree(x, visible)
         return last.in_tree(x, visible, ends).squeeze(0)
 
-    def _init_weights(self, width: int, layers: int) -> None:
-        # Residual branches start smaller in deeper stacks, as in GPT-2 (openai/CLIP model.py initialize_parameters).
-        residual_std = width**-0.5 * (2 * layers) ** -0.5
+    def start_as_gpt2(self) -> None:
+        """Draw weights as CLIP's text tower has them at first: residual branches are smaller in deeper stacks.
+
+        CLIP's image tower keeps what torch gives it. Source: openai/CLIP model.py, initialize_parameters.
+        """
         for block in self.resblocks:
             assert isinstance(block, ResidualAttentionBlock)
+            width = block.attn.out_proj.in_features
+            residual_std = width**-0.5 * (2 * len(self.resblocks)) ** -0.5
             nn.init.normal_(block.attn.in_proj_weight, std=width**-0.5)
             nn.init.normal_(block.attn.out_proj.weight, std=residual_std)
             nn.init.normal_(block.mlp.c_fc.weight, std=(2 * width) ** -0.5)
             nn.init.normal_(block.mlp.c_proj.weight, std=residual_std)
-            for layer in (block.attn.out_proj, block.mlp.c_fc, block.mlp.c_proj):
-                nn.init.zeros_(layer.bias)
 
 
 def _take(x: Tensor, position: Tensor) -> Tensor:
