@@ -1,4 +1,15 @@
-"""Label files → Labels: names, synonyms and whole prompts of the classes, with line numbers in errors."""
+"""Label files → Labels: names, synonyms, whole prompts and folders of the classes, with line numbers in errors.
+
+A label may say which class folders of a data set it stands for, or which values of a label column, where these are
+called otherwise than the label and its synonyms: n02099601 for "golden retriever", 7 for "horse". In a CSV this is the
+column `folder`, several of them as `n02099601 | n02099712`; in YAML and JSON the key `folder` of a label's mapping:
+
+    golden retriever:
+      folder: n02099601
+      synonyms: [retriever]
+
+Each folder belongs to one label. Only evaluation reads them.
+"""
 
 import csv
 import io
@@ -15,19 +26,23 @@ from zeroshot_cli.placeholders import count_placeholders, fill
 from zeroshot_cli.textfiles import List, Map, Node, Text, at, content_lines, parse_json, parse_yaml, read_text
 
 _NOTHING = ("", "~", "null")  # what a mapping has for "no synonyms"
-_FIELDS = ("synonyms", "prompts")
-_COLUMNS = ("label", "synonyms", "prompt")
+_FIELDS = ("synonyms", "prompts", "folder")
+_COLUMNS = ("label", "synonyms", "prompt", "folder")
 _ENDS_SENTENCE = re.compile(r"[.!?]$|[^\W\d_]{3,}[.!?]+\s+\w")  # three letters, so that "St. Bernard" is a name
 _MANY_WORDS = 4  # beside the label's name: more than a synonym has
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A class: its name, other words for it, and whole prompts that are used instead of templates."""
+    """A class: its name, other words for it, and whole prompts that are used instead of templates.
+
+    `folders` are what data sets call it.
+    """
 
     name: str
     synonyms: tuple[str, ...] = ()
     prompts: tuple[str, ...] = ()
+    folders: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +87,21 @@ class RawLabel:
     name: str
     words: tuple[str, ...] = ()
     prompts: tuple[str, ...] = ()
+    folders: tuple[str, ...] = ()
     from_table: bool = False
 
     def takes(self, other: "RawLabel") -> bool:
-        """Rows of a table may give one label several prompts; anything else is a label given twice."""
-        both = self.from_table and self.prompts and other.prompts
-        return bool(both) and not set(self.prompts) & set(other.prompts)
+        """Rows of a table may give one label several prompts or folders; anything else is a label given twice."""
+        both = ((self.prompts, other.prompts), (self.folders, other.folders))
+        return self.from_table and any(own and more and not set(own) & set(more) for own, more in both)
 
     def joined(self, other: "RawLabel") -> "RawLabel":
-        return replace(self, words=self.words + other.words, prompts=self.prompts + other.prompts)
+        return replace(
+            self,
+            words=self.words + other.words,
+            prompts=tuple(dict.fromkeys(self.prompts + other.prompts)),
+            folders=tuple(dict.fromkeys(self.folders + other.folders)),
+        )
 
 
 def read_labels(name_or_path: str | Path) -> Labels:
@@ -97,6 +118,7 @@ def read_labels(name_or_path: str | Path) -> Labels:
         entries = _merged(entries, path)
     if not entries:
         raise LabelsError(f"{path} holds no labels; write at least one")
+    _check_folders(entries, path)
     return Labels(tuple(_label(entry) for entry in entries))
 
 
@@ -145,10 +167,21 @@ def _merged(entries: list[RawLabel], path: Path) -> list[RawLabel]:
     return list(merged.values())
 
 
+def _check_folders(entries: list[RawLabel], path: Path) -> None:
+    """Raise LabelsError for a folder of two labels."""
+    owner: dict[str, RawLabel] = {}
+    for entry in entries:
+        for folder in entry.folders:
+            first = owner.setdefault(folder, entry)
+            if first is not entry:
+                both = f"folder {folder!r} of label {entry.name!r} is that of label {first.name!r} too"
+                raise LabelsError(f"{at(path, entry.line)}: {both}, on line {first.line}; remove one of them")
+
+
 def _label(entry: RawLabel) -> Label:
     names = (entry.name, *dict.fromkeys(word for word in entry.words if word != entry.name))
     prompts = (fill(prompt, name) for prompt in entry.prompts for name in names)
-    return Label(entry.name, names[1:], tuple(dict.fromkeys(prompts)))
+    return Label(entry.name, names[1:], tuple(dict.fromkeys(prompts)), tuple(dict.fromkeys(entry.folders)))
 
 
 def _read_txt(text: str, path: Path) -> Iterator[RawLabel]:
@@ -190,11 +223,11 @@ def _from_pair(name: str, line: int, value: Node, path: Path) -> RawLabel:
     for key, texts in value.pairs:
         field = _text(key, path)
         if field not in _FIELDS:
-            raise LabelsError(f"{at(path, key.line)}: {field!r} of label {name!r} is not one of synonyms, prompts")
+            raise LabelsError(f"{at(path, key.line)}: {field!r} of label {name!r} is not one of {', '.join(_FIELDS)}")
         if field in fields:
             raise LabelsError(f"{at(path, key.line)}: label {name!r} has {field!r} twice; write one list")
         fields[field] = _texts(texts, path)
-    return RawLabel(line, name, fields.get("synonyms", ()), fields.get("prompts", ()))
+    return RawLabel(line, name, *(fields.get(field, ()) for field in _FIELDS))
 
 
 def _from_list(name: str, line: int, texts: tuple[str, ...], path: Path) -> RawLabel:
@@ -251,10 +284,10 @@ def _read_csv(text: str, path: Path) -> Iterator[RawLabel]:
         if len(row) > len(columns):
             count = f"{len(row)} fields under {len(columns)} columns"
             raise LabelsError(f"{at(path, line)}: {count}; put a text with a comma in double quotes")
-        label, synonyms, prompt = (dict(zip(columns, row, strict=False)).get(name, "") for name in _COLUMNS)
-        words = tuple(_split(synonyms)) if synonyms.strip() else ()
+        label, synonyms, prompt, folder = (dict(zip(columns, row, strict=False)).get(name, "") for name in _COLUMNS)
+        words, folders = (tuple(_split(cell)) if cell.strip() else () for cell in (synonyms, folder))
         prompts = (prompt,) if prompt.strip() else ()
-        yield RawLabel(line, label, words, prompts, from_table=True)
+        yield RawLabel(line, label, words, prompts, folders, from_table=True)
 
 
 def _check_columns(columns: list[str], path: Path) -> None:
@@ -290,11 +323,13 @@ def _checked_entry(raw: RawLabel, path: Path) -> RawLabel:
     name = _checked(raw.name, where)
     words = [_checked(word, f"{where}: a synonym of {name!r}") for word in raw.words]
     prompts = [_checked(prompt, f"{where}: a prompt of {name!r}") for prompt in raw.prompts]
+    folders = tuple(_checked(folder, f"{where}: a folder of {name!r}") for folder in raw.folders)
     filled = {text: _placeholders(text, where) for text in (*words, *prompts)}
     if _placeholders(name, where):
         raise LabelsError(f"{where}: label {name!r} has a placeholder; that belongs in a prompt")
     synonyms = tuple(word for word in words if not filled[word])
-    return replace(raw, name=name, words=synonyms, prompts=(*(word for word in words if filled[word]), *prompts))
+    prompts = [*(word for word in words if filled[word]), *prompts]
+    return replace(raw, name=name, words=synonyms, prompts=tuple(prompts), folders=folders)
 
 
 def _placeholders(text: str, where: str) -> int:

@@ -73,7 +73,8 @@ class PublishedFigure:
 class EvalResult:
     """The figures of one evaluation, as `zeroshot eval --output` writes them (CLI.md names the fields).
 
-    `metrics` are by name, fractions but for the log loss (nats), `intervals` the 95 % intervals of them. `per_class`
+    `n` images, and `texts` of captioned ones. `metrics` are by name, fractions but for the log loss (nats), `intervals`
+    the 95 % intervals of them. `per_class`
     has one mapping a class: label, n, recall, interval; `confused` one a pair of classes: label, taken_for, n.
     `fingerprint` is the weights'; with device, precision, batch size, decoding and seed it says all that the figures
     depend on besides the versions.
@@ -92,6 +93,7 @@ class EvalResult:
     confused: tuple[dict[str, Any], ...] = ()
     skipped: tuple[SkippedImage, ...] = ()
     task: str = "classification"
+    texts: int | None = None
     versions: dict[str, str] = field(default_factory=dict)
     fingerprint: str = ""
     device: str = ""

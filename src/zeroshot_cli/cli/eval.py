@@ -192,7 +192,9 @@ def evaluate(
         data_dir=data_dir,
         columns=(image_column, label_column),
     )
-    evaluations = evaluate_all(open_sources(asked, settings), asked, settings)
+    sources = open_sources(asked, settings)
+    outputs.check_sources(sources, max(1, len(asked.models)))
+    evaluations = evaluate_all(sources, asked, settings)
     outputs.write(evaluations, settings)
     skipped = any(each.result.skipped for each in evaluations)
     raise typer.Exit(UnreadableImage.exit_code if skipped and not ignore_errors else 0)

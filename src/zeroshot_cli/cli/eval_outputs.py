@@ -11,6 +11,7 @@ from zeroshot_cli.errors import UsageError
 from zeroshot_cli.report.console import console_for, note
 
 if TYPE_CHECKING:
+    from zeroshot_cli.cli.eval_sources import Source
     from zeroshot_cli.evaluate.compare import Comparison
 
 _NAMED = 20  # unreadable images that are named; the files have them all
@@ -35,12 +36,19 @@ class Outputs:
             if path is not None:
                 check(path, overwrite=overwrite)
 
-    def check_count(self, evaluations: int) -> None:
-        """Refuse, before any work, rows of several evaluations in one file: UsageError."""
-        if self.predictions is not None and evaluations != 1:
+    def check_sources(self, sources: "Sequence[Source]", models: int) -> None:
+        """Refuse, before any work, rows that are not there, or of several evaluations in one file: UsageError."""
+        if self.predictions is None:
+            return
+        count = models * sum(source.evaluations for source in sources)
+        if count != 1:
             raise UsageError(
                 f"--predictions {self.predictions} is for one model on one data set with one template set, and these "
-                f"are {evaluations} evaluations; run them one by one, which the cache makes fast"
+                f"are {count} evaluations; run them one by one, which the cache makes fast"
+            )
+        if not sources[0].labelled:
+            raise UsageError(
+                f"--predictions {self.predictions} is for labels, and {sources[0].images.name} has captions"
             )
 
     def write(self, evaluations: Sequence[Evaluation], settings: Settings) -> None:

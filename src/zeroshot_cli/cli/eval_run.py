@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from zeroshot_cli.evaluate.captioned import CaptionedImages
     from zeroshot_cli.evaluate.compare import Comparison
     from zeroshot_cli.evaluate.datasets import LabelledImages
+    from zeroshot_cli.prompts import Prompts
     from zeroshot_cli.weights.loaded import LoadedModel
 
 
@@ -87,7 +88,8 @@ def _evaluate(model: "LoadedModel", source: Source, settings: Settings) -> Itera
     from zeroshot_cli.evaluate.captioned import CaptionedImages
 
     if isinstance(source.images, CaptionedImages):
-        yield _evaluate_retrieval(model, source.images, settings)
+        for templates in source.templates or (None,):
+            yield _evaluate_retrieval(model, source.images, templates, settings)
     elif source.train is not None:
         yield _evaluate_probe(model, source.images, source.train, settings)
     else:
@@ -166,6 +168,53 @@ def _evaluate_probe(
         command=settings.command,
     )
     return Evaluation(result, answers)
+
+
+def _evaluate_retrieval(
+    model: "LoadedModel", images: "CaptionedImages", templates: "Prompts | None", settings: Settings
+) -> Evaluation:
+    from zeroshot_cli.encode.cache import TextCache
+    from zeroshot_cli.evaluate.run import versions
+    from zeroshot_cli.evaluate.run_retrieval import MAIN_METRIC, evaluate_retrieval
+
+    size = _batch_size(images.items, model, settings)
+    decoding = settings.decoding(as_stored=images.as_stored)
+    with progress_bar(quiet=settings.quiet) as bar:
+        found = evaluate_retrieval(
+            model,
+            images,
+            template=templates,
+            batch_size=size,
+            workers=settings.workers,
+            cache=settings.images_cache(),
+            text_cache=TextCache() if settings.cache else None,
+            decoding=decoding,
+            track=_tracked(bar, len(images)),
+            on_progress=bar.counter("encoding texts", "texts"),
+        )
+    return Evaluation(
+        EvalResult(
+            dataset=images.name,
+            n=found.images,
+            texts=found.texts,
+            model=model.name,
+            pretrained=model.pretrained,
+            prompts=templates and templates.name,
+            metrics=found.metrics,
+            intervals=found.intervals,
+            main_metric=MAIN_METRIC,
+            skipped=found.skipped,
+            task="retrieval",
+            versions=versions(),
+            fingerprint=model.fingerprint,
+            device=str(model.device),
+            precision=model.precision,
+            batch_size=size,
+            decoding=decoding.mode,
+            seed=settings.seed,
+            command=settings.command,
+        )
+    )
 
 
 def _tracked(bar: Any, count: int) -> Callable[[Iterable[Any]], Iterable[Any]]:

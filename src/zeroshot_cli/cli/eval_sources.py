@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from zeroshot_cli.evaluate.datasets import LabelledImages
     from zeroshot_cli.evaluate.known import KnownSet
     from zeroshot_cli.labels import Labels
+    from zeroshot_cli.prompts import Prompts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,20 +43,33 @@ class Asked:
         if self.probe is not None and (self.prompts or self.classifier is not None):
             raise UsageError("--probe learns from images alone; leave out --prompts and --classifier")
         if self.retrieval and (self.labels or self.classifier or self.probe):
-            raise UsageError("--task retrieval has captions in place of labels; leave out --labels, --classifier, --probe")
+            raise UsageError(
+                "--task retrieval has captions in place of labels; leave out --labels, --classifier, --probe"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
     """A data set that is open: labelled or captioned images, the classes to choose from, and the register's row.
 
-    `classes` are one for each template set; captioned images have none, and `templates` in their place.
+    `classes` are one for each template set; captioned images have `templates` in their place, none as a rule, for
+    captions are whole sentences. With `train` a probe is fitted to that.
     """
 
     images: "LabelledImages | CaptionedImages"
     classes: tuple[Classes, ...] = ()
+    templates: "tuple[Prompts, ...]" = ()
     known: "KnownSet | None" = None
     train: "LabelledImages | None" = None
+
+    @property
+    def labelled(self) -> bool:
+        return bool(self.classes) or self.train is not None
+
+    @property
+    def evaluations(self) -> int:
+        """How many there are of it, for each model."""
+        return max(1, len(self.classes), len(self.templates))
 
 
 def open_sources(asked: Asked, settings: "Settings") -> list[Source]:
@@ -70,7 +85,9 @@ def _open(name: str, asked: Asked, settings: "Settings") -> Source:
     labels = _labels(asked, saved)
     images, known = _images(name, labels, asked, settings)
     if isinstance(images, CaptionedImages):
-        return Source(images=images, known=known)
+        from zeroshot_cli.prompts import read_prompts
+
+        return Source(images=images, templates=tuple(map(read_prompts, asked.prompts)), known=known)
     _say_what_was_left(images, quiet=settings.quiet)
     if saved is not None:
         return Source(images=images, classes=(saved,), known=known)
@@ -98,7 +115,7 @@ def _images(
     if not os.path.lexists(name):  # noqa: PTH110  (a Path of a name too long raises)
         known = find_known(name)
         if known is not None:
-            say = _say(settings)
+            say = partial(note, quiet=settings.quiet)
             images = open_known(known, data_dir=asked.data_dir, offline=settings.offline, say=say)
             return _with_labels(images, labels), known
     if asked.retrieval:
@@ -106,7 +123,9 @@ def _images(
     return read_dataset(path, labels, image_column=image_column, label_column=text_column), None
 
 
-def _with_labels(images: "LabelledImages | CaptionedImages", labels: "Labels | None") -> "LabelledImages | CaptionedImages":
+def _with_labels(
+    images: "LabelledImages | CaptionedImages", labels: "Labels | None"
+) -> "LabelledImages | CaptionedImages":
     """Call the classes of a known data set otherwise, in its order."""
     from zeroshot_cli.evaluate.datasets import LabelledImages
 
@@ -132,10 +151,6 @@ def _probe_images(train: str, test: "LabelledImages") -> "LabelledImages":
     from zeroshot_cli.evaluate.datasets import read_dataset
 
     return replace(read_dataset(Path(train), test.labels), as_stored=test.as_stored)
-
-
-def _say(settings: "Settings"):  # type: ignore[no-untyped-def]
-    return lambda text: note(text, quiet=settings.quiet)
 
 
 def _say_what_was_left(images: "LabelledImages", *, quiet: bool) -> None:

@@ -75,7 +75,9 @@ def answer(
             parts.append(_scored(embeddings_of(model, images), truth, classifier))
     if not parts:
         raise _nothing_read(dataset, items)
-    ranks, best_classes, scores, probabilities, true_scores, log_likelihoods = map(np.concatenate, zip(*parts, strict=True))
+    ranks, best_classes, scores, probabilities, true_scores, log_likelihoods = map(
+        np.concatenate, zip(*parts, strict=True)
+    )
     return Answers(
         labels=dataset.labels.names,
         items=tuple(items),

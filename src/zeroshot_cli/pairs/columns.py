@@ -1,15 +1,17 @@
-"""The two columns of a table that matter, and what their cells hold."""
+"""The two columns of a table that matter, the image and a text, and what their cells hold."""
 
 import ast
 import json
 import math
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import PurePath
 
 IMAGE_COLUMNS = ("image", "filepath", "image_path", "path", "file", "file_name", "filename")
 CAPTION_COLUMNS = ("caption", "title", "text", "label", "captions")
+LABEL_COLUMNS = ("label", "class", "class_name", "category", "target")
 IMAGE_ENDINGS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "heic")
 
 Row = tuple[str, tuple[str, ...]]
@@ -27,25 +29,42 @@ class Fault(Exception):
     """What is wrong with a line; whoever knows the file and the line says so in a DataError."""
 
 
-def find_columns(header: Sequence[str], image_column: str | None, caption_column: str | None) -> tuple[int, int]:
-    """The places of the image and the caption column: those that are asked for, else the first known ones.
+@dataclass(frozen=True, slots=True)
+class TextColumn:
+    """What stands beside the image: its name in messages, what the column may be called, and how cells are read.
+
+    `of_text` reads a cell of CSV, `of_value` a value of JSON or Parquet; both give the texts of one image, an empty one
+    where it has none, and raise Fault.
+    """
+
+    name: str
+    known: tuple[str, ...]
+    of_text: Callable[[str], tuple[str, ...]]
+    of_value: Callable[[object], tuple[str, ...]]
+
+
+def find_columns(
+    header: Sequence[str], image_column: str | None, text_column: str | None, kind: TextColumn
+) -> tuple[int, int]:
+    """The places of the image and the text column: those that are asked for, else the first known ones.
 
     Case counts only where names differ in nothing else. Raises Fault, whose text goes after the file's name.
     """
-    image = _find_column(header, "image", image_column, IMAGE_COLUMNS)
-    caption = _find_column(header, "caption", caption_column, CAPTION_COLUMNS)
-    if image == caption:
-        raise Fault(f"has one column for both image and caption, {header[image]!r}; name another --caption-column")
-    return image, caption
+    image = _find_column(header, "image", image_column, IMAGE_COLUMNS, kind.name)
+    text = _find_column(header, kind.name, text_column, kind.known, kind.name)
+    if image == text:
+        both = f"image and {kind.name}, {header[image]!r}"
+        raise Fault(f"has one column for both {both}; name another --{kind.name}-column")
+    return image, text
 
 
-def is_wanted(name: str, asked: Sequence[str | None]) -> bool:
+def is_wanted(name: str, asked: Sequence[str | None], kind: TextColumn) -> bool:
     """Whether a column has one of the names that are known or asked for."""
-    wanted = {*IMAGE_COLUMNS, *CAPTION_COLUMNS, *(column.casefold() for column in asked if column)}
+    wanted = {*IMAGE_COLUMNS, *kind.known, *(column.casefold() for column in asked if column)}
     return name.casefold() in wanted
 
 
-def _find_column(header: Sequence[str], kind: str, asked: str | None, known: Sequence[str]) -> int:
+def _find_column(header: Sequence[str], kind: str, asked: str | None, known: Sequence[str], beside: str) -> int:
     for name in (asked,) if asked else known:
         places = [place for place, column in enumerate(header) if column == name]
         places = places or [place for place, column in enumerate(header) if column.casefold() == name.casefold()]
@@ -54,7 +73,7 @@ def _find_column(header: Sequence[str], kind: str, asked: str | None, known: Seq
         if places:
             return places[0]
     if any(PurePath(column).suffix[1:].casefold() in IMAGE_ENDINGS for column in header):
-        raise Fault(f"has no header line, it begins with {_listing(header)}; add a first line such as image,caption")
+        raise Fault(f"has no header line, it begins with {_listing(header)}; add a first line such as image,{beside}")
     lacks = f"no column {asked!r}" if asked else f"no {kind} column ({', '.join(known)})"
     raise Fault(f"has {lacks}, its columns are {_listing(header)}; name the right one with --{kind}-column")
 
@@ -112,6 +131,29 @@ def _caption(value: object) -> str:
     raise Fault(f"the caption is {shortened(value)}, which is neither a text nor a list of texts")
 
 
+def label_of_text(cell: str) -> tuple[str, ...]:
+    """The label in a cell of text, as a list of one. Raises Fault."""
+    return checked((cell.strip(),))
+
+
+def label_of_value(value: object) -> tuple[str, ...]:
+    """The label in a value of JSON or Parquet: a text or a number, also as a list of one. Raises Fault else.
+
+    A whole number that pandas made a fraction is whole again: 3.0 is 3.
+    """
+    if isinstance(value, list):
+        if len(value) > 1:
+            raise Fault(f"the label is {shortened(value)}, and an image has one; keep one")
+        value = value[0] if value else None
+    if isinstance(value, bool):
+        return ("true" if value else "false",)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if value is None or isinstance(value, str | int | float):
+        return checked((_caption(value),))
+    raise Fault(f"the label is {shortened(value)}, which is neither a text nor a number")
+
+
 def image_of_value(value: object) -> str:
     """The path in a value of JSON or Parquet, empty where there is none. Raises Fault where it is no text."""
     if value is None:
@@ -135,3 +177,7 @@ def _why_no_text(code: int, text: str) -> str:
     if 0xDC80 <= code <= 0xDCFF:  # what surrogateescape makes of a byte
         return f"byte 0x{code - 0xDC00:02x} is not UTF-8; save the file as UTF-8"
     return f"half of a character, \\u{code:04x}, in the caption {shortened(text)}; mend or remove it"
+
+
+CAPTIONS = TextColumn("caption", CAPTION_COLUMNS, captions_of_text, captions_of_value)
+LABELS = TextColumn("label", LABEL_COLUMNS, label_of_text, label_of_value)

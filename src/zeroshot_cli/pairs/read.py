@@ -196,7 +196,7 @@ def _find_images(rows: Iterable[Row], folder: str, part: _Part) -> None:
     for cell, captions in rows:
         path = there.get(cell)
         if path is None and cell not in missing:
-            path = _find_image(cell, folder)
+            path = find_image(cell, folder)
             if path is None:
                 missing[cell] = _shown(cell, folder)
             else:
@@ -204,9 +204,14 @@ def _find_images(rows: Iterable[Row], folder: str, part: _Part) -> None:
         part.add(missing[cell] if path is None else path, captions, is_there=path is not None)
 
 
-def _find_image(cell: str, folder: str) -> str | None:
-    """The path of the file that a cell means, if there is one."""
-    if not cell.strip() or _WEB.match(cell):
+def is_on_web(cell: str) -> bool:
+    """Whether a cell is the address of an image, not its path."""
+    return _WEB.match(cell) is not None
+
+
+def find_image(cell: str, folder: str) -> str | None:
+    """The path of the file that a cell of a table in a folder means, if there is one."""
+    if not cell.strip() or is_on_web(cell):
         return None
     paths = (os.path.join(folder, way) for way in _ways_to_read(cell))
     return next(filter(os.path.isfile, paths), None)
@@ -216,7 +221,7 @@ def _shown(cell: str, folder: str) -> str:
     """What a message says is missing."""
     if not cell.strip():
         return "an empty cell"
-    path = cell if _WEB.match(cell) else os.path.join(folder, next(_ways_to_read(cell)))
+    path = cell if is_on_web(cell) else os.path.join(folder, next(_ways_to_read(cell)))
     return path if len(path) <= _LONGEST else f"{path[: _LONGEST - 1]}…"
 
 
@@ -244,7 +249,7 @@ def _check_usable(part: _Part) -> None:
             f"{part.name} has {part.empty:,} rows, all with an empty caption; name another --caption-column"
         )
     first = part.first_missing or ""
-    if _WEB.match(first):
+    if is_on_web(first):
         way_out = "download them first, as img2dataset does, whose tars can be trained on as they are"
         raise DataError(f"the images in {part.name} are on the web, the first is {first}; {way_out}")
     raise DataError(

@@ -1,6 +1,6 @@
-"""Tables of images and captions: CSV in all its forms, lines of JSON, and Parquet by the extra `parquet`.
+"""Tables of images and texts: CSV in all its forms, lines of JSON, and Parquet by the extra `parquet`.
 
-The form is what the content says, else the ending. Everything but Parquet may be gzipped.
+The texts are captions or labels. The form is what the content says, else the ending. All but Parquet may be gzipped.
 """
 
 import csv
@@ -9,7 +9,8 @@ import io
 import json
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from enum import Enum, auto
 from itertools import chain, islice
 from pathlib import PurePath
@@ -18,10 +19,10 @@ from typing import Any, BinaryIO
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.filekinds import picture_format
 from zeroshot_cli.pairs.columns import (
+    CAPTIONS,
     Fault,
     Row,
-    captions_of_text,
-    captions_of_value,
+    TextColumn,
     find_columns,
     image_of_value,
     is_wanted,
@@ -98,19 +99,59 @@ def _unpacked(file: BinaryIO) -> BinaryIO:
     return gzip.GzipFile(fileobj=file)  # type: ignore[return-value]  # it is one in all but name
 
 
+PlacedRow = tuple[str, str, tuple[str, ...]]
+"""Where a row stands, as "line 3", its image and its texts."""
+
+
 def read_table(
     name: str, file: BinaryIO, form: Form, *, image_column: str | None = None, caption_column: str | None = None
 ) -> Iterator[Row]:
     """The rows of an open file, whose name is for errors. Raises DataError with the line of what is wrong."""
-    asked = image_column, caption_column
+    wanted = _Wanted(image_column, caption_column, CAPTIONS)
+    for _, image, captions in _read(name, file, form, wanted):
+        yield image, captions
+
+
+def read_placed(
+    name: str,
+    file: BinaryIO,
+    form: Form,
+    kind: TextColumn,
+    *,
+    image_column: str | None = None,
+    text_column: str | None = None,
+) -> Generator[PlacedRow]:
+    """The rows of an open file with their places, for those who find more wrong with them; raises as `read_table`.
+
+    Who stops early closes the generator before the file.
+    """
+    return _read(name, file, form, _Wanted(image_column, text_column, kind))
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """The columns that are asked for, None for known ones, and what the second holds."""
+
+    image: str | None
+    text: str | None
+    kind: TextColumn
+
+    def columns(self, header: list[str], name: str) -> tuple[int, int]:
+        try:
+            return find_columns(header, self.image, self.text, self.kind)
+        except Fault as fault:
+            raise DataError(f"{name} {fault}") from None
+
+
+def _read(name: str, file: BinaryIO, form: Form, wanted: _Wanted) -> Generator[PlacedRow]:
     if form is Form.PARQUET:
-        yield from _read_parquet(name, file, asked)
+        yield from _read_parquet(name, file, wanted)
         return
     read = _read_csv if form is Form.CSV else _read_json
     packed = _head(name, file).startswith(_GZIP)
     text = _as_text(_unpacked(file) if packed else file)
     try:
-        yield from read(name, text, asked)
+        yield from read(name, text, wanted)
     except (EOFError, gzip.BadGzipFile, zlib.error):
         raise DataError(f"{name} is a damaged gzip file; copy or compress it once more") from None
     except UnicodeDecodeError:  # UTF-8 never, for what is wrong there is seen in the cells
@@ -130,20 +171,20 @@ def _as_text(file: BinaryIO) -> io.TextIOWrapper:
 
 # CSV
 
-_Asked = tuple[str | None, str | None]
 
-
-def _read_csv(name: str, text: Iterable[str], asked: _Asked) -> Iterator[Row]:
+def _read_csv(name: str, text: Iterable[str], wanted: _Wanted) -> Iterator[PlacedRow]:
     lines = iter(text)
-    above, delimiter = _find_header(name, lines, asked)
+    above, delimiter = _find_header(name, lines, wanted)
     # Strict, so that a quote which is not closed ends the reading and does not swallow rows.
     reader = csv.reader(chain(above, lines), delimiter=delimiter, strict=True, skipinitialspace=True)
     line = len(above)
     try:
         header = next((row for row in reader if any(map(str.strip, row))), None)
         if header is None:
-            raise DataError(f"{name} has no header line; its first line must name an image and a caption column")
-        image, caption = _columns([column.strip() for column in header], name, asked)
+            raise DataError(
+                f"{name} has no header line; its first line must name an image and a {wanted.kind.name} column"
+            )
+        image, caption = wanted.columns([column.strip() for column in header], name)
         line, width = reader.line_num + 1, len(header)
         for row in reader:
             if len(row) != width and not _even(row, width):
@@ -151,7 +192,7 @@ def _read_csv(name: str, text: Iterable[str], asked: _Asked) -> Iterator[Row]:
                 continue
             if "\0" in row[image]:
                 raise Fault("a NUL byte in a path; the file is damaged or in another encoding, save it as UTF-8")
-            yield row[image], captions_of_text(row[caption])
+            yield f"line {line}", row[image], wanted.kind.of_text(row[caption])
             line = reader.line_num + 1
     except Fault as fault:
         raise DataError(f"{name} line {line}: {fault}") from None
@@ -159,7 +200,7 @@ def _read_csv(name: str, text: Iterable[str], asked: _Asked) -> Iterator[Row]:
         raise DataError(f"{name} line {line}: {_why(error)}") from None
 
 
-def _find_header(name: str, lines: Iterator[str], asked: _Asked) -> tuple[list[str], str]:
+def _find_header(name: str, lines: Iterator[str], wanted: _Wanted) -> tuple[list[str], str]:
     """The lines up to the header, and the delimiter under which it has most of the columns that are wanted, and most.
 
     A line such as sep=; decides where there is one.
@@ -172,23 +213,17 @@ def _find_header(name: str, lines: Iterator[str], asked: _Asked) -> tuple[list[s
         if told := _SEPARATOR_LINE.fullmatch(line):
             return ["\n"] * len(above) + [next(lines, "")], told[1]
         if line.strip():
-            return above, max(_DELIMITERS, key=lambda delimiter: _promise(line, delimiter, asked))
+            return above, max(_DELIMITERS, key=lambda delimiter: _promise(line, delimiter, wanted))
     return above, ","
 
 
-def _promise(line: str, delimiter: str, asked: _Asked) -> tuple[int, int]:
+def _promise(line: str, delimiter: str, wanted: _Wanted) -> tuple[int, int]:
     try:
         names = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])
     except csv.Error:  # a line longer than csv takes
         return 0, 0
-    return sum(is_wanted(column.strip(), asked) for column in names), len(names)
-
-
-def _columns(header: list[str], name: str, asked: _Asked) -> tuple[int, int]:
-    try:
-        return find_columns(header, *asked)
-    except Fault as fault:
-        raise DataError(f"{name} {fault}") from None
+    asked = wanted.image, wanted.text
+    return sum(is_wanted(column.strip(), asked, wanted.kind) for column in names), len(names)
 
 
 def _even(row: list[str], width: int) -> bool:
@@ -197,7 +232,7 @@ def _even(row: list[str], width: int) -> bool:
         return False
     if any(cell.strip() for cell in row[width:]):
         raise Fault(
-            f"{len(row)} cells under a header of {width} columns; put a caption that holds the separator in quotes"
+            f"{len(row)} cells under a header of {width} columns; put a text that holds the separator in quotes"
         )
     row.extend([""] * (width - len(row)))
     return True
@@ -214,21 +249,22 @@ def _why(error: csv.Error) -> str:
 # JSON
 
 
-def _read_json(name: str, text: io.TextIOWrapper, asked: _Asked) -> Iterator[Row]:
+def _read_json(name: str, text: io.TextIOWrapper, wanted: _Wanted) -> Iterator[PlacedRow]:
     lines = ((number, line) for number, line in enumerate(text, start=1) if line.strip())
     first = list(islice(lines, 1))
     if not first:
-        raise DataError(f"{name} is empty; each of its lines must be a JSON object with an image and a caption")
+        holds = f"a JSON object with an image and a {wanted.kind.name}"
+        raise DataError(f"{name} is empty; each of its lines must be {holds}")
     if first[0][1].lstrip().startswith("["):
         objects = _items(name, first[0][1] + text.read())
     else:
         objects = _objects(name, chain(first, lines))
     head = list(islice(objects, _FIRST_OBJECTS))
     keys = list(dict.fromkeys(key for _, row in head for key in row))
-    image, caption = (keys[place] for place in _columns(keys, name, asked))
+    image, caption = (keys[place] for place in wanted.columns(keys, name))
     for place, row in chain(head, objects):
         try:
-            yield image_of_value(row.get(image)), captions_of_value(row.get(caption))
+            yield place, image_of_value(row.get(image)), wanted.kind.of_value(row.get(caption))
         except Fault as fault:
             raise DataError(f"{name} {place}: {fault}") from None
 
@@ -258,14 +294,14 @@ def _parsed(name: str, place: str, text: str) -> Any:
 
 def _object(name: str, place: str, value: Any) -> _Object:
     if not isinstance(value, dict):
-        raise DataError(f"{name} {place}: not a JSON object, which names an image and its caption")
+        raise DataError(f"{name} {place}: not a JSON object, which names an image and its text")
     return place, value
 
 
 # Parquet
 
 
-def _read_parquet(name: str, file: BinaryIO, asked: _Asked) -> Iterator[Row]:
+def _read_parquet(name: str, file: BinaryIO, wanted: _Wanted) -> Iterator[PlacedRow]:
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -275,10 +311,10 @@ def _read_parquet(name: str, file: BinaryIO, asked: _Asked) -> Iterator[Row]:
     try:
         table = pq.ParquetFile(file)
         header = table.schema_arrow.names
-        wanted = [header[place] for place in _columns(header, name, asked)]
-        _check_paths(name, table.schema_arrow.field(wanted[0]))
-        for row, (image, caption) in enumerate(_values(table, wanted), start=1):  # noqa: B007
-            yield image_of_value(image), captions_of_value(caption)
+        columns = [header[place] for place in wanted.columns(header, name)]
+        _check_paths(name, table.schema_arrow.field(columns[0]))
+        for row, (image, caption) in enumerate(_values(table, columns), start=1):
+            yield f"row {row}", image_of_value(image), wanted.kind.of_value(caption)
     except Fault as fault:
         raise DataError(f"{name} row {row}: {fault}") from None
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
