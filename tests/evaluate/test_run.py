@@ -10,18 +10,13 @@ import torch
 from zeroshot_cli.classify import Classifier
 from zeroshot_cli.errors import CheckpointError, DataError
 from zeroshot_cli.evaluate.datasets import LabelledImages, read_labelled_folder
-from zeroshot_cli.evaluate.run import answer, compared, result_of
+from zeroshot_cli.evaluate.run import answer, compared, evaluate
 from zeroshot_cli.labels import Labels
 from zeroshot_cli.prompts import Prompts
-from zeroshot_cli.records import EvalResult, Prediction, SkippedImage
+from zeroshot_cli.records import Prediction, SkippedImage
 
 FIGURES = ("top1", "top5", "mean_per_class_recall")
 BARE = Prompts(name="bare", description="", source="", templates=("{}",))
-
-
-def evaluate(model: Any, data: LabelledImages, prompts: Prompts, **options: Any) -> EvalResult:
-    answers = answer(model, data, Classifier(model, data.labels, prompts), **options)
-    return result_of(answers, model, data, prompts=prompts.name, batch_size=options.get("batch_size", 0))
 
 
 def test_figures_equal_those_by_hand(angle_model: Any, angle_folder: Path) -> None:
@@ -110,7 +105,7 @@ def test_every_image_passes_the_tracker(angle_model: Any, angle_folder: Path) ->
             yield outcome
 
     data = read_labelled_folder(angle_folder)
-    evaluate(angle_model, data, BARE, track=track)
+    answer(angle_model, data, Classifier(angle_model, data.labels, BARE), track=track)
     assert tuple(seen) == data.items
 
 

@@ -47,9 +47,8 @@ class Outputs:
                 f"are {count} evaluations; run them one by one, which the cache makes fast"
             )
         if not sources[0].labelled:
-            raise UsageError(
-                f"--predictions {self.predictions} is for labels, and {sources[0].images.name} has captions"
-            )
+            name = sources[0].images.name
+            raise UsageError(f"--predictions {self.predictions} is for labels, and {name} has captions; leave it out")
 
     def write(self, evaluations: Sequence[Evaluation], settings: Settings) -> None:
         """Print the figures and write the files."""
@@ -95,8 +94,8 @@ def _far_off(evaluation: Evaluation) -> str:
     assert published is not None
     low, high = result.intervals[published.metric]
     return (
-        f"warning: {result.dataset}: {published.metric} of {result.model} is {result.metrics[published.metric]:.2%}, and "
-        f"{published.source} has {published.value:.2%}, outside the 95 % interval of {low:.2%} to {high:.2%}; "
+        f"warning: {result.dataset}: {published.metric} of {result.model} is {result.metrics[published.metric]:.2%}, "
+        f"and {published.source} has {published.value:.2%}, outside the 95 % interval of {low:.2%} to {high:.2%}; "
         "check weights, precision, prompts and data"
     )
 

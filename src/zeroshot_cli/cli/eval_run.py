@@ -62,7 +62,7 @@ def evaluate_all(sources: Sequence[Source], asked: Asked, settings: Settings) ->
     from zeroshot_cli.weights.load import load
     from zeroshot_cli.weights.registry import split_name
 
-    evaluations = []
+    evaluations: list[Evaluation] = []
     saved = next((classes for source in sources for classes in source.classes if classes.saved is not None), None)
     for name in asked.models or (None,):
         model, tag = (name, asked.pretrained) if saved is None else saved.model(name, asked.pretrained)
@@ -199,7 +199,7 @@ def _evaluate_retrieval(
             texts=found.texts,
             model=model.name,
             pretrained=model.pretrained,
-            prompts=templates and templates.name,
+            prompts=None if templates is None else templates.name,
             metrics=found.metrics,
             intervals=found.intervals,
             main_metric=MAIN_METRIC,

@@ -112,7 +112,7 @@ def _images(
     from zeroshot_cli.evaluate.known import find_known, open_known
 
     path, (image_column, text_column) = Path(name), asked.columns
-    if not os.path.lexists(name):  # noqa: PTH110  (a Path of a name too long raises)
+    if not os.path.lexists(name):  # a Path of a name too long raises
         known = find_known(name)
         if known is not None:
             say = partial(note, quiet=settings.quiet)
@@ -135,7 +135,8 @@ def _with_labels(
         raise UsageError(f"{images.name}: has captions in place of labels; leave out --labels")
     if len(labels) != len(images.labels):
         raise DataError(
-            f"{images.name}: has {len(images.labels)} classes and --labels {len(labels)}; give a label for each, in order"
+            f"{images.name}: has {len(images.labels)} classes and --labels {len(labels)}; "
+            "give a label for each, in their order"
         )
     return replace(images, labels=labels)
 

@@ -48,7 +48,8 @@ class Answers:
     @property
     def right(self) -> npt.NDArray[np.bool_]:
         """(n,) whether the best class is the true one."""
-        return self.ranks == 0
+        right: npt.NDArray[np.bool_] = self.ranks == 0
+        return right
 
     @property
     def confidences(self) -> Doubles:

@@ -23,6 +23,7 @@ from zeroshot_cli.evaluate.answers import KEPT, Answers, Doubles, Floats, Ints
 from zeroshot_cli.evaluate.datasets import LabelledImages
 from zeroshot_cli.evaluate.figures import figures
 from zeroshot_cli.evaluate.metrics import true_class_ranks
+from zeroshot_cli.prompts import Prompts
 from zeroshot_cli.records import EvalResult, PublishedFigure, SkippedImage
 from zeroshot_cli.scoring import best, cosines
 from zeroshot_cli.weights.loaded import LoadedModel
@@ -34,6 +35,24 @@ _AT_ONCE = 512  # images that are scored at once
 # Of the images that were read: rank, best classes, their cosines and probabilities, the true class's cosine and log
 # likelihood.
 _Columns = tuple[Ints, Ints, Floats, Doubles, Floats, Doubles]
+
+
+def evaluate(
+    model: LoadedModel,
+    dataset: LabelledImages,
+    prompts: Prompts | str | None = None,
+    *,
+    batch_size: int | None = None,
+    workers: int | None = None,
+    cache: ImageCache | None = None,
+    decoding: Decoding = EXACTLY,
+    seed: int = 0,
+) -> EvalResult:
+    """Return the figures of a model on labelled images: `answer` and `result_of` in one."""
+    judge = Classifier(model, dataset.labels, prompts)
+    size = batch_size or auto_batch_size(len(dataset), model)
+    answers = answer(model, dataset, judge, batch_size=size, workers=workers, cache=cache, decoding=decoding)
+    return result_of(answers, model, dataset, prompts=judge.prompts.name, batch_size=size, decoding=decoding, seed=seed)
 
 
 def answer(
