@@ -212,3 +212,48 @@ def test_labels_of_names() -> None:
 def test_labels_of_wrong_names(names: list[str] | str, words: str) -> None:
     with pytest.raises(LabelsError, match=words):
         Labels.of(names)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", "label,folder,synonyms\ndog,n1 | n2,hound\ncat,,\n"),
+        ("rows.csv", "label;folder;synonyms\ndog;n1;hound\ncat;;\ndog;n2;\n"),
+        ("a.yaml", "dog: {folder: [n1, n2], synonyms: [hound]}\ncat:\n"),
+        ("twice-in-one-list.yaml", "dog:\n  folder: [n1, n2, n1]\n  synonyms: hound\ncat: []\n"),
+        ("a.json", '{"dog": {"folder": ["n1", " n2 "], "synonyms": ["hound"]}, "cat": {"folder": null}}'),
+    ],
+)
+def test_labels_may_say_their_folders(tmp_path: Path, name: str, content: str) -> None:
+    found = read_labels(write(tmp_path, name, content)).items
+    assert found == (Label("dog", ("hound",), folders=("n1", "n2")), Label("cat"))
+
+
+def test_numbers_are_folders_as_they_are_typed(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.yaml", "horse: {folder: 007}\n")
+    assert read_labels(path).items == (Label("horse", folders=("007",)),)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "line", "message"),
+    [
+        (
+            "two.csv",
+            "label,folder\ncat,1\ndog,1\n",
+            3,
+            "folder '1' of label 'dog' is that of label 'cat' too, on line 2",
+        ),
+        ("two.yaml", "cat: {folder: 1}\ndog: {folder: [2, 1]}\n", 2, "folder '1' of label 'dog' is that of"),
+        ("same.csv", "label,folder\ncat,1\ncat,1\n", 3, "label 'cat' is already on line 2"),
+        ("none.csv", "label,folder\ncat,1\ncat,\n", 3, "label 'cat' is already on line 2"),
+        ("blank.csv", "label,folder\ncat,1 | \n", 2, "a folder of 'cat' is blank"),
+        ("near.csv", "label,folders\ncat,1\n", 1, "did you mean 'folder'?"),
+        ("map.yaml", "cat: {folder: {a: b}}\n", 1, "a mapping stands where a text belongs"),
+        ("key.yaml", "cat: {path: a}\n", 1, "'path' of label 'cat' is not one of synonyms, prompts, folder"),
+    ],
+)
+def test_folders_that_are_wrong(tmp_path: Path, name: str, content: str, line: int, message: str) -> None:
+    with pytest.raises(LabelsError) as error:
+        read_labels(write(tmp_path, name, content))
+    assert str(error.value).startswith(f"{tmp_path / name}, line {line}: ")
+    assert message in str(error.value)

@@ -227,7 +227,8 @@ def _from_pair(name: str, line: int, value: Node, path: Path) -> RawLabel:
         if field in fields:
             raise LabelsError(f"{at(path, key.line)}: label {name!r} has {field!r} twice; write one list")
         fields[field] = _texts(texts, path)
-    return RawLabel(line, name, *(fields.get(field, ()) for field in _FIELDS))
+    words, prompts, folders = (fields.get(field, ()) for field in _FIELDS)
+    return RawLabel(line, name, words, prompts, folders)
 
 
 def _from_list(name: str, line: int, texts: tuple[str, ...], path: Path) -> RawLabel:

@@ -72,7 +72,7 @@ def test_folders_without_captions(tmp_path: Path, draw_angle: Draw) -> None:
     with pytest.raises(DataError, match="none of its 1 image has a caption; write a text file beside each, such as"):
         read_captioned(tmp_path)
     (tmp_path / "a.txt").write_bytes(b"caf\xe9")
-    with pytest.raises(DataError, match=r"a.txt: is not UTF-8 text \(byte 3\)"):
+    with pytest.raises(DataError, match=r"a.txt.* UTF-8"):
         read_captioned(tmp_path)
 
 

@@ -84,10 +84,10 @@ def test_several_captions_as_clip_benchmark_counts_them(angle_model: Any, made: 
 
 
 def test_ties_go_to_the_lower_index(angle_model: Any, made: Any) -> None:
-    """30 and 90 are equally far from 60."""
-    found = evaluate_retrieval(angle_model, made({60: ("90",), 30: ("30",)}), workers=1)
+    """60 and 120 are equally far from 90."""
+    found = evaluate_retrieval(angle_model, made({90: ("60",), 120: ("120",)}), workers=1)
     assert found.metrics["image_to_text_recall@1"] == 1.0
-    other = evaluate_retrieval(angle_model, made({30: ("30",), 60: ("90",)}), workers=1)
+    other = evaluate_retrieval(angle_model, made({120: ("120",), 90: ("60",)}), workers=1)
     assert other.metrics["image_to_text_recall@1"] == 0.5
 
 

@@ -1,7 +1,7 @@
 """Images with captions: a table, or a folder of images with a text file beside each."""
 
 # pathlib's questions raise OSError where a name is too long or a folder is locked; opening names the reason.
-# ruff: noqa: PTH112, PTH122, PTH123
+# ruff: noqa: PTH112, PTH122
 
 import os
 from collections.abc import Iterable, Sequence
@@ -13,6 +13,7 @@ from zeroshot_cli.images import find_images
 from zeroshot_cli.pairs.read import Pairs, read_pairs
 from zeroshot_cli.pairs.shards import CAPTION_ENDINGS
 from zeroshot_cli.records import SkippedImage
+from zeroshot_cli.textfiles import read_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +113,7 @@ def _captions_beside(item: str | SkippedImage) -> tuple[str, ...]:
     path = next((path for path in (f"{stem}.{ending}" for ending in CAPTION_ENDINGS) if os.path.lexists(path)), None)
     if path is None:
         return ()
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            lines = [line.strip() for line in file]
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check its rights") from error
+    lines = (line.strip() for line in read_text(Path(path), DataError).split("\n"))
     return tuple(line for line in lines if line)
 
 
