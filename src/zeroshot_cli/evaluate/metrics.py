@@ -65,3 +65,29 @@ def _not_empty(ranks: npt.ArrayLike) -> Ints:
     if not places.size:
         raise ValueError("no image, so there is no figure")
     return places
+
+
+def expected_calibration_error(confidences: npt.ArrayLike, right: npt.ArrayLike, bins: int = 15) -> float:
+    """Return the mean distance of confidence and accuracy over equally wide bins, weighed by their images.
+
+    `confidences` (n,) of the best class, from 0 to 1; `right` (n,) whether it is the true one. A bin is without its
+    lower edge, but for the first. Guo et al. 2017 (arXiv 1706.04599), equation 3.
+    """
+    sure, truth = np.asarray(confidences, dtype=np.float64), np.asarray(right, dtype=np.float64)
+    places = bin_of(sure, bins)
+    gaps = np.bincount(places, weights=sure - truth, minlength=bins)
+    return float(np.abs(gaps).sum() / len(sure))
+
+
+def bin_of(confidences: Floats, bins: int) -> Ints:
+    """Return the bin of each confidence (n,), from 0: the i-th holds what is over i/bins, up to its upper edge."""
+    places: Ints = (np.ceil(confidences * bins).astype(np.int64) - 1).clip(0, bins - 1)
+    return places
+
+
+def wilson(hits: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Return Wilson's interval of a share, of `hits` in `n`."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(hits, n).proportion_ci(level, method="wilson")
+    return float(interval.low), float(interval.high)

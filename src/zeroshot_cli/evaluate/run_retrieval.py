@@ -25,6 +25,7 @@ from zeroshot_cli.encode.images import (
 from zeroshot_cli.encode.texts import OnProgress, class_embeddings
 from zeroshot_cli.errors import CheckpointError, DataError
 from zeroshot_cli.evaluate.captioned import CaptionedImages
+from zeroshot_cli.evaluate.metrics import wilson
 from zeroshot_cli.evaluate.retrieval import RECALL_AT, retrieval
 from zeroshot_cli.labels import Label
 from zeroshot_cli.prompts import Prompts
@@ -134,13 +135,9 @@ def _figures(
     asked = {"image_to_text": len({image for image, _ in pairs}), "text_to_image": len({text for _, text in pairs})}
     recalls = {"image_to_text": found.image_to_text, "text_to_image": found.text_to_image}
     metrics = {f"{way}_recall@{k}": recalls[way][k] for way in recalls for k in RECALL_AT}
-    intervals = {f"{way}_recall@{k}": _wilson(recalls[way][k], asked[way]) for way in recalls for k in RECALL_AT}
+    intervals = {
+        f"{way}_recall@{k}": wilson(round(recalls[way][k] * asked[way]), asked[way])
+        for way in recalls
+        for k in RECALL_AT
+    }
     return metrics, intervals
-
-
-def _wilson(share: float, asked: int) -> tuple[float, float]:
-    """The 95 % interval of a share of so many."""
-    from scipy.stats import binomtest
-
-    interval = binomtest(round(share * asked), asked).proportion_ci(0.95, method="wilson")
-    return float(interval.low), float(interval.high)
