@@ -85,7 +85,11 @@ ImageColumn = Annotated[
 LabelColumn = Annotated[
     str | None,
     typer.Option(
-        "--label-column", metavar="NAME", rich_help_panel=_DATA, help="The column with the label, or the caption."
+        "--label-column",
+        "--caption-column",
+        metavar="NAME",
+        rich_help_panel=_DATA,
+        help="The column with the label, or the caption.",
     ),
 ]
 JsonOutput = Annotated[

@@ -84,11 +84,12 @@ def _open(name: str, asked: Asked, settings: "Settings") -> Source:
     saved = None if asked.classifier is None else saved_classes(asked.classifier, labels=asked.labels, prompts=None)
     labels = _labels(asked, saved)
     images, known = _images(name, labels, asked, settings)
+    for text in images.notes:
+        note(text, quiet=settings.quiet)
     if isinstance(images, CaptionedImages):
         from zeroshot_cli.prompts import read_prompts
 
         return Source(images=images, templates=tuple(map(read_prompts, asked.prompts)), known=known)
-    _say_what_was_left(images, quiet=settings.quiet)
     if saved is not None:
         return Source(images=images, classes=(saved,), known=known)
     if asked.probe is not None:
@@ -152,9 +153,3 @@ def _probe_images(train: str, test: "LabelledImages") -> "LabelledImages":
     from zeroshot_cli.evaluate.datasets import read_dataset
 
     return replace(read_dataset(Path(train), test.labels), as_stored=test.as_stored)
-
-
-def _say_what_was_left(images: "LabelledImages", *, quiet: bool) -> None:
-    if images.ignored:
-        passed = "1 file that is no image" if images.ignored == 1 else f"{images.ignored} files that are no images"
-        note(f"{images.name}: passed over {passed} in a class folder", quiet=quiet)

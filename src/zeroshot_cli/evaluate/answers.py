@@ -56,3 +56,9 @@ class Answers:
         """(n,) the probability of the best class."""
         confidences: Doubles = self.probabilities[:, 0]
         return confidences
+
+    @property
+    def probabilities_of_true(self) -> Doubles:
+        """(n,) the probability of the true class."""
+        probabilities: Doubles = np.exp(self.log_likelihoods)
+        return probabilities
