@@ -47,7 +47,8 @@ class Job:
     """What is made of every image: pixels for a model, or a thumbnail of at most so many pixels an edge.
 
     `exact` reads every pixel, else a large JPEG is decoded at a smaller scale; `as_stored` leaves Exif and transparency
-    out of account. `hashed` asks for the content's hash. The parent ends a process that takes longer than `timeout` seconds; if it is gone itself, the process does so.
+    out of account. `hashed` asks for the content's hash. The parent ends a process that takes longer than `timeout`
+    seconds; if it is gone itself, the process does so.
     """
 
     preprocess: PreprocessConfig | None = None
