@@ -1,7 +1,5 @@
 """What a model answered for every image of an evaluation: a row an image, in the data set's order."""
 
-import csv
-import io
 import json
 from collections.abc import Callable, Iterator
 from enum import StrEnum
@@ -10,7 +8,16 @@ from typing import Any
 
 from zeroshot_cli.evaluate.answers import Answers
 from zeroshot_cli.records import SkippedImage
-from zeroshot_cli.report.files import check_output, form_of, replacing, to_bytes, writing
+from zeroshot_cli.report.files import (
+    DELIMITERS,
+    Format,
+    check_output,
+    delimited_row,
+    form_of,
+    replacing,
+    to_bytes,
+    writing,
+)
 from zeroshot_cli.report.parquet import arrow_text, check_parquet
 
 COLUMNS = (
@@ -46,10 +53,7 @@ def write_predictions(answers: Answers, path: Path) -> None:
         if form is Form.PARQUET:
             _write_parquet(answers, unfinished)
         else:
-            text = (
-                _json_lines(answers) if form is Form.JSONL else _delimited(answers, "\t" if form is Form.TSV else ",")
-            )
-            unfinished.write_bytes(text)
+            unfinished.write_bytes(_json_lines(answers) if form is Form.JSONL else _delimited(answers, form))
 
 
 def rows(answers: Answers) -> Iterator[dict[str, Any]]:
@@ -75,17 +79,15 @@ def rows(answers: Answers) -> Iterator[dict[str, Any]]:
         number += 1
 
 
-def _delimited(answers: Answers, delimiter: str) -> bytes:
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows([_cell(value) for value in row.values()] for row in rows(answers))
-    return to_bytes(text.getvalue())
+def _delimited(answers: Answers, form: Form) -> bytes:
+    delimiter = DELIMITERS[Format(form)]
+    lines = ([_cell(value) for value in row.values()] for row in rows(answers))
+    return to_bytes("".join(delimited_row(fields, delimiter) for fields in (COLUMNS, *lines)))
 
 
-def _cell(value: Any) -> Any:
-    """The shortest text that reads back as the same number; true and false as JSON has them."""
-    return str(value).lower() if isinstance(value, bool) else value
+def _cell(value: Any) -> str:
+    """The shortest text that reads back as the same number; true and false as JSON has them; nothing for None."""
+    return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _json_lines(answers: Answers) -> bytes:
