@@ -78,7 +78,7 @@ def test_parquet(tmp_path: Path, answers: Answers) -> None:
 def test_what_cannot_be_written_is_refused_before_any_work(tmp_path: Path, name: str) -> None:
     (tmp_path / "there.csv").write_text("mine")
     (tmp_path / "folder.csv").mkdir()
-    with pytest.raises(UsageError, match="p|there|folder"):
+    with pytest.raises(UsageError, match=r"p|there|folder"):
         check_predictions_target(tmp_path / name, overwrite=False)
     assert (tmp_path / "there.csv").read_text() == "mine"
 

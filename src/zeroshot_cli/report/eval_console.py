@@ -128,20 +128,20 @@ def _worst_table(worst: list[tuple[str, int, float]]) -> Table:
 
 def _confused_table(result: EvalResult) -> Table:
     table = _table("class", "taken for", "images")
-    table.columns[1].justify = "left"
+    table.columns[1].justify, table.columns[1].no_wrap = "left", False
     for pair in result.confused[:CONFUSED]:
         table.add_row(Text(shown(pair["label"])), Text(shown(pair["taken_for"])), str(pair["n"]))
     return table
 
 
 def _comparison_table(rows: Sequence[tuple[int, EvalResult]], metrics: Sequence[str]) -> Table:
-    table = _table("", "data set, model, prompts", *(_short(metric) for metric in metrics))
+    table = _table("", "data set and model", *(_short(metric) for metric in metrics))
     table.columns[1].justify = "left"
-    table.columns[1].ratio = 1
+    table.columns[1].no_wrap = False
     for number, result in rows:
         same = [other for _, other in rows if other.dataset == result.dataset]
         cells = [_cell(result, metric, same) for metric in metrics]
-        what = Text(shown(f"{result.dataset}\n{setting_of(result)}"))
+        what = Text("\n".join(map(shown, (result.dataset, setting_of(result)))), overflow="fold")
         table.add_row(str(number), what, *cells)
     return table
 
@@ -156,17 +156,18 @@ def _cell(result: EvalResult, metric: str, same: Sequence[EvalResult]) -> Text:
 
 
 def _short(metric: str) -> str:
-    return title_of(metric).replace("image to text recall", "to text ").replace("text to image recall", "to image ")
+    names = {"mean per-class recall": "per class", "image to text recall": "texts ", "text to image recall": "images "}
+    title = title_of(metric)
+    return next((title.replace(name, short) for name, short in names.items() if name in title), title)
 
 
 def _differences_table(comparisons: Sequence[tuple[int, int, Comparison]]) -> Table:
-    table = _table("", "difference", "95 % interval", "only first", "only second", "images", "p")
+    table = _table("", "difference", "only 1st", "only 2nd", "images", "p")
     for first, second, each in comparisons:
         low, high = each.interval
         table.add_row(
             f"{first + 1} - {second + 1}",
-            f"{each.difference:+.2%}",
-            f"{low:+.2%} to {high:+.2%}",
+            Text(f"{each.difference:+.2%}").append(f"\n{low:+.1%} to {high:+.1%}", style="dim"),
             str(each.first_only),
             str(each.second_only),
             f"{each.n:,}",
@@ -179,5 +180,5 @@ def _table(*columns: str) -> Table:
     """A light table whose first column is text and whose others are figures."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for place, column in enumerate(columns):
-        table.add_column(column, justify="right" if place else "left")
+        table.add_column(column, justify="right" if place else "left", no_wrap=place > 0)
     return table
