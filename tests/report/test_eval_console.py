@@ -84,7 +84,7 @@ def test_a_comparison_fits_and_names_the_pairs(width: int) -> None:
     assert max(map(len, out.splitlines())) <= width
     squeezed = "".join(out.split())
     for text in ("61.00%", "1-2", "-11.00%", "<0.0001", "146", "pairs", "ViT-B-16"):
-        assert text in squeezed
+        assert text in squeezed, text
 
 
 def test_json_has_intervals_among_metrics(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ TITLES = {
     "log_loss": "log loss",
 }
 _CLASSIFICATION = ("top1", "top5", "mean_per_class_recall")
-_RETRIEVAL = ("image_to_text_recall@1", "image_to_text_recall@5", "text_to_image_recall@1", "text_to_image_recall@5")
+_RETRIEVAL = ("image_to_text_recall@1", "image_to_text_recall@5", "text_to_image_recall@1")
 
 
 def print_eval(result: EvalResult, console: Console) -> None:
@@ -152,7 +152,7 @@ def _cell(result: EvalResult, metric: str, same: Sequence[EvalResult]) -> Text:
     best = len(same) > 1 and value == max(other.metrics[metric] for other in same)
     cell = Text(figure(metric, value), style="bold" if best else "")
     low, high = result.intervals.get(metric, (value, value))
-    return cell.append(f"\n{low:.1%}-{high:.1%}", style="dim not bold")
+    return cell.append(f"\n{100 * low:.1f}-{high:.1%}", style="dim not bold")
 
 
 def _short(metric: str) -> str:
@@ -167,7 +167,7 @@ def _differences_table(comparisons: Sequence[tuple[int, int, Comparison]]) -> Ta
         low, high = each.interval
         table.add_row(
             f"{first + 1} - {second + 1}",
-            Text(f"{each.difference:+.2%}").append(f"\n{low:+.1%} to {high:+.1%}", style="dim"),
+            Text(f"{each.difference:+.2%}").append(f"\n{100 * low:+.1f} to {high:+.1%}", style="dim"),
             str(each.first_only),
             str(each.second_only),
             f"{each.n:,}",
@@ -180,5 +180,5 @@ def _table(*columns: str) -> Table:
     """A light table whose first column is text and whose others are figures."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for place, column in enumerate(columns):
-        table.add_column(column, justify="right" if place else "left", no_wrap=place > 0)
+        table.add_column(column, justify="right" if place else "left", no_wrap=place > 0 or not column)
     return table
