@@ -162,7 +162,7 @@ def _short(metric: str) -> str:
 
 
 def _differences_table(comparisons: Sequence[tuple[int, int, Comparison]]) -> Table:
-    table = _table("", "difference", "only 1st", "only 2nd", "images", "p")
+    table = _table("", "difference", "only 1st", "only 2nd", "p")
     for first, second, each in comparisons:
         low, high = each.interval
         table.add_row(
@@ -170,7 +170,6 @@ def _differences_table(comparisons: Sequence[tuple[int, int, Comparison]]) -> Ta
             Text(f"{each.difference:+.2%}").append(f"\n{100 * low:+.1f} to {high:+.1%}", style="dim"),
             str(each.first_only),
             str(each.second_only),
-            f"{each.n:,}",
             "<0.0001" if each.p < 0.0001 else f"{each.p:.4f}",
         )
     return table
