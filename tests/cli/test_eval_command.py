@@ -1,6 +1,9 @@
+import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 
@@ -28,19 +31,20 @@ def evaluate(tmp_path: Path, *arguments: object) -> int:
 def test_summary_on_stdout(tmp_path: Path, angle_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate(tmp_path, angle_folder) == 0
     out, err = capsys.readouterr()
-    figures = dict(line.rsplit(maxsplit=1) for line in out.splitlines() if line.endswith("%") or "images  " in line)
-    assert figures["top-1"] == "33.33%"
-    assert figures["top-5"] == "83.33%"
-    assert figures["mean per-class recall"] == "30.00%"
+    rows = [" ".join(line.split()) for line in out.splitlines()]
+    assert any(row.startswith("top-1 33.33% 9.68% to 70.00%") for row in rows)  # Wilson's, of 2 in 6
+    assert any(row.startswith("top-5 83.33% 43.65% to 96.99%") for row in rows)
+    assert any(row.startswith("mean per-class recall 30.00% ") for row in rows)
+    assert "images 6" in rows
     assert "angles" in out
-    assert err == ""
+    assert err == f"{angle_folder}: 1 of 6 classes has no image (300); they can be chosen all the same\n"
 
 
 def test_the_worst_classes_are_listed_first_to_last(
     tmp_path: Path, angle_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     evaluate(tmp_path, angle_folder)
-    table = capsys.readouterr().out.split("lowest recall")[1].splitlines()[1:]
+    table = capsys.readouterr().out.split("lowest recall")[1].split("confused")[0].splitlines()[1:]
     rows = [line.split() for line in table if line.strip().endswith("%")]
     assert rows == [["120", "1", "0.00%"], ["180", "1", "0.00%"], ["240", "1", "0.00%"], ["0", "2", "50.00%"]]
 
@@ -59,9 +63,16 @@ def test_json(tmp_path: Path, angle_folder: Path) -> None:
         "angles",
         None,
     )
-    assert result["metrics"] == pytest.approx({"top1": 2 / 6, "top5": 5 / 6, "mean_per_class_recall": 0.3})
-    assert result["per_class"][0] == {"label": "0", "n": 2, "recall": 0.5}
-    assert result["per_class"][5] == {"label": "300", "n": 0, "recall": None}
+    intervals = result["metrics"].pop("intervals")
+    assert set(intervals) == set(result["metrics"]) == {"top1", "top5", "mean_per_class_recall", "ece", "log_loss"}
+    assert result["metrics"]["top1"] == pytest.approx(2 / 6)
+    assert result["metrics"]["mean_per_class_recall"] == pytest.approx(0.3)
+    assert intervals["top1"] == pytest.approx([0.09677, 0.70001], abs=1e-4)
+    assert result["per_class"][0] == {"label": "0", "n": 2, "recall": 0.5, "interval": ANY}
+    assert result["per_class"][5] == {"label": "300", "n": 0, "recall": None, "interval": None}
+    assert (result["task"], result["decoding"]) == ("classification", "exact, at most 178956970 pixels")
+    assert (result["seed"], result["published"]) == (0, None)
+    assert result["command"].startswith("zeroshot ")
     assert result["skipped"] == []
     assert [path.name for path in tmp_path.iterdir() if path.name.endswith(".tmp")] == []
 
@@ -79,7 +90,7 @@ def test_an_output_that_exists_is_refused_before_any_work(
     assert json.loads(output.read_text())["n"] == 6
 
 
-@pytest.mark.parametrize(("name", "reason"), [("x.csv", ".json"), ("none/x.json", "does not exist")])
+@pytest.mark.parametrize(("name", "reason"), [("x.csv", ".json"), ("none/x.json", "make it first")])
 def test_an_output_that_cannot_be(
     tmp_path: Path, angle_folder: Path, capsys: pytest.CaptureFixture[str], name: str, reason: str
 ) -> None:
@@ -160,6 +171,111 @@ def test_other_files_are_counted_on_stderr(
 ) -> None:
     (angle_folder / "60" / "notes.txt").write_text("hello")
     assert evaluate(tmp_path, angle_folder) == 0
-    assert "passed over 1 file that is no image in a class folder" in capsys.readouterr().err
+    assert "passed over 1 file that is no image" in capsys.readouterr().err
     assert evaluate(tmp_path, angle_folder, "--quiet") == 0
     assert capsys.readouterr().err == ""
+
+
+def test_several_models_and_prompts_are_compared(
+    tmp_path: Path, angle_folder: Path, bare_prompts: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The angle model turns labels by what a template adds: "{}0" makes 0, 600, 1200 … of them."""
+    (tmp_path / "turned.txt").write_text("{}0\n")
+    output = tmp_path / "both.json"
+    more = ("--prompts", tmp_path / "turned.txt", "--model", "a", "--model", "b:tag", "--output", output)
+    assert evaluate(tmp_path, angle_folder, *more) == 0
+    assert [(asked["name"], asked["pretrained"]) for asked in bare_prompts] == [("a", None), ("b", "tag")]
+    content = json.loads(output.read_text())
+    assert [each["prompts"] for each in content["results"]] == ["bare", "turned", "bare", "turned"]
+    assert [(pair["first"], pair["second"]) for pair in content["comparisons"]] == [
+        *((0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3))
+    ]
+    same = content["comparisons"][1]
+    assert (same["difference"], same["first_only"], same["second_only"], same["p"]) == (0, 0, 0, 1)
+    first, second = (content["results"][place]["metrics"]["top1"] for place in (0, 1))
+    assert content["comparisons"][0]["difference"] == pytest.approx(first - second)
+    assert "McNemar" in capsys.readouterr().out
+
+
+def test_several_data_sets_have_a_row_each(
+    tmp_path: Path, angle_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "set.csv").write_text("file,class\nangles/0/10.png,0\nangles/240/200.png,180\n")
+    output = tmp_path / "two.json"
+    assert evaluate(tmp_path, angle_folder, tmp_path / "set.csv", "--output", output) == 0
+    content = json.loads(output.read_text())
+    assert [each["n"] for each in content["results"]] == [6, 2]
+    assert content["comparisons"] == []
+
+
+def test_predictions_have_a_row_for_every_image(tmp_path: Path, angle_folder: Path) -> None:
+    (angle_folder / "60" / "bad.png").write_bytes(b"")
+    predictions = tmp_path / "p.csv"
+    assert evaluate(tmp_path, angle_folder, "--predictions", predictions) == 4
+    with predictions.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(Path(row["path"]).name, row["label"], row["predicted"], row["rank"]) for row in rows] == [
+        *(
+            ("10.png", "0", "0", "1"),
+            ("40.png", "0", "60", "2"),
+            ("70.png", "60", "60", "1"),
+            ("bad.png", "60", "", ""),
+        ),
+        *(("250.png", "120", "240", "5"), ("0.png", "180", "0", "6"), ("200.png", "240", "180", "2")),
+    ]
+    assert rows[3]["error"]
+
+
+def test_retrieval_of_pairs(tmp_path: Path, draw_angle: Callable[[Path, int], Path]) -> None:
+    """Pictures of 0, 100 and 200 degrees; the texts 10, 110, 130 and 190, of which 130 is the first one's.
+
+    By hand: nearest text of 0 is 10 (its own), of 100 110, of 200 190; nearest picture of 130 is 100, then 200.
+    """
+    for degrees in (0, 100, 200):
+        draw_angle(tmp_path / f"{degrees}.png", degrees)
+    (tmp_path / "pairs.csv").write_text("image,caption\n0.png,10\n100.png,110\n0.png,130\n200.png,190\n")
+    output = tmp_path / "r.json"
+    assert run(["eval", str(tmp_path / "pairs.csv"), "--task", "retrieval", "--output", str(output)]) == 0
+    result = json.loads(output.read_text())
+    assert (result["task"], result["n"], result["texts"], result["prompts"]) == ("retrieval", 3, 4, None)
+    assert result["metrics"]["image_to_text_recall@1"] == 1
+    assert result["metrics"]["text_to_image_recall@1"] == 0.75
+    assert result["metrics"]["text_to_image_recall@5"] == 1
+    assert result["main_metric"] == "image_to_text_recall@1"
+
+
+def test_the_model_of_the_environment_may_have_blanks(
+    tmp_path: Path, angle_folder: Path, bare_prompts: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZEROSHOT_MODEL", "my models/first one")
+    assert evaluate(tmp_path, angle_folder) == 0
+    assert [asked["name"] for asked in bare_prompts] == ["my models/first one"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--model", "a", "--model", "b", "--pretrained", "x"), "--model NAME:TAG"),
+        (("--model", "a", "--model", "b", "--predictions", "p.csv"), "2 evaluations"),
+        (("--task", "retrieval", "--probe", "train"), "--task retrieval has captions"),
+        (("--probe", "train"), "leave out --prompts"),
+        (("--predictions", "p.json"), "its ending"),
+        (("--report", "r.pdf"), "html"),
+    ],
+)
+def test_options_that_contradict_are_refused_before_any_work(
+    tmp_path: Path,
+    angle_folder: Path,
+    bare_prompts: list[dict[str, Any]],
+    capsys: pytest.CaptureFixture[str],
+    options: tuple[str, ...],
+    message: str,
+) -> None:
+    assert evaluate(tmp_path, angle_folder, *options) == 2
+    assert message in capsys.readouterr().err
+    assert bare_prompts == []
+
+
+def test_no_data_set_says_what_to_give(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["eval"]) == 2
+    assert "zeroshot eval --list" in capsys.readouterr().err

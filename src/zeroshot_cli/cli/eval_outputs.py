@@ -27,14 +27,17 @@ class Outputs:
 
     def check(self, *, overwrite: bool) -> None:
         """Refuse, before any work, what cannot be written: UsageError."""
-        from zeroshot_cli.report.eval_html import check_html_target
         from zeroshot_cli.report.eval_json import check_json_target
         from zeroshot_cli.report.predictions import check_predictions_target
 
-        checks = (check_json_target, check_predictions_target, check_html_target)
-        for check, path in zip(checks, (self.json, self.predictions, self.report), strict=True):
-            if path is not None:
-                check(path, overwrite=overwrite)
+        if self.json is not None:
+            check_json_target(self.json, overwrite=overwrite)
+        if self.predictions is not None:
+            check_predictions_target(self.predictions, overwrite=overwrite)
+        if self.report is not None:
+            from zeroshot_cli.report.eval_html import check_html_target
+
+            check_html_target(self.report, overwrite=overwrite)
 
     def check_sources(self, sources: "Sequence[Source]", models: int) -> None:
         """Refuse, before any work, rows that are not there, or of several evaluations in one file: UsageError."""

@@ -100,7 +100,6 @@ def _evaluate(model: "LoadedModel", source: Source, settings: Settings) -> Itera
 def _evaluate_classes(
     model: "LoadedModel", source: Source, images: "LabelledImages", classes: Classes, settings: Settings
 ) -> Evaluation:
-    from zeroshot_cli.evaluate.known import published_for
     from zeroshot_cli.evaluate.run import answer, result_of
 
     size = _batch_size(images.items, model, settings)
@@ -118,22 +117,30 @@ def _evaluate_classes(
             decoding=decoding,
             track=_tracked(bar, len(images)),
         )
-    known, prompts = source.known, classes.prompts.name
     return Evaluation(
         result_of(
             answers,
             model,
             images,
-            prompts=prompts,
+            prompts=classes.prompts.name,
             batch_size=size,
             decoding=decoding,
-            main_metric=known.metric if known else "top1",
-            published=known and published_for(known, model.name, model.pretrained, prompts),
+            main_metric=source.known.metric if source.known else "top1",
+            published=_published(source, model, classes),
             seed=settings.seed,
             command=settings.command,
         ),
         answers,
     )
+
+
+def _published(source: Source, model: "LoadedModel", classes: Classes) -> tuple[str, float, str] | None:
+    """Return metric, value and source of what others measured with the same model, prompts and data set."""
+    if source.known is None:
+        return None
+    from zeroshot_cli.evaluate.known import published_for
+
+    return published_for(source.known, model.name, model.pretrained, classes.prompts.name)
 
 
 def _evaluate_probe(

@@ -110,10 +110,11 @@ def _images(
 ) -> "tuple[LabelledImages | CaptionedImages, KnownSet | None]":
     from zeroshot_cli.evaluate.captioned import read_captioned
     from zeroshot_cli.evaluate.datasets import read_dataset
-    from zeroshot_cli.evaluate.known import find_known, open_known
 
     path, (image_column, text_column) = Path(name), asked.columns
     if not os.path.lexists(name):  # a Path of a name too long raises
+        from zeroshot_cli.evaluate.known import find_known, open_known
+
         known = find_known(name)
         if known is not None:
             say = partial(note, quiet=settings.quiet)

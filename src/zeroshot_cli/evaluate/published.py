@@ -11,9 +11,7 @@ TABLE = "open_clip's table of results"
 _QUICKGELU = "-quickgelu"
 
 
-def published_for(
-    known: KnownSet, model: str, pretrained: str | None, prompts: str
-) -> tuple[str, float, str] | None:
+def published_for(known: KnownSet, model: str, pretrained: str | None, prompts: str) -> tuple[str, float, str] | None:
     """What others measured with that model, its weights' tag and the template set: metric, fraction and source.
 
     None where nothing is published, or the templates are not those of the publication.

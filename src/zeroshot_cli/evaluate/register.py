@@ -175,7 +175,7 @@ def _source(row: Mapping[str, Any]) -> Archive | Shards | Local | Absent:
 
 
 def _wds_set(name: str, task: str) -> KnownSet:
-    metric = "top1" if task == "classification" else "image_retrieval_recall@5"
+    metric = "top1" if task == "classification" else "image_to_text_recall@1"
     return KnownSet(
         name=WDS + name, title=f"CLIP_benchmark's {name}", source=Shards(_wds_repo(name)), task=task, metric=metric
     )

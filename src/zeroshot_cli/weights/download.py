@@ -214,7 +214,7 @@ def _info(source: _Source) -> Any:
 
     hub = HfApi(endpoint=constants.ENDPOINT)
     try:
-        info = hub.model_info(source.repo, revision=source.revision, timeout=_answer_seconds())
+        info = hub.model_info(source.repo, revision=source.revision, timeout=answer_seconds())
     except HfHubHTTPError:  # one of them is a ValueError too
         raise
     except (KeyError, TypeError, ValueError) as error:
@@ -333,7 +333,7 @@ def _metadata(source: _Source, *, filename: str) -> Any:
     from huggingface_hub.errors import FileMetadataError
 
     url = hf_hub_url(source.repo, filename, revision=source.revision, endpoint=constants.ENDPOINT)
-    metadata = get_hf_file_metadata(url, timeout=_answer_seconds(), endpoint=constants.ENDPOINT)
+    metadata = get_hf_file_metadata(url, timeout=answer_seconds(), endpoint=constants.ENDPOINT)
     if not metadata.etag or not metadata.commit_hash or not _PLAIN.fullmatch(metadata.etag):
         raise FileMetadataError("its answer has no ETag or commit")
     if not _COMMIT.fullmatch(metadata.commit_hash):
@@ -353,7 +353,7 @@ def _receive_blob(source: _Source, filename: str, *, url: str, blob: Path, size:
     if not fits(incomplete, blob.name):
         incomplete.unlink()
         raise UnavailableError(
-            f"{_endpoint()} sent another {filename} of {source.repo} than it announced (its hash is not "
+            f"{endpoint()} sent another {filename} of {source.repo} than it announced (its hash is not "
             f"{blob.name[:12]}…), and it was not kept: try again, or {source.elsewhere}"
         )
     incomplete.replace(blob)
@@ -409,15 +409,15 @@ def _ask(source: _Source, filename: str | None, ask: Callable[[_Source], T], *, 
 
     get_session()  # both here, because on a busy machine they take a good part of the deadline
     try:
-        return ask(source) if patient else within(_deadline_seconds(), lambda: ask(source))
+        return ask(source) if patient else within(deadline_seconds(), lambda: ask(source))
     except HfHubHTTPError as error:
         raise _refusal(source, filename, error) from error
     except FileMetadataError as error:
-        raise _NoAnswer(f"{_endpoint()} does not answer as a hub does ({error}): {source.elsewhere}") from error
+        raise _NoAnswer(f"{endpoint()} does not answer as a hub does ({error}): {source.elsewhere}") from error
     except transport_errors() as error:
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         thing = f"{filename} of {source.repo}" if filename else source.repo
-        raise _NoAnswer(f"cannot download {thing} from {_endpoint()} ({reason}): {source.elsewhere}") from error
+        raise _NoAnswer(f"cannot download {thing} from {endpoint()} ({reason}): {source.elsewhere}") from error
 
 
 def _refusal(source: _Source, filename: str | None, error: Any) -> UnavailableError:
@@ -432,11 +432,11 @@ def _refusal(source: _Source, filename: str | None, error: Any) -> UnavailableEr
     repo, status = source.repo, error.response.status_code
     if isinstance(error, GatedRepoError):
         return UnavailableError(
-            f"{repo} is gated: accept its terms at {_endpoint()}/{repo}, then run hf auth login or set HF_TOKEN"
+            f"{repo} is gated: accept its terms at {endpoint()}/{repo}, then run hf auth login or set HF_TOKEN"
         )
     if isinstance(error, RepositoryNotFoundError):
         return UnavailableError(
-            f"{_endpoint()} has no repository {repo} that it would show you: check the name, and if it is private "
+            f"{endpoint()} has no repository {repo} that it would show you: check the name, and if it is private "
             "run hf auth login or set HF_TOKEN"
         )
     if isinstance(error, RevisionNotFoundError):
@@ -445,23 +445,23 @@ def _refusal(source: _Source, filename: str | None, error: Any) -> UnavailableEr
         return MissingFile(f"{repo} has no file {filename}: is it a CLIP of open_clip or Transformers?")
     if status in (401, 403):
         return UnavailableError(
-            f"{_endpoint()} refuses {repo} (status {status}): set HF_TOKEN to a token that may read it"
+            f"{endpoint()} refuses {repo} (status {status}): set HF_TOKEN to a token that may read it"
         )
     if status == 404:  # the hub itself would say what is not there
-        return _NoAnswer(f"{_endpoint()} does not answer as a hub does (status 404): {source.elsewhere}")
-    return _NoAnswer(f"{_endpoint()} cannot serve {repo} now (status {status}): try again later, or {source.elsewhere}")
+        return _NoAnswer(f"{endpoint()} does not answer as a hub does (status 404): {source.elsewhere}")
+    return _NoAnswer(f"{endpoint()} cannot serve {repo} now (status {status}): try again later, or {source.elsewhere}")
 
 
-def _endpoint() -> str:
+def endpoint() -> str:
     from huggingface_hub import constants
 
     return constants.ENDPOINT
 
 
-def _answer_seconds() -> float:
+def answer_seconds() -> float:
     """Patience for one step of an answer; HF_HUB_ETAG_TIMEOUT is the user's own."""
     return float(os.environ.get("HF_HUB_ETAG_TIMEOUT") or ANSWER_SECONDS)
 
 
-def _deadline_seconds() -> float:
-    return DEADLINE_SECONDS * _answer_seconds() / ANSWER_SECONDS
+def deadline_seconds() -> float:
+    return DEADLINE_SECONDS * answer_seconds() / ANSWER_SECONDS

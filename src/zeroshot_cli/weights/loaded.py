@@ -58,13 +58,13 @@ class LoadedModel:
         """The learned inverse temperature."""
         scale = self.model.logit_scale
         assert isinstance(scale, Tensor)
-        return float(scale.float().exp())
+        return float(scale.detach().float().exp())
 
     @cached_property
     def logit_bias(self) -> float | None:
         """What the sigmoid loss adds to every logit; None for a model that was trained with a softmax."""
         bias = self.model.logit_bias
-        return float(bias) if isinstance(bias, Tensor) else None
+        return float(bias.detach()) if isinstance(bias, Tensor) else None
 
     @torch.inference_mode()
     def encode_images(self, images: Tensor) -> Tensor:
