@@ -186,7 +186,7 @@ def test_several_models_and_prompts_are_compared(
     assert evaluate(tmp_path, angle_folder, *more) == 0
     assert [(asked["name"], asked["pretrained"]) for asked in bare_prompts] == [("a", None), ("b", "tag")]
     content = json.loads(output.read_text())
-    assert [each["prompts"] for each in content["results"]] == ["bare", "turned", "bare", "turned"]
+    assert [each["prompts"] for each in content["results"]] == ["turned", "bare", "turned", "bare"]
     assert [(pair["first"], pair["second"]) for pair in content["comparisons"]] == [
         *((0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3))
     ]

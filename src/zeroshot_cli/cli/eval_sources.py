@@ -40,12 +40,12 @@ class Asked:
             raise UsageError("--pretrained is for one model; with several give each its own, as in --model NAME:TAG")
         if self.classifier is not None and len(self.prompts) > 1:
             raise UsageError(f"--classifier {self.classifier} holds its own templates; leave out --prompts")
-        if self.probe is not None and (self.prompts or self.classifier is not None):
-            raise UsageError("--probe learns from images alone; leave out --prompts and --classifier")
         if self.retrieval and (self.labels or self.classifier or self.probe):
             raise UsageError(
                 "--task retrieval has captions in place of labels; leave out --labels, --classifier, --probe"
             )
+        if self.probe is not None and (self.prompts or self.classifier is not None):
+            raise UsageError("--probe learns from images alone; leave out --prompts and --classifier")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -100,7 +100,7 @@ def storage_errors(folder: Path) -> Iterator[None]:
         if error.errno in _FULL:
             raise UsageError(f"the disk of {folder} is full; give --data-dir a folder with more space") from error
         raise UsageError(
-            f"cannot write to {where} ({error.strerror or error}); give --data-dir a folder that you can write to"
+            f"cannot use {where} ({error.strerror or error}); give --data-dir a folder that you can write to"
         ) from error
 
 

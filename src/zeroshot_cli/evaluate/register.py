@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cache
@@ -154,9 +154,8 @@ def _register() -> tuple[KnownSet, ...]:
     text = Path(__file__).with_name("known.yaml").read_text(encoding="utf-8")
     register = yaml.safe_load(text)
     named = [_known(row) for row in register["sets"]]
-    sizes = {each.source: each for each in named if isinstance(each.source, Shards)}
     copies = [_wds_set(name, task) for task, names in register["wds"].items() for name in names]
-    return (*named, *(_with_sizes(copy, sizes.get(copy.source)) for copy in copies))
+    return (*named, *(_with_sizes(copy, named) for copy in copies))
 
 
 def _known(row: Mapping[str, Any]) -> KnownSet:
@@ -185,10 +184,8 @@ def _wds_repo(name: str) -> str:
     return WDS_REPO + name.replace("/", "-")
 
 
-def _with_sizes(copy: KnownSet, named: KnownSet | None) -> KnownSet:
-    """What the row of the same repository says of it."""
-    if named is None:
-        return copy
-    return replace(
-        copy, licence=named.licence, images=named.images, classes=named.classes, metric=named.metric, title=named.title
-    )
+def _with_sizes(copy: KnownSet, named: Sequence[KnownSet]) -> KnownSet:
+    """A copy with what the row of the same repository says of it."""
+    row = next((each for each in named if each.source == copy.source), copy)
+    shared = ("title", "licence", "metric", "images", "classes")
+    return replace(copy, **{field: getattr(row, field) for field in shared})
