@@ -153,13 +153,19 @@ def test_fp32_unless_asked_otherwise(tmp_path: Path, angle_folder: Path, bare_pr
 
 @pytest.mark.parametrize(
     ("dataset", "code", "message"),
-    [("missing", 2, "no such data set"), ("empty", 3, "no class folders"), ("wrong.csv", 3, "'picture', 'label'")],
+    [
+        ("missing", 2, "no such data set"),
+        ("empty", 3, "no class folders"),
+        ("wrong.csv", 3, "'picture', 'label'"),
+        ("captions.csv", 3, "add --task retrieval for its captions"),
+    ],
 )
 def test_wrong_data_sets(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], dataset: str, code: int, message: str
 ) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "wrong.csv").write_text("picture,label\na.png,dog\n")
+    (tmp_path / "captions.csv").write_text("image,caption\na.png,a dog\n")
     assert evaluate(tmp_path, tmp_path / dataset) == code
     err = capsys.readouterr().err
     assert message in err

@@ -38,7 +38,7 @@ class Asked:
         """Raise UsageError for options that contradict each other."""
         if self.pretrained is not None and len(self.models) > 1:
             raise UsageError("--pretrained is for one model; with several give each its own, as in --model NAME:TAG")
-        if self.classifier is not None and len(self.prompts) > 1:
+        if self.classifier is not None and self.prompts:
             raise UsageError(f"--classifier {self.classifier} holds its own templates; leave out --prompts")
         if self.retrieval and (self.labels or self.classifier or self.probe):
             raise UsageError(

@@ -78,7 +78,7 @@ class KnownSet:
     name: str
     title: str
     source: Archive | Shards | Local | Absent
-    licence: str = "not stated"
+    licence: str = "see its page"
     task: str = "classification"
     metric: str = "top1"
     labels: str | None = None
@@ -175,9 +175,7 @@ def _source(row: Mapping[str, Any]) -> Archive | Shards | Local | Absent:
 
 def _wds_set(name: str, task: str) -> KnownSet:
     metric = "top1" if task == "classification" else "image_to_text_recall@1"
-    return KnownSet(
-        name=WDS + name, title=f"CLIP_benchmark's {name}", source=Shards(_wds_repo(name)), task=task, metric=metric
-    )
+    return KnownSet(name=WDS + name, title=name, source=Shards(_wds_repo(name)), task=task, metric=metric)
 
 
 def _wds_repo(name: str) -> str:

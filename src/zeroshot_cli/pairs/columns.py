@@ -75,7 +75,9 @@ def _find_column(header: Sequence[str], kind: str, asked: str | None, known: Seq
     if any(PurePath(column).suffix[1:].casefold() in IMAGE_ENDINGS for column in header):
         raise Fault(f"has no header line, it begins with {_listing(header)}; add a first line such as image,{beside}")
     lacks = f"no column {asked!r}" if asked else f"no {kind} column ({', '.join(known)})"
-    raise Fault(f"has {lacks}, its columns are {_listing(header)}; name the right one with --{kind}-column")
+    captions = kind == "label" and any(column.casefold() in CAPTION_COLUMNS for column in header)
+    more = ", or add --task retrieval for its captions" if captions else ""
+    raise Fault(f"has {lacks}, its columns are {_listing(header)}; name the right one with --{kind}-column{more}")
 
 
 def _listing(names: Sequence[str]) -> str:

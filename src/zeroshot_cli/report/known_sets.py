@@ -1,22 +1,19 @@
 """The list of data sets with a name, and what is measured on each."""
 
-import os
-
 from zeroshot_cli.evaluate.register import WDS, Absent, Archive, KnownSet, Local, Shards, known_sets
 from zeroshot_cli.report.console import note, print_rows
 from zeroshot_cli.report.models import size_text
-from zeroshot_cli.weights.download import endpoint
 
 _COLUMNS = ("name", "data set", "images", "classes", "metric", "prompts", "licence", "from")
 _METRICS = {"top1": "top-1", "mean_per_class_recall": "mean recall", "image_to_text_recall@1": "recall@1"}
 
 
 def print_known_sets() -> None:
-    """Print the list on standard output, a row a data set, and on standard error how to get those that cannot be had."""
+    """Print the list on standard output, a row a data set, and on standard error what else there is."""
     print_rows(_COLUMNS, [_row(known) for known in known_sets()])
     note(
-        f"Any of CLIP_benchmark's copies is {WDS}NAME, with its own class names and templates. "
-        "What cannot be fetched is evaluated from a folder of class folders."
+        f"They are repositories of the Hugging Face hub. Any of CLIP_benchmark's copies there is {WDS}NAME, with its "
+        "own class names and templates. What cannot be fetched is evaluated from a folder of class folders."
     )
 
 
@@ -42,14 +39,10 @@ def _prompts(known: KnownSet) -> str:
 def _where(known: KnownSet) -> str:
     source = known.source
     if isinstance(source, Archive):
-        return f"{_hub()}/{source.repo} ({size_text(source.bytes)})"
+        return f"{source.repo} ({size_text(source.bytes)})"
     if isinstance(source, Shards):
-        return f"{_hub()}/{source.repo}"
+        return source.repo
     if isinstance(source, Local):
         return "your own copy, with --data-dir"
     assert isinstance(source, Absent)
     return f"nowhere: {source.why}"
-
-
-def _hub() -> str:
-    return os.path.basename(endpoint()) + "/datasets"  # noqa: PTH119 - the host alone
