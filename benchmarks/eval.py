@@ -12,7 +12,7 @@ The model is a small ViT that `zeroshot train` teaches in a minute what such pic
 noises that agree; or give the folder of one that open_clip can read (of a run, or of `zeroshot models export`).
 
 CLIP_benchmark runs by its own command line. It keeps no answers for single images, so its `run_classification` is
-listened to; nothing else of it is changed. It has no word for a folder of one's own, but reads the folder of
+listened to; nothing else of it is changed, but for a line in `accuracy` that NumPy 2.4 refuses. It has no word for a folder of one's own, but reads the folder of
 `imagenet_sketch` with torchvision's ImageFolder and takes other names for its classes, which must be in the order of
 the folders' names as strings. Pictures with captions are read as its `flickr8k`. Batches and workers are the same.
 
@@ -97,7 +97,12 @@ def listen(model, classifier, dataloader, *args, **options):
     numpy.savez(answers, logits=logits.numpy(), classes=classes.numpy(), paths=paths)
     return logits, classes
 
-parts.run_classification = listen
+def accuracy(output, target, topk=(1,)):
+    # As theirs, whose float() of an array with one number NumPy 2.4 refuses.
+    right = output.topk(max(topk), 1).indices.eq(target[:, None])
+    return [right[:, :k].sum().item() / len(target) for k in topk]
+
+parts.run_classification, parts.accuracy = listen, accuracy
 cli.main()
 """
 
