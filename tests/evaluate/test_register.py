@@ -36,11 +36,35 @@ IMAGENET_V2 = {
     ),
 }
 # The data sets of table 9 of the CLIP paper, by the names of our template sets.
-PAPER = (
-    "food101 cifar10 cifar100 birdsnap sun397 stanford-cars fgvc-aircraft voc2007 dtd oxford-pets caltech101 flowers102 "
-    "mnist fer2013 stl10 eurosat resisc45 gtsrb kitti country211 pcam ucf101 kinetics700 clevr-counts hateful-memes "
-    "sst2 imagenet"
-).split()
+PAPER = [
+    "food101",
+    "cifar10",
+    "cifar100",
+    "birdsnap",
+    "sun397",
+    "stanford-cars",
+    "fgvc-aircraft",
+    "voc2007",
+    "dtd",
+    "oxford-pets",
+    "caltech101",
+    "flowers102",
+    "mnist",
+    "fer2013",
+    "stl10",
+    "eurosat",
+    "resisc45",
+    "gtsrb",
+    "kitti",
+    "country211",
+    "pcam",
+    "ucf101",
+    "kinetics700",
+    "clevr-counts",
+    "hateful-memes",
+    "sst2",
+    "imagenet",
+]
 MEAN_PER_CLASS = {"fgvc-aircraft", "pets", "caltech101", "flowers102"}
 
 
@@ -105,7 +129,10 @@ def test_a_path_is_no_name(name: str) -> None:
     ("name", "message"),
     [
         ("imagnet-v2", "there is no data set 'imagnet-v2'; did you mean imagenet-v2"),
-        ("imagenet-v2:top", "no variant 'top'; there are imagenet-v2, imagenet-v2:threshold0.7, imagenet-v2:top-images"),
+        (
+            "imagenet-v2:top",
+            "no variant 'top'; there are imagenet-v2, imagenet-v2:threshold0.7, imagenet-v2:top-images",
+        ),
         ("cifar10:x", "cifar10 has no variant 'x'; leave it out: cifar10"),
         ("wds/cifar10", "did you mean wds/vtab/cifar10"),
         ("wds/flickr30", "did you mean wds/flickr30k"),

@@ -69,6 +69,7 @@ def fetch(repository: Repository, file: RemoteFile, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(target.name + INCOMPLETE)
     resumed = partial.exists()
+    partial.touch()  # an empty file needs no request
     _receive(repository, file, partial)
     if resumed and not fits(partial, file.hash):  # the earlier part may have been another's
         partial.unlink()
