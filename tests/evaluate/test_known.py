@@ -15,10 +15,12 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from zeroshot_cli.cli.app import app
 from zeroshot_cli.errors import DataError, UnavailableError, UsageError
 from zeroshot_cli.evaluate import known as module
-from zeroshot_cli.evaluate import wds
+from zeroshot_cli.evaluate import register, wds
 from zeroshot_cli.evaluate.captioned import CaptionedImages
 from zeroshot_cli.evaluate.datasets import LabelledImages
 from zeroshot_cli.evaluate.known import KnownSet, find_known, open_known
@@ -215,9 +217,32 @@ def test_images_that_were_removed_are_missed(opened: Opened, v2: KnownSet) -> No
 def test_a_folder_of_the_users_is_left_alone(opened: Opened, v2: KnownSet) -> None:
     mine = opened.data_dir / "imagenet-v2" / "mine"
     mine.mkdir(parents=True)
-    with pytest.raises(UsageError, match=r"is there, but zeroshot has not put it there"):
+    with pytest.raises(UsageError, match=r"is there, but it is not what zeroshot makes of imagenet-v2"):
         opened(v2)
     assert mine.is_dir()
+
+
+def test_another_set_of_the_same_folder(opened: Opened, v2: KnownSet) -> None:
+    opened(v2)
+    with pytest.raises(UsageError, match=r"not what zeroshot makes of wds/imagenet-v2"):
+        opened(replace(v2, name="wds/imagenet-v2", source=register.Shards("clip-benchmark/wds_imagenet-v2")))
+
+
+@pytest.mark.slow
+def test_the_command_goes_the_whole_way(
+    opened: Opened, v2: KnownSet, data_hub: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    data_hub.cut_after, data_hub.cuts = 600_000, 1
+    monkeypatch.setattr(register, "_by_name", lambda: {"imagenet-v2": v2})
+    output = tmp_path / "figures.json"
+    arguments = ["eval", "imagenet-v2", "--model", "tiny", "--prompts", "plain", "--data-dir", str(opened.data_dir)]
+    result = CliRunner().invoke(app, [*arguments, "--output", str(output)])
+    assert result.exit_code == 0, result.output
+    assert "downloading ImageNet-V2, matched frequency" in result.stderr
+    figures = json.loads(output.read_text())
+    assert (figures["dataset"], figures["n"], len(figures["per_class"])) == ("imagenet-v2", 1000, 1000)
+    assert "stored" in figures["decoding"]
+    assert len(data_hub.requests) == 2
 
 
 def test_no_room(opened: Opened, v2: KnownSet, data_hub: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -215,18 +215,24 @@ def _templates_name(known: KnownSet) -> str:
 
 def _ready(place: _Place, bring: Callable[[], None]) -> Path:
     """The set's folder, which `bring` makes unless it is there; one process at a time makes it."""
-    if _note(place.folder):
+    if _is_whole(place):
         return place.folder
     with _locked(place):
-        if not _note(place.folder):
+        if not _is_whole(place):
             if os.path.lexists(place.folder):
                 raise UsageError(
-                    f"{place.folder}: is there, but zeroshot has not put it there; evaluate it by its path, move it "
-                    "away, or give another --data-dir"
+                    f"{place.folder}: is there, but it is not what zeroshot makes of {place.known.name}; evaluate it "
+                    "by its path, move it away, or give another --data-dir"
                 )
             bring()
             shutil.rmtree(place.incoming, ignore_errors=True)
     return place.folder
+
+
+def _is_whole(place: _Place) -> bool:
+    source = place.known.source
+    assert isinstance(source, Archive | Shards)
+    return _note(place.folder).get("repository") == source.repo
 
 
 @contextmanager
