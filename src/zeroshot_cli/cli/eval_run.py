@@ -136,7 +136,7 @@ def _evaluate_classes(
 
 def _published(source: Source, model: "LoadedModel", classes: Classes) -> tuple[str, float, str] | None:
     """Return metric, value and source of what others measured with the same model, prompts and data set."""
-    if source.known is None:
+    if source.known is None or not source.own_labels:
         return None
     from zeroshot_cli.evaluate.known import published_for
 

@@ -53,13 +53,15 @@ class Source:
     """A data set that is open: labelled or captioned images, the classes to choose from, and the register's row.
 
     `classes` are one for each template set; captioned images have `templates` in their place, none as a rule, for
-    captions are whole sentences. With `train` a probe is fitted to that.
+    captions are whole sentences. `own_labels`: the classes are called as the data set has it, so that published figures
+    tell something. With `train` a probe is fitted to that.
     """
 
     images: "LabelledImages | CaptionedImages"
     classes: tuple[Classes, ...] = ()
     templates: "tuple[Prompts, ...]" = ()
     known: "KnownSet | None" = None
+    own_labels: bool = True
     train: "LabelledImages | None" = None
 
     @property
@@ -91,10 +93,10 @@ def _open(name: str, asked: Asked, settings: "Settings") -> Source:
 
         return Source(images=images, templates=tuple(map(read_prompts, asked.prompts)), known=known)
     if saved is not None:
-        return Source(images=images, classes=(saved,), known=known)
+        return Source(images=images, classes=(saved,), known=known, own_labels=False)
     if asked.probe is not None:
         return Source(images=images, known=known, train=_probe_images(asked.probe, images))
-    return Source(images=images, classes=_classes(images, asked), known=known)
+    return Source(images=images, classes=_classes(images, asked), known=known, own_labels=labels is None)
 
 
 def _labels(asked: Asked, saved: Classes | None) -> "Labels | None":
