@@ -12,9 +12,10 @@ The model is a small ViT that `zeroshot train` teaches in a minute what such pic
 noises that agree; or give the folder of one that open_clip can read (of a run, or of `zeroshot models export`).
 
 CLIP_benchmark runs by its own command line. It keeps no answers for single images, so its `run_classification` is
-listened to; nothing else of it is changed, but for a line in `accuracy` that NumPy 2.4 refuses. It has no word for a folder of one's own, but reads the folder of
-`imagenet_sketch` with torchvision's ImageFolder and takes other names for its classes, which must be in the order of
-the folders' names as strings. Pictures with captions are read as its `flickr8k`. Batches and workers are the same.
+listened to; nothing else of it is changed, but for a line that NumPy 2.4 refuses. It has no word for a folder of one's
+own, but reads the folder of `imagenet_sketch` with torchvision's ImageFolder and takes other names for its classes,
+which must be in the order of the folders' names as strings. Pictures with captions are read as its `flickr8k`. Batches
+and workers are the same.
 
 What differs by intention, where your own pictures have it: ours turns pictures by their Exif, and lays transparent ones
 on white. Empty class folders are left out for CLIP_benchmark, which refuses them; their classes are not.

@@ -25,7 +25,7 @@ class AngleModel:
     """
 
     name, pretrained, precision, fingerprint = "angles", None, "fp32", "f" * 64
-    model, logit_scale, logit_bias = None, 10.0, None
+    model, config, logit_scale, logit_bias = None, None, 10.0, None
 
     def __init__(self) -> None:
         import torch

@@ -93,7 +93,7 @@ def answer(
             truth = own[[isinstance(item, EmbeddedImage) for item in part]]
             parts.append(_scored(embeddings_of(model, images), truth, classifier))
     if not parts:
-        raise _nothing_read(dataset, items)
+        raise nothing_read(dataset, items)
     ranks, best_classes, scores, probabilities, true_scores, log_likelihoods = map(
         np.concatenate, zip(*parts, strict=True)
     )
@@ -169,11 +169,8 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in VERSIONS_OF}}
 
 
-def _scored(images: Floats, targets: Ints, classifier: Classifier) -> _Columns:
-    from scipy.special import log_softmax
-
-    scores = cosines(images, classifier.embeddings)  # nc
-    logs: Doubles = log_softmax(classifier.model.logit_scale * scores.astype(np.float64), axis=1)  # nc
+def graded(scores: Floats, logs: Doubles, targets: Ints) -> _Columns:
+    """Return what Answers keep of scores nc and log probabilities nc: ranks, the best classes, and the true ones'."""
     first = best(scores, min(KEPT, scores.shape[1]))  # nk
     true = targets[:, None]
     return (
@@ -186,7 +183,14 @@ def _scored(images: Floats, targets: Ints, classifier: Classifier) -> _Columns:
     )
 
 
-def _nothing_read(dataset: LabelledImages, items: list[str | SkippedImage]) -> DataError:
+def _scored(images: Floats, targets: Ints, classifier: Classifier) -> _Columns:
+    from scipy.special import log_softmax
+
+    scores = cosines(images, classifier.embeddings)  # nc
+    return graded(scores, log_softmax(classifier.model.logit_scale * scores.astype(np.float64), axis=1), targets)
+
+
+def nothing_read(dataset: LabelledImages, items: list[str | SkippedImage]) -> DataError:
     first = next((item for item in items if isinstance(item, SkippedImage)), None)
     why = f"; the first, {first.path}: {first.reason}" if first else ""
     return DataError(f"{dataset.name}: none of its {len(dataset)} images can be read{why}")

@@ -5,37 +5,28 @@ n images, m texts, e embedding
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain, islice
 
-import numpy as np
 import torch
 
-from zeroshot_cli.classify import embeddings_of
 from zeroshot_cli.encode.cache import TextCache
 from zeroshot_cli.encode.image_cache import ImageCache
 from zeroshot_cli.encode.images import (
     EXACTLY,
     Decoding,
-    EmbeddedImage,
     Outcome,
-    auto_batch_size,
-    auto_workers,
-    encode_images,
 )
 from zeroshot_cli.encode.texts import OnProgress, class_embeddings
 from zeroshot_cli.errors import CheckpointError, DataError
 from zeroshot_cli.evaluate.captioned import CaptionedImages
+from zeroshot_cli.evaluate.embedded import embed_all
 from zeroshot_cli.evaluate.metrics import wilson
 from zeroshot_cli.evaluate.retrieval import RECALL_AT, retrieval
 from zeroshot_cli.labels import Label
 from zeroshot_cli.prompts import Prompts
 from zeroshot_cli.records import SkippedImage
-from zeroshot_cli.scoring import Floats
 from zeroshot_cli.weights.loaded import LoadedModel
 
 MAIN_METRIC = "image_to_text_recall@1"
-
-_AT_ONCE = 512  # images whose embeddings are put together at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +64,9 @@ def evaluate_retrieval(
     pass, `on_progress` gets the number of texts done and of all. Of equal cosines the lower index is nearer.
     DataError where no image can be read.
     """
-    encoded = encode_images(
-        model,
-        captioned.items,
-        batch_size=batch_size or auto_batch_size(len(captioned), model),
-        workers=workers or auto_workers(model.device.type),
-        cache=cache,
-        decoding=decoding,
+    items, images = embed_all(
+        model, captioned.items, batch_size=batch_size, workers=workers, cache=cache, decoding=decoding, track=track
     )
-    items, images = _embedded(model, iter(track(chain.from_iterable(encoded))))
     read = _without(captioned, items)
     prompts = template.fill(map(Label, read.texts)) if template else tuple((text,) for text in read.texts)
     texts = class_embeddings(model, prompts, cache=text_cache, on_progress=on_progress)
@@ -93,18 +78,6 @@ def evaluate_retrieval(
     skipped = tuple(item for item in items if isinstance(item, SkippedImage))
     metrics, intervals = _figures(torch.from_numpy(images), texts, read.pairs)
     return RetrievalFigures(metrics, intervals, len(images), len(read.texts), skipped)
-
-
-def _embedded(model: LoadedModel, outcomes: Iterator[Outcome]) -> tuple[list[str | SkippedImage], Floats]:
-    """What became of every item, and the embeddings ne of those that were read."""
-    items: list[str | SkippedImage] = []
-    parts: list[Floats] = []
-    while part := list(islice(outcomes, _AT_ONCE)):
-        items += [item.path if isinstance(item, EmbeddedImage) else item for item in part]
-        images = [item for item in part if isinstance(item, EmbeddedImage)]
-        if images:
-            parts.append(embeddings_of(model, images))
-    return items, np.concatenate(parts) if parts else np.empty((0, 0), np.float32)
 
 
 def _without(captioned: CaptionedImages, items: list[str | SkippedImage]) -> CaptionedImages:
