@@ -54,24 +54,24 @@ class Outputs:
             raise UsageError(f"--predictions {self.predictions} is for labels, and {name} has captions; leave it out")
 
     def write(self, evaluations: Sequence[Evaluation], settings: Settings) -> None:
-        """Print the figures and write the files."""
+        """Write the files, then print the figures: a pipe that closes early costs no file."""
         from zeroshot_cli.report.eval_console import print_comparison, print_eval
         from zeroshot_cli.report.eval_json import write_eval_json
 
         comparisons = compare_all(evaluations)
         results = [each.result for each in evaluations]
-        console = console_for(sys.stdout)
-        if len(results) == 1:
-            print_eval(results[0], console)
-        else:
-            print_comparison(results, comparisons, console)
-        self._say(evaluations, settings)
         if self.json is not None:
             write_eval_json(results, comparisons, self.json)
         if self.predictions is not None:
             self._write_predictions(self.predictions, evaluations[0])
         if self.report is not None:
             _write_report(self.report, evaluations, comparisons, settings)
+        self._say(evaluations, settings)
+        console = console_for(sys.stdout)
+        if len(results) == 1:
+            print_eval(results[0], console)
+        else:
+            print_comparison(results, comparisons, console)
 
     def _write_predictions(self, path: Path, evaluation: Evaluation) -> None:
         from zeroshot_cli.report.predictions import write_predictions

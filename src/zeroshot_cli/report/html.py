@@ -57,27 +57,33 @@ def _page(
     results: Callable[[], Iterator[Result]], about: Sequence[tuple[str, str]], thumbnails: Thumbnails
 ) -> Iterator[str]:
     """The parts of the file, made as they are asked for."""
-    style, script = _asset("report.css"), _asset("report.js")
-    policy = f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}; base-uri 'none'"
-    page = _asset("report.html").replace("{{policy}}", policy).replace("{{style}}", style)
+    style, script = asset("report.css"), asset("report.js")
+    page = asset("report.html").replace("{{policy}}", policy_of(style, script)).replace("{{style}}", style)
     head, rest = page.split("{{results}}")
     middle, tail = rest.split("{{thumbnails}}")
     yield head
-    yield _block("about", [list(row) for row in about])
+    yield block("about", [list(row) for row in about])
     for number, items in enumerate(_batches(results(), BLOCK)):
-        yield _block(f"results-{number}", [_as_json(item) for item in items])
+        yield block(f"results-{number}", [_as_json(item) for item in items])
     yield middle.replace("{{script}}", script)
     classified = (item.path for item in results() if not isinstance(item, SkippedImage))
     for number, picture in enumerate(thumbnails(classified)):
-        yield _block(f"thumbnail-{number}", None if picture is None else _data_url(picture))
+        yield block(f"thumbnail-{number}", None if picture is None else data_url(picture))
     yield tail
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """A file that pages are made of."""
     return (_ASSETS / name).read_text(encoding="utf-8")
 
 
-def _hash(text: str) -> str:
+def policy_of(style: str, script: str) -> str:
+    """The policy of a page: nothing is loaded, and nothing is obeyed but these two."""
+    obeyed = f"style-src {_hash_of(style)}; script-src {_hash_of(script)}"
+    return f"default-src 'none'; img-src data:; {obeyed}; base-uri 'none'"
+
+
+def _hash_of(text: str) -> str:
     """What the policy calls an element of exactly this content."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
@@ -87,7 +93,7 @@ def _batches(items: Iterator[Result], size: int) -> Iterator[list[Result]]:
         yield batch
 
 
-def _block(name: str, content: Any) -> str:
+def block(name: str, content: Any) -> str:
     """An element that holds data as JSON, all ASCII; a lone surrogate in a path stays one, as `\\udcff`."""
     text = json.dumps(content, separators=(",", ":"), allow_nan=False).translate(_ESCAPES)
     return f'<script type="application/json" id="{name}">{text}</script>\n'
@@ -113,7 +119,8 @@ def _rounded(value: float) -> float | None:
     return float(f"{value:.6g}") if math.isfinite(value) else None
 
 
-def _data_url(picture: bytes) -> str | None:
+def data_url(picture: bytes) -> str | None:
+    """The address of a picture that lies in the page itself; None for what browsers do not show."""
     kind = _media_type(picture)
     return kind and f"data:{kind};base64,{base64.b64encode(picture).decode()}"
 
