@@ -13,7 +13,7 @@ _COUNTS = 36  # how high the highest bar of counts is
 def reliability_diagram(answers: Answers) -> str:
     """Return the diagram as markup: accuracy by confidence, the gap to the diagonal, and below how many images."""
     found = reliability(answers)
-    width, height = _LEFT + _SIDE + 14, _TOP + _SIDE + _BELOW
+    width, height = _LEFT + _SIDE + 22, _TOP + _SIDE + _BELOW
     return (
         f'<svg class="reliability" viewBox="0 0 {width} {height}" role="img" '
         f'aria-label="Accuracy by confidence">{"".join(_bars(found))}{"".join(_axes())}</svg>'
