@@ -143,6 +143,12 @@ def test_the_search_ends_where_a_full_grid_is_best() -> None:
     assert round(8 * np.log10(found)) == pytest.approx(8 * np.log10(found))
 
 
+def test_images_of_the_test_that_were_learned_are_said(angle_model: Any, angles: Callable[..., LabelledImages]) -> None:
+    train = angles(*LOW, *HIGH)
+    with pytest.warns(ProbeWarning, match="2 of the 2 images of set are among those that the probe learns from"):
+        fit_probe(train, angles(LOW[0], HIGH[0]), angle_model)
+
+
 def vit() -> LoadedModel:
     torch.manual_seed(0)
     return make_ready(

@@ -39,7 +39,7 @@ _FINEST = 0.125
 
 
 class ProbeWarning(UserWarning):
-    """What should be known of a probe: that its training was not at its end."""
+    """What makes a probe's figures doubtful."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,10 +68,13 @@ def fit_probe(
     The features are `frozen_features`, normalised. L-BFGS as scikit-learn has it, C chosen on a fifth of the training
     images, between 1e-6 and 1e6, then all of them are trained on. `track` may watch the training images pass and
     then those of the test, one by one. DataError where images or classes are missing; warns with ProbeWarning where a
-    thousand iterations were too few.
+    thousand iterations were too few, or test images were trained on.
     """
     if train.labels != test.labels:
         raise ValueError("the training images have other labels than those of the test")
+    if seen := len({str(item) for item in train.items} & {str(item) for item in test.items}):
+        learned_too = f"{seen} of the {len(test)} images of {test.name} are among those that the probe learns from"
+        warnings.warn(f"{learned_too}; give it others", ProbeWarning, stacklevel=2)
     frozen = frozen_features(model)
     whole = replace(test, items=(*train.items, *test.items), targets=(*train.targets, *test.targets))
     items, values = embed_all(
