@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -70,6 +72,12 @@ def test_the_interval_holds_what_it_promises() -> None:
 
 def test_images_that_one_could_not_read_are_left_out() -> None:
     found = compare(answers_of([True, None, False, True]), answers_of([False, True, None, True]))
+    assert (found.n, found.first_only, found.second_only) == (2, 1, 0)
+
+
+def test_an_image_may_come_several_times_with_other_labels() -> None:
+    both = replace(answers_of([True, False]), items=("a.jpg", "a.jpg"), item_targets=np.array([0, 1]))
+    found = compare(both, replace(both, ranks=np.array([1, 1])))
     assert (found.n, found.first_only, found.second_only) == (2, 1, 0)
 
 

@@ -114,7 +114,9 @@ ReportOutput = Annotated[
         help="Write a page with the confusion matrix, reliability, and the worst mistakes.",
     ),
 ]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Of the bootstrap, and of the probe's validation split.")]
+Seed = Annotated[
+    int, typer.Option("--seed", min=0, max=2**32 - 1, help="Of the bootstrap, and of the probe's validation split.")
+]
 ListSets = Annotated[bool, typer.Option("--list", help="List the data sets that have a name, and end.")]
 
 

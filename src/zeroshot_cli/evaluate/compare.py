@@ -1,11 +1,14 @@
 """Two evaluations of the same images: is the difference more than chance?"""
 
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import sqrt
 
 from zeroshot_cli.errors import DataError
 from zeroshot_cli.evaluate.answers import Answers
 from zeroshot_cli.evaluate.metrics import wilson
+from zeroshot_cli.records import SkippedImage
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,21 +32,32 @@ def compare(first: Answers, second: Answers) -> Comparison:
 
     DataError where there is none, or where an image has another true class.
     """
-    theirs = {
-        path: (second.labels[target], right)
-        for path, target, right in zip(second.paths, second.targets.tolist(), second.right.tolist(), strict=True)
-    }
+    theirs = {key: (label, right) for key, label, right in _told(second)}
     counts = {(True, True): 0, (True, False): 0, (False, True): 0, (False, False): 0}
-    for path, target, right in zip(first.paths, first.targets.tolist(), first.right.tolist(), strict=True):
-        if path not in theirs:
+    for key, label, right in _told(first):
+        if key not in theirs:
             continue
-        label, second_right = theirs[path]
-        if label != first.labels[target]:
-            raise DataError(f"{path}: is {first.labels[target]!r} in one evaluation and {label!r} in the other")
-        counts[right, second_right] += 1
+        other_label, other_right = theirs[key]
+        if label != other_label:
+            raise DataError(f"{key[0]}: is {label!r} in one evaluation and {other_label!r} in the other")
+        counts[right, other_right] += 1
     if not sum(counts.values()):
         raise DataError("the evaluations have no image in common, so there is nothing to compare")
     return _compared(*counts.values())
+
+
+def _told(answers: Answers) -> Iterator[tuple[tuple[str, int], str, bool]]:
+    """Path and which time it comes, label, and whether it was right, of every image that was read.
+
+    A table may have an image several times, with several labels.
+    """
+    times: Counter[str] = Counter()
+    right = iter(answers.right.tolist())
+    for item, target in zip(answers.items, answers.item_targets.tolist(), strict=True):
+        path = item.path if isinstance(item, SkippedImage) else item
+        times[path] += 1
+        if isinstance(item, str):
+            yield (path, times[path]), answers.labels[target], next(right)
 
 
 def _compared(both: int, first_only: int, second_only: int, neither: int) -> Comparison:
