@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 from sklearn import metrics as sk
+from sklearn.calibration import calibration_curve
 
 from zeroshot_cli.classify import Classifier
 from zeroshot_cli.evaluate.answers import Answers
@@ -101,6 +102,14 @@ def test_the_diagram_adds_up_to_the_calibration_error(drawn: tuple[np.ndarray, n
     filled = found.counts > 0
     gaps = np.abs(found.accuracy - found.confidence)[filled]
     assert (gaps * found.counts[filled]).sum() / 700 == pytest.approx(figures(answers).metrics["ece"])
+
+
+def test_the_diagram_is_scikit_learns(drawn: tuple[np.ndarray, np.ndarray]) -> None:
+    answers = answers_of(*drawn)
+    found = reliability(answers)
+    accuracy, confidence = calibration_curve(answers.right, answers.confidences, n_bins=BINS)  # of filled bins only
+    np.testing.assert_allclose(found.accuracy[found.counts > 0], accuracy)
+    np.testing.assert_allclose(found.confidence[found.counts > 0], confidence)
 
 
 @pytest.mark.parametrize(("hits", "n"), [(0, 1), (1, 1), (0, 20), (3, 7), (5592, 10_000)])

@@ -3,7 +3,9 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score, recall_score, top_k_accuracy_score
 
 from zeroshot_cli.evaluate.metrics import (
+    bin_of,
     class_counts,
+    expected_calibration_error,
     mean_per_class_recall,
     per_class_recall,
     top_k_accuracy,
@@ -93,5 +95,14 @@ def test_no_image_has_no_figure() -> None:
         top_k_accuracy([], 1)
     with pytest.raises(ValueError, match="no image"):
         mean_per_class_recall([], [], 3)
+    with pytest.raises(ValueError, match="no image"):
+        expected_calibration_error([], [])
     with pytest.raises(ValueError, match="not 0"):
         top_k_accuracy([0], 0)
+
+
+def test_an_upper_edge_belongs_to_its_bin() -> None:
+    edges = np.linspace(0, 1, 16)[1:]
+    assert bin_of(edges, 15).tolist() == list(range(15))
+    assert bin_of(edges[:-1] + 1e-12, 15).tolist() == list(range(1, 15))
+    assert bin_of(np.array([0.0, 1e-300, np.nextafter(1, 2)]), 15).tolist() == [0, 0, 14]

@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from zeroshot_cli.clip.config import CLIPConfig, TextTransformerConfig, VisionTransformerConfig
 from zeroshot_cli.errors import DataError
 from zeroshot_cli.evaluate.datasets import LabelledImages
-from zeroshot_cli.evaluate.probe import ProbeWarning, _best_c, _Features, fit_probe, frozen_features
+from zeroshot_cli.evaluate.probe import ProbeWarning, _answers, _best_c, _Features, fit_probe, frozen_features
 from zeroshot_cli.labels import Labels
 from zeroshot_cli.preprocess import PreprocessConfig
 from zeroshot_cli.records import SkippedImage
@@ -73,6 +73,17 @@ def test_two_classes_of_three_leave_the_third_impossible(
     assert answers.best.tolist() == [[0, 2, 1], [2, 0, 1]]
     assert answers.probabilities[:, 2].tolist() == [0, 0]
     assert np.isfinite(answers.scores).all()
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_what_is_next_to_impossible_has_a_finite_logarithm(classes: int) -> None:
+    """Logits of (0, 3000) and (3000, 0, 0) by hand, whose lower probability is under every float64."""
+    probe = LogisticRegression().fit(np.eye(classes), np.arange(classes))
+    probe.coef_ = np.array([[0.0, 3000.0]]) if classes == 2 else 3000.0 * np.eye(3)
+    probe.intercept_ = np.zeros(len(probe.coef_))
+    scores, logs = _answers(probe, np.eye(classes, dtype=np.float32)[[-1]], np.arange(classes), classes)
+    assert logs.tolist() == [[-3000.0] * (classes - 1) + [0.0]]
+    assert scores.tolist() == [[-3000.0, 3000.0] if classes == 2 else [0.0, 0.0, 3000.0]]
 
 
 def test_images_that_cannot_be_read_take_no_part(

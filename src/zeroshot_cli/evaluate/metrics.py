@@ -74,6 +74,8 @@ def expected_calibration_error(confidences: npt.ArrayLike, right: npt.ArrayLike,
     lower edge, but for the first. Guo et al. 2017 (arXiv 1706.04599), equation 3.
     """
     sure, truth = np.asarray(confidences, dtype=np.float64), np.asarray(right, dtype=np.float64)
+    if not sure.size:
+        raise ValueError("no image, so there is no figure")
     places = bin_of(sure, bins)
     gaps = np.bincount(places, weights=sure - truth, minlength=bins)
     return float(np.abs(gaps).sum() / len(sure))

@@ -204,12 +204,15 @@ def _trained(features: _Features, c: float, seed: int, *, warn: bool = False) ->
 
 def _answers(probe: Any, values: Floats, classes: Ints, count: int) -> tuple[Floats, Doubles]:
     """Scores nc and log probabilities nc; a class that was not learned is behind all others and impossible."""
-    features = values.astype(np.float64)
-    decided: Doubles = probe.decision_function(features)
-    if decided.ndim == 1:  # of two classes
-        decided = np.stack([-decided, decided], axis=1)
+    from scipy.special import log_softmax
+
+    decided: Doubles = probe.decision_function(values.astype(np.float64))
+    # Not scikit-learn's own log probabilities: with a high C the probabilities under them round to zero.
+    logits = decided
+    if decided.ndim == 1:  # of two classes, and the logit is of the second
+        decided, logits = (np.stack([first, decided], axis=1) for first in (-decided, np.zeros_like(decided)))
     scores = np.full((len(values), count), np.finfo(np.float32).min, dtype=np.float32)
     logs = np.full((len(values), count), -np.inf)
     scores[:, classes] = decided
-    logs[:, classes] = probe.predict_log_proba(features)
+    logs[:, classes] = log_softmax(logits, axis=1)
     return scores, logs
