@@ -155,24 +155,26 @@ def _check(train: LabelledImages, learned: _Features, test: LabelledImages, aske
 
 
 def _best_c(features: _Features, seed: int) -> float:
-    """The C with the highest accuracy on images that are held back; of equal ones the lower."""
+    """The C with the highest accuracy on images that are held back; of equal ones that with the lowest log loss."""
     held = _held_back(features.targets, np.random.default_rng(seed))
     if not held.any():
         return WITHOUT_CHOICE
     kept = _Features([], features.values[~held], features.targets[~held])
-    found: dict[float, float] = {}
+    classes, true = np.unique(kept.targets), features.targets[held]
+    found: dict[float, tuple[float, float]] = {}
 
-    def accuracy(exponent: float) -> float:
+    def worth(exponent: float) -> tuple[float, float]:
         if exponent not in found:
             probe = _trained(kept, math.pow(10, exponent), seed)
-            found[exponent] = float((probe.predict(features.values[held]) == features.targets[held]).mean())
+            scores, logs = _answers(probe, features.values[held], classes, int(classes.max()) + 1)
+            accuracy = float((scores.argmax(axis=1) == true).mean())
+            found[exponent] = accuracy, float(logs[np.arange(len(true)), true].mean())
         return found[exponent]
 
-    best, step = max(_FIRST, key=lambda exponent: (accuracy(exponent), -exponent)), 2.0
+    best, step = max(_FIRST, key=worth), 2.0
     while step > _FINEST:
         step /= 2
-        near = [each for each in (best - step, best, best + step) if _FIRST[0] <= each <= _FIRST[-1]]
-        best = max(near, key=lambda exponent: (accuracy(exponent), -exponent))
+        best = max((each for each in (best - step, best, best + step) if abs(each) <= _FIRST[-1]), key=worth)
     return math.pow(10, best)
 
 
