@@ -70,7 +70,7 @@ from zeroshot_cli.weights.save import save_model
 
 SMALL = CLIPConfig(
     embed_dim=128,
-    vision=VisionTransformerConfig(image_size=64, patch_size=8, width=128, layers=4, head_width=32),
+    vision=VisionTransformerConfig(image_size=64, patch_size=16, width=128, layers=3, head_width=32),
     text=TextTransformerConfig(width=128, heads=4, layers=2),
 )
 PROGRAMS = ("ours", "CLIP_benchmark")
@@ -141,6 +141,10 @@ class Task:
     batch_size: int
     workers: int
     cache: Path | None = None
+
+    @property
+    def model_name(self) -> str:
+        return self.model.parent.name if self.model.name == "model" else self.model.name  # of a run
 
     @property
     def images(self) -> LabelledImages:
@@ -279,7 +283,7 @@ def _command(command: Sequence[str], work: Path, cache: Path | None = None) -> f
 def _measure_agreement(work: Path, task: Task) -> None:
     images = task.images
     templates = len(read_prompts(task.prompts).templates)
-    print(f"agreement: {len(images)} images, {len(images.labels)} classes × {templates} templates, {task.model.name}")
+    print(f"agreement: {len(images)} images, {len(images.labels)} classes × {templates} templates, {task.model_name}")
     ours, theirs = (_run(program, task, work / "agreement" / program) for program in PROGRAMS)
     for program, outcome in zip(PROGRAMS, (ours, theirs), strict=True):
         figures = ", ".join(f"{name} {_per_cent(outcome.figures[name])}" for name in NAMES)
@@ -315,7 +319,7 @@ def _measure_retrieval(work: Path, task: Task) -> None:
     (folder / "captions.txt").write_text("\n".join(lines) + "\n")
     (folder / "ours").mkdir()
     (folder / "theirs").mkdir()
-    print(f"retrieval: {len({name for name, _ in captions})} images, {len(captions)} captions, {task.model.name}")
+    print(f"retrieval: {len({name for name, _ in captions})} images, {len(captions)} captions, {task.model_name}")
     _command([*_eval(task, folder / "ours.json"), "--task", "retrieval", str(folder / "pairs.csv")], folder / "ours")
     command = [*_clip_benchmark(task, folder / "theirs"), "--dataset", CAPTIONS, "--dataset_root", str(pictures)]
     command += ["--annotation_file", str(folder / "captions.txt"), "--recall_k", "1", "5", "10"]
@@ -354,7 +358,7 @@ def _measure_time(work: Path, task: Task, options: argparse.Namespace) -> None:
         rows.append((ours, theirs, theirs / ours, *(rates[p] for p in PROGRAMS), again, theirs / again))
         rows[-1] += (rates["ours"] / rates["CLIP_benchmark"],)
         if number == 0:
-            name = task.model.name
+            name = task.model_name
             print(f"time: {count} images, {len(task.images.labels)} classes, {name}, {task.workers} workers")
             _compare(*(whole[program].answers for program in PROGRAMS))
     _print_times(rows, count)
@@ -409,7 +413,7 @@ def _task(work: Path, options: argparse.Namespace) -> Task:
 def _with_model(task: Task, work: Path, options: argparse.Namespace) -> Task:
     if options.model is not None:
         return replace(task, model=options.model.absolute())
-    folder = work / "small" / "model"
+    folder = work / "small ViT" / "model"
     if not folder.exists():
         _train(folder.parent, options)
     return replace(task, model=folder)
@@ -423,7 +427,7 @@ def _train(run: Path, options: argparse.Namespace) -> None:
     (work / "model.yaml").write_text(yaml.safe_dump(config_to_dict(SMALL)))
     command = [
         *(sys.executable, "-m", "zeroshot_cli", "train", "--data", str(work / "pairs.csv"), "--output", str(run)),
-        *("--model", str(work / "model.yaml"), "--epochs", str(options.epochs), "--batch-size", "128", "--lr", "1e-3"),
+        *("--model", str(work / "model.yaml"), "--epochs", str(options.epochs), "--batch-size", "64", "--lr", "1e-3"),
         *("--precision", "fp32", "--device", "cpu", "--seed", "0", "--quiet"),
     ]
     seconds = _command(command, work)

@@ -13,8 +13,9 @@ from zeroshot_cli.errors import UsageError
 from zeroshot_cli.evaluate.answers import Answers
 from zeroshot_cli.evaluate.compare import Comparison
 from zeroshot_cli.evaluate.figures import figures
-from zeroshot_cli.records import EvalResult, PublishedFigure
-from zeroshot_cli.report.eval_html import check_html_target, worst_mistakes, write_eval_html
+from zeroshot_cli.records import EvalResult, PublishedFigure, SkippedImage
+from zeroshot_cli.report.eval_html import check_html_target, write_eval_html
+from zeroshot_cli.report.eval_mistakes import worst_mistakes
 
 NASTY = "<img src=x onerror=alert(1)>"
 NOW = datetime(2026, 1, 2, 3, 4)
@@ -98,9 +99,9 @@ def test_figures_stand_with_their_intervals_and_the_published_one(tmp_path: Path
     low, high = result.intervals["top1"]
     published = PublishedFigure("top1", 0.99, "a <paper>", result.metrics["top1"] - 0.99, False)
     page = write(tmp_path / "r.html", (replace(result, published=published), answers))
-    assert f"<td>{result.metrics['top1']:.2%}</td><td>{low:.2%} to {high:.2%}</td>" in page
+    assert f"<td>{result.metrics['top1']:.2%}</td><td>{low:.2%} to {high:.2%}</td><td>99.00%</td>" in page
     assert "Published top-1: 99.00% (a &lt;paper&gt;)" in page
-    assert "outside our 95 % interval" in page
+    assert f"differs by {100 * result.metrics['top1'] - 99:.2f} points, and it is outside our 95 % interval" in page
     assert "2026-01-02 03:04" in page
 
 
@@ -147,9 +148,44 @@ def test_several_are_compared_and_captions_have_a_summary_only(tmp_path: Path) -
     )
     assert page.count("<article") == 3
     assert page.count("<canvas") == 2
-    assert "<td>-10.00%</td><td>-20.00% to +5.00%</td><td>4</td><td>9</td><td>50</td><td>0.27</td>" in page
+    assert "<td>-10.00</td><td>-20.00 to +5.00</td><td>4</td><td>9</td><td>50</td><td>0.27</td>" in page
     assert "<td>45</td>" in page
     assert data_in(page, 1)["labels"][1] == "class 1"
+    labelled, captioned = re.findall(r"<thead>(.*?)</thead>", page)[:2]
+    assert "top-1" in labelled
+    assert "recall@1" not in labelled
+    assert "image to text recall@1" in captioned
+    for number in (1, 2, 3):
+        assert f'<a href="#number-{number}">' in page
+        assert f'<article id="number-{number}"' in page
+
+
+def test_the_best_of_a_data_set_is_marked(tmp_path: Path) -> None:
+    answers = answers_of(3, 50)
+    result = result_of(answers)
+    better = replace(result, metrics={**result.metrics, "top1": 0.999, "ece": 0.001})
+    page = write(tmp_path / "r.html", (result, answers), (better, answers))
+    best = re.findall(r'<span class="best">(.*?)</span>', page)
+    assert {"99.90%", "0.10%"} <= set(best)  # the lowest calibration error is the best one
+    assert f"{result.metrics['top1']:.2%}" not in best
+
+
+def test_images_that_could_not_be_read_are_named(tmp_path: Path) -> None:
+    answers = answers_of(3, 50)
+    skipped = tuple(SkippedImage(f"{number}/<i>\udcff.jpg", "the file is empty") for number in range(203))
+    page = write(tmp_path / "r.html", (result_of(answers, skipped=skipped), answers))
+    assert page.count("the file is empty") == 200
+    assert "and 3 more" in page
+    assert "0/&lt;i&gt;\\xff.jpg" in page
+    assert "could not be read" not in write(tmp_path / "s.html", (result_of(answers), answers))
+
+
+def test_settings_that_are_not_there_have_no_row(tmp_path: Path) -> None:
+    answers = answers_of(3, 50)
+    page = write(tmp_path / "r.html", (result_of(answers, pretrained=None, prompts=None), answers))
+    assert "<dt>Weights</dt>" not in page
+    assert "<dd>None</dd>" not in page
+    assert "zeroshot eval birds --labels &#x27;&lt;b&gt;&#x27;" in page
 
 
 @pytest.mark.parametrize("name", ["r.htm", "r", "there.html", "none/r.html"])
@@ -183,13 +219,13 @@ def test_in_a_browser(tmp_path: Path, scheme: str, classes: int, images: int) ->
         assert rows.count() == 1
         assert NASTY in rows.first.inner_text()
         page.get_by_label("Filter classes").fill("")
-        page.get_by_label("Order").select_option("index")
+        page.get_by_label("Order of the list").select_option("index")
         assert NASTY in rows.first.inner_text()
         if classes == 3:
             canvas, cells = page.locator("canvas"), data_in((tmp_path / "r.html").read_text())["cells"]
             count = next(n for row, column, n in cells if (row, column) == (1, 1))
             side = canvas.bounding_box()["width"]
-            canvas.hover(position={"x": side / 2, "y": side / 2})
+            canvas.hover(position={"x": side * (0.26 + 0.74 / 2), "y": side * (0.26 + 0.74 / 2)})  # names take a part
             assert page.locator(".tip").inner_text() == f"class 1: {count} of {np.sum(answers.targets == 1)} right"
         else:
             before = page.evaluate("document.querySelector('canvas').toDataURL()")
@@ -197,6 +233,42 @@ def test_in_a_browser(tmp_path: Path, scheme: str, classes: int, images: int) ->
             assert page.evaluate("document.querySelector('canvas').toDataURL()") != before
         browser.close()
     assert said == []
+
+
+@pytest.mark.slow
+def test_the_matrix_is_ordered_and_lets_the_page_scroll(tmp_path: Path) -> None:
+    from playwright.sync_api import sync_playwright
+
+    answers = answers_of(4, 4)
+    given = np.array([3, 1, 2, 0])  # 0 and 3 are confused, so they come to stand together
+    targets, ranks = np.arange(4), np.array([1, 0, 0, 1])
+    best = np.stack([given, (given + 1) % 4], axis=1)
+    answers = replace(answers, item_targets=targets, targets=targets, ranks=ranks, best=best)
+    write(tmp_path / "r.html", (result_of(answers), answers))
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 900, "height": 600})
+        page.goto((tmp_path / "r.html").as_uri())
+        assert tips(page) == ["class 1 taken for class 2: 0 of 1", f"class 3 taken for {NASTY}: 1 of 1"]
+        page.get_by_label("Order of the matrix").select_option("alike")
+        assert tips(page) == ["class 3 taken for class 1: 0 of 1", f"class 2 taken for {NASTY}: 0 of 1"]  # 0, 3, 1, 2
+        page.locator("canvas").hover()
+        before = page.evaluate("scrollY")
+        page.mouse.wheel(0, 200)
+        page.wait_for_timeout(300)
+        assert page.evaluate("scrollY") > before
+        browser.close()
+
+
+def tips(page: Any) -> list[str]:
+    """What the matrix of four says of its second row and third column, and of its last row and first column."""
+    canvas, found = page.locator("canvas"), []
+    side = canvas.bounding_box()["width"]
+    for row, column in ((1, 2), (3, 0)):
+        x, y = (side * (0.26 + 0.74 * (place + 0.5) / 4) for place in (column, row))
+        canvas.hover(position={"x": x, "y": y})
+        found.append(page.locator(".tip").inner_text())
+    return found
 
 
 def chromium() -> str:

@@ -70,6 +70,11 @@ def figure(metric: str, value: float) -> str:
     return f"{value:.3f}" if metric == "log_loss" else f"{value:.2%}"
 
 
+def points(share: float) -> str:
+    """Return a difference of two shares in percentage points, with its sign."""
+    return f"{100 * share:+.2f}"
+
+
 def setting_of(result: EvalResult) -> str:
     """Return model, weights and prompts of an evaluation in a line."""
     weights = f" ({result.pretrained})" if result.pretrained else ""
@@ -109,11 +114,11 @@ def _interval(result: EvalResult, metric: str) -> str:
 def _published(result: EvalResult) -> Text:
     published = result.published
     assert published is not None
-    verdict = "inside our interval" if published.inside else "outside our 95 % interval"
+    verdict = "inside" if published.inside else "outside"
     return Text(
         shown(
             f"published {title_of(published.metric)} {published.value:.2%} ({published.source}); "
-            f"ours is {published.difference:+.2%}, {verdict}"
+            f"ours differs by {points(published.difference)} points, and it is {verdict} our 95 % interval"
         ),
         style="" if published.inside else "yellow",
     )
@@ -162,12 +167,12 @@ def _short(metric: str) -> str:
 
 
 def _differences_table(comparisons: Sequence[tuple[int, int, Comparison]]) -> Table:
-    table = _table("", "difference", "only 1st", "only 2nd", "p")
+    table = _table("", "points", "only 1st", "only 2nd", "p")
     for first, second, each in comparisons:
         low, high = each.interval
         table.add_row(
             f"{first + 1} - {second + 1}",
-            Text(f"{each.difference:+.2%}").append(f"\n{100 * low:+.1f} to {high:+.1%}", style="dim"),
+            Text(points(each.difference)).append(f"\n{points(low)} to {points(high)}", style="dim"),
             str(each.first_only),
             str(each.second_only),
             "<0.0001" if each.p < 0.0001 else f"{each.p:.4f}",

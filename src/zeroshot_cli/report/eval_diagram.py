@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from zeroshot_cli.evaluate.answers import Answers
 from zeroshot_cli.evaluate.figures import Reliability, reliability
 
-_LEFT, _TOP, _SIDE, _BELOW = 44, 10, 300, 66  # of the plot, in units of the picture
-_COUNTS = 36  # how high the highest bar of counts is
+_LEFT, _TOP, _SIDE, _BELOW = 62, 10, 300, 84  # of the plot, in units of the picture
+_COUNTS, _COUNTS_TOP = 36, 46  # how high the highest bar of counts is, and how far below the plot they begin
 
 
 def reliability_diagram(answers: Answers) -> str:
@@ -17,8 +17,8 @@ def reliability_diagram(answers: Answers) -> str:
     return (
         f'<svg class="reliability" viewBox="0 0 {width} {height}" role="img" '
         f'aria-label="Accuracy by confidence">{"".join(_bars(found))}{"".join(_axes())}</svg>'
-        '<p class="hint">Accuracy (blue) by confidence, and its distance from it (red); below, how many images, as the '
-        "square root.</p>"
+        '<p class="hint">Blue: how many answers of a confidence are right; shaded: how far that is from the line, on '
+        "which a model is right as often as it is sure. Below: how many images there are, as the square root.</p>"
     )
 
 
@@ -35,7 +35,7 @@ def _bars(found: Reliability) -> Iterator[str]:
         yield _rectangle("gap", x, width, min(accuracy, confidence), max(accuracy, confidence), title)
         tall = _COUNTS * math.sqrt(count / most)
         yield (
-            f'<rect class="accuracy" x="{x:.1f}" y="{_TOP + _SIDE + 26:.1f}" width="{width:.1f}" '
+            f'<rect class="accuracy" x="{x:.1f}" y="{_TOP + _SIDE + _COUNTS_TOP:.1f}" width="{width:.1f}" '
             f'height="{tall:.1f}" opacity=".5">{title}</rect>'
         )
 
@@ -47,9 +47,13 @@ def _rectangle(kind: str, x: float, width: float, low: float, high: float, title
 
 def _axes() -> Iterator[str]:
     bottom, right = _TOP + _SIDE, _LEFT + _SIDE
-    yield f'<line x1="{_LEFT}" y1="{bottom}" x2="{right}" y2="{_TOP}" stroke-dasharray="4 4"/>'
+    yield f'<line x1="{_LEFT}" y1="{bottom}" x2="{right}" y2="{_TOP}" class="even"/>'
     yield f'<line x1="{_LEFT}" y1="{bottom}" x2="{right}" y2="{bottom}"/>'
     yield f'<line x1="{_LEFT}" y1="{bottom}" x2="{_LEFT}" y2="{_TOP}"/>'
+    centre = _TOP + _SIDE / 2
+    yield f'<text x="{_LEFT + _SIDE / 2}" y="{bottom + 34}" text-anchor="middle">confidence</text>'
+    yield f'<text x="14" y="{centre}" text-anchor="middle" transform="rotate(-90 14 {centre})">accuracy</text>'
+    yield f'<text x="{_LEFT - 6}" y="{bottom + _COUNTS_TOP + 10}" text-anchor="end">images</text>'
     for share in (0, 0.25, 0.5, 0.75, 1):
         yield f'<text x="{_LEFT + share * _SIDE}" y="{bottom + 16}" text-anchor="middle">{share:.0%}</text>'
         yield f'<text x="{_LEFT - 6}" y="{bottom - share * _SIDE + 4}" text-anchor="end">{share:.0%}</text>'

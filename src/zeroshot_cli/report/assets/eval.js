@@ -6,56 +6,128 @@ for (const article of document.querySelectorAll("article[data-labels]")) {
   listClasses(article, data);
 }
 
-function drawConfusion(article, { labels, counts, cells }) {
+// How classes may be ordered: functions that return all their indices.
+function ordersOf({ labels, counts, recalls, cells }) {
+  const all = labels.map((_, index) => index), recall = (index, none) => recalls[index] ?? none;
+  return {
+    index: () => all,
+    lowest: () => all.toSorted((a, b) => recall(a, 2) - recall(b, 2) || a - b),
+    highest: () => all.toSorted((a, b) => recall(b, -1) - recall(a, -1) || a - b),
+    images: () => all.toSorted((a, b) => counts[b] - counts[a] || a - b),
+    name: () => all.toSorted((a, b) => labels[a].localeCompare(labels[b]) || a - b),
+    alike: () => alike(labels.length, cells),
+  };
+}
+
+// Chains of classes: the two that are confused most are joined first, end to end where they are ends.
+function alike(size, cells) {
+  const both = new Map();
+  for (const [row, column, n] of cells) {
+    const pair = Math.min(row, column) * size + Math.max(row, column);
+    if (row !== column) both.set(pair, (both.get(pair) || 0) + n);
+  }
+  const chains = Array.from({ length: size }, (_, index) => [index]);
+  for (const [pair] of [...both].sort((a, b) => b[1] - a[1] || a[0] - b[0])) {
+    const first = Math.floor(pair / size), second = pair % size, one = chains[first], other = chains[second];
+    if (one === other) continue;
+    if (one[0] === first) one.reverse();
+    if (other.at(-1) === second) other.reverse();
+    const joined = [...one, ...other];
+    for (const index of joined) chains[index] = joined;
+  }
+  return [...new Set(chains)].flat();
+}
+
+function drawConfusion(article, data) {
+  const { labels, counts, cells } = data, size = labels.length, orders = ordersOf(data);
   const canvas = article.querySelector("canvas"), tip = article.querySelector(".tip");
-  if (!canvas) return;
-  const size = labels.length, at = new Map(cells.map(([row, column, n]) => [row * size + column, n]));
-  const view = { x: 0, y: 0, shown: size }; // the corner, and how many classes an edge shows
+  const at = new Map(cells.map(([row, column, n]) => [row * size + column, n]));
+  const view = { x: 0, y: 0, shown: size, order: orders.index(), place: [] }; // its corner, and classes along an edge
   const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
-  const colour = name => getComputedStyle(canvas).getPropertyValue(name).trim();
+  const NAMES = 0.26, ROOM = 8.5; // the share that names take at most, where a class has so many pixels
+
+  const measure = canvas.getContext("2d");
+  measure.font = "12px system-ui, sans-serif";
+  const longest = Math.max(...labels.map(label => measure.measureText(label.slice(0, 100)).width)) + 10;
+
+  // In pixels of the page: how wide a class is, and where the first one begins.
+  function geometry() {
+    const width = canvas.clientWidth, names = Math.min(longest, width * NAMES);
+    const start = (width - names) / view.shown >= ROOM ? names : 0;
+    return { width, start, step: (width - start) / view.shown };
+  }
+
+  function colours(...names) {
+    const probe = article.appendChild(document.createElement("i"));
+    const found = names.map(name => { probe.style.color = `var(${name})`; return getComputedStyle(probe).color; });
+    probe.remove();
+    return found;
+  }
 
   function draw() {
-    const edge = Math.round(canvas.clientWidth * devicePixelRatio), context = canvas.getContext("2d");
-    canvas.width = canvas.height = edge;
-    const probe = document.createElement("i");
-    article.append(probe);
-    const [right, wrong, ground] = ["--right", "--wrong", "--well"].map(name => {
-      probe.style.color = `var(${name})`;
-      return getComputedStyle(probe).color;
-    });
-    probe.remove();
+    const { width, start, step } = geometry(), context = canvas.getContext("2d");
+    const [right, wrong, ground, surface, text] = colours("--right", "--wrong", "--well", "--surface", "--text");
+    canvas.width = canvas.height = Math.round(width * devicePixelRatio);
+    canvas.style.touchAction = view.shown < size ? "none" : "pan-y"; // a page is scrolled over a matrix shown whole
+    context.scale(canvas.width / width, canvas.width / width);
     context.fillStyle = ground;
-    context.fillRect(0, 0, edge, edge);
-    const step = edge / view.shown, least = Math.max(step - (step > 6 ? 1 : 0), 2 * devicePixelRatio);
+    context.fillRect(start, start, width, width);
+    context.font = "12px system-ui, sans-serif";
+    context.textBaseline = "middle";
+    context.save();
+    context.beginPath();
+    context.rect(start, start, width, width);
+    context.clip();
     for (const [row, column, n] of cells) {
-      const x = (column - view.x) * step, y = (row - view.y) * step;
-      if (x < -step || y < -step || x > edge || y > edge) continue;
-      context.globalAlpha = 0.2 + 0.8 * n / counts[row];
+      const x = start + (view.place[column] - view.x) * step, y = start + (view.place[row] - view.y) * step;
+      if (x < start - step || y < start - step || x > width || y > width) continue;
+      const edge = Math.max(step - (step > 6 ? 1 : 0), 1.6), share = n / counts[row], least = step > 6 ? 0.18 : 0.5;
+      context.globalAlpha = least + (1 - least) * share;
       context.fillStyle = row === column ? right : wrong;
-      context.fillRect(x, y, least, least);
-      if (step > 26 * devicePixelRatio) {
-        context.globalAlpha = 1;
-        context.fillStyle = ground;
-        context.font = `${12 * devicePixelRatio}px system-ui, sans-serif`;
-        context.textAlign = "center";
-        context.fillText(n, x + step / 2, y + step / 2 + 4 * devicePixelRatio);
-      }
+      context.fillRect(x, y, edge, edge);
+      context.globalAlpha = 1;
+      if (step < 26) continue;
+      context.fillStyle = share > 0.5 ? surface : text;
+      context.textAlign = "center";
+      context.fillText(n.toLocaleString(), x + step / 2, y + step / 2, step - 4);
     }
-    context.globalAlpha = 1;
+    context.restore();
+    if (start) drawNames(context, start, step, text);
   }
 
-  function cellAt(event) {
-    const box = canvas.getBoundingClientRect(), step = box.width / view.shown;
-    const [column, row] = [[event.clientX - box.left, view.x], [event.clientY - box.top, view.y]].map(
-      ([place, start]) => clamp(Math.floor(place / step + start), 0, size - 1));
-    return [row, column];
+  function drawNames(context, start, step, text) {
+    context.fillStyle = text;
+    context.font = `${Math.min(12, step + 0.5)}px system-ui, sans-serif`;
+    const cut = label => {
+      if (context.measureText(label).width <= start - 8) return label;
+      let length = label.length;
+      while (length && context.measureText(`${label.slice(0, length)}…`).width > start - 8) length--;
+      return `${label.slice(0, length)}…`;
+    };
+    for (let index = Math.ceil(view.x - 0.5); index + 0.5 <= view.x + view.shown; index++) {
+      context.save();
+      context.translate(start + (index + 0.5 - view.x) * step, start - 5);
+      context.rotate(-Math.PI / 2);
+      context.textAlign = "left";
+      context.fillText(cut(labels[view.order[index]]), 0, 0);
+      context.restore();
+    }
+    context.textAlign = "right";
+    for (let index = Math.ceil(view.y - 0.5); index + 0.5 <= view.y + view.shown; index++)
+      context.fillText(cut(labels[view.order[index]]), start - 5, start + (index + 0.5 - view.y) * step);
   }
 
-  function zoom(factor, row, column) {
+  // Where the pointer is: places in the order, not whole.
+  function placeOf(event) {
+    const box = canvas.getBoundingClientRect(), { start, step } = geometry();
+    return [(event.clientX - box.left - start) / step + view.x, (event.clientY - box.top - start) / step + view.y];
+  }
+
+  function zoom(factor, x, y) {
     const before = view.shown;
     view.shown = clamp(before * factor, Math.min(size, 5), size);
     const share = view.shown / before;
-    move(column + 0.5 - (column + 0.5 - view.x) * share, row + 0.5 - (row + 0.5 - view.y) * share);
+    move(x - (x - view.x) * share, y - (y - view.y) * share);
   }
 
   function move(x, y) {
@@ -63,46 +135,68 @@ function drawConfusion(article, { labels, counts, cells }) {
     draw();
   }
 
-  function say(row, column) {
+  function say([x, y]) {
+    const [column, row] = [x, y].map(place => view.order[Math.floor(place)]);
+    if (x < view.x || y < view.y || row === undefined || column === undefined) return explain();
     const n = at.get(row * size + column) || 0;
     tip.textContent = row === column
       ? `${labels[row]}: ${n} of ${counts[row]} right`
       : `${labels[row]} taken for ${labels[column]}: ${n} of ${counts[row]}`;
   }
 
+  function explain() {
+    tip.textContent = "Down: the true classes; across: what they were taken for. Right answers are green."
+      + (small ? "" : " Click to zoom with the wheel, drag to move.");
+  }
+
+  function arrange(name) {
+    view.order = orders[name]();
+    view.order.forEach((index, place) => { view.place[index] = place; });
+    draw();
+  }
+
+  const small = size <= 5, middle = () => [view.x + view.shown / 2, view.y + view.shown / 2];
   let from = null;
-  canvas.addEventListener("pointerdown", event => { from = [event.clientX, event.clientY, view.x, view.y]; canvas.setPointerCapture(event.pointerId); });
-  canvas.addEventListener("pointerup", () => { from = null; });
-  canvas.addEventListener("pointermove", event => {
-    if (from) {
-      const step = canvas.clientWidth / view.shown;
-      move(from[2] - (event.clientX - from[0]) / step, from[3] - (event.clientY - from[1]) / step);
-    }
-    say(...cellAt(event));
+  canvas.addEventListener("pointerdown", event => {
+    from = [event.clientX, event.clientY, view.x, view.y];
+    canvas.setPointerCapture(event.pointerId);
+    say(placeOf(event));
   });
-  canvas.addEventListener("wheel", event => { event.preventDefault(); zoom(event.deltaY > 0 ? 1.25 : 0.8, ...cellAt(event)); }, { passive: false });
-  for (const button of article.querySelectorAll("[data-zoom]"))
-    button.addEventListener("click", () => zoom(Number(button.dataset.zoom), view.y + view.shown / 2, view.x + view.shown / 2));
+  for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, () => { from = null; });
+  canvas.addEventListener("pointermove", event => {
+    const { step } = geometry();
+    if (from) move(from[2] - (event.clientX - from[0]) / step, from[3] - (event.clientY - from[1]) / step);
+    say(placeOf(event));
+  });
+  canvas.addEventListener("pointerleave", explain);
+  canvas.addEventListener("wheel", event => {
+    if (small || !(event.ctrlKey || document.activeElement === canvas)) return; // else the page could not be scrolled
+    event.preventDefault();
+    zoom(event.deltaY > 0 ? 1.25 : 0.8, ...placeOf(event));
+  }, { passive: false });
+  for (const button of article.querySelectorAll("[data-zoom]")) {
+    button.hidden = small;
+    button.addEventListener("click", () => zoom(Number(button.dataset.zoom), ...middle()));
+  }
   canvas.addEventListener("keydown", event => {
     const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
-    if (!way) return;
+    const factor = { "+": 0.5, "-": 2 }[event.key];
+    if (!way && !factor) return;
     event.preventDefault();
-    move(view.x + way[0] * view.shown / 5, view.y + way[1] * view.shown / 5);
+    if (factor) zoom(factor, ...middle());
+    else move(view.x + way[0] * view.shown / 5, view.y + way[1] * view.shown / 5);
   });
+  const order = article.querySelector(".matrix-order");
+  order.addEventListener("change", () => arrange(order.value));
+  arrange(order.value);
+  explain();
   new ResizeObserver(draw).observe(canvas);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
 }
 
-function listClasses(article, { labels, counts, recalls, lows, highs }) {
-  const list = article.querySelector(".classes"), filter = article.querySelector("input"), order = article.querySelector("select");
-  const worst = index => recalls[index] === null ? 2 : recalls[index];
-  const orders = {
-    lowest: (a, b) => worst(a) - worst(b) || a - b,
-    highest: (a, b) => (recalls[b] ?? -1) - (recalls[a] ?? -1) || a - b,
-    name: (a, b) => labels[a].localeCompare(labels[b]) || a - b,
-    images: (a, b) => counts[b] - counts[a] || a - b,
-    index: (a, b) => a - b,
-  };
+function listClasses(article, data) {
+  const { labels, counts, recalls, lows, highs } = data, orders = ordersOf(data);
+  const list = article.querySelector(".classes"), filter = article.querySelector("input"), order = article.querySelector(".class-order");
   function element(kind, name, text) {
     const made = document.createElement(kind);
     if (name) made.className = name;
@@ -124,8 +218,7 @@ function listClasses(article, { labels, counts, recalls, lows, highs }) {
   }
   function fill() {
     const wanted = filter.value.trim().toLowerCase();
-    const shown = labels.map((_, index) => index).filter(index => labels[index].toLowerCase().includes(wanted));
-    list.replaceChildren(...shown.sort(orders[order.value]).map(row));
+    list.replaceChildren(...orders[order.value]().filter(index => labels[index].toLowerCase().includes(wanted)).map(row));
   }
   filter.addEventListener("input", fill);
   order.addEventListener("change", fill);
