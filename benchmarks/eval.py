@@ -17,8 +17,10 @@ own, but reads the folder of `imagenet_sketch` with torchvision's ImageFolder an
 which must be in the order of the folders' names as strings. Pictures with captions are read as its `flickr8k`. Batches
 and workers are the same.
 
-What differs by intention, where your own pictures have it: ours turns pictures by their Exif, and lays transparent ones
-on white. Empty class folders are left out for CLIP_benchmark, which refuses them; their classes are not.
+What differs by intention, where your own pictures have it: ours turns pictures by their Exif, lays transparent ones on
+white, and scales grey ones of 16 bits, which CLIP_benchmark cuts to white. It ignores GIF, AVIF and HEIC. Empty class
+folders are left out for it, since it refuses them; their classes are not. Where two classes have one name (ImageNet's
+missile and sunglasses), ours takes the first, and CLIP_benchmark either; such images are counted by themselves.
 
 CLIP_benchmark is not a dependency: pip install clip-benchmark requests. Nothing else is downloaded.
 
@@ -153,12 +155,17 @@ class Task:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a program made of one image: the classes are indices of ours."""
+    """What a program made of one image; the names of its true class and of that given, which two classes may share.
 
-    true: int
-    best: int
+    `tied`: another class has exactly the score of the true one.
+    """
+
+    true: str
+    best: str
+    top1: bool
     top5: bool
     score: float
+    tied: bool = False
 
 
 @dataclass(frozen=True)
@@ -183,14 +190,13 @@ def _ours(task: Task, work: Path) -> Outcome:
         *(str(task.data), *labels, "--prompts", task.prompts, "--predictions", str(rows), "--ignore-errors"),
     ]
     seconds = _command(command, work, task.cache)
-    index = {name: number for number, name in enumerate(task.images.labels.names)}
     answers = {}
     with rows.open(encoding="utf-8", errors="surrogateescape", newline="") as opened:
         for row in csv.DictReader(opened):
             if not row["error"]:
                 path = os.path.relpath(row["path"], task.data)
-                true, best = index[row["label"]], index[row["predicted"]]
-                answers[path] = Answer(true, best, int(row["rank"]) <= 5, float(row["score"]))
+                rank = int(row["rank"])
+                answers[path] = Answer(row["label"], row["predicted"], rank == 1, rank <= 5, float(row["score"]))
     return Outcome(json.loads(figures.read_text())["metrics"], answers, seconds)
 
 
@@ -215,7 +221,7 @@ def _theirs(task: Task, work: Path) -> Outcome:
     seconds = _command(command, work)
     metrics = json.loads((work / "figures.json").read_text())["metrics"]
     figures = {name: metrics[theirs] for name, theirs in NAMES.items()}
-    return Outcome(figures, _their_answers(work / "answers.npz", root, np.array(classes)), seconds)
+    return Outcome(figures, _their_answers(work / "answers.npz", root, names), seconds)
 
 
 def _clip_benchmark(task: Task, work: Path) -> list[str]:
@@ -252,14 +258,16 @@ def _templates(task: Task) -> list[str] | dict[str, list[str]]:
     return [fill(template, "{c}") for template in prompts.templates]
 
 
-def _their_answers(file: Path, root: Path, classes: np.ndarray) -> dict[str, Answer]:
+def _their_answers(file: Path, root: Path, names: Sequence[str]) -> dict[str, Answer]:
     with np.load(file) as kept:
-        logits, true, paths = torch.from_numpy(kept["logits"]), kept["classes"], kept["paths"]
-    best = logits.topk(min(5, logits.shape[1]), 1, True, True)[1].numpy()  # as CLIP_benchmark's accuracy()
-    return {
-        os.path.relpath(path, root): Answer(int(classes[own]), int(classes[top[0]]), own in top, float(row.max() / 100))
-        for path, own, top, row in zip(paths.tolist(), true.tolist(), best, logits, strict=True)
-    }
+        logits, true, paths = torch.from_numpy(kept["logits"]), kept["classes"].tolist(), kept["paths"].tolist()
+    best = logits.topk(min(5, logits.shape[1]), 1, True, True)[1].tolist()  # as CLIP_benchmark's accuracy()
+    answers = {}
+    for path, own, top, row in zip(paths, true, best, logits, strict=True):
+        tied = int((row == row[own]).sum()) > 1
+        answer = Answer(names[own], names[top[0]], own == top[0], own in top, float(row.max()) / 100, tied)
+        answers[os.path.relpath(path, root)] = answer
+    return answers
 
 
 def _command(command: Sequence[str], work: Path, cache: Path | None = None) -> float:
@@ -294,17 +302,20 @@ def _measure_agreement(work: Path, task: Task) -> None:
 def _compare(ours: dict[str, Answer], theirs: dict[str, Answer]) -> None:
     """Print on how many images the two differ, and those, a line each."""
     pairs = {path: (ours[path], theirs[path]) for path in ours if path in theirs}
-    top1 = sum((a.best == a.true) != (b.best == b.true) for a, b in pairs.values())
-    top5 = sum(a.top5 != b.top5 for a, b in pairs.values())
+    tied = sum((a.top1, a.top5) != (b.top1, b.top5) for a, b in pairs.values() if b.tied)
+    top1 = sum(a.top1 != b.top1 for a, b in pairs.values() if not b.tied)
+    top5 = sum(a.top5 != b.top5 for a, b in pairs.values() if not b.tied)
     others = {path: pair for path, pair in pairs.items() if pair[0].best != pair[1].best}
     furthest = max(abs(a.score - b.score) for a, b in pairs.values())
     print(f"  right for one only: {top1} of {len(pairs)} images in top-1, {top5} in top-5 (at most 0)", end="")
     print(f"; another best class: {len(others)}; best cosines differ by at most {furthest:.0e}")
+    if any(b.tied for _, b in pairs.values()):
+        print(f"  and {tied} where two classes have the same score, of which torch.topk puts either first")
     wrong = sum(a.true != b.true for a, b in pairs.values())
     if wrong or len(pairs) < max(len(ours), len(theirs)):
         print(f"  other true classes: {wrong}; only one read {len(ours.keys() ^ theirs.keys())} images")
     for path, (a, b) in itertools.islice(others.items(), 10):
-        print(f"    {path!a}: class {a.best} by {a.score:.7f}, theirs {b.best} by {b.score:.7f}; true is {a.true}")
+        print(f"    {path!a}: {a.best!a} by {a.score:.7f}, theirs {b.best!a} by {b.score:.7f}; is {a.true!a}")
 
 
 # 2: retrieval
