@@ -16,8 +16,10 @@ from zeroshot_cli.train.augment import (
     lay_on_background,
     luminance,
     mean_colour,
+    place,
     random_crop_box,
     rotate,
+    trimmed,
 )
 from zeroshot_cli.train.config import Augmentation
 
@@ -82,6 +84,33 @@ def test_every_kind_keeps_the_size(kind: Augmentation) -> None:
     views = [augment(icon((30, 60, 200)), Random(seed)) for seed in range(20)]
     assert {(view.size, view.mode) for view in views} == {((20, 12), "RGB")}
     assert len({view.tobytes() for view in views}) > 1
+
+
+def test_margins_are_cut_to_what_can_be_seen() -> None:
+    drawn = icon((255, 0, 0), size=24)
+    drawn.putpixel((0, 0), (0, 0, 0, 10))  # the end of a shadow
+    assert trimmed(drawn).size == (13, 13)
+    assert trimmed(drawn).getpixel((0, 0)) == (255, 0, 0, 255)
+
+
+def test_a_picture_without_margins_or_without_anything_stays_whole() -> None:
+    full, empty = Image.new("RGBA", (7, 5), (1, 2, 3, 255)), Image.new("RGBA", (7, 5), (1, 2, 3, 0))
+    assert trimmed(full).tobytes() == full.tobytes()
+    assert trimmed(empty).size == (7, 5)
+
+
+def test_a_picture_is_placed_whole_anywhere_on_a_square() -> None:
+    drawn = Image.new("RGBA", (30, 15), (0, 0, 255, 255))
+    rng = Random(0)
+    placed = [place(drawn, rng) for _ in range(300)]
+    assert all(image.width == image.height for image in placed)
+    assert all(np.count_nonzero(np.asarray(image)[..., 3]) == 30 * 15 for image in placed)
+    shares = [30 / image.width for image in placed]
+    assert min(shares) < 0.65
+    assert max(shares) > 0.95
+    assert 0.6 - 0.02 <= min(shares) <= max(shares) <= 1
+    corners = {image.getchannel("A").getbbox()[:2] for image in placed}  # type: ignore[index]
+    assert len(corners) > 50
 
 
 @pytest.mark.parametrize("colour", [(0, 0, 0), (255, 255, 255), (128, 128, 128), (220, 30, 30), (250, 240, 60)])

@@ -15,6 +15,7 @@ Box = tuple[float, float, float, float]
 
 WHITE: Colour = (255, 255, 255)
 BLACK: Colour = (0, 0, 0)
+SEEN = 20  # the opacity, 0-255, from which on a pixel counts as drawn: shadows end in less
 MIN_CONTRAST = 70  # in luminance, 0–255: a picture nearer than this to its background is hard to see
 ASPECT_RATIOS = (3 / 4, 4 / 3)
 
@@ -34,6 +35,8 @@ class Augment:
 
     def __call__(self, image: Image.Image, rng: Random) -> Image.Image:
         height, width = self.size
+        if Augmentation.PLACE in self.kinds and image.mode == "RGBA":
+            image = place(image, rng)
         image = self._on_background(image, rng)
         box = random_crop_box(image.size, rng, min_scale=self.min_scale)
         image = image.resize((width, height), self.resample, box=box, reducing_gap=3.0)
@@ -74,6 +77,25 @@ def _centred_box(width: int, height: int) -> Box:
     h = min(height, max(1, round(width / narrowest)))
     left, upper = (width - w) // 2, (height - h) // 2
     return (left, upper, left + w, upper + h)
+
+
+def place(image: Image.Image, rng: Random) -> Image.Image:
+    """Trim an RGBA picture and put it anywhere on a square, of which its longer side takes 60 to 100 %.
+
+    Artists leave margins of their own, which a model should not learn.
+    """
+    image = trimmed(image)
+    side = round(max(image.size) / rng.uniform(0.6, 1.0))
+    corner = (rng.randint(0, side - image.width), rng.randint(0, side - image.height))
+    square = Image.new("RGBA", (side, side))
+    square.paste(image, corner)
+    return square
+
+
+def trimmed(image: Image.Image) -> Image.Image:
+    """Cut the margins off an RGBA picture in which nothing can be seen; a picture that is all margin stays whole."""
+    seen = image.getchannel("A").point(_is_seen).getbbox()
+    return image.crop(seen) if seen else image
 
 
 def lay_on(image: Image.Image, background: Image.Image) -> Image.Image:
@@ -132,6 +154,10 @@ def rotate(image: Image.Image, rng: Random, *, degrees: float = 12.0) -> Image.I
     corners = [_pixel(image, x, y) for x in (0, right) for y in (0, bottom)]
     red, green, blue = (sum(channel) // 4 for channel in zip(*corners, strict=True))
     return image.rotate(rng.uniform(-degrees, degrees), Image.Resampling.BILINEAR, fillcolor=(red, green, blue))
+
+
+def _is_seen(opacity: int) -> int:
+    return 255 if opacity >= SEEN else 0
 
 
 def _pixel(image: Image.Image, x: int, y: int) -> Colour:

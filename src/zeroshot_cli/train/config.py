@@ -27,6 +27,7 @@ class TextEncoder(StrEnum):
 class Augmentation(StrEnum):
     """A change that `--augment` adds to the random crop, which is always there."""
 
+    PLACE = "place"
     BACKGROUND = "background"
     FLIP = "flip"
     ROTATE = "rotate"
