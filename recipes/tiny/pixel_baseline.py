@@ -1,9 +1,10 @@
 """How far plain pixels get: the nearest neighbour on 24×24 pixels, from other artists' pictures of the same concepts.
 
-    python recipes/tiny/pixel_baseline.py --train drawings/train.csv --test drawings/openmoji.csv
+    python recipes/tiny/pixel_baseline.py --train drawings/train.csv --test runs/tiny-data/test-objects.csv
 
-A model that learned nothing but looks would do as well as this. Pictures lie on white; nearest by Euclidean distance;
-the pictures of one concept count by their nearest.
+A model that learned nothing but looks would do as well as this. Pictures are trimmed to what is drawn, without which
+each artist's margins would decide, and lie on a white square; nearest by Euclidean distance; the pictures of one
+concept count by their nearest.
 """
 
 import argparse
@@ -13,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from zeroshot_cli.images import decode
+from zeroshot_cli.train.augment import trimmed
 
 SIDE = 24
 
@@ -25,10 +26,10 @@ def main() -> None:
     options = parser.parse_args()
 
     test = _read(options.test)
-    concepts = sorted({row["caption"] for row in test})
+    concepts = sorted({row["label"] for row in test})
     known = [row for row in _read(options.train) if row["caption"] in set(concepts)]
     index = {concept: number for number, concept in enumerate(concepts)}
-    targets = np.array([index[row["caption"]] for row in test])
+    targets = np.array([index[row["label"]] for row in test])
     classes = np.array([index[row["caption"]] for row in known])
 
     distance = _distances(_pixels(options.test, test), _pixels(options.train, known))
@@ -42,9 +43,17 @@ def main() -> None:
 
 
 def _pixels(file: Path, rows: list[dict[str, str]]) -> np.ndarray:
-    pictures = (decode(str(file.parent / row["image"])) for row in rows)
-    small = (picture.resize((SIDE, SIDE), Image.Resampling.BOX) for picture in pictures)
-    return np.stack([np.asarray(picture, dtype=np.float32).ravel() / 255 for picture in small])
+    return np.stack([_small(file.parent / row["image"]) for row in rows])
+
+
+def _small(path: Path) -> np.ndarray:
+    """A picture trimmed, in the middle of a white square of 24×24 pixels: its numbers in [0, 1]."""
+    with Image.open(path) as image:
+        drawn = trimmed(image.convert("RGBA"))
+    side = max(drawn.size)
+    square = Image.new("RGB", (side, side), "white")
+    square.paste(drawn, ((side - drawn.width) // 2, (side - drawn.height) // 2), mask=drawn.getchannel("A"))
+    return np.asarray(square.resize((SIDE, SIDE), Image.Resampling.BOX), dtype=np.float32).ravel() / 255
 
 
 def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:

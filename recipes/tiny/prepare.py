@@ -1,11 +1,12 @@
-"""Write `pairs.csv`, `val.csv` and `test.csv` for the bundled model from the drawings and the photographs.
+"""Write the tables that the bundled model is trained and measured with, from the drawings and the photographs.
 
     python recipes/tiny/prepare.py --drawings drawings/train.csv --photos photos-train/train.csv \\
         --test drawings/openmoji.csv --to runs/tiny-data
 
-Each source is a CSV with the columns image, caption and source, and keywords for the drawings (joined with a bar).
-Emoji stand three times, with other texts each time, so that they are drawn three times as often as icons. Five in a
-hundred pictures of the emoji artists are kept for validation; their concepts are known from the other artists.
+Each source is a CSV with the columns image, caption and source, and for the drawings keywords (joined with a bar) and
+group, as build_drawings.py writes them. Emoji stand three times, with other texts each time. Five in a hundred pictures
+of the emoji artists are kept for validation; their concepts are known from the other artists. Of the test pictures,
+those of objects are a table of their own, without people, faces, symbols and flags.
 """
 
 import argparse
@@ -20,6 +21,7 @@ DRAWING_TEMPLATES = (
     "{} emoji", "a picture of a {}.", "a symbol of a {}.",
 )  # fmt: skip
 PHOTO_TEMPLATES = ("a photo of a {}.", "a picture of a {}.", "a photo of the {}.")
+OBJECTS = {"animals-nature", "food-drink", "travel-places", "activities", "objects"}  # groups of emojibase
 VALIDATION_SHARE = 0.05
 
 
@@ -40,24 +42,26 @@ def main() -> None:
     training = [row for row in drawings if row["image"] not in kept_back]
 
     options.to.mkdir(parents=True, exist_ok=True)
-    pairs = [pair for row in training for pair in _drawing_pairs(row, rng)]
-    pairs += [pair for row in photos for pair in _photo_pairs(row, rng)]
-    _write(options.to / "pairs.csv", ("image", "caption"), pairs)
+    emoji = [row for row in training if row["source"] in EMOJI]
+    others = [row for row in training if row["source"] not in EMOJI]
+    _write(options.to / "emoji.csv", ("image", "caption"), [pair for row in emoji for pair in _emoji_pairs(row, rng)])
+    _write(options.to / "icons.csv", ("image", "caption"), [(row["image"], row["caption"]) for row in others])
+    _write(options.to / "photos.csv", ("image", "caption"), [_photo_pair(row, rng) for row in photos])
     _write(options.to / "val.csv", ("image", "caption"), [(row["image"], row["caption"]) for row in validation])
-    test = [(row["image"], row["caption"]) for row in _read(options.test)]
-    _write(options.to / "test.csv", ("image", "label"), test)
+    test = _read(options.test)
+    for name, rows in {"test": test, "test-objects": [row for row in test if row.get("group") in OBJECTS]}.items():
+        _write(options.to / f"{name}.csv", ("image", "label"), [(row["image"], row["caption"]) for row in rows])
 
 
-def _drawing_pairs(row: dict[str, str], rng: random.Random) -> Iterator[tuple[str, str]]:
+def _emoji_pairs(row: dict[str, str], rng: random.Random) -> Iterator[tuple[str, str]]:
     caption, keywords = row["caption"], [word for word in row["keywords"].split("|") if word]
     yield row["image"], caption
-    if row["source"] in EMOJI:
-        yield row["image"], rng.choice(DRAWING_TEMPLATES).format(caption)
-        yield row["image"], ", ".join(rng.sample(keywords, min(3, len(keywords)))) or caption
+    yield row["image"], rng.choice(DRAWING_TEMPLATES).format(caption)
+    yield row["image"], ", ".join(rng.sample(keywords, min(3, len(keywords)))) or caption
 
 
-def _photo_pairs(row: dict[str, str], rng: random.Random) -> Iterator[tuple[str, str]]:
-    yield row["image"], rng.choice((row["caption"], rng.choice(PHOTO_TEMPLATES).format(row["label"])))
+def _photo_pair(row: dict[str, str], rng: random.Random) -> tuple[str, str]:
+    return row["image"], rng.choice((row["caption"], rng.choice(PHOTO_TEMPLATES).format(row["label"])))
 
 
 def _read(path: Path) -> list[dict[str, str]]:
