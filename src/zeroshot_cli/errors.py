@@ -13,9 +13,13 @@ ZeroshotError
 
 
 class ZeroshotError(Exception):
-    """Base of every error that zeroshot raises on purpose; its text is one sentence for the user."""
+    """Base of every error that zeroshot raises on purpose; its text is one sentence for the user.
+
+    `see` is the command that helps further, `{command}` in it the one that the user ran.
+    """
 
     exit_code = 1
+    see = "{command} --help"
 
 
 class UsageError(ZeroshotError):
@@ -33,9 +37,13 @@ class InputError(ZeroshotError):
 class LabelsError(InputError):
     """A label file is wrong."""
 
+    see = "zeroshot prompts lint FILE"
+
 
 class PromptsError(InputError):
     """A template file is wrong."""
+
+    see = "zeroshot prompts lint FILE"
 
 
 class DataError(InputError):
@@ -45,11 +53,14 @@ class DataError(InputError):
 class CheckpointError(InputError):
     """A checkpoint or its configuration is wrong."""
 
+    see = "zeroshot models list"
+
 
 class UnavailableError(ZeroshotError):
     """A model or data set is neither on this machine nor can be downloaded."""
 
     exit_code = 5
+    see = "zeroshot doctor"
 
 
 class UnreadableImage(ZeroshotError):

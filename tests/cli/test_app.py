@@ -32,7 +32,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
 def test_alone_it_says_what_to_type_first(capsys: pytest.CaptureFixture[str]) -> None:
     assert entry.run([]) == 0
     captured = capsys.readouterr()
-    assert sum(line.startswith("  zeroshot ") for line in captured.out.splitlines()) == 3
+    assert "\n  zeroshot classify " in captured.out
     assert captured.err == ""
 
 
@@ -73,7 +73,7 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["clasify", "x"], ["'clasify'", "'classify'", "zeroshot --help"]),
+        (["clasify", "x"], ["'clasify'; did you mean classify?", "zeroshot --help"]),
         (["frobnicate"], ["'frobnicate'", "zeroshot --help"]),
         (["classify", "x", "--lables", "y"], ["--lables", "--labels", "zeroshot classify --help"]),
         (["classify", "x", "--top-k", "0"], ["--top-k", "'0'"]),
@@ -222,13 +222,6 @@ def test_models_and_prompts_are_listed_and_shown(capsys: pytest.CaptureFixture[s
     assert "\nplain\t1\t" in capsys.readouterr().out
     assert entry.run(["prompts", "show", "plain"]) == 0
     assert capsys.readouterr().out == "{}\n"
-
-
-def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
-    assert entry.run(["doctor"]) == 0
-    rows = dict(line.split("\t") for line in capsys.readouterr().out.splitlines())
-    assert rows["python"] == ".".join(map(str, sys.version_info[:3]))
-    assert {"device", "precision", "torch", "downloaded models"} <= set(rows)
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-"])

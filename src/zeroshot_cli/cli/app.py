@@ -2,20 +2,24 @@
 
 import errno
 import gc
+import logging
 import os
 import sys
 import traceback
 import warnings
-from contextlib import suppress
-from typing import Annotated, TextIO
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Annotated, Any, TextIO
 
 import typer
 
-from zeroshot_cli.cli import cache, doctor, models, prompts
+from zeroshot_cli.cli import cache, completion, doctor, models, prompts
 from zeroshot_cli.cli.build import build
 from zeroshot_cli.cli.classify import classify
 from zeroshot_cli.cli.embed import embed
 from zeroshot_cli.cli.eval import evaluate
+from zeroshot_cli.cli.first_steps import first_steps
+from zeroshot_cli.cli.mistyped import parser_sentence
 from zeroshot_cli.cli.train import train
 from zeroshot_cli.cli.unsort import unsort
 from zeroshot_cli.errors import UsageError, ZeroshotError
@@ -23,15 +27,6 @@ from zeroshot_cli.report.console import note
 
 DISTRIBUTION = "zeroshot-cli"
 INTERRUPTED = 130
-FIRST_STEPS = """\
-zeroshot labels your images with words of your own. Three commands to begin with:
-
-  zeroshot classify photo.jpg --label cat --label dog
-  zeroshot classify photos/ --labels labels.txt --top-k 3 --output labels.csv
-  zeroshot doctor
-
-zeroshot --help lists all commands, zeroshot classify --help the options of one."""
-
 # The parser's own error: its module is click's or typer's, as typer's version has it; this base is it in both.
 ParserError: type[Exception] = typer.BadParameter.__mro__[1]
 
@@ -40,7 +35,6 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)  # the machine's trouble, not a defect of o
 
 app = typer.Typer(
     name="zeroshot",
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain help is there twice as fast, and can be pasted
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -69,7 +63,7 @@ def start(
         typer.echo(f"zeroshot {version_of(DISTRIBUTION)}")
         raise typer.Exit
     if context.invoked_subcommand is None:
-        typer.echo(FIRST_STEPS)
+        typer.echo(first_steps())
 
 
 def main() -> None:
@@ -84,13 +78,14 @@ def run(arguments: list[str]) -> int:
     _never_fail_to_print()
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
-        code = _run(arguments)
+        with _log_on_stderr():
+            code = _run(arguments)
     return _settle(code)
 
 
 def _run(arguments: list[str]) -> int:
     try:
-        code = app(arguments, prog_name="zeroshot", standalone_mode=False)
+        code = _command()(arguments, prog_name="zeroshot", standalone_mode=False, obj=tuple(arguments))
     except SystemExit as end:
         # The parser leaves with 1 when a pipe is closed under it; `| head` is no error.
         return 0 if isinstance(end.__context__, BrokenPipeError) else _exit_code(end.code)
@@ -107,17 +102,34 @@ def _run(arguments: list[str]) -> int:
     return _exit_code(code)
 
 
+def _command() -> Any:
+    """Return the parser, with one line on completion in its help and, where a shell asks, the words that it completes.
+
+    Its commands find the whole command line in the context's `obj`.
+    """
+    command = typer.main.get_command(app)
+    for parameter in command.params:
+        if parameter.name == "show_completion":
+            parameter.hidden = True  # type: ignore[attr-defined]
+    if completion.is_asked():
+        completion.add_words(command)
+    return command
+
+
 def _exit_code(code: object) -> int:
     return code if isinstance(code, int) else 0
 
 
 def _report(error: Exception, arguments: list[str]) -> int:
-    """Say an error in one sentence; return its exit code."""
+    """Say an error in one sentence, and to people at a terminal also what helps further; return its exit code."""
+    if completion.is_asked():
+        return 1  # in the middle of a command line there is no room for a sentence
     if isinstance(error, ParserError):
-        note(f"error: {_parser_sentence(error, arguments)}")
+        note(f"error: {parser_sentence(error, arguments)}")
         return UsageError.exit_code
     if isinstance(error, ZeroshotError):
         note(f"error: {error}")
+        _see(error.see.format(command=_command_path(arguments)), str(error))
         return error.exit_code
     if isinstance(error, OSError) and error.errno in _FULL:
         note(f"error: cannot write {error.filename or 'standard output'}: {error.strerror}")
@@ -129,26 +141,25 @@ def _report(error: Exception, arguments: list[str]) -> int:
         f"error: a defect of zeroshot, please report it with your command: {type(error).__name__}: {error} "
         "(--debug shows where it happened)"
     )
+    _see("zeroshot doctor", "")
     return 1
 
 
-def _parser_sentence(error: Exception, arguments: list[str]) -> str:
-    """Return the parser's message as one sentence that names the value and the way out."""
-    message = " ".join(error.format_message().split()).rstrip(".")  # type: ignore[attr-defined]
-    value = _refused_value(error)
-    if value is not None and repr(value) not in message:
-        message = f"{message}, not {value!r}"
-    if message.startswith("No such command") and arguments and os.path.exists(arguments[0]):  # noqa: PTH110
-        return f"{message}; to label images: zeroshot classify {arguments[0]} --label TEXT --label TEXT"
-    context = getattr(error, "ctx", None)
-    command = context.command_path if context is not None else "zeroshot"
-    return f"{message}; {command} --help shows what there is"
+def _see(command: str, sentence: str) -> None:
+    """Name the command that helps, unless the sentence does; what reads a pipe is promised one sentence."""
+    if sys.stderr.isatty() and command not in sentence:
+        note(f"see: {command}")
 
 
-def _refused_value(error: Exception) -> object:
-    """Return what the user typed, where typer checks values with pydantic, whose messages leave it out."""
-    details = getattr(error.__cause__, "errors", None)
-    return details()[0].get("input") if callable(details) else None
+def _command_path(arguments: Sequence[str]) -> str:
+    """Return the command that a command line is of: `zeroshot prompts show`."""
+    commands, path = getattr(typer.main.get_command(app), "commands", {}), ["zeroshot"]
+    for word in arguments:
+        if word not in commands:
+            break
+        path.append(word)
+        commands = getattr(commands[word], "commands", {})
+    return " ".join(path)
 
 
 def _wants_traceback(arguments: list[str]) -> bool:
@@ -167,6 +178,28 @@ def _show_warning(
     """Say what concerns the user in one line; what concerns a library's developers only where Python runs with -W."""
     if issubclass(category, UserWarning) or sys.warnoptions:
         note(f"warning: {message}")
+
+
+class _Notes(logging.Handler):
+    """What the library logs, as notes; none where --quiet, or Python's -W ignore, has hushed warnings too."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if ("ignore", None, Warning, None, 0) not in warnings.filters:
+            note(record.getMessage())
+
+
+@contextmanager
+def _log_on_stderr() -> Iterator[None]:
+    """Show what the library logs, such as the download that is about to begin."""
+    logger, handler = logging.getLogger("zeroshot_cli"), _Notes()
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 def _open_closed_streams() -> None:

@@ -97,6 +97,12 @@ def read_classes(
     return replace(classes, background=behind)
 
 
+def no_labels(example: str | None = None) -> str:
+    """Return the sentence for a command line without labels, with an example that works as it is."""
+    ways = "give --label TEXT once for each, --labels FILE with one a line, or a built-in set as --labels imagenet"
+    return f"no labels to choose from; {ways}{f'; for example: {example}' if example else ''}"
+
+
 def saved_classes(classifier: Path, *, labels: Path | None, texts: Sequence[str] = (), prompts: str | None) -> Classes:
     """Return what a classifier file holds; UsageError where an option names labels or templates besides."""
     from zeroshot_cli.classifier_file import read_classifier
@@ -112,9 +118,7 @@ def _labels(path: Path | None, texts: Sequence[str]) -> "Labels":
     from zeroshot_cli.labels import Labels, read_labels
 
     if path is None and not texts:
-        raise UsageError(
-            "no labels to choose from; give --labels FILE (one label a line), or --label TEXT once for each label"
-        )
+        raise UsageError(no_labels())
     from_file = read_labels(path).items if path is not None else ()
     on_the_spot = _from_options(texts).items if texts else ()
     both = {label.name for label in from_file} & {label.name for label in on_the_spot}

@@ -1,16 +1,19 @@
 """`zeroshot classify`: label images with words of your own."""
 
+import os
+import re
+import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING
 
 import typer
 
 from zeroshot_cli.cli import options as o
-from zeroshot_cli.cli.classes import read_classes
+from zeroshot_cli.cli.classes import no_labels, read_classes
 from zeroshot_cli.cli.classify_run import Places, Run
-from zeroshot_cli.errors import DataError, UnreadableImage
+from zeroshot_cli.errors import DataError, UnreadableImage, UsageError
 from zeroshot_cli.report.console import ProgressBar, TableWriter, console_for, note, progress_bar
 from zeroshot_cli.report.deliver import Counts, counted, deliver
 from zeroshot_cli.report.files import Format, Sink, open_writer
@@ -21,7 +24,13 @@ if TYPE_CHECKING:
     from zeroshot_cli.report.outputs import Outputs
 
 
+_EXAMPLE_WORDS = ("cat", "dog")
+_LONGEST_EXAMPLE = 200  # characters; a shell makes a thousand paths of photos/*
+_WORD = re.compile(r"[^\W_][^\W_ -]*([ -][^\W_ -]+)*")  # no path, no glob, no option
+
+
 def classify(
+    context: typer.Context,
     images: o.Images,
     labels: o.LabelsFile = None,
     label: o.LabelTexts = None,
@@ -61,6 +70,8 @@ def classify(
     Every image is one row (with --top-k N, N rows); one that could not be read is a row with its reason.
     """
     # What takes no time comes first: a mistake shows before the model is loaded.
+    if labels is None and not label and classifier is None:
+        raise UsageError(no_labels(_with_labels(context.find_root().obj or (), images)))
     classes = read_classes(labels, label or [], prompts, classifier, background)
     rules = classes.rules(min_score, min_probability, min_margin, multi_label=multi_label)
     places = Places(tuple(output or ()), sort_into, sort_mode, overwrite=overwrite, resume=resume)
@@ -100,6 +111,18 @@ def classify(
         unfiled = places.finish(run, outputs, counts, quiet=quiet)
     note(counts.sentence(), quiet=quiet)
     raise typer.Exit(counts.exit_code(ignore_errors=ignore_errors) or (UnreadableImage.exit_code if unfiled else 0))
+
+
+def _with_labels(arguments: Sequence[str], images: Sequence[str]) -> str:
+    """Return the user's own command line with labels added; words among the images that are no files become these."""
+    words = [image for image in images if _WORD.fullmatch(image) and not os.path.exists(image)]  # noqa: PTH110
+    if len(words) in (0, len(images)):
+        words = []
+    options = [part for word in words or _EXAMPLE_WORDS for part in ("--label", word)]
+    kept = [argument for argument in arguments if argument not in words]
+    end = kept.index("--") if "--" in kept else len(kept)
+    example = shlex.join(["zeroshot", *kept[:end], *options, *kept[end:]])
+    return example if len(example) <= _LONGEST_EXAMPLE else f"zeroshot classify FOLDER {shlex.join(options)}"
 
 
 def _find(images: list[str], *, null: bool, places: Places, finished: bool) -> "FoundImages":

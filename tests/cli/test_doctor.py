@@ -1,0 +1,196 @@
+"""What doctor finds on machines that lack this or that, and its last line."""
+
+import shutil
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zeroshot_cli.cli import app as entry
+from zeroshot_cli.cli import doctor
+
+REPO, WEIGHTS = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "open_clip_model.safetensors"
+PROJECT = Path(__file__).parents[2] / "pyproject.toml"
+
+
+@pytest.fixture(autouse=True)
+def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ZEROSHOT_MODEL", "ZEROSHOT_PRETRAINED", "ZEROSHOT_OFFLINE", "ZEROSHOT_CACHE_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def found(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[dict[str, str], str]:
+    """The rows by name, and the last line."""
+    assert entry.run(["doctor", *arguments]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    *rows, last = captured.out.splitlines()
+    assert rows[0] == "what\tfound"
+    return dict(row.split("\t") for row in rows), last
+
+
+def test_a_machine_with_a_network_is_well(hub: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    import torch
+
+    rows, last = found(capsys)
+    assert last == "all is well"
+    assert rows["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert rows["torch"] == torch.__version__.split("+")[0] or rows["torch"] == torch.__version__
+    assert rows["threads of torch"] == str(torch.get_num_threads())
+    assert rows["devices"].endswith("cpu")
+    assert rows["device"].endswith("(what auto takes)")
+    assert rows["precision"].split()[0] in ("fp32", "bf16", "fp16")
+    assert rows["downloads"] == f"on, and {hub.endpoint} answers"
+    assert rows["bundled model"].startswith("tiny, ")
+    assert "ViT-B-32:laion2b_s34b_b79k is not here; its first use downloads it (about 605 MB)" in rows["default model"]
+    assert [method for method, *_ in hub.requests] == ["HEAD"]  # nothing is downloaded
+
+
+def test_what_was_downloaded_is_counted(
+    hub: Any, hub_at: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hub.repos[REPO] = {WEIGHTS: bytes(2_000_000)}
+    from zeroshot_cli.weights.download import fetch
+
+    fetch(REPO, WEIGHTS)
+    hub_at("http://127.0.0.1:9")  # nobody listens there
+    rows, last = found(capsys)
+    assert rows["downloaded models"] == f"{tmp_path / 'hub'}, 2.0 MB"
+    assert rows["default model"] == "ViT-B-32:laion2b_s34b_b79k, 2.0 MB, is here"
+    assert "http://127.0.0.1:9 does not answer" in rows["downloads"]
+    assert last == "all is well"  # what it would need the hub for is here
+
+
+@pytest.mark.parametrize("way", ["--offline", "HF_HUB_OFFLINE", "no hub", "a proxy that refuses"])
+def test_without_the_hub_it_says_what_works(
+    way: str, hub: Any, hub_at: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from huggingface_hub import constants
+
+    if way == "HF_HUB_OFFLINE":
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    if way == "no hub":
+        hub_at("http://127.0.0.1:9")
+    if way == "a proxy that refuses":
+        hub.server.RequestHandlerClass.do_HEAD = lambda self: self._refuse(403, "")
+    rows, last = found(capsys, *["--offline"] * (way == "--offline"))
+    assert rows["downloads"].startswith("off" if "OFFLINE" in way.upper() else "on, but ")
+    assert last.startswith("to do: without the hub use --model tiny, or run zeroshot models download ViT-B-32:")
+
+
+def test_a_silent_hub_is_not_waited_for_long(
+    hub: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import threading
+
+    done = threading.Event()
+    hub.server.RequestHandlerClass.do_HEAD = lambda self: done.wait(20) and None
+    monkeypatch.setattr(doctor, "_PATIENCE", 0.2)
+    try:
+        rows, _ = found(capsys)
+    finally:
+        done.set()
+    assert rows["downloads"].startswith(f"on, but {hub.endpoint} ")
+
+
+def test_packages_that_are_missing_come_with_the_command(
+    hub: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from importlib import metadata
+
+    real = metadata.version
+
+    def version(name: str) -> str:
+        if name in ("safetensors", "ftfy", "pyarrow"):
+            raise PackageNotFoundError(name)
+        return real(name)
+
+    monkeypatch.setattr(metadata, "version", version)
+    rows, last = found(capsys)
+    assert rows["safetensors"] == "missing; pip install safetensors"
+    assert rows["for Parquet tables"] == "pyarrow is missing; pip install 'zeroshot-cli[parquet]'"
+    assert last == "to do: pip install safetensors ftfy"  # what is optional is no fault
+
+
+def test_a_torch_that_cannot_be_imported_is_a_row(
+    hub: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object) -> None:
+        raise OSError("libcudart.so: cannot open shared object file")
+
+    monkeypatch.setattr(doctor, "_devices", broken)
+    rows, last = found(capsys)
+    assert rows["devices"] == "not seen: libcudart.so: cannot open shared object file"
+    assert rows["bundled model"].startswith("tiny")
+    assert last.startswith("to do: see why the devices")
+
+
+def test_the_bundled_model_may_be_missing(
+    hub: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("zeroshot_cli.weights.registry.bundled_folder", lambda name: tmp_path / name)
+    rows, last = found(capsys)
+    assert rows["bundled model"].startswith("tiny is missing; pip install")
+    assert last == "to do: pip install --force-reinstall --no-deps zeroshot-cli"
+
+
+def test_variables_that_are_wrong_are_named(
+    hub: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ZEROSHOT_MODEL", "tinny")
+    monkeypatch.setenv("ZEROSHOT_CACHE_SIZE", "much")
+    rows, last = found(capsys)
+    assert "did you mean tiny?" in rows["default model"]
+    assert last == "to do: correct ZEROSHOT_CACHE_SIZE; correct ZEROSHOT_MODEL"
+    monkeypatch.setenv("ZEROSHOT_MODEL", "tiny")
+    monkeypatch.setenv("ZEROSHOT_CACHE_SIZE", "5 MB")
+    rows, last = found(capsys)
+    assert (rows["default model"], last) == ("tiny (of ZEROSHOT_MODEL)", "all is well")
+    assert rows["cache of images"] == "0 B of at most 5.0 MB"
+
+
+def test_caches_have_their_place_and_size(
+    hub: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "texts.sqlite").write_bytes(b"no database" * 1000)
+    monkeypatch.setenv("ZEROSHOT_CACHE_DIR", str(folder))
+    rows, last = found(capsys)
+    assert rows["cache of embeddings"] == str(folder)
+    assert rows["cache of texts"].startswith("cannot be read: ")
+    assert last == "to do: zeroshot cache clear"
+    assert entry.run(["cache", "clear"]) == 0
+    capsys.readouterr()
+    rows, last = found(capsys)
+    assert (rows["cache of texts"], last) == ("0 B", "all is well")
+
+
+def test_a_full_disk_and_a_folder_that_is_locked(
+    hub: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 9 * 10**8, 10**8))
+    rows, last = found(capsys)
+    assert rows["space left there"] == "100 MB"
+    assert last == "to do: set HF_HUB_CACHE to a folder with more space"
+    monkeypatch.undo()
+    monkeypatch.setattr(doctor.os, "access", lambda path, mode: False)
+    monkeypatch.setenv("ZEROSHOT_CACHE_DIR", str(tmp_path / "locked"))
+    _, last = found(capsys, "--offline")
+    assert last.startswith("to do: set ZEROSHOT_CACHE_DIR to a folder that you can write to")
+
+
+def test_the_extras_are_those_of_the_project() -> None:
+    theirs = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    for extra, (package, _) in doctor.EXTRAS.items():
+        assert any(each.startswith(package) for each in theirs[extra]), extra
+    assert set(theirs) - set(doctor.EXTRAS) == {"bench", "dev"}
+
+
+def test_the_command_itself_imports_torch_only_when_it_runs() -> None:
+    code = "import sys, zeroshot_cli.cli.doctor\nassert not {'torch', 'huggingface_hub'} & set(sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
