@@ -1,0 +1,90 @@
+"""What the pages paste, by cog: output of real runs of `zeroshot`, which are made in this process, so torch loads once.
+
+Runs have a folder of their own, where `examples` is the repository's and labelled.csv and pairs.csv list its pictures;
+what they write stays there. Nothing of the user's settings or cache counts, and nothing is downloaded.
+"""
+
+import contextlib
+import io
+import os
+import shlex
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import cog
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = tempfile.TemporaryDirectory(prefix="zeroshot-docs-", ignore_cleanup_errors=True)
+SETTINGS = {"COLUMNS": "100", "TERM": "dumb", "NO_COLOR": "1", "HF_HUB_OFFLINE": "1", "ZEROSHOT_DEVICE": "cpu"}
+
+
+def show(command: str, *, lines: int | None = None) -> None:
+    """Paste a command and what it prints, errors and notes too, of a long list the first `lines`."""
+    code, shown = run(command)
+    if lines is not None and len(shown) > lines:
+        shown = [*shown[:lines], "..."]
+    if code:
+        shown.append(f"$ echo $?\n{code}")
+    _paste(f"$ {command}", *shown)
+
+
+def show_help(command: str) -> None:
+    """Paste the options of a command, of zeroshot itself where it is empty."""
+    code, shown = run(f"zeroshot {command} --help")
+    if code:
+        raise ValueError(f"zeroshot {command} --help ended with {code}: {shown}")
+    _paste(*shown)
+
+
+def run(command: str) -> tuple[int, list[str]]:
+    """Run a command line of zeroshot in its folder; return its exit code and the lines that it prints."""
+    from zeroshot_cli.cli.app import run as run_zeroshot
+
+    program, *arguments = shlex.split(command)
+    if program != "zeroshot":
+        raise ValueError(f"{command!r} is no command of zeroshot")
+    printed = io.BytesIO()
+    with _surroundings(), io.TextIOWrapper(printed, "utf-8", write_through=True) as stream:
+        with contextlib.redirect_stdout(stream), contextlib.redirect_stderr(stream):
+            code = run_zeroshot(arguments)
+        text = printed.getvalue().decode()
+    return code, [line.rstrip() for line in text.rstrip().splitlines()]
+
+
+def _paste(*lines: str) -> None:
+    cog.outl("\n".join(("```text", *lines, "```")))
+
+
+@contextlib.contextmanager
+def _surroundings() -> Iterator[None]:
+    """The folder of the runs as the present one, and an environment in which they print the same everywhere."""
+    folder = Path(FOLDER.name)
+    _furnish(folder)
+    before = dict(os.environ)
+    for name in [name for name in before if name.startswith(("ZEROSHOT_", "HF_"))]:
+        del os.environ[name]
+    os.environ.update(SETTINGS, ZEROSHOT_CACHE_DIR=str(folder / "cache"), HF_HUB_CACHE=str(folder / "hub"))
+    try:
+        with contextlib.chdir(folder):
+            yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _furnish(folder: Path) -> None:
+    if (folder / "examples").exists():
+        return
+    (folder / "examples").symlink_to(ROOT / "examples")
+    (folder / "notes").mkdir()
+    (folder / "notes" / "ideas.txt").write_text("none yet\n", encoding="utf-8")
+    pictures = sorted((ROOT / "examples" / "pictures").iterdir())
+    names = {f"examples/pictures/{picture.name}": picture.stem.replace("_", " ") for picture in pictures}
+    labelled = "".join(f"{path},{name}\n" for path, name in names.items())
+    (folder / "labelled.csv").write_text("image,label\n" + labelled, encoding="utf-8")
+    (folder / "pairs.csv").write_text("image,caption\n" + labelled, encoding="utf-8")
+
+
+sys.dont_write_bytecode = True  # a folder of pages needs no __pycache__

@@ -1,0 +1,243 @@
+"""The pages: their links lead somewhere, their commands can be typed, and no command or option is left out.
+
+That what they paste is current, `make check` finds out, by cog.
+"""
+
+import re
+import shlex
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pytest
+import typer
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+from zeroshot_cli.cli.app import ParserError, app
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+CARD = ROOT / "src/zeroshot_cli/weights/bundled/tiny/README.md"
+INDEX = DOCS / "README.md"
+REFERENCE = sorted(DOCS.glob("*.md"))
+PAGES = [ROOT / "README.md", *REFERENCE, ROOT / "CHANGELOG.md", *sorted(ROOT.glob("recipes/**/*.md")), CARD]
+FAILED = "$ echo $?"  # which pages paste under a command that ends with an error
+ENDS_COMMAND = {"|", "||", "&&", ";", ">", ">>", "2>", "<"}
+
+Command = tuple[str, Any]  # "models list", and the parser's command
+
+
+def by_name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+@cache
+def tokens(page: Path) -> tuple[Token, ...]:
+    """The tokens of a page, with those inside of paragraphs after these."""
+    parsed = MarkdownIt("commonmark").enable("table").parse(page.read_text(encoding="utf-8"))
+    return tuple(token for block in parsed for token in (block, *(block.children or ())))
+
+
+@cache
+def anchors(page: Path) -> frozenset[str]:
+    """What #fragments a page has, as GitHub makes them from headings."""
+    found: Counter[str] = Counter()
+    names = set()
+    for heading, content in zip(tokens(page), tokens(page)[1:], strict=False):
+        if heading.type == "heading_open":
+            text = "".join(child.content for child in content.children or ())
+            name = slug(text)
+            names.add(f"{name}-{found[name]}" if found[name] else name)
+            found[name] += 1
+    return frozenset(names)
+
+
+def slug(heading: str) -> str:
+    """A heading's anchor: lower case, a hyphen for a blank, and nothing for what is no letter, number, - or _."""
+    kept = (c for c in heading.lower() if c in " -_" or unicodedata.category(c)[0] in "LNM")
+    return "".join(kept).strip().replace(" ", "-")
+
+
+def links(page: Path) -> list[str]:
+    """The addresses of a page's links and pictures, in Markdown and in HTML."""
+    markdown = [token.attrs.get("href") or token.attrs.get("src") for token in tokens(page)]
+    html = [token.content for token in tokens(page) if token.type in ("html_block", "html_inline")]
+    written = [each for text in html for each in re.findall(r'\b(?:href|src|srcset)="([^"\s]+)', text)]
+    return [str(each) for each in markdown if each] + written
+
+
+def broken(page: Path) -> list[str]:
+    """The relative links of a page that lead nowhere."""
+    nowhere = []
+    for link in links(page):
+        parts = urlsplit(link)
+        if parts.scheme or parts.netloc:
+            continue
+        target = (page.parent / unquote(parts.path)).resolve() if parts.path else page
+        if not target.exists() or (parts.fragment and parts.fragment not in anchors(target)):
+            nowhere.append(link)
+    return nowhere
+
+
+@cache
+def commands() -> dict[str, Any]:
+    """Every command that help shows, such as `models list`, and the parser's object for it."""
+    return dict(below("", typer.main.get_command(app)))
+
+
+def below(name: str, command: Any) -> Iterator[Command]:
+    children = getattr(command, "commands", None)
+    if children is None:
+        yield name, command
+        return
+    for child, each in children.items():
+        if not each.hidden:
+            yield from below(f"{name} {child}".strip(), each)
+
+
+def options(command: Any) -> set[str]:
+    return {name for each in command.params for name in (*each.opts, *each.secondary_opts) if name.startswith("-")}
+
+
+def typed(page: Path) -> list[list[str]]:
+    """The command lines of zeroshot in a page's code blocks, as words without the program's name."""
+    blocks = [token for token in tokens(page) if token.type in ("fence", "code_block")]
+    lines = [line for token in blocks for line in lines_to_type(token.content, pasted=token.info == "text")]
+    return [words for line in lines for words in in_line(line)]
+
+
+def lines_to_type(block: str, *, pasted: bool) -> list[str]:
+    """The lines of a block that are commands; of what is pasted those behind a prompt, unless it shows an error."""
+    lines = re.sub(r"\\\n\s*", "", block).splitlines()
+    if not pasted:
+        return [line.strip().removeprefix("$ ") for line in lines]
+    return [] if FAILED in lines else [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
+
+
+def in_line(line: str) -> Iterator[list[str]]:
+    if not re.search(r"(^|[|;&] *|^(\w+=\S* )+)zeroshot( |$)", line):
+        return
+    words: list[str] | None = None
+    for word in [*shlex.split(line, comments=True), ";"]:
+        if word in ENDS_COMMAND:
+            if words is not None:
+                yield words
+            words = None
+        elif words is not None:
+            words.append(word)
+        elif word == "zeroshot":
+            words = []
+
+
+def parse(words: list[str]) -> None:
+    """Let the command line's own parser read the words, and run nothing."""
+    command, name = typer.main.get_command(app), "zeroshot"
+    while words and hasattr(command, "commands"):
+        child = command.commands.get(words[0])
+        if child is None:
+            break
+        command, name, words = child, f"{name} {words[0]}", words[1:]
+    if hasattr(command, "commands") and words and not words[0].startswith("-"):
+        raise LookupError(f"{name} has no command {words[0]!r}")
+    with suppress(typer.Exit):  # of --help
+        command.make_context(name, list(words))
+
+
+@pytest.fixture(autouse=True)
+def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Options are not taken from the environment of whoever runs the tests."""
+    for name in ("MODEL", "PRETRAINED", "DEVICE", "PRECISION", "BATCH_SIZE", "WORKERS", "OFFLINE"):
+        monkeypatch.delenv(f"ZEROSHOT_{name}", raising=False)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=by_name)
+def test_links_lead_somewhere(page: Path) -> None:
+    assert broken(page) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=by_name)
+def test_commands_can_be_typed(page: Path) -> None:
+    for words in typed(page):
+        try:
+            parse([word for word in words if word != "..."])
+        except (ParserError, LookupError) as error:
+            pytest.fail(f"zeroshot {shlex.join(words)}: {error}")
+
+
+@pytest.mark.parametrize("name", commands())
+def test_a_command_has_a_page_that_names_its_options(name: str) -> None:
+    page = DOCS / f"{name.split()[0]}.md"
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith(f"# zeroshot {name.split()[0]}\n")
+    assert f"Usage: zeroshot {name} [OPTIONS]" in text
+    assert {option for option in options(commands()[name]) if not re.search(rf"{option}\b", text)} == set()
+
+
+def test_the_index_has_every_page() -> None:
+    linked = {(DOCS / urlsplit(link).path).resolve() for link in links(INDEX)}
+    assert {page.name for page in REFERENCE if page != INDEX} - {path.name for path in linked} == set()
+
+
+def test_the_readme_leads_to_the_reference() -> None:
+    assert any(urlsplit(link).path in ("docs", "docs/", "docs/README.md") for link in links(ROOT / "README.md"))
+
+
+@pytest.mark.parametrize("exit_code", [0, 1, 2, 3, 4, 5, 130])
+def test_every_exit_code_is_explained(exit_code: int) -> None:
+    assert f"\n| {exit_code} | " in (DOCS / "safety.md").read_text(encoding="utf-8")
+
+
+# and that these tests would notice
+
+
+@pytest.mark.parametrize(
+    ("heading", "anchor"),
+    [
+        ("Exit codes", "exit-codes"),
+        ("What --model takes", "what---model-takes"),
+        ("The paper's figure 3, and our names", "the-papers-figure-3-and-our-names"),
+        ("Größe: 2 × 3", "größe-2--3"),
+        ("read_labels", "read_labels"),
+    ],
+)
+def test_anchors_are_github_s(heading: str, anchor: str) -> None:
+    assert slug(heading) == anchor
+
+
+def test_a_broken_link_is_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# One\n\n## One\n\n[a](#one) [b](#one-1) [c](#one-2) [d](page.md#one) ![e](none.png)\n\n"
+        '<img src="gone.svg"> <https://example.org/none> `[f](no-link)`\n',
+        encoding="utf-8",
+    )
+    assert broken(page) == ["#one-2", "none.png", "gone.svg"]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("zeroshot eval ./labelled --list   # all of them", [["eval", "./labelled", "--list"]]),
+        ("find . -print0 | zeroshot classify - -0 --label 'a b'", [["classify", "-", "-0", "--label", "a b"]]),
+        ("ZEROSHOT_CACHE_SIZE=1MB zeroshot doctor > out.txt", [["doctor"]]),
+        ("torchrun -m zeroshot_cli train", []),
+        ("label with zeroshot or without", []),
+    ],
+)
+def test_commands_are_found(line: str, expected: list[list[str]]) -> None:
+    assert list(in_line(line)) == expected
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["classify a.jpg --labls x", "eval a --precision fp33", "model list", "classify", "cache info now", "none"],
+)
+def test_what_cannot_be_typed_is_found(line: str) -> None:
+    with pytest.raises((ParserError, LookupError)):
+        parse(line.split())
