@@ -3,11 +3,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.installed
-DOCS := README.md $(wildcard docs/*.md)
-BENCHMARKS := $(wildcard benchmarks/*.py)
+DOCS := README.md $(wildcard docs/*.md) benchmarks/README.md
+BENCHMARKS := $(filter-out benchmarks/record.py benchmarks/table.py,$(wildcard benchmarks/*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check docs bench
+.PHONY: help demo test test-slow check docs pictures bench
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -28,12 +28,15 @@ check: $(READY) ## lint, format, types, import direction, pasted documentation
 	$(BIN)/lint-imports
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/cog --check $(DOCS)
 
-docs: $(READY) ## renew the output that is pasted into README.md and docs/
+docs: $(READY) ## renew the output that is pasted into README.md, docs/ and benchmarks/
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/cog -r $(DOCS)
 
-bench: $(READY) ## measure our claims against their peers
+pictures: $(READY) ## make README's pictures again (Chromium); look at them afterwards
+	$(BIN)/python docs/pictures/make.py
+
+bench: $(READY) ## measure our claims against their peers, into benchmarks/results; takes long
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
-	@set -e; for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python $$script; done
+	@set -e; for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python benchmarks/record.py $$script; done
 
 # One install for all targets, again when the dependencies change or the version, which __init__.py holds.
 $(READY): pyproject.toml src/zeroshot_cli/__init__.py

@@ -1,0 +1,64 @@
+"""Run a benchmark and keep what it prints in results/, under when, where and how: `make bench` does it for all.
+
+A result is written when the script has ended well, so that one that failed leaves the former figures alone.
+
+    python benchmarks/record.py SCRIPT.py [OPTIONS OF THE SCRIPT ...]
+"""
+
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+
+
+def main() -> int:
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
+    script, options = Path(sys.argv[1]), sys.argv[2:]
+    header = "".join(f"{name}: {value}\n" for name, value in about(script, options).items())
+    print(header, flush=True)
+    process = subprocess.Popen([sys.executable, str(script), *options], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        print(line, end="", flush=True)
+        lines.append(line)
+    if process.wait() == 0:
+        results = HERE / "results"
+        results.mkdir(exist_ok=True)
+        (results / f"{script.stem}.txt").write_text(header + "\n" + "".join(lines), encoding="utf-8")
+    return process.returncode
+
+
+def about(script: Path, options: list[str]) -> dict[str, str]:
+    """When, where and how: what a figure is worth little without."""
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": f"{os.cpu_count()} cores of {processor()}, load {os.getloadavg()[0]:.1f}, torch {version('torch')}",
+        "command": shlex.join(["python", f"benchmarks/{script.name}", *options]),
+    }
+
+
+def processor() -> str:
+    """The processor's name and what makes it fast at products, on Linux; elsewhere what Python knows."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return platform.processor() or platform.machine()
+    fields = dict(
+        reversed([[part.strip() for part in line.split(":", 1)] for line in text.splitlines() if ":" in line])
+    )
+    quick = [
+        flag for flag in ("avx2", "avx512_bf16", "amx_bf16", "avx512_vnni") if flag in fields.get("flags", "").split()
+    ]
+    return f"{fields.get('model name', platform.machine())} ({', '.join(quick) or 'no vector units known'})"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

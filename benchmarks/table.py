@@ -1,0 +1,147 @@
+"""README's table of measured figures: from results/, which `make bench` writes, else from earlier.csv.
+
+A figure of a script that has not been run since, or not in that part, is the earlier one, with its date and command.
+
+    python benchmarks/table.py [--details]
+"""
+
+import argparse
+import csv
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+NUMBER = r"\s+([\d.]+)"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One row: what was compared with whom, and where the script's output says how it went.
+
+    `pattern` has one group, the figure, which `unit` follows.
+    """
+
+    key: str
+    what: str
+    peer: str
+    script: str
+    pattern: str
+    unit: str = " ×"
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    figure: str
+    date: str
+    machine: str
+    command: str
+
+
+CLAIMS = (
+    Claim("fp32", "images/s, ViT-B-32, fp32", "open_clip fp32", "precision", r"zeroshot fp32\s+[\d.]+" + NUMBER),
+    Claim("bf16", "images/s, ViT-B-32, bf16", "open_clip fp32", "precision", r"zeroshot bf16\s+[\d.]+" + NUMBER),
+    Claim("int8", "images/s, ViT-B-32, int8", "open_clip fp32", "precision", r"zeroshot int8\s+[\d.]+" + NUMBER),
+    Claim(
+        "folder large",
+        "a folder of 12-megapixel photographs, bf16",
+        "open_clip script, fp32",
+        "folder",
+        r"(?s)^12 megapixels:.*?script" + NUMBER,
+    ),
+    Claim(
+        "folder small",
+        "a folder of small photographs, bf16",
+        "open_clip script, fp32",
+        "folder",
+        r"(?s)^0.2 megapixels:.*?script" + NUMBER,
+    ),
+    Claim(
+        "cached",
+        "new labels on 10,000 known images, beyond `import torch`",
+        "",
+        "folder",
+        r"so (-?[\d.]+) s more",
+        " s",
+    ),
+    Claim(
+        "classes bf16",
+        "class embeddings, 80 prompts a class, bf16",
+        "open_clip bf16",
+        "class_embeddings",
+        r"(?s)^bf16:.*?ratio" + NUMBER,
+    ),
+    Claim(
+        "classes fp32",
+        "class embeddings, 80 prompts a class, fp32",
+        "open_clip fp32",
+        "class_embeddings",
+        r"(?s)^fp32:.*?ratio" + NUMBER,
+    ),
+    Claim(
+        "train fp32", "training ViT-B-32, fp32", "open_clip_train", "train", r"(?s)^fp32, the median.*?ratio" + NUMBER
+    ),
+    Claim(
+        "train bf16", "training ViT-B-32, bf16", "open_clip_train", "train", r"(?s)^bf16, the median.*?ratio" + NUMBER
+    ),
+    Claim(
+        "quality",
+        "loss on other pairs, three seeds: ours less theirs",
+        "open_clip_train",
+        "train",
+        r"mean of the loss: .*; ours is ([+-][\d.]+)",
+        "",
+    ),
+    Claim(
+        "memory",
+        "memory of a batch of 1024 with `--chunk-size 64`",
+        "the whole batch at once",
+        "train",
+        r"(?s)^memory of batches.*?ratio" + NUMBER,
+    ),
+    Claim("eval", "the whole `eval` command", "CLIP_benchmark", "eval", r"(?s)whole command.*?ratio" + NUMBER),
+    Claim(
+        "agreement",
+        "images right for one of the two only",
+        "CLIP_benchmark",
+        "eval",
+        r"(?s)^agreement:.*?right for one only: (\d+ of \d+)",
+        "",
+    ),
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--details", action="store_true", help="with the machine and the command of every figure")
+    details = parser.parse_args().details
+    rows = [(claim, measured) for claim in CLAIMS if (measured := find(claim))]
+    print("\n".join(markdown(rows, details)))
+
+
+def find(claim: Claim, folder: Path = HERE) -> Measured | None:
+    """The newest figure that there is: the last run's, else the earlier one."""
+    result = folder / "results" / f"{claim.script}.txt"
+    if result.is_file():
+        header, _, output = result.read_text(encoding="utf-8").partition("\n\n")
+        if found := re.search(claim.pattern, output, re.MULTILINE):
+            about = dict(line.split(": ", 1) for line in header.splitlines())
+            return Measured(found[1] + claim.unit, about["date"], about["machine"], about["command"])
+    with (folder / "earlier.csv").open(encoding="utf-8", newline="") as file:
+        earlier = {row.pop("key"): Measured(**row) for row in csv.DictReader(file)}
+    return earlier.get(claim.key)
+
+
+def markdown(rows: list[tuple[Claim, Measured]], details: bool) -> list[str]:
+    """The lines of the table."""
+    more = "machine | command |" if details else "script |"
+    lines = [f"| what | against | measured | date | {more}", "|---|---|---|---|---|" + "---|" * details]
+    for claim, measured in rows:
+        script = f"[{claim.script}](benchmarks/{claim.script}.py)"
+        end = f"{measured.machine} | `{measured.command}`" if details else script
+        lines.append(f"| {claim.what} | {claim.peer} | **{measured.figure}** | {measured.date} | {end} |")
+    return lines
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""README does what it says: its commands run as written, its names stand where it says, its figures were printed."""
+
+import csv
+import os
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```bash\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+NOT_RUN = ("pip install .",)  # the tests run in an environment that has it
+
+
+def block(word: str) -> str:
+    """The one block of commands that holds `word`, without what is not run."""
+    found = [text for text in BLOCKS if word in text]
+    assert len(found) == 1, word
+    return "".join(line for line in found[0].splitlines(keepends=True) if line.strip() not in NOT_RUN)
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """What the commands need of a clone of the repository."""
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    return tmp_path
+
+
+def typed(commands: str, folder: Path) -> str:
+    """What `commands` write to stdout when typed in `folder`, without a network."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "ZEROSHOT_OFFLINE": "1"}
+    shell = ["bash", "-e", "-o", "pipefail", "-c", commands]
+    done = subprocess.run(shell, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def labels(rows: str) -> dict[str, str]:
+    return {Path(row["path"]).stem: row["label"] for row in csv.DictReader(rows.splitlines())}
+
+
+def test_every_block_is_run_by_a_test_here() -> None:
+    words = ("pip install", "--sort-into", "--background", "zeroshot train")
+    assert sorted(BLOCKS) == sorted(text for word in words for text in BLOCKS if word in text)
+
+
+def test_the_two_commands_label_most_examples_right(clone: Path) -> None:
+    answers = labels(typed(block("pip install"), clone))
+    assert answers.keys() == {picture.stem for picture in (clone / "examples/pictures").iterdir()}
+    right = sum(label == name.replace("_", " ") for name, label in answers.items())
+    assert right >= 0.8 * len(answers)
+
+
+def test_sorting_files_every_picture_and_is_taken_back(clone: Path) -> None:
+    before = {path: path.read_bytes() for path in (clone / "examples/pictures").iterdir()}
+    sort, undo = block("--sort-into").splitlines()
+    answers = labels(typed(sort, clone))
+    filed = {path.stem: path.parent.name for path in (clone / "sorted").glob("*/*")}
+    assert filed == answers
+    typed(undo, clone)
+    assert not list((clone / "sorted").glob("*/*"))
+    assert {path: path.read_bytes() for path in (clone / "examples/pictures").iterdir()} == before
+
+
+def test_the_unknown_is_found(clone: Path) -> None:
+    typed(block("--background"), clone)
+    counts = Counter(labels((clone / "found.csv").read_text(encoding="utf-8")).values())
+    assert counts.keys() <= {"apple", "pizza", "unknown"}
+    assert counts["unknown"] > 20  # of 28, of which 26 are neither
+    assert 'id="about-run"' in (clone / "found.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_fine_tuning_makes_a_model_that_classifies(clone: Path) -> None:
+    answers = labels(typed(block("zeroshot train"), clone))
+    assert len(answers) == 28
+    assert "examples/pictures/anchor.png,a drawing: anchor" in (clone / "pairs.csv").read_text(encoding="utf-8")
+    assert (clone / "run/report.html").is_file()
+
+
+def test_the_names_beside_the_paper_stand_in_those_files() -> None:
+    table = README.partition("| the paper |")[2].partition("\n\n")[0].splitlines()[2:]
+    assert len(table) == 6
+    for row in table:
+        _, here, where = row.strip("| ").split(" | ")
+        code = "".join((ROOT / path).read_text(encoding="utf-8") for path in re.findall(r"\((src/[^)]+)\)", where))
+        for name in re.findall(r"`(\w+)`", here):
+            assert re.search(rf"\b{name}\b", code), (name, where)
+
+
+@pytest.mark.parametrize("picture", re.findall(r"!\[[^\]]+\]\(([^)]+)\)", README))
+def test_pictures_are_there_and_small(picture: str) -> None:
+    assert 5_000 < (ROOT / picture).stat().st_size < 300_000
+
+
+def test_the_terminal_shows_every_picture_that_its_command_names() -> None:
+    text = re.sub(r"<[^>]+>", " ", (ROOT / "docs/pictures/terminal.svg").read_text(encoding="utf-8"))
+    shown = re.findall(r"examples/pictures/(\w+\.\w+)", text)
+    assert shown == sorted(path.name for path in (ROOT / "examples/pictures").glob("[a-c]*"))
+    assert "@font-face" not in text
+
+
+# Lines as the scripts print them, with what stands in the table then.
+PRINTED = {
+    "precision": (
+        "                          images/s   ratio    cosine\n"
+        "open_clip fp32                 4.7    1.00  1.000000\n"
+        "zeroshot fp32                  5.0    1.06  1.000000\n",
+        {"fp32": "1.06 ×"},
+    ),
+    "folder": (
+        "0.2 megapixels: 96 images of 0.1 MB, ViT-B-32 in bf16\n"
+        "  script          2.1 × as fast as with open_clip in float32 (at least 2): 2.0, 2.1\n"
+        "12 megapixels: 96 images of 6.0 MB, ViT-B-32 in bf16\n"
+        "  script          3.8 × as fast as with open_clip in float32 (at least 3): 3.7, 3.8\n"
+        "  import torch 1.63 s, so 0.89 s more (at most 1): 0.59, 1.09\n",
+        {"folder small": "2.1 ×", "folder large": "3.8 ×", "cached": "0.89 s"},
+    ),
+    "train": (
+        "fp32, the median of 1 rounds:\n  ratio               1.83 × (at least 1.35): 1.83\n"
+        "bf16, the median of 1 rounds:\n  ratio               1.80 × (at least 1.35): 1.80\n"
+        "  mean of the loss: ours 0.5279, open_clip_train 0.5251; ours is +0.0028 (at most 0)\n"
+        "memory of batches of 1024, above the 500 MiB of batches of 2\n  ratio        0.11 (at most 0.33)\n",
+        {"train fp32": "1.83 ×", "train bf16": "1.80 ×", "quality": "+0.0028", "memory": "0.11 ×"},
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def table() -> Any:
+    return runpy.run_path(str(ROOT / "benchmarks/table.py"))
+
+
+@pytest.mark.parametrize("script", PRINTED)
+def test_figures_are_found_in_what_benchmarks_print(script: str, table: Any, tmp_path: Path) -> None:
+    output, expected = PRINTED[script]
+    (tmp_path / "results").mkdir()
+    header = "date: 2026-01-02\nmachine: a\ncommand: python b.py\n\n"
+    (tmp_path / f"results/{script}.txt").write_text(header + output, encoding="utf-8")
+    (tmp_path / "earlier.csv").write_text("key,figure,date,machine,command\n", encoding="utf-8")
+    found = {claim.key: table["find"](claim, tmp_path) for claim in table["CLAIMS"]}
+    assert {key: measured.figure for key, measured in found.items() if measured} == expected
+    assert {measured.date for measured in found.values() if measured} == {"2026-01-02"}
+
+
+def test_a_figure_that_was_not_measured_again_is_the_earlier_one(table: Any, tmp_path: Path) -> None:
+    earlier = "key,figure,date,machine,command\nmemory,0.5 ×,2025-01-01,there,python t.py\n"
+    (tmp_path / "earlier.csv").write_text(earlier, encoding="utf-8")
+    found = {claim.key: table["find"](claim, tmp_path) for claim in table["CLAIMS"]}
+    assert found["memory"].figure == "0.5 ×"
+    assert found["fp32"] is None
