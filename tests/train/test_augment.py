@@ -16,6 +16,7 @@ from zeroshot_cli.train.augment import (
     lay_on_background,
     luminance,
     mean_colour,
+    outline,
     place,
     random_crop_box,
     rotate,
@@ -111,6 +112,25 @@ def test_a_picture_is_placed_whole_anywhere_on_a_square() -> None:
     assert 0.6 - 0.02 <= min(shares) <= max(shares) <= 1
     corners = {image.getchannel("A").getbbox()[:2] for image in placed}  # type: ignore[index]
     assert len(corners) > 50
+
+
+def test_half_of_the_pictures_get_a_dark_line_around_and_within() -> None:
+    drawn = icon((255, 255, 0), size=60)
+    ImageDraw.Draw(drawn).rectangle((15, 15, 30, 45), fill=(0, 0, 255, 255))  # two areas that meet at x = 30
+    drawings = [outline(drawn, Random(seed)) for seed in range(200)]
+    lined = [np.asarray(image) for image in drawings if image.tobytes() != drawn.tobytes()]
+    assert 70 < len(lined) < 130
+    for pixels in lined:
+        assert pixels[30, 14, :3].max() <= 60  # just outside, where nothing was
+        assert pixels[30, 14, 3] == 255
+        assert pixels[30, 28:33, :3].max(axis=1).min() <= 60  # where the areas meet
+        assert tuple(pixels[30, 40]) == (255, 255, 0, 255)
+        assert pixels[0, 0, 3] == 0
+
+
+def test_a_line_around_nothing_is_nothing() -> None:
+    empty = Image.new("RGBA", (20, 10))
+    assert all(not outline(empty, Random(seed)).getchannel("A").getbbox() for seed in range(20))
 
 
 @pytest.mark.parametrize("colour", [(0, 0, 0), (255, 255, 255), (128, 128, 128), (220, 30, 30), (250, 240, 60)])

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import cast
 
-from PIL import Image, ImageEnhance, ImageFilter
+from PIL import Image, ImageChops, ImageEnhance, ImageFilter
 
 from zeroshot_cli.train.config import Augmentation
 
@@ -16,6 +16,7 @@ Box = tuple[float, float, float, float]
 WHITE: Colour = (255, 255, 255)
 BLACK: Colour = (0, 0, 0)
 SEEN = 20  # the opacity, 0-255, from which on a pixel counts as drawn: shadows end in less
+EDGE = 50  # what FIND_EDGES gives, 0-255, where one area ends and the next begins
 MIN_CONTRAST = 70  # in luminance, 0–255: a picture nearer than this to its background is hard to see
 ASPECT_RATIOS = (3 / 4, 4 / 3)
 
@@ -35,8 +36,10 @@ class Augment:
 
     def __call__(self, image: Image.Image, rng: Random) -> Image.Image:
         height, width = self.size
-        if Augmentation.PLACE in self.kinds and image.mode == "RGBA":
-            image = place(image, rng)
+        if image.mode == "RGBA":
+            for kind, redraw in _ON_TRANSPARENT.items():
+                if kind in self.kinds:
+                    image = redraw(image, rng)
         image = self._on_background(image, rng)
         box = random_crop_box(image.size, rng, min_scale=self.min_scale)
         image = image.resize((width, height), self.resample, box=box, reducing_gap=3.0)
@@ -90,6 +93,24 @@ def place(image: Image.Image, rng: Random) -> Image.Image:
     square = Image.new("RGBA", (side, side))
     square.paste(image, corner)
     return square
+
+
+def outline(image: Image.Image, rng: Random) -> Image.Image:
+    """Draw a dark line around an RGBA picture and along the edges within it, in half of cases.
+
+    Some artists draw lines and others only areas. The line around is up to one part in thirty of the picture wide.
+    """
+    if rng.random() < 0.5:
+        return image
+    dark = (rng.randint(0, 60), rng.randint(0, 60), rng.randint(0, 60))
+    alpha = image.getchannel("A")
+    around = alpha.filter(ImageFilter.BoxBlur(rng.uniform(0.5, 2.0) * max(image.size) / 60)).point(_is_seen)
+    within = image.convert("L").filter(ImageFilter.FIND_EDGES).point(_is_edge)
+    lines = Image.new("RGBA", image.size, dark)
+    lines.putalpha(around)
+    lines.alpha_composite(image)
+    lines.paste(dark, mask=ImageChops.darker(within, alpha))
+    return lines
 
 
 def trimmed(image: Image.Image) -> Image.Image:
@@ -160,6 +181,10 @@ def _is_seen(opacity: int) -> int:
     return 255 if opacity >= SEEN else 0
 
 
+def _is_edge(difference: int) -> int:
+    return 255 if difference >= EDGE else 0
+
+
 def _pixel(image: Image.Image, x: int, y: int) -> Colour:
     red, green, blue, *_ = cast(tuple[int, ...], image.getpixel((x, y)))
     return red, green, blue
@@ -193,6 +218,10 @@ def shrink(image: Image.Image, rng: Random) -> Image.Image:
     return image.resize(small, Image.Resampling.BILINEAR).resize(image.size, Image.Resampling.BICUBIC)
 
 
+_ON_TRANSPARENT: dict[Augmentation, Callable[[Image.Image, Random], Image.Image]] = {
+    Augmentation.PLACE: place,
+    Augmentation.OUTLINE: outline,
+}
 _ON_PIXELS: dict[Augmentation, Callable[[Image.Image, Random], Image.Image]] = {
     Augmentation.FLIP: flip,
     Augmentation.ROTATE: rotate,

@@ -28,6 +28,7 @@ class Augmentation(StrEnum):
     """A change that `--augment` adds to the random crop, which is always there."""
 
     PLACE = "place"
+    OUTLINE = "outline"
     BACKGROUND = "background"
     FLIP = "flip"
     ROTATE = "rotate"
