@@ -32,6 +32,7 @@ def main() -> None:
     parser.add_argument("--test", type=Path, required=True)
     parser.add_argument("--to", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--shuffle", action="store_true", help="give every training picture another one's caption")
     options = parser.parse_args()
 
     rng = random.Random(options.seed)
@@ -44,9 +45,13 @@ def main() -> None:
     options.to.mkdir(parents=True, exist_ok=True)
     emoji = [row for row in training if row["source"] in EMOJI]
     others = [row for row in training if row["source"] not in EMOJI]
-    _write(options.to / "emoji.csv", ("image", "caption"), [pair for row in emoji for pair in _emoji_pairs(row, rng)])
-    _write(options.to / "icons.csv", ("image", "caption"), [(row["image"], row["caption"]) for row in others])
-    _write(options.to / "photos.csv", ("image", "caption"), [_photo_pair(row, rng) for row in photos])
+    tables = {
+        "emoji": [pair for row in emoji for pair in _emoji_pairs(row, rng)],
+        "icons": [(row["image"], row["caption"]) for row in others],
+        "photos": [_photo_pair(row, rng) for row in photos],
+    }
+    for name, pairs in tables.items():
+        _write(options.to / f"{name}.csv", ("image", "caption"), _shuffled(pairs, rng) if options.shuffle else pairs)
     _write(options.to / "val.csv", ("image", "caption"), [(row["image"], row["caption"]) for row in validation])
     test = _read(options.test)
     for name, rows in {"test": test, "test-objects": [row for row in test if row.get("group") in OBJECTS]}.items():
@@ -62,6 +67,12 @@ def _emoji_pairs(row: dict[str, str], rng: random.Random) -> Iterator[tuple[str,
 
 def _photo_pair(row: dict[str, str], rng: random.Random) -> tuple[str, str]:
     return row["image"], rng.choice((row["caption"], rng.choice(PHOTO_TEMPLATES).format(row["label"])))
+
+
+def _shuffled(pairs: list[tuple[str, str]], rng: random.Random) -> list[tuple[str, str]]:
+    captions = [caption for _, caption in pairs]
+    rng.shuffle(captions)
+    return [(image, caption) for (image, _), caption in zip(pairs, captions, strict=True)]
 
 
 def _read(path: Path) -> list[dict[str, str]]:
