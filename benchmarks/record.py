@@ -1,13 +1,16 @@
 """Run a benchmark and keep what it prints in results/, under when, where and how: `make bench` does it for all.
 
-A result is written when the script has ended well, so that one that failed leaves the former figures alone.
+A result is written when the script has ended well, so that one that failed leaves the former figures alone. A run with
+options of its own, such as --only, has a file of its own beside the whole one.
 
     python benchmarks/record.py SCRIPT.py [OPTIONS OF THE SCRIPT ...]
 """
 
 import os
 import platform
+import re
 import shlex
+import signal
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -18,9 +21,15 @@ HERE = Path(__file__).resolve().parent
 
 
 def main() -> int:
-    if len(sys.argv) < 2:
-        sys.exit(__doc__)
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends it, without a traceback
+    if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
+        print(__doc__)
+        return 0 if len(sys.argv) > 1 else 2
     script, options = Path(sys.argv[1]), sys.argv[2:]
+    if not script.is_file():
+        sys.exit(f"{script} is no script; give one of benchmarks/, then its options")
+    if {"-h", "--help"} & set(options):
+        return subprocess.call([sys.executable, str(script), "--help"])
     header = "".join(f"{name}: {value}\n" for name, value in about(script, options).items())
     print(header, flush=True)
     process = subprocess.Popen([sys.executable, str(script), *options], stdout=subprocess.PIPE, text=True)
@@ -30,10 +39,16 @@ def main() -> int:
         print(line, end="", flush=True)
         lines.append(line)
     if process.wait() == 0:
-        results = HERE / "results"
-        results.mkdir(exist_ok=True)
-        (results / f"{script.stem}.txt").write_text(header + "\n" + "".join(lines), encoding="utf-8")
+        path = result_file(script, options)
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(header + "\n" + "".join(lines), encoding="utf-8")
     return process.returncode
+
+
+def result_file(script: Path, options: list[str], folder: Path = HERE) -> Path:
+    """Where a result is kept: SCRIPT.txt, or SCRIPT.OPTIONS.txt of a run with options."""
+    words = re.sub(r"[^A-Za-z0-9]+", "-", " ".join(options)).strip("-")
+    return folder / "results" / (f"{script.stem}.{words}.txt" if words else f"{script.stem}.txt")
 
 
 def about(script: Path, options: list[str]) -> dict[str, str]:

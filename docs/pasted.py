@@ -20,9 +20,9 @@ FOLDER = tempfile.TemporaryDirectory(prefix="zeroshot-docs-", ignore_cleanup_err
 SETTINGS = {"COLUMNS": "100", "TERM": "dumb", "NO_COLOR": "1", "HF_HUB_OFFLINE": "1", "ZEROSHOT_DEVICE": "cpu"}
 
 
-def show(command: str, *, lines: int | None = None) -> None:
+def show(command: str, *, lines: int | None = None, code: int = 0) -> None:
     """Paste a command and what it prints, errors and notes too, of a long list the first `lines`."""
-    code, shown = run(command)
+    shown = run(command, code)
     if lines is not None and len(shown) > lines:
         shown = [*shown[:lines], "..."]
     if code:
@@ -32,14 +32,14 @@ def show(command: str, *, lines: int | None = None) -> None:
 
 def show_help(command: str) -> None:
     """Paste the options of a command, of zeroshot itself where it is empty."""
-    code, shown = run(f"zeroshot {command} --help")
-    if code:
-        raise ValueError(f"zeroshot {command} --help ended with {code}: {shown}")
-    _paste(*shown)
+    _paste(*run(f"zeroshot {command} --help"))
 
 
-def run(command: str) -> tuple[int, list[str]]:
-    """Run a command line of zeroshot in its folder; return its exit code and the lines that it prints."""
+def run(command: str, code: int = 0) -> list[str]:
+    """Run a command line of zeroshot in its folder; return the lines that it prints.
+
+    Where it does not end with `code` the page is wrong, or zeroshot is: nothing is pasted.
+    """
     from zeroshot_cli.cli.app import run as run_zeroshot
 
     program, *arguments = shlex.split(command)
@@ -48,9 +48,11 @@ def run(command: str) -> tuple[int, list[str]]:
     printed = io.BytesIO()
     with _surroundings(), io.TextIOWrapper(printed, "utf-8", write_through=True) as stream:
         with contextlib.redirect_stdout(stream), contextlib.redirect_stderr(stream):
-            code = run_zeroshot(arguments)
+            ended = run_zeroshot(arguments)
         text = printed.getvalue().decode()
-    return code, [line.rstrip() for line in text.rstrip().splitlines()]
+    if ended != code:
+        raise ValueError(f"{command} ended with {ended}, not {code}: {text}")
+    return [line.rstrip() for line in text.rstrip().splitlines()]
 
 
 def _paste(*lines: str) -> None:

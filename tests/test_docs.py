@@ -4,13 +4,16 @@ That what they paste is current, `make check` finds out, by cog.
 """
 
 import re
+import runpy
 import shlex
+import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -241,3 +244,19 @@ def test_commands_are_found(line: str, expected: list[list[str]]) -> None:
 def test_what_cannot_be_typed_is_found(line: str) -> None:
     with pytest.raises((ParserError, LookupError)):
         parse(line.split())
+
+
+def test_a_run_that_ends_otherwise_than_the_page_says_is_not_pasted(monkeypatch: pytest.MonkeyPatch) -> None:
+    cog, pasted = ModuleType("cog"), list[str]()
+    monkeypatch.setattr(cog, "outl", pasted.append, raising=False)
+    monkeypatch.setitem(sys.modules, "cog", cog)
+    monkeypatch.setattr(sys, "dont_write_bytecode", sys.dont_write_bytecode)
+    module = runpy.run_path(str(DOCS / "pasted.py"))
+    show = module["show"]
+    for command, code in (("zeroshot prompts show photo", 2), ("zeroshot prompts show none", 0)):
+        with pytest.raises(ValueError, match=rf"{command} ended with {2 - code}, not {code}: "):
+            show(command, code=code)
+    assert pasted == []
+    show("zeroshot prompts show none", code=2)
+    assert pasted[0].endswith("\n$ echo $?\n2\n```")
+    module["FOLDER"].cleanup()

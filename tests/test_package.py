@@ -1,7 +1,9 @@
 """The package as users get it: its version, what importing it loads, and what the wheel holds."""
 
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -140,3 +142,29 @@ def test_an_installed_wheel_classifies_without_a_network(installed: Path, tmp_pa
     ).splitlines()
     assert rows[0] == "path,rank,label,score,probability,error"
     assert rows[1].startswith(f"{picture},1,")
+
+
+@pytest.mark.slow
+def test_the_wheel_runs_in_an_empty_environment(wheel: Path, tmp_path: Path) -> None:
+    """With nothing there but what the wheel itself asks for, pip's downloads included."""
+    environment = tmp_path / "environment"
+    try:
+        python("-m", "venv", str(environment), cwd=tmp_path)
+        fresh = str(environment / "bin" / "python")
+        subprocess.run([fresh, "-m", "pip", "install", "--quiet", str(wheel)], check=True, cwd=tmp_path)
+        command = [
+            str(environment / "bin" / "zeroshot"),
+            "classify",
+            str(ROOT / "examples" / "pictures" / "red_heart.png"),
+        ]
+        shown = subprocess.run(
+            [*command, "--label", "red heart", "--label", "house", "--model", "tiny", "--offline", "--format", "jsonl"],
+            check=True,
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env={"PATH": os.defpath, "HOME": str(tmp_path)},
+        ).stdout
+        assert json.loads(shown)["label"] == "red heart"
+    finally:
+        shutil.rmtree(environment, ignore_errors=True)  # some gigabytes

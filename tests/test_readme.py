@@ -157,3 +157,84 @@ def test_a_figure_that_was_not_measured_again_is_the_earlier_one(table: Any, tmp
     found = {claim.key: table["find"](claim, tmp_path) for claim in table["CLAIMS"]}
     assert found["memory"].figure == "0.5 ×"
     assert found["fp32"] is None
+
+
+def write_result(folder: Path, name: str, date: str, output: str) -> None:
+    (folder / "results").mkdir(exist_ok=True)
+    header = f"date: {date}\nmachine: a\ncommand: python {name}\n\n"
+    (folder / f"results/{name}.txt").write_text(header + output, encoding="utf-8")
+
+
+def test_a_figure_is_not_taken_from_another_section(table: Any, tmp_path: Path) -> None:
+    (tmp_path / "earlier.csv").write_text("key,figure,date,machine,command\n", encoding="utf-8")
+    output = "12 megapixels: 2 images\n  limit 90%\n0.2 megapixels: 2 images\n  script          2.1 × as fast\n"
+    write_result(tmp_path, "folder", "2026-01-02", output)
+    output = "bf16: not in this processor\nfp32: ViT\n  ours 1\n  ratio  3.0 ×\nbf16: ViT\n  ratio\n  4 MiB\n"
+    write_result(tmp_path, "class_embeddings", "2026-01-02", output)
+    found = {claim.key: table["find"](claim, tmp_path) for claim in table["CLAIMS"]}
+    figures = {key: measured.figure for key, measured in found.items() if measured}
+    assert figures == {"folder small": "2.1 ×", "classes fp32": "3.0 ×"}
+
+
+@pytest.mark.parametrize(
+    ("dates", "expected"),
+    [
+        (("2026-01-02", "2026-01-03"), {"fp32": "1.20 ×", "bf16": "1.90 ×"}),
+        (("2026-01-03", "2026-01-03"), {"fp32": "1.10 ×", "bf16": "1.90 ×"}),
+    ],
+)
+def test_the_newest_run_counts_and_a_part_hides_nothing(
+    dates: tuple[str, str], expected: dict[str, str], table: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "earlier.csv").write_text("key,figure,date,machine,command\n", encoding="utf-8")
+    write_result(tmp_path, "precision", dates[0], "zeroshot fp32  5.0  1.10\nzeroshot bf16  9.0  1.90\n")
+    write_result(tmp_path, "precision.only-fp32", dates[1], "zeroshot fp32  6.0  1.20\n")
+    found = {claim.key: table["find"](claim, tmp_path) for claim in table["CLAIMS"]}
+    assert {key: measured.figure for key, measured in found.items() if measured} == expected
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Path:
+    """A copy of record.py, so that results/ is another, and a script to run, which fails on demand."""
+    shutil.copy(ROOT / "benchmarks/record.py", tmp_path)
+    (tmp_path / "b.py").write_text("import sys\nprint('ran', *sys.argv[1:])\nsys.exit('--fail' in sys.argv)\n")
+    return tmp_path
+
+
+def record(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "record.py", *words], cwd=folder, capture_output=True, text=True)
+
+
+def test_a_part_of_a_benchmark_is_kept_beside_the_whole(bench: Path) -> None:
+    for options in ((), ("--only", "zeroshot fp32"), ("--fail",)):
+        record(bench, "b.py", *options)
+    results = {path.name: path.read_text(encoding="utf-8").splitlines() for path in (bench / "results").iterdir()}
+    assert {name: (lines[2], lines[-1]) for name, lines in results.items()} == {
+        "b.txt": ("command: python benchmarks/b.py", "ran"),
+        "b.only-zeroshot-fp32.txt": (
+            "command: python benchmarks/b.py --only 'zeroshot fp32'",
+            "ran --only zeroshot fp32",
+        ),
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (["--help"], 0, "python benchmarks/record.py SCRIPT.py"),
+        ([], 2, "python benchmarks/record.py SCRIPT.py"),
+        (["b.py", "--help"], 0, "ran --help"),
+        (["none.py"], 1, "none.py is no script"),
+    ],
+)
+def test_nothing_is_kept_of_what_is_no_measurement(words: list[str], code: int, says: str, bench: Path) -> None:
+    done = record(bench, *words)
+    assert (done.returncode, says in done.stdout + done.stderr) == (code, True)
+    assert not (bench / "results").exists()
+
+
+def test_a_reader_that_goes_away_gets_no_traceback(bench: Path) -> None:
+    (bench / "b.py").write_text("print('line\\n' * 100_000)\n")
+    command = f"{sys.executable} record.py b.py | head -n 1"
+    done = subprocess.run(["bash", "-c", command], cwd=bench, capture_output=True, text=True)
+    assert (done.stdout[:6], done.stderr) == ("date: ", "")

@@ -14,13 +14,15 @@ import argparse
 import base64
 import csv
 import hashlib
+import importlib.util
 import io
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,9 +106,8 @@ def fetch_npm(spec: str, folder: Path) -> Path:
         subprocess.run(["npm", "pack", spec, "--silent"], cwd=folder, check=True, stdout=subprocess.DEVNULL)
     _check(tarball, base64.b64encode(_digest(tarball, "sha512")).decode(), NPM[spec])
     unpacked = tarball.with_suffix("")
-    if not (unpacked / "package").exists():
-        with tarfile.open(tarball) as archive:
-            archive.extractall(unpacked, filter="data")
+    with tarfile.open(tarball) as archive:
+        _unpack(unpacked, lambda to: archive.extractall(to, filter="data"))
     return unpacked / "package"
 
 
@@ -118,9 +119,18 @@ def fetch_clip_art(folder: Path) -> Path:
     package = next(folder.glob("openclipart-svg_*.deb"))
     _check(package, _digest(package, "sha256").hex(), DEBIAN_SHA256)
     unpacked = folder / "openclipart-svg"
-    if not unpacked.exists():
-        subprocess.run(["dpkg-deb", "-x", str(package), str(unpacked)], check=True)
+    _unpack(unpacked, lambda to: subprocess.run(["dpkg-deb", "-x", str(package), str(to)], check=True))
     return unpacked / "usr/share/openclipart/svg"
+
+
+def _unpack(folder: Path, unpack: Callable[[Path], object]) -> None:
+    """Let `unpack` fill a folder unless it is there; it gets its name when it is whole."""
+    if folder.exists():
+        return
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    unpack(partial)
+    partial.rename(folder)
 
 
 def _digest(path: Path, algorithm: str) -> bytes:
@@ -271,6 +281,8 @@ def main() -> None:
     parser.add_argument("--packages", type=Path, help="where the packages are kept (in the folder of --to)")
     parser.add_argument("--no-clip-art", action="store_true", help="without Openclipart, where there is no apt-get")
     options = parser.parse_args()
+    if importlib.util.find_spec("resvg_py") is None:
+        sys.exit("resvg_py, which draws, is missing: pip install -r recipes/tiny/requirements.txt")
 
     packages = options.packages or options.to / "packages"
     iconify, emojibase = (fetch_npm(spec, packages) for spec in NPM)

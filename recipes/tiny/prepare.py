@@ -5,7 +5,7 @@
 
 Each source is a CSV with the columns image, caption and source, and for the drawings keywords (joined with a bar) and
 group, as build_drawings.py writes them. Emoji stand three times, with other texts each time. Five in a hundred pictures
-of the emoji artists are kept for validation; their concepts are known from the other artists. Of the test pictures,
+of the emoji artists are kept for validation; the other artists drew most of their concepts. Of the test pictures,
 those of objects are a table of their own, without people, faces, symbols and flags.
 """
 

@@ -71,11 +71,11 @@ class PublishedFigure:
 
 @dataclass(frozen=True, slots=True)
 class EvalResult:
-    """The figures of one evaluation, as `zeroshot eval --output` writes them (CLI.md names the fields).
+    """The figures of one evaluation, as `zeroshot eval --output` writes them.
 
     `n` images, and `texts` of captioned ones. `metrics` are by name, fractions but for the log loss (nats), `intervals`
-    the 95 % intervals of them. `per_class`
-    has one mapping a class: label, n, recall, interval; `confused` one a pair of classes: label, taken_for, n.
+    the 95 % intervals of them. `per_class` has one mapping a class: label, n, recall, interval; `confused` one a pair
+    of classes: label, taken_for, n.
     `fingerprint` is the weights'; with device, precision, batch size, decoding and seed it says all that the figures
     depend on besides the versions.
     """

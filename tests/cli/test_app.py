@@ -51,6 +51,22 @@ def test_help_lists_the_commands_but_not_the_alias(help_option: str, capsys: pyt
     assert "evaluate" not in out
 
 
+@pytest.mark.parametrize(
+    ("arguments", "usage"),
+    [
+        (["help"], "Usage: zeroshot [OPTIONS]"),
+        (["help", "classify"], "Usage: zeroshot classify "),
+        (["help", "models", "list"], "Usage: zeroshot models list "),
+    ],
+)
+def test_help_before_a_command_is_its_help(
+    arguments: list[str], usage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert entry.run(arguments) == 0
+    assert usage in capsys.readouterr().out
+    assert entry.run(["help", "frobnicate"]) == 2
+
+
 def test_evaluate_is_eval(capsys: pytest.CaptureFixture[str]) -> None:
     assert entry.run(["eval", "--help"]) == 0
     first = capsys.readouterr().out
@@ -83,8 +99,10 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
         (["classify", "x", "--batch-size", "-3"], ["--batch-size", "'-3'", "auto"]),
         (["classify", "x", "--workers", "0"], ["--workers", "'0'"]),
         (["classify", "x", "--precision", "fp8"], ["--precision", "fp8", "bf16"]),
-        (["classify"], ["IMAGES", "zeroshot classify --help"]),
-        (["classify", "x", "--label"], ["--label"]),
+        (["classify"], ["IMAGES", "; for example: zeroshot classify photos/ --label cat", "zeroshot classify --help"]),
+        (["classify", "x", "--label"], ["--label", "zeroshot classify --help"]),
+        (["classify", "--model"], ["--model", "zeroshot classify --help"]),
+        (["models", "list", "--format"], ["--format", "zeroshot models list --help"]),
     ],
 )
 def test_wrong_options_are_one_sentence_and_2(
@@ -104,6 +122,18 @@ def test_an_image_in_place_of_a_command_is_shown_the_way(tmp_path: Path, capsys:
     image.touch()
     assert entry.run([str(image)]) == 2
     assert f"zeroshot classify {image} --label" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["-dash.png", "--dash.png", "-quick dash.png"])
+def test_an_image_that_looks_like_an_option_is_shown_the_way(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert entry.run(["classify", name, "--label", "a"]) == 2
+    assert "./" not in capsys.readouterr().err
+    (tmp_path / name).touch()
+    assert entry.run(["classify", name, "--label", "a"]) == 2
+    assert f"; the file of that name is {shlex.quote('./' + name)}; " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -56,8 +56,13 @@ def test_files_that_may_be_meant_stand_beside_the_names(tmp_path: Path) -> None:
     for name in ("cars.txt", "cats.yaml", "cats.png"):
         (tmp_path / name).touch()
     (tmp_path / "camels.txt").mkdir()
+    for name in ("my cats.txt", "q'uote.txt", "ka:tzen.txt", "кот.txt"):
+        (tmp_path / name).touch()
     assert words("zeroshot classify x --labels ca", cwd=tmp_path) == ["caltech101", "cars.txt", "cats.yaml"]
     assert words("zeroshot classify x --prompts cat", cwd=tmp_path) == ["cats.yaml"]
+    assert words("zeroshot classify x --labels к", cwd=tmp_path) == ["кот.txt"]
+    for begun in ("my", "q", "ka"):  # what needs quotes is the shell's own turn
+        assert words(f"zeroshot classify x --labels {begun}", cwd=tmp_path) == [""]
 
 
 def test_fish_and_zsh_get_them_too() -> None:

@@ -19,8 +19,8 @@ PROJECT = Path(__file__).parents[2] / "pyproject.toml"
 
 @pytest.fixture(autouse=True)
 def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("ZEROSHOT_MODEL", "ZEROSHOT_PRETRAINED", "ZEROSHOT_OFFLINE", "ZEROSHOT_CACHE_SIZE"):
-        monkeypatch.delenv(name, raising=False)
+    for name in ("MODEL", "PRETRAINED", "OFFLINE", "CACHE_SIZE", "DEVICE", "PRECISION"):
+        monkeypatch.delenv(f"ZEROSHOT_{name}", raising=False)
 
 
 def found(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[dict[str, str], str]:
@@ -79,7 +79,9 @@ def test_without_the_hub_it_says_what_works(
         hub.server.RequestHandlerClass.do_HEAD = lambda self: self._refuse(403, "")
     rows, last = found(capsys, *["--offline"] * (way == "--offline"))
     assert rows["downloads"].startswith("off" if "OFFLINE" in way.upper() else "on, but ")
-    assert last.startswith("to do: without the hub use --model tiny, or run zeroshot models download ViT-B-32:")
+    assert last.startswith(
+        "to do: --model tiny works without the hub; for ViT-B-32:laion2b_s34b_b79k run zeroshot models "
+    )
 
 
 def test_a_silent_hub_is_not_waited_for_long(
@@ -134,8 +136,10 @@ def test_the_bundled_model_may_be_missing(
 ) -> None:
     monkeypatch.setattr("zeroshot_cli.weights.registry.bundled_folder", lambda name: tmp_path / name)
     rows, last = found(capsys)
-    assert rows["bundled model"].startswith("tiny is missing; pip install")
-    assert last == "to do: pip install --force-reinstall --no-deps zeroshot-cli"
+    assert rows["bundled model"].startswith("tiny is missing; ")
+    assert last == "to do: install zeroshot-cli again, from where you had it"
+    _, last = found(capsys, "--offline")
+    assert "--model tiny" not in last
 
 
 def test_variables_that_are_wrong_are_named(
@@ -151,6 +155,85 @@ def test_variables_that_are_wrong_are_named(
     rows, last = found(capsys)
     assert (rows["default model"], last) == ("tiny (of ZEROSHOT_MODEL)", "all is well")
     assert rows["cache of images"] == "0 B of at most 5.0 MB"
+
+
+@pytest.mark.parametrize(
+    ("model", "pretrained", "said", "wrong"),
+    [
+        ("", "nope", "ViT-B-32 has no weights 'nope'", "ZEROSHOT_PRETRAINED"),
+        ("tinny", "openai", "did you mean tiny?", "ZEROSHOT_MODEL"),
+        ("ViT-B-32:openai", "openaj", "leave out openaj", "ZEROSHOT_PRETRAINED"),
+        ("tiny", "openai", "leave out openai", "ZEROSHOT_PRETRAINED"),
+        ("ViT-B-32", "{empty}", "holds no weights", "ZEROSHOT_PRETRAINED"),
+        ("{empty}", "", "is not a model folder", "ZEROSHOT_MODEL"),
+    ],
+)
+def test_the_variable_that_is_wrong_is_the_one_that_is_named(
+    model: str,
+    pretrained: str,
+    said: str,
+    wrong: str,
+    hub: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setenv("ZEROSHOT_MODEL", model.format(empty=tmp_path / "empty"))
+    monkeypatch.setenv("ZEROSHOT_PRETRAINED", pretrained.format(empty=tmp_path / "empty"))
+    rows, last = found(capsys)
+    assert said in rows["default model"]
+    assert last == f"to do: correct {wrong}"
+
+
+def test_a_model_of_ones_own(
+    hub: Any, model_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ZEROSHOT_MODEL", str(model_folder))
+    rows, last = found(capsys)
+    assert (rows["default model"], last) == (f"{model_folder} (of ZEROSHOT_MODEL)", "all is well")
+    monkeypatch.setenv("ZEROSHOT_MODEL", "ViT-B-32")
+    monkeypatch.setenv("ZEROSHOT_PRETRAINED", str(model_folder))
+    rows, last = found(capsys)
+    assert rows["default model"].startswith(f"ViT-B-32 with the weights {model_folder}")
+    assert last == "all is well"
+
+
+def test_a_repository_of_the_hub_is_here_or_not(
+    hub: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from zeroshot_cli.weights.download import fetch_repo
+
+    hub.repos["a/b"] = {WEIGHTS: bytes(2_000_000), "open_clip_config.json": b"{}"}
+    monkeypatch.setenv("ZEROSHOT_MODEL", "hf-hub:a/b")
+    rows, last = found(capsys)
+    assert rows["default model"] == "hf-hub:a/b is not here; its first use downloads it"
+    assert last == "all is well"
+    _, last = found(capsys, "--offline")
+    assert last.startswith("to do: --model tiny works without the hub; for hf-hub:a/b run zeroshot models download ")
+    fetch_repo("hf-hub:a/b")
+    rows, last = found(capsys, "--offline")
+    assert (rows["default model"], last) == ("hf-hub:a/b (of ZEROSHOT_MODEL)", "all is well")
+    for blob in (tmp_path / "hub").rglob("blobs/*"):
+        blob.write_bytes(b"damaged")
+    rows, _ = found(capsys, "--offline")
+    assert rows["default model"] == "hf-hub:a/b is not here; its first use downloads it"
+
+
+def test_device_and_precision_may_be_of_variables(
+    hub: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ZEROSHOT_DEVICE", "gpu")
+    monkeypatch.setenv("ZEROSHOT_PRECISION", "fp61")
+    rows, last = found(capsys)
+    assert "'gpu'" in rows["ZEROSHOT_DEVICE"]
+    assert "'fp61'" in rows["ZEROSHOT_PRECISION"]
+    assert last == "to do: correct ZEROSHOT_DEVICE; correct ZEROSHOT_PRECISION"
+    monkeypatch.setenv("ZEROSHOT_DEVICE", "cpu")
+    monkeypatch.setenv("ZEROSHOT_PRECISION", "fp32")
+    rows, last = found(capsys)
+    assert (rows["device"], rows["precision"]) == ("cpu (of ZEROSHOT_DEVICE)", "fp32 (of ZEROSHOT_PRECISION)")
+    assert last == "all is well"
 
 
 def test_caches_have_their_place_and_size(

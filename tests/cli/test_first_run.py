@@ -88,7 +88,6 @@ def test_a_folder_that_cannot_be_read_changes_nothing(
         (["lint", "x"], "'lint'; did you mean prompts lint?"),
         (["show", "x"], "'show'; did you mean models show or prompts show?"),
         (["predict", "x"], "'predict'; did you mean classify?"),
-        (["help"], "'help'; zeroshot --help shows what there is"),
         (["classify", "x", "--lable", "y"], "No such option --lable; did you mean --label? zeroshot classify --help"),
         (["classify", "x", "--lab", "y"], "--lab; did you mean --label or --labels?"),
         (["classify", "x", "-labels", "y"], "-labels; did you mean --labels?"),
@@ -196,6 +195,28 @@ def test_the_command_that_it_gives_works_as_it_is(
     assert again.code == 0, again.err
     assert {row["path"] for row in again.rows} == {str(photos / "a.png")}
     assert {row["label"] for row in again.rows} <= labels
+
+
+@pytest.mark.parametrize(
+    ("arguments", "example"),
+    [
+        (["a.png", "cat", "tiny", "--model", "tiny"], "zeroshot classify FOLDER --label cat --label tiny"),
+        (["a.png", "classify"], "zeroshot classify FOLDER --label classify"),
+        (["a.png", "rose", "rose"], "zeroshot classify a.png --label rose"),
+        (["rose", "oak"], "zeroshot classify FOLDER --label rose --label oak"),
+        (["photos"], "zeroshot classify photos --label cat --label dog"),
+    ],
+)
+def test_only_words_that_are_surely_labels_are_moved(
+    arguments: list[str],
+    example: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.png").touch()
+    assert refused(["classify", *arguments], capsys).rstrip().partition("for example: ")[2] == example
 
 
 def test_a_thousand_paths_are_not_repeated(capsys: pytest.CaptureFixture[str]) -> None:

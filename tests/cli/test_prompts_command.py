@@ -63,6 +63,22 @@ def test_show_labels_that_have_no_templates_of_their_own(capsys: pytest.CaptureF
     assert (len(lines), lines[0], lines[-1]) == (1000, "tench", "toilet paper")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["imagnet"], "no set 'imagnet'; did you mean imagenet?"),
+        (["fodo101"], "no set 'fodo101'; did you mean food101?"),
+        (["imagenet-81"], "no set 'imagenet-81'; did you mean imagenet-80?"),
+        (["zzz"], "no set 'zzz'; is it a file that ends in .yaml or .txt?"),
+        (["drawing", "--labels", "stl10"], "no prompt set 'drawing'; did you mean drawings?"),
+        (["none.txt"], "cannot read none.txt"),
+    ],
+)
+def test_show_offers_sets_of_both_kinds(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["prompts", "show", *arguments]) == 2
+    assert says in capsys.readouterr().err
+
+
 def test_lint_finds_one_of_each(capsys: pytest.CaptureFixture[str]) -> None:
     long = " ".join(["word"] * 80)
     lines = ["cat", "a/b/cat.jpg", "42", "CAT", "cat", "", " bird", "so\u200bfa", "a {}", long]

@@ -3,6 +3,7 @@
 import logging
 import re
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -66,17 +67,37 @@ def test_off_a_terminal_the_command_says_one_line_before(
     assert after.endswith(" is ready")
 
 
-def test_quiet_hushes_it(hub: Any, model: Published, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_hushes_pythons_warnings_does_not_hush_it(
+    hub: Any, model: Published, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as PYTHONWARNINGS=ignore does
+        assert app.run(["models", "download", "ViT-B-32"]) == 0
+    assert capsys.readouterr().err.startswith(f"downloading {NAME} ")
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_quiet_hushes_it(
+    terminal: bool,
+    hub: Any,
+    model: Published,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.png").write_bytes(b"")
     command = ["classify", str(tmp_path / "photos"), "--label", "a", "--model", "ViT-B-32"]
     assert app.run([*command, "-q"]) == 3  # the weights are none
     err = capsys.readouterr().err
     assert err.startswith("error: ")
-    assert err.count("\n") == 1
+    assert [line.split(": ")[0] for line in err.splitlines()] == ["error", *["see"] * terminal]
     download.remove(REPO)
     assert app.run(command) == 3
-    assert capsys.readouterr().err.startswith(f"downloading {NAME} ")
+    err = capsys.readouterr().err
+    assert err.startswith(f"downloading {NAME} ")
+    assert ("100%" in err) is terminal
 
 
 def test_on_a_terminal_a_bar_has_the_size_and_the_remaining_time(

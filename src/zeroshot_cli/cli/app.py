@@ -74,6 +74,8 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command line; return its exit code, with any error said on standard error."""
+    if arguments[:1] == ["help"]:  # as other tools have it: `zeroshot help classify`
+        arguments = [*arguments[1:], "--help"]
     _open_closed_streams()
     _never_fail_to_print()
     with warnings.catch_warnings():
@@ -125,7 +127,7 @@ def _report(error: Exception, arguments: list[str]) -> int:
     if completion.is_asked():
         return 1  # in the middle of a command line there is no room for a sentence
     if isinstance(error, ParserError):
-        note(f"error: {parser_sentence(error, arguments)}")
+        note(f"error: {parser_sentence(error, arguments, _command_path(arguments))}")
         return UsageError.exit_code
     if isinstance(error, ZeroshotError):
         note(f"error: {error}")
@@ -181,16 +183,15 @@ def _show_warning(
 
 
 class _Notes(logging.Handler):
-    """What the library logs, as notes; none where --quiet, or Python's -W ignore, has hushed warnings too."""
+    """What the library logs, as notes."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        if ("ignore", None, Warning, None, 0) not in warnings.filters:
-            note(record.getMessage())
+        note(record.getMessage())
 
 
 @contextmanager
 def _log_on_stderr() -> Iterator[None]:
-    """Show what the library logs, such as the download that is about to begin."""
+    """Show what the library logs, such as the download that is about to begin; --quiet raises the level."""
     logger, handler = logging.getLogger("zeroshot_cli"), _Notes()
     level = logger.level
     logger.addHandler(handler)

@@ -114,15 +114,20 @@ def classify(
 
 
 def _with_labels(arguments: Sequence[str], images: Sequence[str]) -> str:
-    """Return the user's own command line with labels added; words among the images that are no files become these."""
+    """Return the user's own command line with labels added; words among the images that are no files become these.
+
+    It names any folder where no image is left, where a word stands elsewhere too, and where it would be long.
+    """
     words = [image for image in images if _WORD.fullmatch(image) and not os.path.exists(image)]  # noqa: PTH110
-    if len(words) in (0, len(images)):
+    if len(images) == 1:
         words = []
-    options = [part for word in words or _EXAMPLE_WORDS for part in ("--label", word)]
+    options = [part for word in dict.fromkeys(words or _EXAMPLE_WORDS) for part in ("--label", word)]
     kept = [argument for argument in arguments if argument not in words]
     end = kept.index("--") if "--" in kept else len(kept)
     example = shlex.join(["zeroshot", *kept[:end], *options, *kept[end:]])
-    return example if len(example) <= _LONGEST_EXAMPLE else f"zeroshot classify FOLDER {shlex.join(options)}"
+    clear = len(words) < len(images) and all(arguments.count(word) == words.count(word) for word in words)
+    own = clear and len(example) <= _LONGEST_EXAMPLE
+    return example if own else f"zeroshot classify FOLDER {shlex.join(options)}"
 
 
 def _find(images: list[str], *, null: bool, places: Places, finished: bool) -> "FoundImages":

@@ -4,12 +4,14 @@ None of this imports torch: a shell waits for it at every Tab.
 """
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 VARIABLE = "_ZEROSHOT_COMPLETE"  # the shell's question; typer makes its name from that of the program
+_PLAIN = re.compile(r"[\w.,+@%-]+")  # what no shell asks to quote
 _LABEL_FILES = (".csv", ".json", ".txt", ".yaml", ".yml")
 _TEMPLATE_FILES = (".txt", ".yaml", ".yml")
 
@@ -103,9 +105,10 @@ def _devices(context: Any) -> Iterable[str]:
 
 
 def _files(endings: tuple[str, ...]) -> list[str]:
-    """The files of this folder that may be meant; shells name other files only where no name fits."""
+    """The files of this folder that may be meant; shells name other files, and quote them, where no word fits."""
     with os.scandir() as entries:
-        return sorted(entry.name for entry in entries if entry.name.lower().endswith(endings) and entry.is_file())
+        names = [entry.name for entry in entries if entry.name.lower().endswith(endings) and entry.is_file()]
+    return sorted(name for name in names if _PLAIN.fullmatch(name))
 
 
 _OPTIONS: dict[str, Words] = {

@@ -10,13 +10,17 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
 from zeroshot_cli.cli import options as o
 from zeroshot_cli.cli.cache import size_text
 
+if TYPE_CHECKING:
+    from zeroshot_cli.weights.registry import Published
+
+T = TypeVar("T")
 DISTRIBUTION = "zeroshot-cli"
 PACKAGES = (
     DISTRIBUTION,
@@ -136,12 +140,27 @@ def _computing(findings: Findings, answer: "Answer") -> None:
     from zeroshot_cli.encode.images import auto_workers
     from zeroshot_cli.weights.device import resolve_device, resolve_precision
 
-    device = resolve_device(o.AUTO)
     findings.add("devices", ", ".join(_devices()))
-    findings.add("device", f"{device} (what auto takes)")
-    findings.add("precision", f"{resolve_precision(o.AUTO, device)} (what auto takes there)")
+    device, of = _resolved(findings, o.DEVICE_VARIABLE, resolve_device)
+    findings.add("device", f"{device} ({of or 'what auto takes'})")
+    precision, of = _resolved(findings, o.PRECISION_VARIABLE, lambda value: resolve_precision(value, device))
+    findings.add("precision", f"{precision} ({of or 'what auto takes there'})")
     findings.add("threads of torch", str(torch.get_num_threads()))
     findings.add("decoding processes", str(auto_workers(device.type)))
+
+
+def _resolved(findings: Findings, variable: str, resolve: Callable[[str], T]) -> tuple[T, str]:
+    """Return what commands take, and "of" the variable that says so; where its value is wrong, what auto takes."""
+    from zeroshot_cli.errors import UsageError
+
+    value = os.environ.get(variable)
+    if not value:
+        return resolve(o.AUTO), ""
+    try:
+        return resolve(value), f"of {variable}"
+    except UsageError as error:
+        findings.add(variable, str(error), f"correct {variable}")
+        return resolve(o.AUTO), ""
 
 
 def _devices() -> list[str]:
@@ -247,14 +266,13 @@ def _knock(session: Any, endpoint: str) -> _Hub:
 
 def _models(findings: Findings, answer: "Answer") -> None:
     from zeroshot_cli.weights.download import hub_cache
-    from zeroshot_cli.weights.registry import bundled_folder
 
-    weights = bundled_folder(o.BUNDLED_MODEL) / "open_clip_model.safetensors"
+    weights = _bundled_weights()
     if weights.is_file():
         size = size_text(weights.stat().st_size)
         findings.add("bundled model", f"{o.BUNDLED_MODEL}, {size}; --model {o.BUNDLED_MODEL} needs no network")
     else:
-        again = f"pip install --force-reinstall --no-deps {DISTRIBUTION}"
+        again = f"install {DISTRIBUTION} again, from where you had it"
         findings.add("bundled model", f"{o.BUNDLED_MODEL} is missing; {again}", again)
     cache, hub = hub_cache(), answer()
     free = shutil.disk_usage(_nearest_folder(cache)).free
@@ -264,33 +282,73 @@ def _models(findings: Findings, answer: "Answer") -> None:
     _default_model(findings, hub, free)
 
 
+def _bundled_weights() -> Path:
+    from zeroshot_cli.weights.registry import bundled_folder
+
+    return bundled_folder(o.BUNDLED_MODEL) / "open_clip_model.safetensors"
+
+
 def _default_model(findings: Findings, hub: _Hub, free: int) -> None:
     """Say whether what --model takes by default is here, and if not whether it can come."""
-    from zeroshot_cli.errors import UsageError
-    from zeroshot_cli.weights.download import cached_model, hub_cache
-    from zeroshot_cli.weights.registry import BUNDLED, figures, find_published, split_name
+    from zeroshot_cli.errors import CheckpointError, UnavailableError, UsageError
+    from zeroshot_cli.weights.download import hub_cache
+    from zeroshot_cli.weights.registry import Published, figures
 
-    name = os.environ.get(o.MODEL_VARIABLE) or o.DEFAULT_MODEL
-    if name in BUNDLED or name.startswith("hf-hub:") or os.path.exists(name):  # noqa: PTH110
-        findings.add("default model", f"{name} (of {o.MODEL_VARIABLE})")
-        return
+    name, tag = os.environ.get(o.MODEL_VARIABLE) or o.DEFAULT_MODEL, os.environ.get(o.PRETRAINED_VARIABLE) or None
+    need = 0
     try:
-        published = find_published(*split_name(name, os.environ.get("ZEROSHOT_PRETRAINED")))
-    except UsageError as error:
-        findings.add("default model", str(error), f"correct {o.MODEL_VARIABLE}")
+        found = _look_for(name, tag)
+    except UnavailableError:
+        found = None
+    except (UsageError, CheckpointError) as error:
+        wrong = o.PRETRAINED_VARIABLE if tag and tag in str(error) else o.MODEL_VARIABLE
+        findings.add("default model", str(error), f"correct {wrong}")
         return
-    if path := cached_model(published):
-        findings.add("default model", f"{published.name}, {size_text(path.stat().st_size)}, is here")
+    if isinstance(found, str):
+        findings.add("default model", found)
         return
-    need = round((figures(published.model, published.tag).parameters or 0) * 4e6)  # the usual file is float32
+    if isinstance(found, Published):
+        name = found.name
+        need = round((figures(found.model, found.tag).parameters or 0) * 4e6)  # the usual file is float32
     large = f" (about {size_text(need)})" if need else ""
-    findings.add("default model", f"{published.name} is not here; its first use downloads it{large}")
+    findings.add("default model", f"{name} is not here; its first use downloads it{large}")
     if not hub.reachable:
-        findings.to_do.append(
-            f"without the hub use --model {o.BUNDLED_MODEL}, or run zeroshot models download {published.name} --to DIR "
-            "on a machine with a network and bring DIR here for --model DIR"
-        )
+        findings.to_do.append(_without_hub(name))
     elif need > free:
         findings.to_do.append("set HF_HUB_CACHE to a folder with more space")
     elif to_do := _unwritable(hub_cache(), "HF_HUB_CACHE"):
         findings.to_do.append(to_do)
+
+
+def _look_for(name: str, tag: str | None) -> "str | Published":
+    """Return what is here of a model, in words, or what is to be downloaded; errors as those of loading it offline."""
+    from zeroshot_cli.errors import CheckpointError, UnavailableError, UsageError
+    from zeroshot_cli.weights.checkpoints import find_weights
+    from zeroshot_cli.weights.download import HUB_PREFIX, cached_model, fetch_repo
+    from zeroshot_cli.weights.registry import BUNDLED, canonical_name, find_published, known_names, split_name
+
+    is_path = name not in known_names() and os.path.exists(name)  # noqa: PTH110
+    if name.casefold() in BUNDLED or name.startswith(HUB_PREFIX) or is_path:
+        if tag is not None:
+            raise UsageError(f"{name} brings its own weights; leave out {tag}")
+        if is_path:
+            find_weights(Path(name))
+        elif name.startswith(HUB_PREFIX):
+            try:
+                fetch_repo(name, offline=True)
+            except CheckpointError as error:  # damaged, and removed for that
+                raise UnavailableError(str(error)) from error
+        return f"{name} (of {o.MODEL_VARIABLE})"
+    if tag is not None and os.path.exists(tag):  # noqa: PTH110
+        return f"{canonical_name(name)} with the weights {find_weights(Path(tag))} (of {o.PRETRAINED_VARIABLE})"
+    published = find_published(*split_name(name, tag))
+    path = cached_model(published)
+    return published if path is None else f"{published.name}, {size_text(path.stat().st_size)}, is here"
+
+
+def _without_hub(name: str) -> str:
+    here = f"--model {o.BUNDLED_MODEL} works without the hub; " if _bundled_weights().is_file() else ""
+    return (
+        f"{here}for {name} run zeroshot models download {name} --to DIR on a machine with a network and bring DIR "
+        "here for --model DIR"
+    )

@@ -21,18 +21,24 @@ OTHER_WORDS = {
 }
 _COMMAND = re.compile(r"No such command (?P<quoted>'(?P<name>.*?)'|\".*?\")(?:\.|$)")
 _CHOICES = re.compile(r"'(?P<value>[^']*)' is not one of (?P<choices>'[^']*'(?:, '[^']*')*)")
+_NO_IMAGES = "Missing argument 'IMAGES'"
 _VALIDATOR = "Value error, "  # pydantic's, where typer checks values with it
 
 
-def parser_sentence(error: Exception, arguments: Sequence[str]) -> str:
-    """Return the parser's message as one sentence that names the value, the nearest that would do, and the way out."""
+def parser_sentence(error: Exception, arguments: Sequence[str], command_path: str) -> str:
+    """Return the parser's message as one sentence that names the value, the nearest that would do, and the way out.
+
+    `command_path` is the command that the arguments are of, which not every error knows.
+    """
     message = " ".join(error.format_message().split()).rstrip(".").replace(_VALIDATOR, "")  # type: ignore[attr-defined]
     context = getattr(error, "ctx", None)
-    there = f"{context.command_path if context is not None else 'zeroshot'} --help shows what there is"
+    there = f"{context.command_path if context is not None else command_path} --help shows what there is"
     if command := _COMMAND.match(message):
         return _no_command(command["quoted"], context, arguments, there)
     if option := getattr(error, "option_name", None) if message.startswith("No such option") else None:
         return _no_option(_as_typed(option, arguments), context, arguments, there)
+    if message == _NO_IMAGES:
+        return f"{message}; for example: {command_path} photos/ --label cat --label dog; {there}"
     value = _refused_value(error)
     if value is not None and repr(value) not in message:
         message = f"{message}, not {value!r}"
@@ -98,6 +104,9 @@ def _as_typed(option: str, arguments: Sequence[str]) -> str:
 
 
 def _no_option(typed: str, context: Any, arguments: Sequence[str], there: str) -> str:
+    file = next((word for word in arguments if word.startswith("-") and os.path.exists(word)), None)  # noqa: PTH110
+    if file is not None:
+        return f"No such option {typed}; the file of that name is {shlex.quote(f'./{file}')}; {there}"
     if context is None:
         return f"No such option {typed}; {there}"
     inner = dict(_commands(context)) if hasattr(context.command, "list_commands") else {}

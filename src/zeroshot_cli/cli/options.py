@@ -3,6 +3,7 @@
 A command uses them as annotations: `def classify(model: Model = DEFAULT_MODEL, device: Device = "auto", ...)`.
 """
 
+import logging
 import os
 import re
 import warnings
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "ViT-B-32"  # with its default tag, laion2b_s34b_b79k
 BUNDLED_MODEL = "tiny"  # the one model that needs no network
 AUTO = "auto"
-MODEL_VARIABLE = "ZEROSHOT_MODEL"
+MODEL_VARIABLE, PRETRAINED_VARIABLE = "ZEROSHOT_MODEL", "ZEROSHOT_PRETRAINED"
+DEVICE_VARIABLE, PRECISION_VARIABLE = "ZEROSHOT_DEVICE", "ZEROSHOT_PRECISION"
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 
 
@@ -90,7 +92,8 @@ def _within(value: float | None, least: int, what: str) -> float | None:
 
 def _hush(value: bool) -> bool:
     if value:
-        warnings.simplefilter("ignore")  # app.run restores the filters
+        warnings.simplefilter("ignore")  # app.run restores the filters, and the level
+        logging.getLogger("zeroshot_cli").setLevel(logging.ERROR)
     return value
 
 
@@ -279,7 +282,7 @@ Pretrained = Annotated[
     typer.Option(
         "--pretrained",
         metavar="TAG|PATH",
-        envvar="ZEROSHOT_PRETRAINED",
+        envvar=PRETRAINED_VARIABLE,
         help="Which published weights of the model, or a checkpoint file.",
     ),
 ]
@@ -292,14 +295,14 @@ Device = Annotated[
     typer.Option(
         "--device",
         metavar="auto|cpu|cuda|cuda:N|mps",
-        envvar="ZEROSHOT_DEVICE",
+        envvar=DEVICE_VARIABLE,
         callback=_check_device,
         help="Where the model runs.",
     ),
 ]
 PrecisionOption = Annotated[
     Precision,
-    typer.Option("--precision", envvar="ZEROSHOT_PRECISION", help="The numbers it computes in."),
+    typer.Option("--precision", envvar=PRECISION_VARIABLE, help="The numbers it computes in."),
 ]
 BatchSize = Annotated[
     str,

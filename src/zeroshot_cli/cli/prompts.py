@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from zeroshot_cli.cli import options as o
-from zeroshot_cli.errors import InputError, UnavailableError
+from zeroshot_cli.errors import InputError, UnavailableError, UsageError
 
 app = typer.Typer(help="List, show and check sets of templates and labels.", rich_markup_mode=None)
 
@@ -44,13 +44,18 @@ def show(
 
     A set that holds labels only, such as imagenet, shows these; zeroshot prompts show plain --labels NAME any other's.
     """
-    from zeroshot_cli.builtin import label_files, template_files
+    from zeroshot_cli.builtin import did_you_mean, label_files, template_files
     from zeroshot_cli.labels import read_labels
     from zeroshot_cli.prompts import read_prompts
     from zeroshot_cli.report.console import note, shown
 
-    if labels is None and name in label_files() and name not in template_files():
-        name, labels = "plain", Path(name)
+    if labels is None and name not in template_files():
+        if name in label_files():
+            name, labels = "plain", Path(name)
+        elif not Path(name).suffix and not Path(name).exists():
+            sets = template_files() | label_files()
+            hint = did_you_mean(name, sets, "is it a file that ends in .yaml or .txt")
+            raise UsageError(f"there is no set {name!r}; {hint}")
     found = read_prompts(name)
     lines = found.templates
     if labels is not None:

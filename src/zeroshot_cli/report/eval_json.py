@@ -1,4 +1,4 @@
-"""Evaluations as a JSON file; CLI.md names its fields and holds them stable."""
+"""Evaluations as a JSON file; docs/eval.md names its fields, which stay as they are."""
 
 import json
 from collections.abc import Sequence

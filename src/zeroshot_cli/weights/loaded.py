@@ -80,7 +80,7 @@ class LoadedModel:
 
     @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
-        """B texts -> be, normalised, float32, on the CPU."""
+        """The embeddings of texts, one a row, of length 1, float32, on the CPU."""
         tokens = self.tokenizer(list(texts)).to(self.device)
         return F.normalize(_call(self.model, "encode_text", tokens).float(), dim=-1).cpu()
 

@@ -3,6 +3,7 @@
 huggingface_hub's own download waits minutes for a hub that is silent and drops a file that is half there.
 """
 
+import logging
 import queue
 import sys
 import threading
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 T = TypeVar("T")
+_log = logging.getLogger(__name__)
 ANSWER_SECONDS = 4.0  # for a step of the first answer: to connect, to send, to read
 DEADLINE_SECONDS = 6.0  # for the whole of it: names that do not resolve and hosts with many addresses take longer
 STALL_SECONDS = 10.0  # for the next bytes of a file
@@ -132,7 +134,10 @@ def _size(path: Path) -> int:
 
 
 def _progress_bar(label: str, size: int | None) -> Any:
-    """huggingface_hub's bar on a terminal's standard error, nothing elsewhere; HF_HUB_DISABLE_PROGRESS_BARS is kept."""
+    """huggingface_hub's bar on a terminal's standard error, nothing elsewhere; HF_HUB_DISABLE_PROGRESS_BARS is kept.
+
+    Nor is there one where the logger is for errors only, as --quiet has it.
+    """
     from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]
 
     bar: Any = tqdm
@@ -141,6 +146,6 @@ def _progress_bar(label: str, size: int | None) -> Any:
         total=size,
         unit="B",
         unit_scale=True,
-        disable=not sys.stderr.isatty(),
+        disable=not sys.stderr.isatty() or not _log.isEnabledFor(logging.WARNING),
         name="huggingface_hub.http_get",
     )
