@@ -14,6 +14,7 @@ import argparse
 import base64
 import csv
 import hashlib
+import html
 import importlib.util
 import io
 import json
@@ -214,7 +215,7 @@ def clip_art_drawings(root: Path, left_out: LeftOut) -> Iterator[Drawing]:
         if path.is_symlink() or place.parts[0] in CLIP_ART_WITHOUT_NAMES:
             continue
         svg = path.read_text(encoding="utf-8", errors="replace")
-        title = _element("dc:title", svg).replace("&amp;", "&")
+        title = html.unescape(_element("dc:title", svg))
         keywords = tuple(filter(None, re.findall(r"<rdf:li[^>]*>(.*?)</rdf:li>", _element("dc:subject", svg), re.S)))
         stem = re.sub(r"[^a-z0-9]+", "-", str(place.with_suffix("")).lower()).strip("-")
         if title and ("openclipart", stem, (title, *keywords)) not in left_out:

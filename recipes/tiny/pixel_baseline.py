@@ -27,8 +27,8 @@ def main() -> None:
 
     test = _read(options.test)
     concepts = sorted({row["label"] for row in test})
-    known = [row for row in _read(options.train) if row["caption"] in set(concepts)]
     index = {concept: number for number, concept in enumerate(concepts)}
+    known = [row for row in _read(options.train) if row["caption"] in index]
     targets = np.array([index[row["label"]] for row in test])
     classes = np.array([index[row["caption"]] for row in known])
 

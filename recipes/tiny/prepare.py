@@ -3,10 +3,11 @@
     python recipes/tiny/prepare.py --drawings drawings/train.csv --photos photos-train/train.csv \\
         --test drawings/openmoji.csv --to runs/tiny-data
 
-Each source is a CSV with the columns image, caption and source, and for the drawings keywords (joined with a bar) and
-group, as build_drawings.py writes them. Emoji stand three times, with other texts each time. Five in a hundred pictures
-of the emoji artists are kept for validation; the other artists drew most of their concepts. Of the test pictures,
-those of objects are a table of their own, without people, faces, symbols and flags.
+The drawings are CSVs with the columns image, caption, source, keywords (joined with a bar) and group, as
+build_drawings.py writes them; the photographs a CSV with the columns image, caption and label. Emoji stand three times,
+with other texts each time. Five in a hundred pictures of the emoji artists are kept for validation; the other artists
+drew most of their concepts. Of the test pictures, those of objects are a table of their own, without people, faces,
+symbols and flags.
 """
 
 import argparse
