@@ -6,8 +6,8 @@
 Fetches npm `@iconify/json` and `emojibase-data` by `npm pack` and Debian's `openclipart-svg` by `apt-get download`, so
 that the user's own mirrors and proxies count, each at one version with the checksum below. Draws each SVG with its
 longest side at 96 pixels on a transparent ground and writes `train.csv` and `openmoji.csv`: image, caption, keywords
-(joined with a bar), source, license and, for emoji, the group of emojibase. `left_out.txt` names the concepts that the
-data do without.
+(joined with a bar), source, license and, for emoji, the group of emojibase. `left_out.txt` names the concepts that both
+do without; OpenMoji's pictures of these are `unseen.csv`, to see what a word is worth that no training text has.
 """
 
 import argparse
@@ -162,14 +162,19 @@ def emoji_drawings(icon_set: dict[str, Any], table: list[dict[str, Any]], left_o
     for emoji in table:
         full = emoji["hexcode"].lower()
         short = full.replace("-fe0f", "")
-        name = (chars.get(full) or chars.get(short)) if chars else _name_of(emoji["label"])
-        label, tags = emoji["label"], tuple(emoji.get("tags", ()))
-        if name not in icon_set["icons"] or any((s, label, (label, *tags)) in left_out for s in ("emoji", source)):
+        texts = _texts(emoji)
+        name = (chars.get(full) or chars.get(short)) if chars else _name_of(texts[0])
+        if name not in icon_set["icons"] or any((s, texts[0], texts) in left_out for s in ("emoji", source)):
             continue
         stem = full if chars and full in chars else short
         license, svg = icon_set["info"]["license"]["spdx"], svg_of(icon_set, name)
-        found[name] = Drawing(source, stem, label, tags, license, svg, emoji["group"])
+        found[name] = Drawing(source, stem, texts[0], texts[1:], license, svg, emoji["group"])
     return [found[name] for name in sorted(found)]
+
+
+def _texts(emoji: dict[str, Any]) -> tuple[str, ...]:
+    """Its label, then its keywords."""
+    return (emoji["label"], *emoji.get("tags", ()))
 
 
 def _name_of(label: str) -> str:
@@ -293,7 +298,7 @@ def main() -> None:
 
 
 def build(to: Path, sets: Path, emojibase: Path, clip_art: Path | None, left_out: LeftOut) -> None:
-    """Write `train.csv` and `openmoji.csv` from the unpacked packages."""
+    """Write `train.csv`, `openmoji.csv` and, of what both leave out, `unseen.csv` from the unpacked packages."""
     table = emoji_table(emojibase)
 
     def training() -> Iterator[Drawing]:
@@ -305,7 +310,10 @@ def build(to: Path, sets: Path, emojibase: Path, clip_art: Path | None, left_out
             yield from icon_drawings(_read_set(sets, name), left_out)
 
     write(to / "train.csv", training())
-    write(to / f"{TEST_SET}.csv", emoji_drawings(_read_set(sets, TEST_SET), table, left_out))
+    test_set = _read_set(sets, TEST_SET)
+    unseen = [emoji for emoji in table if ("emoji", emoji["label"], _texts(emoji)) in left_out]
+    write(to / f"{TEST_SET}.csv", emoji_drawings(test_set, table, left_out))
+    write(to / "unseen.csv", emoji_drawings(test_set, unseen, LeftOut([])))
 
 
 def _read_set(sets: Path, name: str) -> dict[str, Any]:
