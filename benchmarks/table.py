@@ -1,7 +1,8 @@
 """README's table of measured figures: from results/, which `make bench` writes, else from earlier.csv.
 
 A figure of a script that has not been run since, or not in that part, is the earlier one, with its date and command.
-Of several runs the newest that has the figure counts, and of one day the one without options.
+Of several runs the newest that has the figure counts, and of one day the one without options. A run on other data or
+with another model does not count: only options that measure a part, or longer, are taken.
 
     python benchmarks/table.py [--details]
 """
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+SAME_CLAIM = {"--only", "--rounds", "--images", "--steps", "--workers", "--precision", "--sample", "--classes"}
 NUMBER = r"[^\S\n]+([\d.]+)"
 
 
@@ -53,14 +55,14 @@ CLAIMS = (
         "a folder of 12-megapixel photographs, bf16",
         "open_clip script, fp32",
         "folder",
-        below("12 megapixels:", "script" + NUMBER),
+        below(r"12 megapixels: .* in bf16", "script" + NUMBER),
     ),
     Claim(
         "folder small",
         "a folder of small photographs, bf16",
         "open_clip script, fp32",
         "folder",
-        below(r"0\.2 megapixels:", "script" + NUMBER),
+        below(r"0\.2 megapixels: .* in bf16", "script" + NUMBER),
     ),
     Claim(
         "cached",
@@ -75,14 +77,14 @@ CLAIMS = (
         "class embeddings, 80 prompts a class, bf16",
         "open_clip bf16",
         "class_embeddings",
-        below("bf16:", "ratio" + NUMBER),
+        below("bf16: .*, 1000 names × 80 ", "ratio" + NUMBER),
     ),
     Claim(
         "classes fp32",
         "class embeddings, 80 prompts a class, fp32",
         "open_clip fp32",
         "class_embeddings",
-        below("fp32:", "ratio" + NUMBER),
+        below("fp32: .*, 1000 names × 80 ", "ratio" + NUMBER),
     ),
     Claim(
         "train fp32", "training ViT-B-32, fp32", "open_clip_train", "train", below("fp32, the median", "ratio" + NUMBER)
@@ -130,8 +132,9 @@ def find(claim: Claim, folder: Path = HERE) -> Measured | None:
     found = {}
     for result in (folder / "results").glob(f"{claim.script}.*txt"):
         header, _, output = result.read_text(encoding="utf-8").partition("\n\n")
-        if match := re.search(claim.pattern, output, re.MULTILINE):
-            about = dict(line.split(": ", 1) for line in header.splitlines())
+        about = dict(line.split(": ", 1) for line in header.splitlines())
+        same = set(re.findall(r" (--[a-z-]+)", about["command"])) <= SAME_CLAIM
+        if same and (match := re.search(claim.pattern, output, re.MULTILINE)):
             measured = Measured(match[1] + claim.unit, about["date"], about["machine"], about["command"])
             found[measured.date, result.stem == claim.script, result.stem] = measured
     if found:

@@ -29,7 +29,12 @@ DOCS = ROOT / "docs"
 CARD = ROOT / "src/zeroshot_cli/weights/bundled/tiny/README.md"
 INDEX = DOCS / "README.md"
 REFERENCE = sorted(DOCS.glob("*.md"))
-PAGES = [ROOT / "README.md", *REFERENCE, ROOT / "CHANGELOG.md", *sorted(ROOT.glob("recipes/**/*.md")), CARD]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "benchmarks/README.md")),
+    *REFERENCE,
+    *sorted(ROOT.glob("recipes/**/*.md")),
+    CARD,
+]
 FAILED = "$ echo $?"  # which pages paste under a command that ends with an error
 ENDS_COMMAND = {"|", "||", "&&", ";", ">", ">>", "2>", "<"}
 

@@ -159,21 +159,37 @@ def test_a_figure_that_was_not_measured_again_is_the_earlier_one(table: Any, tmp
     assert found["fp32"] is None
 
 
-def write_result(folder: Path, name: str, date: str, output: str) -> None:
+def write_result(folder: Path, name: str, date: str, output: str, *options: str) -> None:
     (folder / "results").mkdir(exist_ok=True)
-    header = f"date: {date}\nmachine: a\ncommand: python {name}\n\n"
+    header = f"date: {date}\nmachine: a\ncommand: {' '.join(('python', name, *options))}\n\n"
     (folder / f"results/{name}.txt").write_text(header + output, encoding="utf-8")
 
 
 def test_a_figure_is_not_taken_from_another_section(table: Any, tmp_path: Path) -> None:
     (tmp_path / "earlier.csv").write_text("key,figure,date,machine,command\n", encoding="utf-8")
-    output = "12 megapixels: 2 images\n  limit 90%\n0.2 megapixels: 2 images\n  script          2.1 × as fast\n"
+    output = (
+        "12 megapixels: 2 images, ViT-B-32 in bf16\n  limit 90%\n"
+        "0.2 megapixels: 2 images, ViT-B-32 in bf16\n  script          2.1 × as fast\n"
+    )
     write_result(tmp_path, "folder", "2026-01-02", output)
-    output = "bf16: not in this processor\nfp32: ViT\n  ours 1\n  ratio  3.0 ×\nbf16: ViT\n  ratio\n  4 MiB\n"
+    output = (
+        "bf16: not in this processor\nfp32: ViT, 1000 names × 80 templates\n  ours 1\n  ratio  3.0 ×\n"
+        "bf16: ViT, 1000 names × 80 templates\n  ratio\n  4 MiB\n"
+    )
     write_result(tmp_path, "class_embeddings", "2026-01-02", output)
     found = {claim.key: table["find"](claim, tmp_path) for claim in table["CLAIMS"]}
     figures = {key: measured.figure for key, measured in found.items() if measured}
     assert figures == {"folder small": "2.1 ×", "classes fp32": "3.0 ×"}
+
+
+def test_a_run_that_measured_something_else_is_not_taken(table: Any, tmp_path: Path) -> None:
+    (tmp_path / "earlier.csv").write_text("key,figure,date,machine,command\n", encoding="utf-8")
+    small = "0.2 megapixels: 2 images, ViT-B-32 in fp32\n  script          2.1 × as fast\n"
+    write_result(tmp_path, "folder", "2026-01-02", small)  # where the processor has no bf16
+    fast = "fp32, the median of 1 rounds:\n  ratio               9.83 × (at least 1.35): 9.83\n"
+    write_result(tmp_path, "train", "2026-01-02", fast, "--model", "small.yaml")
+    write_result(tmp_path, "class_embeddings", "2026-01-02", "fp32: ViT, 10 names × 80 templates\n  ratio  3.0 ×\n")
+    assert not any(table["find"](claim, tmp_path) for claim in table["CLAIMS"])
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,10 @@
 terminal.svg is what the command draws on a terminal, which is a pseudo-terminal here; report.png is its HTML report as
 Chromium shows it, which must be installed. Look at both afterwards: a program cannot tell whether they are good.
 
-    python docs/pictures/make.py [terminal] [report]
+    python docs/pictures/make.py [terminal | report]
 """
 
+import argparse
 import os
 import pty
 import re
@@ -35,12 +36,14 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
 def main() -> None:
-    wanted = sys.argv[1:] or ["terminal", "report"]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("picture", nargs="?", choices=("terminal", "report"), help="one of them only")
+    only = parser.parse_args().picture
     with tempfile.TemporaryDirectory() as folder:
         os.environ["ZEROSHOT_CACHE_DIR"] = str(Path(folder) / "cache")
-        if "terminal" in wanted:
+        if only != "report":
             draw_terminal(TERMINAL)
-        if "report" in wanted:
+        if only != "terminal":
             shoot_report(Path(folder))
 
 

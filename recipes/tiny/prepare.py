@@ -13,6 +13,7 @@ symbols and flags.
 import argparse
 import csv
 import random
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,6 +56,8 @@ def main() -> None:
         _write(options.to / f"{name}.csv", ("image", "caption"), _shuffled(pairs, rng) if options.shuffle else pairs)
     _write(options.to / "val.csv", ("image", "caption"), [(row["image"], row["caption"]) for row in validation])
     test = _read(options.test)
+    if test and "group" not in test[0]:
+        sys.exit(f"{options.test} has no column `group`; build_drawings.py writes one that has it")
     for name, rows in {"test": test, "test-objects": [row for row in test if row.get("group") in OBJECTS]}.items():
         _write(options.to / f"{name}.csv", ("image", "label"), [(row["image"], row["caption"]) for row in rows])
 

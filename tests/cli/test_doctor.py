@@ -118,17 +118,22 @@ def test_packages_that_are_missing_come_with_the_command(
     assert last == "to do: pip install safetensors ftfy"  # what is optional is no fault
 
 
-def test_a_torch_that_cannot_be_imported_is_a_row(
-    hub: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    "error", [OSError("libcudart.so: cannot open shared object file"), RuntimeError("CUDA unknown error")]
+)
+def test_a_torch_that_does_not_work_is_a_row(
+    error: Exception, hub: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def broken(*_: object) -> None:
-        raise OSError("libcudart.so: cannot open shared object file")
+        raise error
 
     monkeypatch.setattr(doctor, "_devices", broken)
+    monkeypatch.setenv("ZEROSHOT_CACHE_SIZE", "much")
     rows, last = found(capsys)
-    assert rows["devices"] == "not seen: libcudart.so: cannot open shared object file"
+    assert rows["devices"] == f"not seen: {error}"
     assert rows["bundled model"].startswith("tiny")
     assert last.startswith("to do: see why the devices")
+    assert "correct ZEROSHOT_CACHE_SIZE" in last
 
 
 def test_the_bundled_model_may_be_missing(
@@ -220,6 +225,17 @@ def test_a_repository_of_the_hub_is_here_or_not(
     assert rows["default model"] == "hf-hub:a/b is not here; its first use downloads it"
 
 
+def test_a_tag_goes_before_a_folder_of_its_name(
+    hub: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "openai").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ZEROSHOT_PRETRAINED", "openai")
+    rows, last = found(capsys)
+    assert rows["default model"].startswith("ViT-B-32:openai is not here")
+    assert last == "all is well"
+
+
 def test_device_and_precision_may_be_of_variables(
     hub: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -229,8 +245,11 @@ def test_device_and_precision_may_be_of_variables(
     assert "'gpu'" in rows["ZEROSHOT_DEVICE"]
     assert "'fp61'" in rows["ZEROSHOT_PRECISION"]
     assert last == "to do: correct ZEROSHOT_DEVICE; correct ZEROSHOT_PRECISION"
-    monkeypatch.setenv("ZEROSHOT_DEVICE", "cpu")
+    monkeypatch.setenv("ZEROSHOT_DEVICE", "cpu:0")
     monkeypatch.setenv("ZEROSHOT_PRECISION", "fp32")
+    _, last = found(capsys)
+    assert last == "to do: correct ZEROSHOT_DEVICE"
+    monkeypatch.setenv("ZEROSHOT_DEVICE", "cpu")
     rows, last = found(capsys)
     assert (rows["device"], rows["precision"]) == ("cpu (of ZEROSHOT_DEVICE)", "fp32 (of ZEROSHOT_PRECISION)")
     assert last == "all is well"
@@ -256,15 +275,35 @@ def test_caches_have_their_place_and_size(
 def test_a_full_disk_and_a_folder_that_is_locked(
     hub: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 9 * 10**8, 10**8))
-    rows, last = found(capsys)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 9 * 10**8, 10**8))
+        rows, last = found(capsys)
     assert rows["space left there"] == "100 MB"
     assert last == "to do: set HF_HUB_CACHE to a folder with more space"
-    monkeypatch.undo()
-    monkeypatch.setattr(doctor.os, "access", lambda path, mode: False)
     monkeypatch.setenv("ZEROSHOT_CACHE_DIR", str(tmp_path / "locked"))
-    _, last = found(capsys, "--offline")
+    with monkeypatch.context() as patch:
+        patch.setattr(doctor.os, "access", lambda path, mode: False)
+        _, last = found(capsys, "--offline")
     assert last.startswith("to do: set ZEROSHOT_CACHE_DIR to a folder that you can write to")
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("ZEROSHOT_CACHE_DIR", str(tmp_path / "file"))
+    _, last = found(capsys)
+    assert last.startswith("to do: set ZEROSHOT_CACHE_DIR to a folder that you can write to")
+
+
+def test_a_proxy_that_cannot_be_used_is_a_row(
+    hub: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from huggingface_hub import close_session
+
+    close_session()
+    monkeypatch.setenv("ALL_PROXY", "socks://127.0.0.1:9")
+    try:
+        rows, last = found(capsys)
+    finally:
+        close_session()
+    assert "correct ALL_PROXY, HTTPS_PROXY or HTTP_PROXY" in rows["downloads"]
+    assert last.startswith("to do: --model tiny works without the hub")
 
 
 def test_the_extras_are_those_of_the_project() -> None:

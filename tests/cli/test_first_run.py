@@ -178,9 +178,10 @@ def test_without_labels_the_sentence_names_the_three_ways(tmp_path: Path, capsys
     ],
 )
 def test_the_command_that_it_gives_works_as_it_is(
-    arguments: list[str], tmp_path: Path, classify: Callable[..., Any]
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, classify: Callable[..., Any]
 ) -> None:
-    photos = tmp_path / "my photos"
+    monkeypatch.chdir(tmp_path)
+    photos = Path("my photos")
     photos.mkdir()
     Image.new("RGB", (20, 20), "blue").save(photos / "a.png")
     given = [argument.format(photos=photos) for argument in arguments]

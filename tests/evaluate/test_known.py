@@ -147,7 +147,7 @@ def test_a_run_that_was_killed_is_continued_by_the_next(
     (unpacking / "another.jpeg").write_bytes(b"half")
     check_v2(opened(v2))
     assert [ranged for _, ranged in data_hub.requests] == ["bytes=500000-"]
-    assert ", 0.5 MB of it here already" in opened.said[0]
+    assert ", 500 kB of it here already" in opened.said[0]
     assert len(opened.files()) == 1001
 
 

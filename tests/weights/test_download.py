@@ -79,6 +79,20 @@ def test_a_second_call_goes_on_where_the_first_gave_up(hub: Any, model: Publishe
     assert hub.bodies() == ["bytes=700000-"]
 
 
+def test_a_proxy_that_cannot_be_used_is_named(hub: Any, model: Published, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import close_session
+
+    close_session()
+    monkeypatch.setenv("ALL_PROXY", "socks://127.0.0.1:9")
+    try:
+        with pytest.raises(UnavailableError, match=r"socks.*correct ALL_PROXY, HTTPS_PROXY or HTTP_PROXY"):
+            download.fetch_model(model)
+    finally:
+        close_session()
+    monkeypatch.delenv("ALL_PROXY")
+    assert download.fetch_model(model).read_bytes() == CONTENT
+
+
 @pytest.mark.parametrize("earlier", [b"x" * 1000, CONTENT + b"more"])
 def test_what_an_earlier_download_left_wrong_is_thrown_away(
     earlier: bytes, hub: Any, model: Published, tmp_path: Path

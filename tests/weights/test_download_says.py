@@ -55,7 +55,7 @@ def test_what_is_half_here_is_said(
     with pytest.raises(download.UnavailableError):
         download.fetch_model(model)
     download.fetch_model(model)
-    assert f"({WEIGHTS}: 2.0 MB, 0.7 MB of it here already)" in caplog.messages[1]
+    assert f"({WEIGHTS}: 2.0 MB, 700 kB of it here already)" in caplog.messages[1]
 
 
 def test_off_a_terminal_the_command_says_one_line_before(

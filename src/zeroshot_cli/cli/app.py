@@ -14,6 +14,7 @@ from typing import Annotated, Any, TextIO
 import typer
 
 from zeroshot_cli.cli import cache, completion, doctor, models, prompts
+from zeroshot_cli.cli import options as o
 from zeroshot_cli.cli.build import build
 from zeroshot_cli.cli.classify import classify
 from zeroshot_cli.cli.embed import embed
@@ -25,7 +26,6 @@ from zeroshot_cli.cli.unsort import unsort
 from zeroshot_cli.errors import UsageError, ZeroshotError
 from zeroshot_cli.report.console import note
 
-DISTRIBUTION = "zeroshot-cli"
 INTERRUPTED = 130
 # The parser's own error: its module is click's or typer's, as typer's version has it; this base is it in both.
 ParserError: type[Exception] = typer.BadParameter.__mro__[1]
@@ -60,7 +60,7 @@ def start(
     if version:
         from importlib.metadata import version as version_of
 
-        typer.echo(f"zeroshot {version_of(DISTRIBUTION)}")
+        typer.echo(f"zeroshot {version_of(o.DISTRIBUTION)}")
         raise typer.Exit
     if context.invoked_subcommand is None:
         typer.echo(first_steps())

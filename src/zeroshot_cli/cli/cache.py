@@ -6,13 +6,12 @@ import typer
 
 from zeroshot_cli.cli import options as o
 from zeroshot_cli.errors import UsageError
+from zeroshot_cli.sizes import size_text
 
 if TYPE_CHECKING:
     from zeroshot_cli.encode.cache_files import CacheFile, Cleared
 
 app = typer.Typer(help="Show and empty the cache of embeddings.", rich_markup_mode=None)
-
-_UNITS = ("B", "kB", "MB", "GB")
 
 
 @app.callback(invoke_without_command=True)
@@ -55,14 +54,6 @@ def clear(
     failed = [f"{each.path} ({each.problem})" for each in done if each.problem is not None]
     if failed:
         raise UsageError(f"cannot empty {' and '.join(failed)}; try again when no other run is using it")
-
-
-def size_text(size: int) -> str:
-    """Return a number of bytes for people: three digits and a unit."""
-    amount, unit = float(size), 0
-    while amount >= 999.5 and unit < len(_UNITS) - 1:
-        amount, unit = amount / 1000, unit + 1
-    return f"{amount:.{1 if unit and amount < 9.95 else 0}f} {_UNITS[unit]}"
 
 
 def _entries(file: "CacheFile") -> str:

@@ -10,20 +10,19 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
 from zeroshot_cli.cli import options as o
-from zeroshot_cli.cli.cache import size_text
+from zeroshot_cli.sizes import size_text
 
 if TYPE_CHECKING:
     from zeroshot_cli.weights.registry import Published
 
 T = TypeVar("T")
-DISTRIBUTION = "zeroshot-cli"
 PACKAGES = (
-    DISTRIBUTION,
+    o.DISTRIBUTION,
     "torch",
     "open_clip_torch",
     "pillow",
@@ -79,7 +78,7 @@ def doctor(offline: o.Offline = False, debug: o.Debug = False) -> None:
     for what, look in (("devices", _computing), ("caches", _caches), ("models", _models)):
         try:
             look(findings, answer)
-        except (ImportError, OSError) as error:  # OSError where a library of torch does not load
+        except Exception as error:  # a library that does not load, a driver that is broken: what doctor is asked for
             _not_seen(findings, what, error)
     print_rows(("what", "found"), findings.rows)
     typer.echo(shown(findings.verdict()))
@@ -88,7 +87,7 @@ def doctor(offline: o.Offline = False, debug: o.Debug = False) -> None:
 def _not_seen(findings: Findings, what: str, error: Exception) -> None:
     """Add why something could not be looked at; a package that is missing has its advice already."""
     findings.add(what, f"not seen: {' '.join(str(error).split()) or type(error).__name__}")
-    if not findings.to_do:
+    if not (isinstance(error, ModuleNotFoundError) and findings.to_do):
         findings.to_do.append(f"see why the {what} cannot be looked at; pip install --force-reinstall repairs packages")
 
 
@@ -109,7 +108,7 @@ def _required() -> list[str]:
     from importlib.metadata import PackageNotFoundError, requires
 
     try:
-        lines = requires(DISTRIBUTION) or []
+        lines = requires(o.DISTRIBUTION) or []
     except PackageNotFoundError:
         return []
     return [match[0] for line in lines if "extra ==" not in line and (match := _REQUIREMENT.match(line))]
@@ -127,7 +126,7 @@ def _version(package: str) -> str | None:
 def _extras(findings: Findings) -> None:
     for extra, (package, purpose) in EXTRAS.items():
         number = _version(package)
-        found = f"{package} {number}" if number else f"{package} is missing; pip install '{DISTRIBUTION}[{extra}]'"
+        found = f"{package} {number}" if number else f"{package} is missing; pip install '{o.DISTRIBUTION}[{extra}]'"
         findings.add(f"for {purpose}", found)
 
 
@@ -141,7 +140,7 @@ def _computing(findings: Findings, answer: "Answer") -> None:
     from zeroshot_cli.weights.device import resolve_device, resolve_precision
 
     findings.add("devices", ", ".join(_devices()))
-    device, of = _resolved(findings, o.DEVICE_VARIABLE, resolve_device)
+    device, of = _resolved(findings, o.DEVICE_VARIABLE, lambda value: resolve_device(o.check_device(value)))
     findings.add("device", f"{device} ({of or 'what auto takes'})")
     precision, of = _resolved(findings, o.PRECISION_VARIABLE, lambda value: resolve_precision(value, device))
     findings.add("precision", f"{precision} ({of or 'what auto takes there'})")
@@ -158,7 +157,7 @@ def _resolved(findings: Findings, variable: str, resolve: Callable[[str], T]) ->
         return resolve(o.AUTO), ""
     try:
         return resolve(value), f"of {variable}"
-    except UsageError as error:
+    except (UsageError, typer.BadParameter) as error:
         findings.add(variable, str(error), f"correct {variable}")
         return resolve(o.AUTO), ""
 
@@ -195,7 +194,11 @@ def _caches(findings: Findings, answer: "Answer") -> None:
 def _unwritable(folder: Path, variable: str) -> str | None:
     """Return what to do about a folder that cannot be written or made."""
     there = _nearest_folder(folder)
-    return None if os.access(there, os.W_OK) else f"set {variable} to a folder that you can write to, not {folder}"
+    return (
+        None
+        if there.is_dir() and os.access(there, os.W_OK)
+        else f"set {variable} to a folder that you can write to, not {folder}"
+    )
 
 
 def _nearest_folder(folder: Path) -> Path:
@@ -231,7 +234,7 @@ Answer = Callable[[], _Hub]
 def _ask_hub(offline: bool) -> Answer:
     """Ask the hub whether it is there; return what waits for its answer."""
     try:
-        from huggingface_hub import constants, get_session
+        from huggingface_hub import constants, file_download  # noqa: F401  slow to import, and not in the thread
     except ImportError as error:
         missing = _Hub(False, f"not seen: {error}")
         return lambda: missing
@@ -240,8 +243,7 @@ def _ask_hub(offline: bool) -> Answer:
         off = _Hub(False, f"off ({'HF_HUB_OFFLINE' if constants.HF_HUB_OFFLINE else '--offline or ZEROSHOT_OFFLINE'})")
         return lambda: off
     found: list[_Hub] = []
-    session = get_session()
-    thread = threading.Thread(target=lambda: found.append(_knock(session, constants.ENDPOINT)), daemon=True)
+    thread = threading.Thread(target=lambda: found.append(_knock(constants.ENDPOINT)), daemon=True)
     thread.start()
     until = time.monotonic() + _PATIENCE
 
@@ -253,9 +255,11 @@ def _ask_hub(offline: bool) -> Answer:
     return wait
 
 
-def _knock(session: Any, endpoint: str) -> _Hub:
+def _knock(endpoint: str) -> _Hub:
+    from zeroshot_cli.weights.transfer import hub_client
+
     try:
-        status = session.head(endpoint, timeout=_PATIENCE, follow_redirects=True).status_code
+        status = hub_client().head(endpoint, timeout=_PATIENCE, follow_redirects=True).status_code
     except Exception as error:  # whatever the hub's HTTP library raises, which versions change
         reason = " ".join(str(error).split()) or type(error).__name__
         return _Hub(False, f"on, but {endpoint} does not answer ({reason})")
@@ -272,7 +276,7 @@ def _models(findings: Findings, answer: "Answer") -> None:
         size = size_text(weights.stat().st_size)
         findings.add("bundled model", f"{o.BUNDLED_MODEL}, {size}; --model {o.BUNDLED_MODEL} needs no network")
     else:
-        again = f"install {DISTRIBUTION} again, from where you had it"
+        again = f"install {o.DISTRIBUTION} again, from where you had it"
         findings.add("bundled model", f"{o.BUNDLED_MODEL} is missing; {again}", again)
     cache, hub = hub_cache(), answer()
     free = shutil.disk_usage(_nearest_folder(cache)).free
@@ -325,8 +329,16 @@ def _look_for(name: str, tag: str | None) -> "str | Published":
     from zeroshot_cli.errors import CheckpointError, UnavailableError, UsageError
     from zeroshot_cli.weights.checkpoints import find_weights
     from zeroshot_cli.weights.download import HUB_PREFIX, cached_model, fetch_repo
-    from zeroshot_cli.weights.registry import BUNDLED, canonical_name, find_published, known_names, split_name
+    from zeroshot_cli.weights.registry import (
+        BUNDLED,
+        canonical_name,
+        find_published,
+        is_file_of_own,
+        known_names,
+        split_name,
+    )
 
+    name, tag = split_name(name, tag)
     is_path = name not in known_names() and os.path.exists(name)  # noqa: PTH110
     if name.casefold() in BUNDLED or name.startswith(HUB_PREFIX) or is_path:
         if tag is not None:
@@ -339,9 +351,9 @@ def _look_for(name: str, tag: str | None) -> "str | Published":
             except CheckpointError as error:  # damaged, and removed for that
                 raise UnavailableError(str(error)) from error
         return f"{name} (of {o.MODEL_VARIABLE})"
-    if tag is not None and os.path.exists(tag):  # noqa: PTH110
+    if tag is not None and is_file_of_own(canonical_name(name), tag):
         return f"{canonical_name(name)} with the weights {find_weights(Path(tag))} (of {o.PRETRAINED_VARIABLE})"
-    published = find_published(*split_name(name, tag))
+    published = find_published(name, tag)
     path = cached_model(published)
     return published if path is None else f"{published.name}, {size_text(path.stat().st_size)}, is here"
 

@@ -39,7 +39,8 @@ def first_steps() -> str:
 
 def _image_here() -> str:
     with suppress(OSError), os.scandir() as entries:
-        found = [entry.name for entry in islice(entries, _LOOKED_AT) if entry.name.lower().endswith(_ENDINGS)]
+        files = [each.name for each in islice(entries, _LOOKED_AT) if each.is_file()]
+        found = [name for name in files if name.lower().endswith(_ENDINGS)]
         readable = [name for name in found if name.isprintable() and not name.startswith(("-", "."))]
         return min(readable, default=_ANY_IMAGE)
     return _ANY_IMAGE

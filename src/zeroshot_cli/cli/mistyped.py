@@ -19,7 +19,7 @@ OTHER_WORDS = {
     "test": "eval",
     "version": "--version",
 }
-_COMMAND = re.compile(r"No such command (?P<quoted>'(?P<name>.*?)'|\".*?\")(?:\.|$)")
+_COMMAND = re.compile(r"No such command (?P<quoted>'.*?'|\".*?\")(?:\.|$)")
 _CHOICES = re.compile(r"'(?P<value>[^']*)' is not one of (?P<choices>'[^']*'(?:, '[^']*')*)")
 _NO_IMAGES = "Missing argument 'IMAGES'"
 _VALIDATOR = "Value error, "  # pydantic's, where typer checks values with it

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from zeroshot_cli.cli import options as o
+from zeroshot_cli.sizes import size_text
 from zeroshot_cli.weights.layouts import Layout
 
 app = typer.Typer(help="List, show, download, export and remove models.", rich_markup_mode=None)
@@ -92,7 +93,6 @@ def download(
 def remove(name: Name, pretrained: o.Pretrained = None, debug: o.Debug = False) -> None:
     """Remove a downloaded model from the cache."""
     from zeroshot_cli.report.console import note
-    from zeroshot_cli.report.models import size_text
     from zeroshot_cli.weights.carry import remove_model
     from zeroshot_cli.weights.registry import split_name
 

@@ -19,6 +19,7 @@ from zeroshot_cli.report.manifest import SortMode
 if TYPE_CHECKING:
     from zeroshot_cli.encode.images import Decoding
 
+DISTRIBUTION = "zeroshot-cli"  # what pip calls the package
 DEFAULT_MODEL = "ViT-B-32"  # with its default tag, laion2b_s34b_b79k
 BUNDLED_MODEL = "tiny"  # the one model that needs no network
 AUTO = "auto"
@@ -70,7 +71,8 @@ def _check_count(value: str) -> str:
     return value
 
 
-def _check_device(value: str) -> str:
+def check_device(value: str) -> str:
+    """Raise BadParameter where --device cannot be that."""
     if not _DEVICE.fullmatch(value):
         raise typer.BadParameter(f"{value!r} is not a device; use auto, cpu, cuda, cuda:N or mps")
     return value
@@ -296,7 +298,7 @@ Device = Annotated[
         "--device",
         metavar="auto|cpu|cuda|cuda:N|mps",
         envvar=DEVICE_VARIABLE,
-        callback=_check_device,
+        callback=check_device,
         help="Where the model runs.",
     ),
 ]

@@ -49,7 +49,8 @@ Augment = Annotated[
     list[Augmentation] | None,
     _option(
         "--augment",
-        "Change the pictures at random; may be repeated. `background` is for transparent pictures.",
+        "Change the pictures at random; may be repeated. `place`, `outline` and `background` change transparent "
+        "pictures only.",
         panel=_DATA,
         show_default=False,
     ),

@@ -8,6 +8,7 @@ from gzip import BadGzipFile
 from pathlib import Path, PurePosixPath
 
 from zeroshot_cli.errors import DataError, UsageError
+from zeroshot_cli.sizes import size_text
 
 _MOST_FILES = 2_000_000
 _GROWTH, _SLACK = 4, 64_000_000  # images hardly shrink when packed: unpacked they are no more than that
@@ -32,7 +33,7 @@ def unpack(archive: Path, into: Path, *, top: str) -> int:
                 written += member.size
                 if written > most or files > _MOST_FILES:
                     raise DataError(
-                        f"{archive}: unpacks to more than {most / 1e9:.1f} GB or {_MOST_FILES:,} files; it was not kept"
+                        f"{archive}: unpacks to more than {size_text(most)} or {_MOST_FILES:,} files; it was not kept"
                     )
                 _extract(tar, member, archive, into)
     except _DAMAGED as error:
@@ -47,7 +48,7 @@ def need_room(bytes_needed: int, folder: Path) -> None:
     free = shutil.disk_usage(folder).free
     if bytes_needed > free:
         raise UsageError(
-            f"{_giga(bytes_needed)} do not fit into {folder}, which has {_giga(free)} left; "
+            f"{size_text(bytes_needed)} do not fit into {folder}, which has {size_text(free)} left; "
             "give --data-dir a folder with more space"
         )
 
@@ -77,7 +78,3 @@ def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, archive: Path, into:
         if target.exists():
             raise DataError(f"{archive}: {member.name!r} is in it twice; fetch it once more")
     tar.extract(member, into, set_attrs=False, filter="data")
-
-
-def _giga(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from zeroshot_cli.errors import UnavailableError, UsageError
 from zeroshot_cli.weights.download import answer_seconds, deadline_seconds, endpoint
 from zeroshot_cli.weights.hashes import fits
-from zeroshot_cli.weights.transfer import receive, transport_errors, within
+from zeroshot_cli.weights.transfer import hub_client, receive, transport_errors, within
 
 T = TypeVar("T")
 INCOMPLETE = ".incomplete"
@@ -126,12 +126,11 @@ def _remote(sibling: Any) -> RemoteFile | None:
 
 def _ask(repository: Repository, ask: Callable[[], T], filename: str | None = None) -> T:
     """What `ask` returns; every failure of hub or network becomes an UnavailableError."""
-    from huggingface_hub import file_download, get_session  # noqa: F401
     from huggingface_hub.errors import HfHubHTTPError
 
-    get_session()  # both here, because on a busy machine they take a good part of the deadline
     thing = f"{filename} of {repository.name}" if filename else repository.name
     try:
+        hub_client()  # not within the deadline, a good part of which it takes on a busy machine
         return ask()
     except HfHubHTTPError as error:
         raise UnavailableError(_refusal(repository, thing, error)) from error

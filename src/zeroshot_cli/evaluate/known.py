@@ -36,6 +36,7 @@ from zeroshot_cli.evaluate.published import published_for
 from zeroshot_cli.evaluate.register import Absent, Archive, KnownSet, Local, Shards, find_known, known_sets
 from zeroshot_cli.folders import cache_folder
 from zeroshot_cli.labels import Label, Labels, read_labels
+from zeroshot_cli.sizes import size_text
 from zeroshot_cli.weights.download import is_offline
 from zeroshot_cli.weights.hashes import sha256_of
 
@@ -269,9 +270,9 @@ def _start(place: _Place, repository: Repository, size: int, missing: int) -> No
     _stop_offline(place, repository)
     place.incoming.mkdir(parents=True, exist_ok=True)
     need_room(missing + size, place.root)
-    rest = f", {_size(size - missing)} of it here already" if missing < size else ""
+    rest = f", {size_text(size - missing)} of it here already" if missing < size else ""
     place.say(
-        f"downloading {place.known.title} ({_size(size)}{rest}; licence: {place.known.licence}) "
+        f"downloading {place.known.title} ({size_text(size)}{rest}; licence: {place.known.licence}) "
         f"from {repository.address} to {place.root}"
     )
 
@@ -279,10 +280,6 @@ def _start(place: _Place, repository: Repository, size: int, missing: int) -> No
 def _stop_offline(place: _Place, repository: Repository) -> None:
     if place.offline:
         raise UnavailableError(f"{place.known.name} is not in {place.root}, and downloads are off: {repository.advice}")
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
 def _write_note(folder: Path, known: KnownSet, repository: Repository, more: dict[str, object]) -> None:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 
 from zeroshot_cli.report.console import print_rows
+from zeroshot_cli.sizes import size_text
 from zeroshot_cli.weights.catalogue import Entry
 
 _COLUMNS = ("name", "pretrained", "default", "params (M)", "pixels", "download", "ImageNet", "ImageNet-V2", "here")
@@ -15,11 +16,6 @@ def print_models(entries: Sequence[Entry], *, as_json: bool) -> None:
         print(json.dumps([_object(entry) for entry in entries], indent=2))
     else:
         print_rows(_COLUMNS, [_row(entry) for entry in entries])
-
-
-def size_text(count: int) -> str:
-    """A number of bytes for people."""
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
 def _row(entry: Entry) -> tuple[str, ...]:

@@ -15,9 +15,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from zeroshot_cli.errors import UnavailableError, UsageError
+from zeroshot_cli.sizes import size_text
 from zeroshot_cli.weights.hashes import check_cached, fits, is_remembered, remember
 from zeroshot_cli.weights.registry import Published
-from zeroshot_cli.weights.transfer import ANSWER_SECONDS, DEADLINE_SECONDS, receive, transport_errors, within
+from zeroshot_cli.weights.transfer import (
+    ANSWER_SECONDS,
+    DEADLINE_SECONDS,
+    hub_client,
+    receive,
+    transport_errors,
+    within,
+)
 
 T = TypeVar("T")
 HUB_PREFIX = "hf-hub:"
@@ -368,13 +376,9 @@ def _announce(source: _Source, filename: str, *, size: int | None, have: int) ->
     """Log what is about to be downloaded, how large it is, and where it goes; on a terminal a bar shows the rest."""
     if size is not None and size - have < _SMALL:
         return
-    here = f", {_size_text(have)} of it here already" if have else ""
-    large = "of a size that the hub does not say" if size is None else f"{_size_text(size)}{here}"
+    here = f", {size_text(have)} of it here already" if have else ""
+    large = "of a size that the hub does not say" if size is None else f"{size_text(size)}{here}"
     _log.info("downloading %s (%s: %s) from %s to %s", source.wanted, filename, large, endpoint(), hub_cache())
-
-
-def _size_text(count: int) -> str:
-    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
 def _need_space(path: Path, size: int | None) -> None:
@@ -382,7 +386,7 @@ def _need_space(path: Path, size: int | None) -> None:
     free = shutil.disk_usage(path.parent).free
     if size is not None and size - have > free:
         raise UsageError(
-            f"{size / 1e9:.1f} GB do not fit into {hub_cache()}, which has {free / 1e9:.1f} GB left: "
+            f"{size_text(size)} do not fit into {hub_cache()}, which has {size_text(free)} left: "
             "set HF_HUB_CACHE to a folder with more space"
         )
 
@@ -421,11 +425,10 @@ class _NoAnswer(UnavailableError):
 
 def _ask(source: _Source, filename: str | None, ask: Callable[[_Source], T], *, patient: bool = False) -> T:
     """What `ask` returns, soon unless `patient`; every failure of hub or network becomes an UnavailableError."""
-    from huggingface_hub import file_download, get_session  # noqa: F401
     from huggingface_hub.errors import FileMetadataError, HfHubHTTPError
 
-    get_session()  # both here, because on a busy machine they take a good part of the deadline
     try:
+        hub_client()  # not within the deadline, a good part of which it takes on a busy machine
         return ask(source) if patient else within(deadline_seconds(), lambda: ask(source))
     except HfHubHTTPError as error:
         raise _refusal(source, filename, error) from error

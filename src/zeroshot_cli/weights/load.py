@@ -37,11 +37,11 @@ from zeroshot_cli.weights.registry import (
     bundled_folder,
     canonical_name,
     find_published,
+    is_file_of_own,
     known_names,
     model_config,
     shared_preprocess,
     split_name,
-    tags_of,
 )
 
 
@@ -164,20 +164,9 @@ def _locate(name: str, pretrained: str | None, *, offline: bool) -> _Source:
         name = canonical_name(name)
     except UsageError as error:
         raise UsageError(f"{error} (nor is there a file or folder of that name)") from None
-    if pretrained is not None and _is_path(name, pretrained):
+    if pretrained is not None and is_file_of_own(name, pretrained):
         return _file_of_named(name, Path(pretrained))
     return _published(find_published(name, pretrained), offline=offline)
-
-
-def _is_path(name: str, pretrained: str) -> bool:
-    """Whether --pretrained means a file or folder: a tag of the model goes before one of that name."""
-    if pretrained.lower().replace("-", "_") in tags_of(name):
-        return False
-    if os.path.exists(pretrained):
-        return True
-    if os.sep in pretrained or Path(pretrained).suffix in {".pt", ".pth", ".bin", ".safetensors"}:
-        raise UsageError(f"--pretrained {pretrained}: there is no such file; name one that exists, or a tag of {name}")
-    return False
 
 
 def _file_of_named(name: str, path: Path) -> _Source:

@@ -116,6 +116,20 @@ def tags_of(model: str) -> tuple[str, ...]:
     return tuple(tag for name, tag in published() if name == model)
 
 
+def is_file_of_own(model: str, pretrained: str) -> bool:
+    """Whether --pretrained means a file or folder: a tag of the model goes before one of that name.
+
+    Raises UsageError where it can be neither.
+    """
+    if _clean_tag(pretrained) in tags_of(model):
+        return False
+    if os.path.exists(pretrained):  # noqa: PTH110  Path.exists raises OSError where a name is too long
+        return True
+    if os.sep in pretrained or Path(pretrained).suffix in {".pt", ".pth", ".bin", ".safetensors"}:
+        raise UsageError(f"--pretrained {pretrained}: there is no such file; name one that exists, or a tag of {model}")
+    return False
+
+
 def default_tag(model: str) -> str:
     """The tag that a model's name alone stands for: the best on ImageNet of those with a published figure.
 

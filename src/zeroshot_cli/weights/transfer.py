@@ -44,6 +44,16 @@ def within(seconds: float, ask: Callable[[], T]) -> T:
     return value  # type: ignore[return-value]  # without an error it is what ask returned
 
 
+def hub_client() -> Any:
+    """The HTTP client of huggingface_hub, whose making takes a while. Raises Silence for a proxy that it cannot use."""
+    from huggingface_hub import file_download, get_session  # noqa: F401  the first is imported late, by what asks
+
+    try:
+        return get_session()
+    except (ImportError, ValueError) as error:  # an unknown scheme; SOCKS without its package
+        raise Silence(f"{error}: correct ALL_PROXY, HTTPS_PROXY or HTTP_PROXY") from error
+
+
 def transport_errors() -> tuple[type[Exception], ...]:
     """What a connection that fails raises: Silence, and the errors of the hub's HTTP library, which versions change."""
     from huggingface_hub.errors import HfHubHTTPError
@@ -112,9 +122,7 @@ def _append(url: str, partial: Path, bar: Any) -> None:
 
 def _open(url: str, headers: Mapping[str, str]) -> Any:
     """A response whose body is yet to come; redirects are followed, without the token to other hosts."""
-    from huggingface_hub import get_session
-
-    client = get_session()
+    client = hub_client()
     request = client.build_request("GET", url, headers=dict(headers), timeout=STALL_SECONDS)
     return client.send(request, stream=True, follow_redirects=True)
 
