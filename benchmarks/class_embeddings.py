@@ -23,6 +23,7 @@ from typing import Any
 import open_clip
 import torch
 from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES, OPENAI_IMAGENET_TEMPLATES
+from record import processor
 
 from zeroshot_cli.clip.config import PRESETS, CLIPConfig, TextTransformerConfig, VisionTransformerConfig
 from zeroshot_cli.encode.cache import TextCache
@@ -46,9 +47,7 @@ SMALL = CLIPConfig(
 def main() -> None:
     options = _options()
     warnings.simplefilter("ignore")
-    print(
-        f"{_processor()}, {torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}; torch {torch.__version__}"
-    )
+    print(f"{processor()}, {torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}; torch {torch.__version__}")
     with tempfile.TemporaryDirectory() as folder:
         if options.exact:
             _save(Path(folder) / "small", SMALL)
@@ -197,11 +196,6 @@ def _measure_memory(folder: Path, precision: str, names: int) -> None:
 def _save(folder: Path, config: CLIPConfig) -> None:
     torch.manual_seed(0)
     save_model(folder, config.build(), config, default_preprocess(config))
-
-
-def _processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown processor")
 
 
 def _list(values: Any) -> str:

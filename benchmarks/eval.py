@@ -53,6 +53,7 @@ import numpy as np
 import torch
 import yaml
 from PIL import Image, ImageDraw
+from record import processor
 from sklearn.datasets import load_sample_images
 
 from zeroshot_cli.clip.config import (
@@ -115,7 +116,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     if importlib.util.find_spec("clip_benchmark") is None or importlib.util.find_spec("requests") is None:
         sys.exit("this needs CLIP_benchmark: pip install clip-benchmark requests")
-    print(f"{_processor()}, {auto_workers()} cores, load {os.getloadavg()[0]:.1f}; torch {torch.__version__}", end="")
+    print(f"{processor()}, {auto_workers()} cores, load {os.getloadavg()[0]:.1f}; torch {torch.__version__}", end="")
     print(f", CLIP_benchmark {version('clip-benchmark')}")
     with tempfile.TemporaryDirectory() as name:
         work = Path(name) if options.keep is None else options.keep
@@ -571,11 +572,6 @@ def _all(rows: Sequence[tuple[float, ...]], column: int, form: str) -> str:
 
 def _per_cent(share: float) -> str:
     return f"{share:.4%}"
-
-
-def _processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown processor")
 
 
 def _options() -> argparse.Namespace:

@@ -35,6 +35,7 @@ import open_clip
 import torch
 from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
 from PIL import Image
+from record import processor
 from sklearn.datasets import load_sample_images
 
 from zeroshot_cli.classify import Classifier
@@ -60,7 +61,7 @@ DRAFT = Decoding(exact=False)
 def main() -> None:
     options = _options()
     warnings.simplefilter("ignore")
-    print(f"{_processor()}, {auto_workers()} cores, load {os.getloadavg()[0]:.1f}; torch {torch.__version__}")
+    print(f"{processor()}, {auto_workers()} cores, load {os.getloadavg()[0]:.1f}; torch {torch.__version__}")
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         _save(work / "model", options.model)
@@ -243,11 +244,6 @@ def _save(folder: Path, name: str) -> None:
     torch.manual_seed(0)
     config = PRESETS[name]
     save_model(folder, config.build(), config, default_preprocess(config))
-
-
-def _processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown processor")
 
 
 def _options() -> argparse.Namespace:

@@ -57,6 +57,7 @@ import open_clip
 import torch
 import yaml
 from PIL import Image, ImageDraw
+from record import processor
 from sklearn.datasets import load_sample_images
 from torch import Tensor
 
@@ -98,7 +99,7 @@ def main() -> None:
     needed = [name for name in ("pandas", "webdataset", "braceexpand") if importlib.util.find_spec(name) is None]
     if needed:
         sys.exit(f"open_clip_train needs {', '.join(needed)}: pip install {' '.join(needed)}")
-    print(f"{_processor()}, {auto_workers()} cores, load {os.getloadavg()[0]:.1f}; torch {torch.__version__}")
+    print(f"{processor()}, {auto_workers()} cores, load {os.getloadavg()[0]:.1f}; torch {torch.__version__}")
     with tempfile.TemporaryDirectory() as name:
         work = Path(name) if options.keep is None else options.keep
         for part, measure in (("speed", _measure_speed), ("quality", _measure_quality), ("memory", _measure_memory)):
@@ -561,11 +562,6 @@ def _training_peak(run: Run, output: Path, *more: str) -> float:
 
 def _all(rows: Sequence[tuple[float, ...]], column: int, form: str) -> str:
     return ", ".join(form.format(row[column]) for row in rows)
-
-
-def _processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown processor")
 
 
 def _options() -> argparse.Namespace:
