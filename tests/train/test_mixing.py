@@ -14,9 +14,11 @@ def test_average_by_hand() -> None:
     average = average_of(model)
     nn.init.constant_(weight, 2.0)
     mean.fill_(7.0)
+    model.get_buffer("1.num_batches_tracked").fill_(3)
     update_average(average, model, decay=0.9, step=1)  # early: the decay is 2/11
     assert float(average.get_parameter("0.weight")) == pytest.approx(2 / 11 * 1 + 9 / 11 * 2)
-    assert float(average.get_buffer("1.running_mean")) == 7.0
+    assert float(average.get_buffer("1.running_mean")) == pytest.approx(9 / 11 * 7)  # from 0
+    assert int(average.get_buffer("1.num_batches_tracked")) == 3
     nn.init.constant_(average.get_parameter("0.weight"), 1.0)
     update_average(average, model, decay=0.9, step=1000)
     assert float(average.get_parameter("0.weight")) == pytest.approx(1.1)

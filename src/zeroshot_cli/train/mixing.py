@@ -1,7 +1,7 @@
 """Weights made of weights: the running average, and the mixture of a fine-tuned model with what it came from."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TypeVar
 
 import torch
@@ -17,16 +17,23 @@ def average_of(model: Model) -> Model:
 
 @torch.no_grad()
 def update_average(average: nn.Module, model: nn.Module, *, decay: float, step: int) -> None:
-    """Move each averaged weight towards the model's; batch-norm statistics are taken over as they are.
+    """Move each averaged weight and batch-norm statistic towards the model's; counts are taken over.
 
-    `step` counts from 1; early on the decay is (1 + step) / (10 + step), so that a short run forgets its random start.
+    The statistics of the last few batches belong to the weights of then, and do not fit averaged ones. `step` counts
+    from 1; early on the decay is (1 + step) / (10 + step), so that a short run forgets its random start.
     """
     decay = min(decay, (1 + step) / (10 + step))
-    averaged = [parameter.detach() for parameter in average.parameters()]
-    current = [parameter.detach() for parameter in model.parameters()]
-    torch._foreach_lerp_(averaged, current, 1 - decay)
-    for kept, buffer in zip(average.buffers(), model.buffers(), strict=True):
-        kept.copy_(buffer)
+    pairs = list(zip(_tensors(average), _tensors(model), strict=True))
+    moving = [(kept, new) for kept, new in pairs if kept.is_floating_point()]
+    torch._foreach_lerp_([kept for kept, _ in moving], [new for _, new in moving], 1 - decay)
+    for kept, new in pairs:
+        if not kept.is_floating_point():
+            kept.copy_(new)
+
+
+def _tensors(module: nn.Module) -> Iterator[Tensor]:
+    yield from (parameter.detach() for parameter in module.parameters())
+    yield from module.buffers()
 
 
 @torch.no_grad()
