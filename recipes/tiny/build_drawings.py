@@ -7,7 +7,7 @@ Fetches npm `@iconify/json` and `emojibase-data` by `npm pack` and Debian's `ope
 that the user's own mirrors and proxies count, each at one version with the checksum below. Draws each SVG with its
 longest side at 96 pixels on a transparent ground and writes `train.csv` and `openmoji.csv`: image, caption, keywords
 (joined with a bar), source, license and, for emoji, the group of emojibase. `left_out.txt` names the concepts that both
-do without; OpenMoji's pictures of these are `unseen.csv`, to see what a word is worth that no training text has.
+do without; OpenMoji's pictures of these are `unseen.csv`, to see what a name is worth that no training drawing has.
 """
 
 import argparse
@@ -310,10 +310,21 @@ def build(to: Path, sets: Path, emojibase: Path, clip_art: Path | None, left_out
             yield from icon_drawings(_read_set(sets, name), left_out)
 
     write(to / "train.csv", training())
-    test_set = _read_set(sets, TEST_SET)
-    unseen = [emoji for emoji in table if ("emoji", emoji["label"], _texts(emoji)) in left_out]
+    test_set, trained = _read_set(sets, TEST_SET), _words_of(to / "train.csv")
+    unseen = [
+        emoji
+        for emoji in table
+        if ("emoji", emoji["label"], _texts(emoji)) in left_out and f" {_plain(emoji['label'])} " not in trained
+    ]
     write(to / f"{TEST_SET}.csv", emoji_drawings(test_set, table, left_out))
     write(to / "unseen.csv", emoji_drawings(test_set, unseen, LeftOut([])))
+
+
+def _words_of(table: Path) -> str:
+    """All captions and keywords of a table that was written, as plain words with a bar between two texts."""
+    with table.open(newline="", encoding="utf-8") as file:
+        texts = [text for row in csv.DictReader(file) for text in (row["caption"], *row["keywords"].split("|"))]
+    return " | ".join(["", *map(_plain, texts), ""])
 
 
 def _read_set(sets: Path, name: str) -> dict[str, Any]:

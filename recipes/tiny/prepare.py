@@ -38,7 +38,9 @@ def main() -> None:
     options = parser.parse_args()
 
     rng = random.Random(options.seed)
-    drawings, photos = _read(options.drawings), _read(options.photos)
+    drawings, photos, test = _read(options.drawings), _read(options.photos), _read(options.test)
+    if test and "group" not in test[0]:
+        sys.exit(f"{options.test} has no column `group`; build_drawings.py writes one that has it")
     emoji = [row for row in drawings if row["source"] in EMOJI]
     validation = rng.sample(emoji, int(VALIDATION_SHARE * len(emoji)))
     kept_back = {row["image"] for row in validation}
@@ -55,9 +57,6 @@ def main() -> None:
     for name, pairs in tables.items():
         _write(options.to / f"{name}.csv", ("image", "caption"), _shuffled(pairs, rng) if options.shuffle else pairs)
     _write(options.to / "val.csv", ("image", "caption"), [(row["image"], row["caption"]) for row in validation])
-    test = _read(options.test)
-    if test and "group" not in test[0]:
-        sys.exit(f"{options.test} has no column `group`; build_drawings.py writes one that has it")
     for name, rows in {"test": test, "test-objects": [row for row in test if row.get("group") in OBJECTS]}.items():
         _write(options.to / f"{name}.csv", ("image", "label"), [(row["image"], row["caption"]) for row in rows])
 

@@ -1,6 +1,6 @@
 """Sizes in bytes, as they are shown."""
 
-_UNITS = ("B", "kB", "MB", "GB")
+_UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 def size_text(size: int) -> str:

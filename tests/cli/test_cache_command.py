@@ -239,7 +239,7 @@ def test_a_limit_that_is_none(given: str, monkeypatch: pytest.MonkeyPatch, capsy
         (999_499, "999 kB"),
         (999_500, "1.0 MB"),
         (2 << 30, "2.1 GB"),
-        (123_456_789_012_345, "123457 GB"),
+        (123_456_789_012_345, "123 TB"),
     ],
 )
 def test_sizes_for_people(size: int, text: str) -> None:

@@ -291,6 +291,25 @@ def test_a_full_disk_and_a_folder_that_is_locked(
     assert last.startswith("to do: set ZEROSHOT_CACHE_DIR to a folder that you can write to")
 
 
+def test_a_hub_library_that_does_not_load_is_a_row(
+    hub: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import builtins
+
+    real = builtins.__import__
+
+    def refuse(name: str, *rest: Any) -> Any:
+        if name == "huggingface_hub":
+            raise ValueError("HF_HUB_ETAG_TIMEOUT: '2.5' is no int")
+        return real(name, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(builtins, "__import__", refuse)
+        rows, last = found(capsys)
+    assert "HF_HUB_ETAG_TIMEOUT: '2.5' is no int" in rows["models"]
+    assert last.startswith("to do: see why the models cannot be looked at")
+
+
 def test_a_proxy_that_cannot_be_used_is_a_row(
     hub: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -93,6 +93,8 @@ def test_the_teachers_directions_are_the_principal_ones() -> None:
     centred = embeddings.numpy().astype(np.float64) - embeddings.numpy().mean(axis=0)
     theirs = centred @ np.linalg.svd(centred)[2][:4].T
     np.testing.assert_allclose(np.abs(ours.numpy()), np.abs(theirs[:, ::-1]), rtol=1e-3, atol=1e-3)
+    directions = np.linalg.lstsq(centred, ours.numpy().astype(np.float64), rcond=None)[0]
+    assert (directions.sum(axis=0) > 0).all()  # on every machine the same of two
 
 
 def test_the_baseline_answers_with_the_nearest_picture(

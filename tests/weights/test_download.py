@@ -79,13 +79,16 @@ def test_a_second_call_goes_on_where_the_first_gave_up(hub: Any, model: Publishe
     assert hub.bodies() == ["bytes=700000-"]
 
 
-def test_a_proxy_that_cannot_be_used_is_named(hub: Any, model: Published, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("proxy", ["socks://127.0.0.1:9", "http://127.0.0.1:80x", "http://[::1"])
+def test_a_proxy_that_cannot_be_used_is_named(
+    proxy: str, hub: Any, model: Published, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from huggingface_hub import close_session
 
     close_session()
-    monkeypatch.setenv("ALL_PROXY", "socks://127.0.0.1:9")
+    monkeypatch.setenv("ALL_PROXY", proxy)
     try:
-        with pytest.raises(UnavailableError, match=r"socks.*correct ALL_PROXY, HTTPS_PROXY or HTTP_PROXY"):
+        with pytest.raises(UnavailableError, match=r"correct ALL_PROXY, HTTPS_PROXY or HTTP_PROXY"):
             download.fetch_model(model)
     finally:
         close_session()

@@ -235,7 +235,7 @@ def _ask_hub(offline: bool) -> Answer:
     """Ask the hub whether it is there; return what waits for its answer."""
     try:
         from huggingface_hub import constants, file_download  # noqa: F401  slow to import, and not in the thread
-    except ImportError as error:
+    except Exception as error:  # not installed, or a variable of its own that it cannot read
         missing = _Hub(False, f"not seen: {error}")
         return lambda: missing
 

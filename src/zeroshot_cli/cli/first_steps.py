@@ -39,8 +39,8 @@ def first_steps() -> str:
 
 def _image_here() -> str:
     with suppress(OSError), os.scandir() as entries:
-        files = [each.name for each in islice(entries, _LOOKED_AT) if each.is_file()]
-        found = [name for name in files if name.lower().endswith(_ENDINGS)]
-        readable = [name for name in found if name.isprintable() and not name.startswith(("-", "."))]
+        found = [each for each in islice(entries, _LOOKED_AT) if each.name.lower().endswith(_ENDINGS)]
+        names = [each.name for each in found if not each.is_dir(follow_symlinks=False)]
+        readable = [name for name in names if name.isprintable() and not name.startswith(("-", "."))]
         return min(readable, default=_ANY_IMAGE)
     return _ANY_IMAGE

@@ -48,7 +48,7 @@ def need_room(bytes_needed: int, folder: Path) -> None:
     free = shutil.disk_usage(folder).free
     if bytes_needed > free:
         raise UsageError(
-            f"{size_text(bytes_needed)} do not fit into {folder}, which has {size_text(free)} left; "
+            f"{size_text(bytes_needed)} do not fit into {folder}, which lacks {size_text(bytes_needed - free)}; "
             "give --data-dir a folder with more space"
         )
 

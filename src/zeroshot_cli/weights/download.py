@@ -382,11 +382,11 @@ def _announce(source: _Source, filename: str, *, size: int | None, have: int) ->
 
 
 def _need_space(path: Path, size: int | None) -> None:
-    have = path.stat().st_size if path.exists() else 0
+    need = (size or 0) - (path.stat().st_size if path.exists() else 0)
     free = shutil.disk_usage(path.parent).free
-    if size is not None and size - have > free:
+    if need > free:
         raise UsageError(
-            f"{size_text(size)} do not fit into {hub_cache()}, which has {size_text(free)} left: "
+            f"{size_text(need)} do not fit into {hub_cache()}, which lacks {size_text(need - free)}: "
             "set HF_HUB_CACHE to a folder with more space"
         )
 

@@ -50,8 +50,11 @@ def hub_client() -> Any:
 
     try:
         return get_session()
-    except (ImportError, ValueError) as error:  # an unknown scheme; SOCKS without its package
-        raise Silence(f"{error}: correct ALL_PROXY, HTTPS_PROXY or HTTP_PROXY") from error
+    except OSError as error:
+        raise Silence(f"{error}: correct SSL_CERT_FILE or SSL_CERT_DIR") from error
+    except Exception as error:  # an unknown scheme, a port that is none, SOCKS without its package: each of a kind
+        reason = str(error).rstrip(".")
+        raise Silence(f"{reason}: correct ALL_PROXY, HTTPS_PROXY or HTTP_PROXY") from error
 
 
 def transport_errors() -> tuple[type[Exception], ...]:
