@@ -10,7 +10,6 @@ import os
 import platform
 import re
 import shlex
-import signal
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -21,7 +20,6 @@ HERE = Path(__file__).resolve().parent
 
 
 def main() -> int:
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends it, without a traceback
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
         print(__doc__)
         return 0 if len(sys.argv) > 1 else 2
@@ -35,9 +33,14 @@ def main() -> int:
     process = subprocess.Popen([sys.executable, str(script), *options], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     lines = []
-    for line in process.stdout:
-        print(line, end="", flush=True)
-        lines.append(line)
+    try:
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            lines.append(line)
+    except BrokenPipeError:  # `| head` has seen enough
+        process.kill()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python still writes when it ends
+        return 1
     if process.wait() == 0:
         path = result_file(script, options)
         path.parent.mkdir(exist_ok=True)

@@ -86,7 +86,7 @@ def test_list_takes_a_filter_and_knows_what_is_here(hub: Any, capsys: pytest.Cap
     assert entry.run(["models", "list", "-m", "laion2b_s34b_b79k"]) == 0
     assert [row["here"] for row in rows(capsys.readouterr().out)] == ["yes"]
     assert entry.run(["models", "remove", "ViT-B-32"]) == 0
-    assert "3 MB are free again" in capsys.readouterr().err
+    assert "3.0 MB are free again" in capsys.readouterr().err
     assert entry.run(["models", "remove", "ViT-B-32"]) == 0
     assert "nothing was removed" in capsys.readouterr().err
 

@@ -314,7 +314,7 @@ def test_the_preprocessing_has_the_towers_size(folder: Path) -> None:
 def test_a_tag_goes_before_a_folder_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "openai").mkdir()
-    assert not load_module._is_path("ViT-B-32", "openai")
+    assert not load_module.is_file_of_own("ViT-B-32", "openai")
     for path in ("/nope/x.pt", "x.safetensors"):
         with pytest.raises(UsageError, match="no such file"):
             load("ViT-B-32", path)
