@@ -45,7 +45,10 @@ def within(seconds: float, ask: Callable[[], T]) -> T:
 
 
 def hub_client() -> Any:
-    """The HTTP client of huggingface_hub, whose making takes a while. Raises Silence for a proxy that it cannot use."""
+    """The HTTP client of huggingface_hub, whose making takes a while.
+
+    Raises Silence where the environment names a proxy or certificates that cannot be used.
+    """
     from huggingface_hub import file_download, get_session  # noqa: F401  the first is imported late, by what asks
 
     try:
