@@ -221,6 +221,19 @@ def test_a_real_interrupt(tmp_path: Path) -> None:
     assert (process.returncode, out, err) == (130, b"", b"interrupted\n")
 
 
+def test_an_interrupt_when_all_is_said_prints_nothing() -> None:
+    program = """
+import atexit, os, signal, sys
+from zeroshot_cli.cli.app import main
+atexit.register(lambda: os.kill(os.getpid(), signal.SIGINT))
+sys.argv = ["zeroshot", "--version"]
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
+    assert done.stdout.startswith("zeroshot ")
+
+
 def test_warnings_are_one_line_and_quiet_hushes_them(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,6 +4,7 @@ import errno
 import gc
 import logging
 import os
+import signal
 import sys
 import traceback
 import warnings
@@ -69,7 +70,11 @@ def start(
 def main() -> None:
     """Run the command line and exit with its code."""
     gc.set_threshold(_OBJECTS)
-    sys.exit(run(sys.argv[1:]))
+    code = INTERRUPTED
+    with suppress(KeyboardInterrupt):  # Ctrl-C after the last word
+        code = run(sys.argv[1:])
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # libraries that take themselves down would print where it hit them
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
