@@ -29,11 +29,11 @@ def main() -> int:
     if {"-h", "--help"} & set(options):
         return subprocess.call([sys.executable, str(script), "--help"])
     header = "".join(f"{name}: {value}\n" for name, value in about(script, options).items())
-    print(header, flush=True)
     process = subprocess.Popen([sys.executable, str(script), *options], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     lines = []
     try:
+        print(header, flush=True)
         for line in process.stdout:
             print(line, end="", flush=True)
             lines.append(line)

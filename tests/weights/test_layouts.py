@@ -4,7 +4,7 @@ import importlib.util
 import json
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -207,14 +207,15 @@ def test_half_precision_as_openai_stores_it(tmp_path: Path, openai: ModuleType) 
 
 
 @pytest.fixture
-def transformers(monkeypatch: pytest.MonkeyPatch) -> Any:
+def transformers(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setitem(os.environ, "HF_HUB_OFFLINE", "1")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import transformers
 
         transformers.utils.logging.disable_progress_bar()
-    return transformers
+    yield transformers
+    transformers.utils.logging.enable_progress_bar()  # huggingface_hub's own are hidden with them
 
 
 def transformers_model(transformers: Any, activation: str = "quick_gelu", **text: Any) -> Any:
