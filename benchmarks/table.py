@@ -73,6 +73,14 @@ CLAIMS = (
         " s",
     ),
     Claim(
+        "tiny",
+        "pictures of 128 pixels labelled by tiny on one core, start included",
+        "",
+        "folder",
+        below(".*, tiny, on one core", "start and all" + NUMBER),
+        " a second",
+    ),
+    Claim(
         "classes bf16",
         "class embeddings, 80 prompts a class, bf16",
         "open_clip bf16",
