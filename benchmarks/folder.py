@@ -203,6 +203,9 @@ def _fill(folder: Path, cache: Path, model: Path, options: argparse.Namespace) -
 
 def _measure_tiny(work: Path, options: argparse.Namespace) -> None:
     """Few and many pictures of 128 pixels, so that the start can be told from the work; all on the first core."""
+    if not hasattr(os, "sched_setaffinity"):
+        print("tiny on one core: not measured, since this system binds no process to a core")
+        return
     few, many = 200, 2_000
     pictures = [Image.fromarray(picture) for picture in load_sample_images().images]
     for count in (few, many):

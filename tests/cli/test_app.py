@@ -234,6 +234,18 @@ main()
     assert done.stdout.startswith("zeroshot ")
 
 
+def test_an_interrupt_after_the_last_word_exits_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as for a job that a shell has put in the background
+    try:
+        monkeypatch.setattr(entry.gc, "set_threshold", lambda _: None)
+        monkeypatch.setattr(entry, "run", lambda _: signal.default_int_handler(signal.SIGINT, None))
+        with pytest.raises(SystemExit, match="130"):
+            entry.main()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_warnings_are_one_line_and_quiet_hushes_them(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -73,7 +73,8 @@ def main() -> None:
     code = INTERRUPTED
     with suppress(KeyboardInterrupt):  # Ctrl-C after the last word
         code = run(sys.argv[1:])
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # libraries that take themselves down would print where it hit them
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not ignored, as in a script's background
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # libraries that take themselves down would print a traceback
     sys.exit(code)
 
 
