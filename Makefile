@@ -18,7 +18,7 @@ help: ## list these targets
 demo: $(READY) ## label the example pictures with the bundled model
 	$(BIN)/python examples/demo.py
 
-test: $(READY) ## all tests but the slow ones: four minutes on two cores
+test: $(READY) ## all tests but the slow ones: five minutes on two cores
 	$(PYTEST)
 
 test-slow: $(READY) ## kills, wheels, small trainings, browsers (Chromium)
