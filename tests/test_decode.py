@@ -60,10 +60,10 @@ def test_a_hundred_bad_files_give_a_hundred_reasons(
     assert find_images([str(tmp_path / "bad")]).items == tuple(sorted(expected))
     reasons = {}
     for path in expected:
-        start = time.process_time()
+        start = time.monotonic()
         with pytest.raises(UnreadableImage) as caught:
             decode(path)
-        assert time.process_time() - start < 2, path
+        assert time.monotonic() - start < 2, path
         reasons[path] = str(caught.value)
     for path, part in expected.items():
         assert part in reasons[path], path
@@ -218,18 +218,18 @@ def test_a_file_that_is_something_else_is_named(content: bytes, reason: str) -> 
 
 
 def test_a_file_of_endless_small_boxes_is_given_up_soon() -> None:
-    start = time.process_time()
+    start = time.monotonic()
     boxes = b"\0\0\0\x08free" * 300_000
     assert reason_for(b"\0\0\0\x10ftypavif\0\0\0\0" + boxes) == "an AVIF file whose header is damaged or cut off"
-    assert time.process_time() - start < 1
+    assert time.monotonic() - start < 1
 
 
 @pytest.mark.parametrize("part", [b"<!---->", b"<!--", b"<?xml", b"<!DOCTYPE svg>", b"[", b"G", b" ", b"\0"])
 def test_no_text_makes_the_search_for_a_name_slow(part: bytes) -> None:
-    start = time.process_time()
+    start = time.monotonic()
     for content in (part * 500, b"<!-- -->" + part * 500, b"<?xml ?>" + part * 500):
         assert reason_for(content)
-    assert time.process_time() - start < 1
+    assert time.monotonic() - start < 1
 
 
 def test_details_are_one_short_printable_line(monkeypatch: pytest.MonkeyPatch) -> None:

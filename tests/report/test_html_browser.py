@@ -421,7 +421,8 @@ def test_more_of_a_section(reader: Reader) -> None:
     assert focused(page) == f"{shown:03}.png\n{shown / 1000:.3f}"
     page.keyboard.press("End")
     assert focused(page) == "299.png\n0.299"
-    page.wait_for_function("document.querySelectorAll('.card').length < 300")  # those far away are not drawn
+    page.wait_for_timeout(300)
+    assert cats.locator(".card").count() < 300  # those far away are not drawn
     page.get_by_role("button", name="Show fewer").click()
     numbered(cats.locator(".card"), shown)
     assert focused(page) == "000.png\n0.000"
@@ -438,12 +439,12 @@ def test_ten_thousand_images(reader: Reader, labels: int) -> None:
     page = reader.open()
     page.locator(".card img").first.wait_for()
     counted(page, "10,000 images")
-    assert time.monotonic() - start < 20
+    assert time.monotonic() - start < 5
     start = time.monotonic()
     page.get_by_label("Search in paths").fill("in/0012")
     counted(page, "10 of 10,000 images")
     page.get_by_role("button", name="00125.jpg").wait_for()
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 3
     page.get_by_role("button", name="Clear filters").click()
     page.get_by_role("navigation").get_by_role("button", name="label 19", exact=False).first.click()
     counted(page, f"{10_000 // labels} of 10,000 images")

@@ -205,7 +205,7 @@ def test_a_closed_port(hub_at: Callable[[str], None]) -> None:
     start = time.monotonic()
     with pytest.raises(UnavailableError, match=r"refused.*ViT-B-32:openai --to DIR"):
         download.fetch_model(find_published("ViT-B/32", "openai"))
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 2
 
 
 def test_a_name_that_nobody_resolves(hub_at: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> None:
