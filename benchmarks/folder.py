@@ -216,7 +216,8 @@ def _measure_tiny(work: Path, options: argparse.Namespace) -> None:
     labels = work / "labels.txt"
     labels.write_text("\n".join(LABELS) + "\n")
     command = [sys.executable, "-m", "zeroshot_cli", "classify", "--model", "tiny", "--labels", str(labels)]
-    command += ["--device", "cpu", "--no-cache", "--overwrite", "--output", str(work / "tiny.csv")]
+    command += ["--device", "cpu", "--precision", options.precision, "--no-cache"]
+    command += ["--overwrite", "--output", str(work / "tiny.csv")]
     script, sample = _open_clip_script(work / "model"), sorted(map(str, (work / str(few)).iterdir()))[:64]
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(cores)})  # children inherit it
