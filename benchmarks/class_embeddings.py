@@ -26,15 +26,15 @@ from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES, OPENAI_IMAGENET_TE
 from record import processor
 
 from zeroshot_cli.clip.config import PRESETS, CLIPConfig, TextTransformerConfig, VisionTransformerConfig
-from zeroshot_cli.encode.cache import TextCache
-from zeroshot_cli.encode.texts import TREE, WINDOW, class_embeddings
-from zeroshot_cli.encode.trees import trees
-from zeroshot_cli.prompts import read_prompts
-from zeroshot_cli.weights.configs import default_preprocess
-from zeroshot_cli.weights.device import DTYPES, has_bf16
-from zeroshot_cli.weights.load import load
-from zeroshot_cli.weights.loaded import LoadedModel
-from zeroshot_cli.weights.save import save_model
+from zeroshot_cli.embed.text_cache import TextCache
+from zeroshot_cli.embed.texts import TREE, WINDOW, class_embeddings
+from zeroshot_cli.embed.trees import trees
+from zeroshot_cli.models.device import DTYPES, has_bf16
+from zeroshot_cli.models.formats.configs import default_preprocess
+from zeroshot_cli.models.formats.open_clip import save_model
+from zeroshot_cli.models.load import load
+from zeroshot_cli.models.loaded import LoadedModel
+from zeroshot_cli.words.prompts import read_prompts
 
 TARGETS = {"fp32": (10, 12), "bf16": (30, 35)}  # at least, and hoped for
 SMALL = CLIPConfig(

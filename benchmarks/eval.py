@@ -63,13 +63,13 @@ from zeroshot_cli.clip.config import (
     VisionTransformerConfig,
     config_to_dict,
 )
-from zeroshot_cli.encode.images import auto_workers
-from zeroshot_cli.evaluate.datasets import LabelledImages, read_dataset
-from zeroshot_cli.labels import read_labels
-from zeroshot_cli.placeholders import fill
-from zeroshot_cli.prompts import read_prompts
-from zeroshot_cli.weights.configs import default_preprocess
-from zeroshot_cli.weights.save import save_model
+from zeroshot_cli.datasets.labelled import LabelledImages, read_dataset
+from zeroshot_cli.embed.images import auto_workers
+from zeroshot_cli.models.formats.configs import default_preprocess
+from zeroshot_cli.models.formats.open_clip import save_model
+from zeroshot_cli.words.labels import read_labels
+from zeroshot_cli.words.placeholders import fill
+from zeroshot_cli.words.prompts import read_prompts
 
 SMALL = CLIPConfig(
     embed_dim=128,

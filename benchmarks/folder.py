@@ -40,19 +40,19 @@ from PIL import Image
 from record import processor
 from sklearn.datasets import load_sample_images
 
-from zeroshot_cli.classify import Classifier
+from zeroshot_cli.classify.classifier import Classifier
 from zeroshot_cli.clip.config import PRESETS
-from zeroshot_cli.decode import decode
-from zeroshot_cli.encode.image_cache import FileState, ImageCache, NewImage
-from zeroshot_cli.encode.images import Decoding, auto_batch_size, auto_workers
-from zeroshot_cli.images import find_images
-from zeroshot_cli.preprocess import resize, resized_size
-from zeroshot_cli.report.deliver import deliver
-from zeroshot_cli.report.outputs import open_outputs
-from zeroshot_cli.weights.configs import default_preprocess
-from zeroshot_cli.weights.load import load
-from zeroshot_cli.weights.loaded import LoadedModel
-from zeroshot_cli.weights.save import save_model
+from zeroshot_cli.embed.image_cache import FileState, ImageCache, NewImage
+from zeroshot_cli.embed.images import Decoding, auto_batch_size, auto_workers
+from zeroshot_cli.images.decode import decode
+from zeroshot_cli.images.find import find_images
+from zeroshot_cli.images.preprocess import resize, resized_size
+from zeroshot_cli.models.formats.configs import default_preprocess
+from zeroshot_cli.models.formats.open_clip import save_model
+from zeroshot_cli.models.load import load
+from zeroshot_cli.models.loaded import LoadedModel
+from zeroshot_cli.results.deliver import deliver
+from zeroshot_cli.results.outputs import open_outputs
 
 SIZES = {"0.2 megapixels": (500, 375), "2 megapixels": (1600, 1200), "12 megapixels": (4000, 3000)}
 AT_LEAST = {"0.2 megapixels": 2.0, "12 megapixels": 3.0}  # × the script

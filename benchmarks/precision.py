@@ -26,10 +26,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zeroshot_cli.clip.config import PRESETS
-from zeroshot_cli.weights.configs import default_preprocess, tokenizer_of
-from zeroshot_cli.weights.formats import from_disk, load_into
-from zeroshot_cli.weights.loaded import make_ready
-from zeroshot_cli.weights.processor import cpu_flags
+from zeroshot_cli.models.formats.configs import default_preprocess, tokenizer_of
+from zeroshot_cli.models.formats.openai import from_disk, load_into
+from zeroshot_cli.models.loaded import make_ready
+from zeroshot_cli.models.processor import cpu_flags
 
 NAME = "ViT-B-32"
 REFERENCE = "open_clip fp32"

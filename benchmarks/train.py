@@ -69,11 +69,11 @@ from zeroshot_cli.clip.config import (
     VisionTransformerConfig,
     config_to_dict,
 )
-from zeroshot_cli.encode.images import auto_workers
+from zeroshot_cli.embed.images import auto_workers
+from zeroshot_cli.models.device import has_bf16
+from zeroshot_cli.models.formats.configs import default_preprocess, read_config
+from zeroshot_cli.models.formats.open_clip import CONFIG_FILE, describe, save_model
 from zeroshot_cli.pairs.read import read_pairs
-from zeroshot_cli.weights.configs import default_preprocess, read_config
-from zeroshot_cli.weights.device import has_bf16
-from zeroshot_cli.weights.save import CONFIG_FILE, describe, save_model
 
 Pair = tuple[str, str]  # path of a picture, caption
 

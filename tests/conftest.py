@@ -1,12 +1,14 @@
 """A cache of the test's own, and a model whose answers are known by hand."""
 
 import csv
-import runpy
-from collections.abc import Callable, Sequence
+import resource
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from bad_files import make_bad_files
 from PIL import Image, ImageDraw
 
 COLOURS = ("red", "green", "blue", "yellow", "purple", "orange", "black", "gray")
@@ -30,7 +32,7 @@ class AngleModel:
     def __init__(self) -> None:
         import torch
 
-        from zeroshot_cli.preprocess import Preprocess, PreprocessConfig
+        from zeroshot_cli.images.preprocess import Preprocess, PreprocessConfig
 
         self.device = torch.device("cpu")
         self.preprocess = Preprocess(PreprocessConfig(size=1))
@@ -88,10 +90,7 @@ def angle_folder(tmp_path: Path, draw_angle: Callable[[Path, int], Path]) -> Pat
 @pytest.fixture
 def bad_files() -> Callable[[Path], dict[str, str]]:
     """`bad_files(folder)` makes one hundred bad image files there: path → a part of the reason that each has."""
-    maker: Callable[[Path], dict[str, str]] = runpy.run_path(str(Path(__file__).with_name("bad_files.py")))[
-        "make_bad_files"
-    ]
-    return maker
+    return make_bad_files
 
 
 @pytest.fixture
@@ -113,3 +112,19 @@ def draw_pairs(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return draw
+
+
+@pytest.fixture
+def file_size_limit() -> Callable[[int], AbstractContextManager[None]]:
+    """Let the kernel refuse to make files longer than so many bytes, as a full disk does: EFBIG, after a part."""
+
+    @contextmanager
+    def limit(size: int) -> Iterator[None]:
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    return limit

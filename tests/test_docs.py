@@ -26,7 +26,7 @@ from zeroshot_cli.cli.app import ParserError, app
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-CARD = ROOT / "src/zeroshot_cli/weights/bundled/tiny/README.md"
+CARD = ROOT / "src/zeroshot_cli/models/bundled/tiny/README.md"
 INDEX = DOCS / "README.md"
 REFERENCE = sorted(DOCS.glob("*.md"))
 PAGES = [

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zeroshot_cli.decode import decode
-from zeroshot_cli.labels import read_labels
+from zeroshot_cli.images.decode import decode
+from zeroshot_cli.words.labels import read_labels
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 PICTURES = sorted((EXAMPLES / "pictures").iterdir())

@@ -67,7 +67,7 @@ def test_every_public_name_exists() -> None:
 
 
 def test_a_checkout_reads_its_own_prompts() -> None:
-    from zeroshot_cli.builtin import prompts_dir
+    from zeroshot_cli.words.builtin import prompts_dir
 
     assert prompts_dir() == ROOT / "prompts"
 
@@ -105,11 +105,12 @@ def test_the_wheel_holds_the_prompts_and_the_model_and_little_else(wheel: Path) 
 @pytest.mark.slow
 def test_an_installed_wheel_finds_its_own_prompts(installed: Path, tmp_path: Path) -> None:
     code = (
-        "import zeroshot_cli.builtin as b; print(b.__file__); print(b.prompts_dir());"
-        "from zeroshot_cli.prompts import list_prompts; print(','.join(sorted(each.name for each in list_prompts())))"
+        "import zeroshot_cli.words.builtin as b; print(b.__file__); print(b.prompts_dir());"
+        "from zeroshot_cli.words.prompts import list_prompts; "
+        "print(','.join(sorted(each.name for each in list_prompts())))"
     )
     module, folder, names = python("-c", code, cwd=tmp_path, path=installed).splitlines()
-    assert Path(module) == installed / "zeroshot_cli" / "builtin.py"
+    assert Path(module) == installed / "zeroshot_cli" / "words" / "builtin.py"
     assert Path(folder) == installed / "zeroshot_cli" / "prompts_data"
     assert names.split(",") == sorted(path.stem for path in (ROOT / "prompts").glob("*.yaml"))
 

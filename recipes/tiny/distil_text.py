@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from zeroshot_cli.models.create import new_model
+from zeroshot_cli.models.formats.open_clip import save_model
+from zeroshot_cli.models.load import load
 from zeroshot_cli.train.inputs import trimmed
-from zeroshot_cli.weights.create import new_model
-from zeroshot_cli.weights.load import load
-from zeroshot_cli.weights.save import save_model
 
 BATCH, STEPS, LR = 1024, 1500, 3e-3
 TABLES = ("emoji", "icons", "photos")  # of prepare.py, to train on; what is measured on is not read

@@ -7,9 +7,9 @@ import argparse
 
 import torch
 
-from zeroshot_cli.weights.load import load
-from zeroshot_cli.weights.registry import bundled_folder
-from zeroshot_cli.weights.save import save_model
+from zeroshot_cli.models.formats.open_clip import save_model
+from zeroshot_cli.models.load import load
+from zeroshot_cli.models.registry import bundled_folder
 
 
 def main() -> None:

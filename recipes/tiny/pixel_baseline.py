@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from zeroshot_cli.train.augment import trimmed
+from zeroshot_cli.images.augment import trimmed
 
 SIDE = 24
 

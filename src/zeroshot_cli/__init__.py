@@ -7,40 +7,40 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from zeroshot_cli.classifier_file import read_classifier
-    from zeroshot_cli.classify import Classifier
-    from zeroshot_cli.encode.image_cache import ImageCache
-    from zeroshot_cli.encode.images import Decoding
+    from zeroshot_cli.classify.classifier import Classifier
+    from zeroshot_cli.classify.classifier_file import read_classifier
+    from zeroshot_cli.classify.scoring import Rules
+    from zeroshot_cli.embed.image_cache import ImageCache
+    from zeroshot_cli.embed.images import Decoding
     from zeroshot_cli.errors import ZeroshotError
-    from zeroshot_cli.evaluate.run import evaluate
-    from zeroshot_cli.labels import Label, Labels, read_labels
-    from zeroshot_cli.prompts import Prompts, read_prompts
+    from zeroshot_cli.evaluation.run import evaluate
+    from zeroshot_cli.models.load import load
+    from zeroshot_cli.models.loaded import LoadedModel
     from zeroshot_cli.records import EvalResult, LabelScore, Prediction, SkippedImage
-    from zeroshot_cli.scoring import Rules
-    from zeroshot_cli.weights.load import load
-    from zeroshot_cli.weights.loaded import LoadedModel
+    from zeroshot_cli.words.labels import Label, Labels, read_labels
+    from zeroshot_cli.words.prompts import Prompts, read_prompts
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Classifier": "classify",
-    "Decoding": "encode.images",
+    "Classifier": "classify.classifier",
+    "Decoding": "embed.images",
     "EvalResult": "records",
-    "ImageCache": "encode.image_cache",
-    "Label": "labels",
+    "ImageCache": "embed.image_cache",
+    "Label": "words.labels",
     "LabelScore": "records",
-    "Labels": "labels",
-    "LoadedModel": "weights.loaded",
+    "Labels": "words.labels",
+    "LoadedModel": "models.loaded",
     "Prediction": "records",
-    "Prompts": "prompts",
-    "Rules": "scoring",
+    "Prompts": "words.prompts",
+    "Rules": "classify.scoring",
     "SkippedImage": "records",
     "ZeroshotError": "errors",
-    "evaluate": "evaluate.run",
-    "load": "weights.load",
-    "read_classifier": "classifier_file",
-    "read_labels": "labels",
-    "read_prompts": "prompts",
+    "evaluate": "evaluation.run",
+    "load": "models.load",
+    "read_classifier": "classify.classifier_file",
+    "read_labels": "words.labels",
+    "read_prompts": "words.prompts",
 }
 
 __all__ = [

@@ -1,10 +1,8 @@
 """The hub on loopback that tests of weights use, models for commands, and what a command answered."""
 
 import csv
-import importlib.util
 import io
 import json
-import runpy
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,17 +10,15 @@ from typing import Any
 
 import pytest
 import yaml
+from good_files import make_good_files
+from loopback_hub import hub, hub_at
 
 from zeroshot_cli.cli import app
-from zeroshot_cli.weights import load as loading
-from zeroshot_cli.weights.create import new_model
-from zeroshot_cli.weights.save import save_model
+from zeroshot_cli.models import load as loading
+from zeroshot_cli.models.create import new_model
+from zeroshot_cli.models.formats.open_clip import save_model
 
-_path = Path(__file__).parents[1] / "weights" / "hub.py"
-_spec = importlib.util.spec_from_file_location("loopback_hub_of_commands", _path)
-_loopback = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_loopback)
-hub, hub_at = _loopback.hub, _loopback.hub_at
+__all__ = ["hub", "hub_at"]
 
 _SMALL = {
     "embed_dim": 8,
@@ -100,7 +96,4 @@ def angles(monkeypatch: pytest.MonkeyPatch, angle_model: Any) -> list[tuple[int,
 @pytest.fixture
 def good_files() -> Callable[[Path], dict[str, Any]]:
     """`good_files(folder)` draws one hundred pictures of many formats and modes there: path → what it shows."""
-    maker: Callable[[Path], dict[str, Any]] = runpy.run_path(str(Path(__file__).parents[1] / "good_files.py"))[
-        "make_good_files"
-    ]
-    return maker
+    return make_good_files

@@ -26,7 +26,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     def fail() -> None:
         raise error
 
-    monkeypatch.setattr("zeroshot_cli.prompts.list_prompts", fail)
+    monkeypatch.setattr("zeroshot_cli.words.prompts.list_prompts", fail)
 
 
 def test_alone_it_says_what_to_type_first(capsys: pytest.CaptureFixture[str]) -> None:
@@ -253,7 +253,7 @@ def test_warnings_are_one_line_and_quiet_hushes_them(
         warnings.warn("a text was cut", UserWarning, stacklevel=1)
         return ()
 
-    monkeypatch.setattr("zeroshot_cli.prompts.list_prompts", warn)
+    monkeypatch.setattr("zeroshot_cli.words.prompts.list_prompts", warn)
     with warnings.catch_warnings():
         warnings.simplefilter("default")
         assert entry.run(["prompts", "list"]) == 0

@@ -13,9 +13,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from zeroshot_cli.cli.app import run
-from zeroshot_cli.encode import texts
-from zeroshot_cli.weights.create import new_model
-from zeroshot_cli.weights.save import save_model
+from zeroshot_cli.embed import texts
+from zeroshot_cli.models.create import new_model
+from zeroshot_cli.models.formats.open_clip import save_model
 
 MODEL = {
     "embed_dim": 8,

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from zeroshot_cli.cli.app import run
-from zeroshot_cli.encode.cache import TextCache
-from zeroshot_cli.encode.cache_files import IMAGES, TEXTS, cache_files, clear, size_limit
-from zeroshot_cli.encode.image_cache import ImageCache
+from zeroshot_cli.embed.cache_files import IMAGES, TEXTS, cache_files, clear, size_limit
+from zeroshot_cli.embed.image_cache import ImageCache
+from zeroshot_cli.embed.text_cache import TextCache
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.sizes import size_text
 
@@ -156,7 +156,7 @@ def test_info_says_in_a_sentence_what_it_cannot_read(full: Path, capsys: pytest.
 def test_info_of_a_database_that_is_locked(
     full: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("zeroshot_cli.encode.cache_files._PATIENCE", 0.1)
+    monkeypatch.setattr("zeroshot_cli.embed.cache_files._PATIENCE", 0.1)
     with closing(sqlite3.connect(full / "texts.sqlite", isolation_level=None)) as owner:
         owner.execute("PRAGMA locking_mode=EXCLUSIVE")
         owner.execute("BEGIN EXCLUSIVE")
@@ -204,7 +204,7 @@ def test_a_folder_of_any_name(name: str, tmp_path: Path) -> None:
 
 def test_info_loads_neither_torch_nor_numpy(full: Path) -> None:
     program = (
-        "import sys; from zeroshot_cli.encode.cache_files import cache_files, clear; cache_files(); clear()\n"
+        "import sys; from zeroshot_cli.embed.cache_files import cache_files, clear; cache_files(); clear()\n"
         "import zeroshot_cli.cli.cache; print({'torch', 'numpy', 'open_clip'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -311,7 +311,7 @@ def test_a_reader_keeps_what_it_reads_and_is_named(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("zeroshot_cli.encode.cache_files._PATIENCE", 0.1)
+    monkeypatch.setattr("zeroshot_cli.embed.cache_files._PATIENCE", 0.1)
     other_process("BEGIN")
     other_process("SELECT count(*) FROM embeddings")
     assert run(["cache", "clear", "--images"]) == 0
@@ -330,7 +330,7 @@ def test_a_writer_that_goes_on_for_long_is_a_sentence(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("zeroshot_cli.encode.cache_files._PATIENCE", 0.1)
+    monkeypatch.setattr("zeroshot_cli.embed.cache_files._PATIENCE", 0.1)
     other_process("BEGIN IMMEDIATE")
     assert run(["cache", "clear"]) == 2
     lines = capsys.readouterr().err.splitlines()

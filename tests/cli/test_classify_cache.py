@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zeroshot_cli.encode import image_cache
-from zeroshot_cli.encode.decoders import Decoders
-from zeroshot_cli.weights.loaded import LoadedModel
+from zeroshot_cli.embed import image_cache
+from zeroshot_cli.images.decoder_pool import Decoders
+from zeroshot_cli.models.loaded import LoadedModel
 
 pytestmark = [
     pytest.mark.usefixtures("small_model"),
-    pytest.mark.filterwarnings("always::zeroshot_cli.encode.store.CacheWarning"),
+    pytest.mark.filterwarnings("always::zeroshot_cli.embed.store.CacheWarning"),
 ]
 ANIMALS = ["--label", "cat", "--label", "dog", "--label", "horse", "--top-k", 3, "--batch-size", 4]
 THINGS = ["--label", "a table", "--label", "a lamp", "--prompts", "plain", "--top-k", 2, "--batch-size", 4]
@@ -192,7 +192,7 @@ def test_a_size_that_is_none_is_refused_at_once(
     size: str, classify: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ZEROSHOT_CACHE_SIZE", size)
-    monkeypatch.setattr("zeroshot_cli.weights.load.load", None)
+    monkeypatch.setattr("zeroshot_cli.models.load.load", None)
     ended = classify("p", *ANIMALS)
     assert (ended.code, ended.out) == (2, b"")
     assert ended.err.startswith(f"error: ZEROSHOT_CACHE_SIZE={size} is not a size")

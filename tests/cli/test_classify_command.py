@@ -321,7 +321,7 @@ def test_counts_and_auto() -> None:
 def test_ctrl_c_in_the_middle_leaves_whole_rows(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
-    from zeroshot_cli.weights.loaded import LoadedModel
+    from zeroshot_cli.models.loaded import LoadedModel
 
     calls = 0
     encode = LoadedModel.encode_pixels

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from zeroshot_cli import load
-from zeroshot_cli.encode import decoders
+from zeroshot_cli.images import decoder_pool as decoders
 
 pytestmark = pytest.mark.usefixtures("small_model")
 LABELS = ["--label", "cat", "--label", "dog", "--label", "horse"]
@@ -23,7 +23,7 @@ LABELS = ["--label", "cat", "--label", "dog", "--label", "horse"]
 # A file's name says what reading it does to the process.
 MISBEHAVING = """
 import io, os, signal, time
-from zeroshot_cli.encode import decoder
+from zeroshot_cli.images import decoder_process as decoder
 read = decoder.read_image
 def misbehave(file, **options):
     name = "" if isinstance(file, io.BytesIO) else os.path.basename(os.readlink(f"/proc/self/fd/{file.fileno()}"))

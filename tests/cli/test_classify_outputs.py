@@ -327,7 +327,7 @@ def test_a_report_that_is_gone_after_a_finished_run_is_an_image_pass_more(classi
 def test_outputs_that_cannot_be_are_refused_before_the_model_is_loaded(
     options: list[str], sentence: str, classify: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("zeroshot_cli.weights.load.load", None)
+    monkeypatch.setattr("zeroshot_cli.models.load.load", None)
     Path("labels.txt").write_text("0\n")
     before = sorted(Path().iterdir())
     ended = classify("pictures", *SETTING, *options)
@@ -430,7 +430,7 @@ def test_a_move_that_was_stopped_goes_on(
 
 def _stop_moving(patch: pytest.MonkeyPatch, *, after: int) -> None:
     """Ctrl-C comes at the file after so many."""
-    from zeroshot_cli.report import sort
+    from zeroshot_cli.filing import sort
 
     move, left = sort.move_file, after
 

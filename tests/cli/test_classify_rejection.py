@@ -177,7 +177,7 @@ def test_an_unknown_label_is_a_label_where_nothing_is_rejected(
 def test_a_label_named_unknown_is_refused_where_images_may_be_rejected(
     options: list[str], existing: bool, classify: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("zeroshot_cli.weights.load.load", None)  # it is said before the model is loaded
+    monkeypatch.setattr("zeroshot_cli.models.load.load", None)  # it is said before the model is loaded
     Path("labels.json").write_text('{"unknown": {"prompts": ["0"]}, "60": {"prompts": ["60"]}}')
     if existing:
         Path("out.csv").write_text("old")
@@ -213,7 +213,7 @@ def test_a_background_label_may_not_be_one_to_choose(classify: Callable[..., Any
 def test_rules_that_cannot_be_end_before_the_model_is_loaded(
     options: list[str], code: int, sentence: str, classify: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("zeroshot_cli.weights.load.load", None)
+    monkeypatch.setattr("zeroshot_cli.models.load.load", None)
     Path("empty.txt").touch()
     ended = classify("p", *options)
     assert (ended.code, ended.out) == (code, b"")

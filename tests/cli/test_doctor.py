@@ -54,7 +54,7 @@ def test_what_was_downloaded_is_counted(
     hub: Any, hub_at: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     hub.repos[REPO] = {WEIGHTS: bytes(2_000_000)}
-    from zeroshot_cli.weights.download import fetch
+    from zeroshot_cli.hub.download import fetch
 
     fetch(REPO, WEIGHTS)
     hub_at("http://127.0.0.1:9")  # nobody listens there
@@ -139,7 +139,7 @@ def test_a_torch_that_does_not_work_is_a_row(
 def test_the_bundled_model_may_be_missing(
     hub: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("zeroshot_cli.weights.registry.bundled_folder", lambda name: tmp_path / name)
+    monkeypatch.setattr("zeroshot_cli.models.registry.bundled_folder", lambda name: tmp_path / name)
     rows, last = found(capsys)
     assert rows["bundled model"].startswith("tiny is missing; ")
     assert last == "to do: install zeroshot-cli again, from where you had it"
@@ -207,7 +207,7 @@ def test_a_model_of_ones_own(
 def test_a_repository_of_the_hub_is_here_or_not(
     hub: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from zeroshot_cli.weights.download import fetch_repo
+    from zeroshot_cli.hub.download import fetch_repo
 
     hub.repos["a/b"] = {WEIGHTS: bytes(2_000_000), "open_clip_config.json": b"{}"}
     monkeypatch.setenv("ZEROSHOT_MODEL", "hf-hub:a/b")

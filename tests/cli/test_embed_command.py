@@ -17,10 +17,10 @@ from safetensors import safe_open
 
 from zeroshot_cli import load
 from zeroshot_cli.cli import app as entry
-from zeroshot_cli.encode import images as pipeline
-from zeroshot_cli.encode import texts as texts_module
-from zeroshot_cli.weights.create import new_model
-from zeroshot_cli.weights.save import save_model
+from zeroshot_cli.embed import images as pipeline
+from zeroshot_cli.embed import texts as texts_module
+from zeroshot_cli.models.create import new_model
+from zeroshot_cli.models.formats.open_clip import save_model
 
 MODEL = {
     "embed_dim": 8,
@@ -58,7 +58,7 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: object, **options: object) -> None:
         raise AssertionError("the model is loaded")
 
-    monkeypatch.setattr("zeroshot_cli.weights.load.load", refuse)
+    monkeypatch.setattr("zeroshot_cli.models.load.load", refuse)
 
 
 def embed(*arguments: object) -> int:
@@ -168,7 +168,7 @@ def test_a_second_run_takes_the_cache_and_gives_the_same_bits(monkeypatch: pytes
         raise AssertionError("the model is asked")
 
     with monkeypatch.context() as patch:
-        patch.setattr("zeroshot_cli.weights.loaded.LoadedModel.encode_pixels", refuse)
+        patch.setattr("zeroshot_cli.models.loaded.LoadedModel.encode_pixels", refuse)
         assert embed("pictures", "-o", "second.npz") == 0
         assert embed("pictures", "-o", "third.npz", "--no-cache") == 1
     assert embed("pictures", "-o", "fourth.npz", "--no-cache") == 0

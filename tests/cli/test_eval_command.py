@@ -19,7 +19,7 @@ def bare_prompts(tmp_path: Path, angle_model: Any, monkeypatch: pytest.MonkeyPat
         asked.append({"name": name, "pretrained": pretrained, **options})
         return angle_model
 
-    monkeypatch.setattr("zeroshot_cli.weights.load.load", load)
+    monkeypatch.setattr("zeroshot_cli.models.load.load", load)
     (tmp_path / "bare.txt").write_text("{}\n")
     return asked
 

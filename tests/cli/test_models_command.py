@@ -17,7 +17,7 @@ import pytest
 from zeroshot_cli.cli import app as entry
 from zeroshot_cli.clip.config import config_from_dict
 from zeroshot_cli.errors import UnavailableError
-from zeroshot_cli.preprocess import PreprocessConfig
+from zeroshot_cli.images.preprocess import PreprocessConfig
 
 REPO, WEIGHTS = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "open_clip_model.safetensors"
 SMALL = {
@@ -32,7 +32,7 @@ def small(tmp_path: Path) -> Path:
     """A folder with a small model of random weights."""
     import torch
 
-    from zeroshot_cli.weights.save import save_model
+    from zeroshot_cli.models.formats.open_clip import save_model
 
     torch.manual_seed(0)
     config = config_from_dict(SMALL)
@@ -104,7 +104,7 @@ def test_a_tag_is_given_once(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_names_are_known_in_any_case() -> None:
-    from zeroshot_cli.weights.load import load
+    from zeroshot_cli.models.load import load
 
     assert load("TINY", device="cpu", precision="fp32").embed_dim == 256
 
@@ -136,7 +136,7 @@ def test_show_a_published_model(
 
 
 def test_show_a_folder_with_its_fingerprint(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from zeroshot_cli.weights.load import load
+    from zeroshot_cli.models.load import load
 
     assert entry.run(["models", "show", str(small)]) == 0
     shown = json.loads(capsys.readouterr().out)
@@ -170,7 +170,7 @@ def test_a_repository_is_carried_and_loaded_elsewhere(
 ) -> None:
     import torch
 
-    from zeroshot_cli.weights.load import load
+    from zeroshot_cli.models.load import load
 
     files = {path.name: path.read_bytes() for path in small.iterdir()}
     hub.repos["org/small"] = files | {"tokenizer.json": b"{}", "README.md": b"# small"}
@@ -218,7 +218,7 @@ def export(folder: Path, to: Path, layout: str) -> int:
 def test_export_for_open_clip(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import torch
 
-    from zeroshot_cli.weights.load import load
+    from zeroshot_cli.models.load import load
 
     assert export(small, tmp_path / "exported", "open_clip") == 0
     assert "exported is ready for open_clip" in capsys.readouterr().err
@@ -235,7 +235,7 @@ def test_export_for_transformers(small: Path, tmp_path: Path) -> None:
     import torch
     from transformers import CLIPImageProcessor, CLIPModel
 
-    from zeroshot_cli.weights.load import load
+    from zeroshot_cli.models.load import load
 
     assert export(small, tmp_path / "exported", "transformers") == 0
     theirs = CLIPModel.from_pretrained(tmp_path / "exported").eval()

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from zeroshot_cli.cli import app
 from zeroshot_cli.clip.config import PRESETS, CLIPConfig, TextTransformerConfig, VisionTransformerConfig
-from zeroshot_cli.preprocess import PreprocessConfig
-from zeroshot_cli.weights.save import save_model
+from zeroshot_cli.images.preprocess import PreprocessConfig
+from zeroshot_cli.models.formats.open_clip import save_model
 
 SMALL = CLIPConfig(
     embed_dim=32,

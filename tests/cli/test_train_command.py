@@ -22,8 +22,8 @@ from safetensors.torch import load_file
 
 from zeroshot_cli.cli import app as entry
 from zeroshot_cli.cli import train as command
+from zeroshot_cli.models.load import load
 from zeroshot_cli.train import start
-from zeroshot_cli.weights.load import load
 
 MODEL = {
     "embed_dim": 8,

@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 from zeroshot_cli.cli.unsort import unsort
 from zeroshot_cli.errors import ZeroshotError
+from zeroshot_cli.filing.sort import SortMode, sort_into
 from zeroshot_cli.records import LabelScore, Prediction
-from zeroshot_cli.report.sort import SortMode, sort_into
 
 app = typer.Typer()
 app.command()(unsort)

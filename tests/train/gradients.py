@@ -19,7 +19,7 @@ from zeroshot_cli.clip.config import (
 )
 from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.clip.tokenizer import Tokenizer
-from zeroshot_cli.preprocess import PreprocessConfig
+from zeroshot_cli.images.preprocess import PreprocessConfig
 from zeroshot_cli.train.config import Loss
 from zeroshot_cli.train.data import Batch
 from zeroshot_cli.train.distributed import (

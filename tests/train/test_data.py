@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zeroshot_cli.decode import decode
 from zeroshot_cli.errors import DataError, UnreadableImage
+from zeroshot_cli.images.augment import Augment
+from zeroshot_cli.images.decode import decode
+from zeroshot_cli.images.preprocess import Preprocess, PreprocessConfig
 from zeroshot_cli.pairs.read import Pairs, Source, read_pairs
-from zeroshot_cli.preprocess import Preprocess, PreprocessConfig
-from zeroshot_cli.train.augment import Augment
 from zeroshot_cli.train.config import Augmentation
 from zeroshot_cli.train.data import (
     Batch,

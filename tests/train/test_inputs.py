@@ -7,10 +7,10 @@ from PIL import Image
 from torch.nn import functional as F
 
 from zeroshot_cli.clip.config import CBOWConfig, CLIPConfig, TextTransformerConfig, VisionTransformerConfig
-from zeroshot_cli.preprocess import Preprocess, PreprocessConfig
+from zeroshot_cli.images.preprocess import Preprocess, PreprocessConfig
+from zeroshot_cli.models.vocabulary import tokenizer_for
 from zeroshot_cli.train.data import Batch
 from zeroshot_cli.train.inputs import Inputs, pair_ids, same_pairs, trimmed
-from zeroshot_cli.weights.vocabulary import tokenizer_for
 
 TEXTS = ["a photo of a cat", "cat", "", "two dogs, and 3 birds!"]
 

@@ -17,12 +17,12 @@ from safetensors.torch import load_file, save_file
 
 from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.errors import DataError, UsageError
+from zeroshot_cli.models.create import new_model
+from zeroshot_cli.models.load import load
 from zeroshot_cli.train import checkpoint, judge, learner
 from zeroshot_cli.train.config import Augmentation, Loss, TextEncoder, TrainConfig
 from zeroshot_cli.train.loop import epochs_of_at_least, train
 from zeroshot_cli.train.metrics import RunInfo, StepReport, cut_metrics
-from zeroshot_cli.weights.create import new_model
-from zeroshot_cli.weights.load import load
 
 Draw = Callable[..., Path]
 ModelYaml = Callable[[str], str]

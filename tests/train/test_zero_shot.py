@@ -17,14 +17,14 @@ from zeroshot_cli.clip.loss import clip_loss
 from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.clip.tokenizer import TruncatedTextWarning
 from zeroshot_cli.clip.vit import VisionTransformer
+from zeroshot_cli.datasets.labelled import read_dataset
 from zeroshot_cli.errors import DataError, LabelsError, PromptsError, UsageError, ZeroshotError
-from zeroshot_cli.evaluate.datasets import read_dataset
-from zeroshot_cli.evaluate.run import evaluate
+from zeroshot_cli.evaluation.run import evaluate
+from zeroshot_cli.models.create import new_model
+from zeroshot_cli.models.formats.open_clip import save_model
+from zeroshot_cli.models.load import load
+from zeroshot_cli.models.loaded import LoadedModel
 from zeroshot_cli.train.zero_shot import Accuracy, ZeroShot
-from zeroshot_cli.weights.create import new_model
-from zeroshot_cli.weights.load import load
-from zeroshot_cli.weights.loaded import LoadedModel
-from zeroshot_cli.weights.save import save_model
 
 COLOURS = ("red", "lime", "blue", "yellow", "magenta", "cyan", "white")
 TEMPLATES = ("a {} one", "{}")

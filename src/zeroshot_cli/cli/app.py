@@ -24,8 +24,8 @@ from zeroshot_cli.cli.first_steps import first_steps
 from zeroshot_cli.cli.mistyped import parser_sentence
 from zeroshot_cli.cli.train import train
 from zeroshot_cli.cli.unsort import unsort
+from zeroshot_cli.console.terminal import note
 from zeroshot_cli.errors import UsageError, ZeroshotError
-from zeroshot_cli.report.console import note
 
 INTERRUPTED = 130
 # The parser's own error: its module is click's or typer's, as typer's version has it; this base is it in both.

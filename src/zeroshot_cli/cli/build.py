@@ -7,10 +7,10 @@ import typer
 
 from zeroshot_cli.cli import options as o
 from zeroshot_cli.cli.classes import Classes, read_classes
+from zeroshot_cli.console.terminal import note
 from zeroshot_cli.errors import UsageError
-from zeroshot_cli.report.console import note
-from zeroshot_cli.report.deliver import counted
-from zeroshot_cli.report.files import check_output
+from zeroshot_cli.results.deliver import counted
+from zeroshot_cli.results.files import check_output
 
 ENDING = ".safetensors"
 Target = Annotated[
@@ -46,7 +46,7 @@ def build(
     check_output(output, overwrite=overwrite)
     classes = read_classes(labels, label or [], prompts)
 
-    from zeroshot_cli.weights.load import load
+    from zeroshot_cli.models.load import load
 
     loaded = load(model, pretrained, device=device, precision=precision.value, offline=offline)
     note(f"{loaded.name} on {loaded.device} in {loaded.precision}", quiet=quiet or not verbose)

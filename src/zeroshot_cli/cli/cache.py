@@ -9,7 +9,7 @@ from zeroshot_cli.errors import UsageError
 from zeroshot_cli.sizes import size_text
 
 if TYPE_CHECKING:
-    from zeroshot_cli.encode.cache_files import CacheFile, Cleared
+    from zeroshot_cli.embed.cache_files import CacheFile, Cleared
 
 app = typer.Typer(help="Show and empty the cache of embeddings.", rich_markup_mode=None)
 
@@ -23,8 +23,8 @@ def cache(context: typer.Context) -> None:
 @app.command("info")
 def info(quiet: o.Quiet = False, debug: o.Debug = False) -> None:
     """Say where the cache is, and for each of its files how many entries and bytes it has, and how many it may have."""
-    from zeroshot_cli.encode.cache_files import cache_files, size_limit
-    from zeroshot_cli.report.console import note, print_rows
+    from zeroshot_cli.console.terminal import note, print_rows
+    from zeroshot_cli.embed.cache_files import cache_files, size_limit
 
     limits = {"images": size_text(size_limit())}
     files = cache_files()
@@ -42,9 +42,9 @@ def clear(
     debug: o.Debug = False,
 ) -> None:
     """Empty the cache, while others may be using it: the embeddings of texts and of images, and damaged files."""
-    from zeroshot_cli.encode.cache_files import IMAGES, TEXTS
-    from zeroshot_cli.encode.cache_files import clear as clear_files
-    from zeroshot_cli.report.console import note
+    from zeroshot_cli.console.terminal import note
+    from zeroshot_cli.embed.cache_files import IMAGES, TEXTS
+    from zeroshot_cli.embed.cache_files import clear as clear_files
 
     both = texts == images
     chosen = [database for database, wanted in ((TEXTS, texts), (IMAGES, images)) if wanted or both]
@@ -62,7 +62,7 @@ def _entries(file: "CacheFile") -> str:
 
 def _counts(rows: dict[str, int]) -> str:
     """Return the rows by table, whose names are plurals: "1 embedding, 2 files"."""
-    from zeroshot_cli.report.deliver import counted
+    from zeroshot_cli.results.deliver import counted
 
     return ", ".join(counted(count, table.removesuffix("s")) for table, count in rows.items())
 

@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zeroshot_cli.cli.options import DEFAULT_MODEL
+from zeroshot_cli.console.terminal import progress_bar
 from zeroshot_cli.errors import LabelsError, UsageError
-from zeroshot_cli.report.console import progress_bar
 
 if TYPE_CHECKING:
-    from zeroshot_cli.classifier_file import SavedClassifier
-    from zeroshot_cli.classify import Classifier
-    from zeroshot_cli.labels import Labels
-    from zeroshot_cli.prompts import Prompts
-    from zeroshot_cli.scoring import Rules
-    from zeroshot_cli.weights.loaded import LoadedModel
+    from zeroshot_cli.classify.classifier import Classifier
+    from zeroshot_cli.classify.classifier_file import SavedClassifier
+    from zeroshot_cli.classify.scoring import Rules
+    from zeroshot_cli.models.loaded import LoadedModel
+    from zeroshot_cli.words.labels import Labels
+    from zeroshot_cli.words.prompts import Prompts
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Classes:
         multi_label: bool,
     ) -> "Rules":
         """Return when an image has a label: as given, else as the classifier file has it; UsageError for nonsense."""
-        from zeroshot_cli.scoring import Rules
+        from zeroshot_cli.classify.scoring import Rules
 
         given = {"min_score": min_score, "min_probability": min_probability, "min_margin": min_margin}
         thresholds = dict(self.saved.thresholds) if self.saved is not None else {}
@@ -55,8 +55,8 @@ class Classes:
 
     def classifier(self, model: "LoadedModel", *, cache: bool, quiet: bool) -> "Classifier":
         """Return the classifier of a model, with a progress bar while texts are encoded."""
-        from zeroshot_cli.classify import Classifier
-        from zeroshot_cli.encode.cache import TextCache
+        from zeroshot_cli.classify.classifier import Classifier
+        from zeroshot_cli.embed.text_cache import TextCache
 
         known = TextCache() if cache else None
         if self.saved is not None:
@@ -81,8 +81,8 @@ def read_classes(
 
     UsageError where there are none, or both.
     """
-    from zeroshot_cli.labels import read_labels
-    from zeroshot_cli.prompts import prompts_for, read_prompts
+    from zeroshot_cli.words.labels import read_labels
+    from zeroshot_cli.words.prompts import prompts_for, read_prompts
 
     if classifier is not None:
         classes = saved_classes(classifier, labels=labels, texts=texts, prompts=prompts)
@@ -105,7 +105,7 @@ def no_labels(example: str | None = None) -> str:
 
 def saved_classes(classifier: Path, *, labels: Path | None, texts: Sequence[str] = (), prompts: str | None) -> Classes:
     """Return what a classifier file holds; UsageError where an option names labels or templates besides."""
-    from zeroshot_cli.classifier_file import read_classifier
+    from zeroshot_cli.classify.classifier_file import read_classifier
 
     given = {"--labels": labels is not None, "--label": bool(texts), "--prompts": prompts is not None}
     for option in (option for option, is_given in given.items() if is_given):
@@ -115,7 +115,7 @@ def saved_classes(classifier: Path, *, labels: Path | None, texts: Sequence[str]
 
 
 def _labels(path: Path | None, texts: Sequence[str]) -> "Labels":
-    from zeroshot_cli.labels import Labels, read_labels
+    from zeroshot_cli.words.labels import Labels, read_labels
 
     if path is None and not texts:
         raise UsageError(no_labels())
@@ -128,7 +128,7 @@ def _labels(path: Path | None, texts: Sequence[str]) -> "Labels":
 
 
 def _from_options(texts: Sequence[str]) -> "Labels":
-    from zeroshot_cli.labels import Labels
+    from zeroshot_cli.words.labels import Labels
 
     try:
         return Labels.of(texts)

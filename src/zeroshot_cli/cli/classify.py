@@ -13,15 +13,15 @@ import typer
 from zeroshot_cli.cli import options as o
 from zeroshot_cli.cli.classes import no_labels, read_classes
 from zeroshot_cli.cli.classify_run import Places, Run
+from zeroshot_cli.console.terminal import ProgressBar, TableWriter, console_for, note, progress_bar
 from zeroshot_cli.errors import DataError, UnreadableImage, UsageError
-from zeroshot_cli.report.console import ProgressBar, TableWriter, console_for, note, progress_bar
-from zeroshot_cli.report.deliver import Counts, counted, deliver
-from zeroshot_cli.report.files import Format, Sink, open_writer
-from zeroshot_cli.report.manifest import SortMode
+from zeroshot_cli.filing.manifest import SortMode
+from zeroshot_cli.results.deliver import Counts, counted, deliver
+from zeroshot_cli.results.files import Format, Sink, open_writer
 
 if TYPE_CHECKING:
-    from zeroshot_cli.images import FoundImages
-    from zeroshot_cli.report.outputs import Outputs
+    from zeroshot_cli.images.find import FoundImages
+    from zeroshot_cli.results.outputs import Outputs
 
 
 _EXAMPLE_WORDS = ("cat", "dog")
@@ -80,8 +80,8 @@ def classify(
     earlier = places.earlier()
     found = _find(images, null=null, places=places, finished=earlier is not None and earlier.complete)
 
-    from zeroshot_cli.encode.images import auto_batch_size
-    from zeroshot_cli.weights.load import load
+    from zeroshot_cli.embed.images import auto_batch_size
+    from zeroshot_cli.models.load import load
 
     name, weights = classes.model(model, pretrained)
     loaded = load(name, weights, device=device, precision=precision.value, offline=offline)
@@ -132,7 +132,7 @@ def _with_labels(arguments: Sequence[str], images: Sequence[str]) -> str:
 
 def _find(images: list[str], *, null: bool, places: Places, finished: bool) -> "FoundImages":
     """Return the images; none where an earlier run has done them all, and perhaps moved them since."""
-    from zeroshot_cli.images import FoundImages, find_images
+    from zeroshot_cli.images.find import FoundImages, find_images
 
     stdin = getattr(sys.stdin, "buffer", None)
     try:

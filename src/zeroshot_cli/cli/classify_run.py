@@ -11,20 +11,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zeroshot_cli.cli.classes import Classes
+from zeroshot_cli.console.terminal import note, progress_bar
 from zeroshot_cli.errors import UsageError
+from zeroshot_cli.filing.manifest import SortMode
 from zeroshot_cli.records import SkippedImage
-from zeroshot_cli.report.console import note, progress_bar
-from zeroshot_cli.report.deliver import Counts
-from zeroshot_cli.report.files import Ending, Result, ending_of
-from zeroshot_cli.report.manifest import SortMode
+from zeroshot_cli.results.deliver import Counts
+from zeroshot_cli.results.files import Ending, Result, ending_of
 
 if TYPE_CHECKING:
-    from zeroshot_cli.classify import Classifier
-    from zeroshot_cli.encode.images import Decoding
-    from zeroshot_cli.images import FoundImages
-    from zeroshot_cli.report.outputs import Outputs
-    from zeroshot_cli.report.record import RunRecord
-    from zeroshot_cli.scoring import Rules
+    from zeroshot_cli.classify.classifier import Classifier
+    from zeroshot_cli.classify.scoring import Rules
+    from zeroshot_cli.embed.images import Decoding
+    from zeroshot_cli.images.find import FoundImages
+    from zeroshot_cli.results.outputs import Outputs
+    from zeroshot_cli.results.run_record import RunRecord
 
 SHOWN_IN_REPORT = 5  # labels of an image in an HTML report, whatever --top-k keeps
 VERSIONS_OF = ("zeroshot-cli", "torch", "pillow")
@@ -53,7 +53,7 @@ class Run:
 
     def blocks(self, items: Sequence[str | SkippedImage], *, shown: int) -> Generator[list[Result]]:
         """Classify images, a list at a time; with up to `shown` labels of each, besides those that it keeps."""
-        from zeroshot_cli.encode.image_cache import ImageCache
+        from zeroshot_cli.embed.image_cache import ImageCache
 
         return self.classifier.predict_blocks(
             items,
@@ -129,8 +129,8 @@ class Places:
 
     def check(self, *, every_label: bool) -> None:
         """Raise now what would fail after an hour's work."""
-        from zeroshot_cli.report.sort import check_sort_into
-        from zeroshot_cli.report.targets import check_outputs
+        from zeroshot_cli.filing.sort import check_sort_into
+        from zeroshot_cli.results.targets import check_outputs
 
         if self.sort_into is None and self.sort_mode is not SortMode.COPY:
             raise UsageError(f"--sort-mode {self.sort_mode} is of --sort-into DIR, which is not given; add it")
@@ -140,7 +140,7 @@ class Places:
 
     def earlier(self) -> "RunRecord | None":
         """Return the record of the run that is to be gone on with."""
-        from zeroshot_cli.report.targets import earlier_run
+        from zeroshot_cli.results.targets import earlier_run
 
         return earlier_run(self.outputs, self.sort_into) if self.resume else None
 
@@ -151,7 +151,7 @@ class Places:
 
     def open(self, run: Run, found: "FoundImages") -> "AbstractContextManager[Outputs]":
         """Open the files, all or none."""
-        from zeroshot_cli.report.outputs import open_outputs
+        from zeroshot_cli.results.outputs import open_outputs
 
         settings: Mapping[str, Any] = {**run.settings(), "sort_mode": self.sort_mode if self.sort_into else None}
         return open_outputs(
@@ -181,9 +181,9 @@ class Places:
 
 
 def _write_report(path: Path, results: Results, run: Run, total: int, *, quiet: bool) -> None:
-    from zeroshot_cli.encode.images import auto_workers
-    from zeroshot_cli.encode.thumbnails import thumbnails
-    from zeroshot_cli.report.html import write_html
+    from zeroshot_cli.embed.images import auto_workers
+    from zeroshot_cli.images.thumbnails import thumbnails
+    from zeroshot_cli.pages.classification import write_html
 
     with progress_bar(quiet=quiet) as bar:
         write_html(
@@ -199,7 +199,7 @@ def _write_report(path: Path, results: Results, run: Run, total: int, *, quiet: 
 
 
 def _sort(folder: Path, results: Results, run: Run, mode: SortMode, total: int, *, quiet: bool) -> int:
-    from zeroshot_cli.report.sort import sort_into
+    from zeroshot_cli.filing.sort import sort_into
 
     with progress_bar(quiet=quiet) as bar:
         count = bar.counter("sorting", "images")

@@ -63,28 +63,28 @@ def _completer(words: Words) -> Callable[[Any, str], list[Item]]:
 
 
 def _models(context: Any) -> Iterable[str]:
-    from zeroshot_cli.weights.registry import known_names
+    from zeroshot_cli.models.registry import known_names
 
     return known_names()
 
 
 def _tags(context: Any) -> Iterable[str]:
     """The weights of the model that the command line names before."""
-    from zeroshot_cli.weights.registry import canonical_name, tags_of
+    from zeroshot_cli.models.registry import canonical_name, tags_of
 
     named = context.params.get("model") or context.params.get("name") or "ViT-B-32"
     return tags_of(canonical_name(named if isinstance(named, str) else named[0]))
 
 
 def _labels(context: Any) -> Iterator[str]:
-    from zeroshot_cli.builtin import label_files
+    from zeroshot_cli.words.builtin import label_files
 
     yield from label_files()
     yield from _files(_LABEL_FILES)
 
 
 def _templates(context: Any) -> Iterator[str]:
-    from zeroshot_cli.builtin import template_files
+    from zeroshot_cli.words.builtin import template_files
 
     yield from template_files()
     yield from _files(_TEMPLATE_FILES)
@@ -95,7 +95,7 @@ def _sets(context: Any) -> Iterator[str]:
 
 
 def _datasets(context: Any) -> Iterable[str]:
-    from zeroshot_cli.evaluate.register import known_sets
+    from zeroshot_cli.datasets.register import known_sets
 
     return [known.name for known in known_sets()]
 

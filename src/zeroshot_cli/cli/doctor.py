@@ -18,7 +18,7 @@ from zeroshot_cli.cli import options as o
 from zeroshot_cli.sizes import size_text
 
 if TYPE_CHECKING:
-    from zeroshot_cli.weights.registry import Published
+    from zeroshot_cli.models.registry import Published
 
 T = TypeVar("T")
 PACKAGES = (
@@ -69,7 +69,7 @@ def doctor(offline: o.Offline = False, debug: o.Debug = False) -> None:
 
     The last line is what to do, or that all is well. Nothing is downloaded.
     """
-    from zeroshot_cli.report.console import print_rows, shown
+    from zeroshot_cli.console.terminal import print_rows, shown
 
     findings = Findings()
     _versions(findings)
@@ -136,8 +136,8 @@ def _extras(findings: Findings) -> None:
 def _computing(findings: Findings, answer: "Answer") -> None:
     import torch
 
-    from zeroshot_cli.encode.images import auto_workers
-    from zeroshot_cli.weights.device import resolve_device, resolve_precision
+    from zeroshot_cli.embed.images import auto_workers
+    from zeroshot_cli.models.device import resolve_device, resolve_precision
 
     findings.add("devices", ", ".join(_devices()))
     device, of = _resolved(findings, o.DEVICE_VARIABLE, lambda value: resolve_device(o.check_device(value)))
@@ -173,7 +173,7 @@ def _devices() -> list[str]:
 
 
 def _caches(findings: Findings, answer: "Answer") -> None:
-    from zeroshot_cli.encode.cache_files import LIMIT_VARIABLE, cache_files, size_limit
+    from zeroshot_cli.embed.cache_files import LIMIT_VARIABLE, cache_files, size_limit
     from zeroshot_cli.errors import UsageError
     from zeroshot_cli.folders import cache_folder
 
@@ -256,7 +256,7 @@ def _ask_hub(offline: bool) -> Answer:
 
 
 def _knock(endpoint: str) -> _Hub:
-    from zeroshot_cli.weights.transfer import hub_client
+    from zeroshot_cli.hub.transfer import hub_client
 
     try:
         status = hub_client().head(endpoint, timeout=_PATIENCE, follow_redirects=True).status_code
@@ -269,7 +269,7 @@ def _knock(endpoint: str) -> _Hub:
 
 
 def _models(findings: Findings, answer: "Answer") -> None:
-    from zeroshot_cli.weights.download import hub_cache
+    from zeroshot_cli.hub.download import hub_cache
 
     weights = _bundled_weights()
     if weights.is_file():
@@ -287,7 +287,7 @@ def _models(findings: Findings, answer: "Answer") -> None:
 
 
 def _bundled_weights() -> Path:
-    from zeroshot_cli.weights.registry import bundled_folder
+    from zeroshot_cli.models.registry import bundled_folder
 
     return bundled_folder(o.BUNDLED_MODEL) / "open_clip_model.safetensors"
 
@@ -295,8 +295,8 @@ def _bundled_weights() -> Path:
 def _default_model(findings: Findings, hub: _Hub, free: int) -> None:
     """Say whether what --model takes by default is here, and if not whether it can come."""
     from zeroshot_cli.errors import CheckpointError, UnavailableError, UsageError
-    from zeroshot_cli.weights.download import hub_cache
-    from zeroshot_cli.weights.registry import Published, figures
+    from zeroshot_cli.hub.download import hub_cache
+    from zeroshot_cli.models.registry import Published, figures
 
     name, tag = os.environ.get(o.MODEL_VARIABLE) or o.DEFAULT_MODEL, os.environ.get(o.PRETRAINED_VARIABLE) or None
     need = 0
@@ -327,9 +327,9 @@ def _default_model(findings: Findings, hub: _Hub, free: int) -> None:
 def _look_for(name: str, tag: str | None) -> "str | Published":
     """Return what is here of a model, in words, or what is to be downloaded; errors as those of loading it offline."""
     from zeroshot_cli.errors import CheckpointError, UnavailableError, UsageError
-    from zeroshot_cli.weights.checkpoints import find_weights
-    from zeroshot_cli.weights.download import HUB_PREFIX, cached_model, fetch_repo
-    from zeroshot_cli.weights.registry import (
+    from zeroshot_cli.hub.download import HUB_PREFIX, cached_model, fetch_repo
+    from zeroshot_cli.models.formats.detect import find_weights
+    from zeroshot_cli.models.registry import (
         BUNDLED,
         canonical_name,
         find_published,

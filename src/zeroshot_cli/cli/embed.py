@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zeroshot_cli.cli import options as o
+from zeroshot_cli.console.terminal import note, progress_bar
 from zeroshot_cli.errors import DataError, UnreadableImage, UsageError
 from zeroshot_cli.records import SkippedImage
-from zeroshot_cli.report.console import note, progress_bar
-from zeroshot_cli.report.deliver import counted
+from zeroshot_cli.results.deliver import counted
 
 if TYPE_CHECKING:
-    from zeroshot_cli.encode.images import Decoding
-    from zeroshot_cli.report.embeddings import EmbeddingsFile, Row, Subject
-    from zeroshot_cli.weights.loaded import LoadedModel
+    from zeroshot_cli.embed.files import EmbeddingsFile, Row, Subject
+    from zeroshot_cli.embed.images import Decoding
+    from zeroshot_cli.models.loaded import LoadedModel
 
 VERSIONS_OF = ("zeroshot-cli", "torch", "pillow")
 
@@ -64,7 +64,7 @@ def embed(
 
     An image that could not be read is in the file with its reason. The file is there only when it is whole.
     """
-    from zeroshot_cli.report.embeddings import EmbeddingsFile, check_embeddings_file, check_room
+    from zeroshot_cli.embed.files import EmbeddingsFile, check_embeddings_file, check_room
 
     # What takes no time comes first: a mistake shows before the model is loaded.
     check_embeddings_file(output, overwrite=overwrite)
@@ -72,8 +72,8 @@ def embed(
     source = _source(images or [], texts, null=null, exact=exact_decode, decoding=decoding, cache=cache)
     check_room(output, source.names)
 
-    from zeroshot_cli.encode.images import auto_batch_size
-    from zeroshot_cli.weights.load import load
+    from zeroshot_cli.embed.images import auto_batch_size
+    from zeroshot_cli.models.load import load
 
     loaded = load(model, pretrained, device=device, precision=precision.value, offline=offline)
     # As classify counts them: with the same batches, what is cached serves both.
@@ -105,7 +105,7 @@ class _Images:
 
     @property
     def subject(self) -> "Subject":
-        from zeroshot_cli.report.embeddings import Subject
+        from zeroshot_cli.embed.files import Subject
 
         return Subject.PATH
 
@@ -127,8 +127,8 @@ class _Images:
         }
 
     def rows(self, model: "LoadedModel", batch_size: int, workers: int | None) -> "Generator[list[Row]]":
-        from zeroshot_cli.encode.image_cache import ImageCache
-        from zeroshot_cli.encode.images import auto_workers, encode_images
+        from zeroshot_cli.embed.image_cache import ImageCache
+        from zeroshot_cli.embed.images import auto_workers, encode_images
 
         blocks = encode_images(
             model,
@@ -156,7 +156,7 @@ class _Texts:
 
     @property
     def subject(self) -> "Subject":
-        from zeroshot_cli.report.embeddings import Subject
+        from zeroshot_cli.embed.files import Subject
 
         return Subject.TEXT
 
@@ -173,7 +173,7 @@ class _Texts:
         return {}
 
     def rows(self, model: "LoadedModel", batch_size: int, workers: int | None) -> "Generator[list[Row]]":
-        from zeroshot_cli.encode.texts import WINDOW, embed_texts
+        from zeroshot_cli.embed.texts import WINDOW, embed_texts
 
         for start in range(0, len(self.items), WINDOW):
             window = self.items[start : start + WINDOW]
@@ -195,7 +195,7 @@ def _source(
         both = f"IMAGES and --texts {texts} are both given" if images else "nothing to embed"
         raise UsageError(f"{both}; give images, files or folders, or --texts FILE, one of the two")
     if texts is None:
-        from zeroshot_cli.images import find_images
+        from zeroshot_cli.images.find import find_images
 
         o.check_cache(cache)
         found = find_images(images, stdin=getattr(sys.stdin, "buffer", None), null_separated=null)
@@ -211,7 +211,7 @@ def _source(
 
 
 def _read_texts(path: Path) -> str:
-    from zeroshot_cli.textfiles import read_text
+    from zeroshot_cli.words.textfiles import read_text
 
     if str(path) != "-":
         return read_text(path, DataError)

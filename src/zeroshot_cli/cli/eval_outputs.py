@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zeroshot_cli.cli.eval_run import Evaluation, Settings, compare_all
+from zeroshot_cli.console.terminal import console_for, note
 from zeroshot_cli.errors import UsageError
-from zeroshot_cli.report.console import console_for, note
 
 if TYPE_CHECKING:
     from zeroshot_cli.cli.eval_sources import Source
-    from zeroshot_cli.evaluate.compare import Comparison
+    from zeroshot_cli.evaluation.compare import Comparison
 
 _NAMED = 20  # unreadable images that are named; the files have them all
 
@@ -27,15 +27,15 @@ class Outputs:
 
     def check(self, *, overwrite: bool) -> None:
         """Refuse, before any work, what cannot be written: UsageError."""
-        from zeroshot_cli.report.eval_json import check_json_target
-        from zeroshot_cli.report.predictions import check_predictions_target
+        from zeroshot_cli.evaluation.json_output import check_json_target
+        from zeroshot_cli.evaluation.predictions import check_predictions_target
 
         if self.json is not None:
             check_json_target(self.json, overwrite=overwrite)
         if self.predictions is not None:
             check_predictions_target(self.predictions, overwrite=overwrite)
         if self.report is not None:
-            from zeroshot_cli.report.eval_html import check_html_target
+            from zeroshot_cli.pages.evaluation import check_html_target
 
             check_html_target(self.report, overwrite=overwrite)
 
@@ -55,8 +55,8 @@ class Outputs:
 
     def write(self, evaluations: Sequence[Evaluation], settings: Settings) -> None:
         """Write the files, then print the figures: a pipe that closes early costs no file."""
-        from zeroshot_cli.report.eval_console import print_comparison, print_eval
-        from zeroshot_cli.report.eval_json import write_eval_json
+        from zeroshot_cli.console.evaluation import print_comparison, print_eval
+        from zeroshot_cli.evaluation.json_output import write_eval_json
 
         comparisons = compare_all(evaluations)
         results = [each.result for each in evaluations]
@@ -74,7 +74,7 @@ class Outputs:
             print_comparison(results, comparisons, console)
 
     def _write_predictions(self, path: Path, evaluation: Evaluation) -> None:
-        from zeroshot_cli.report.predictions import write_predictions
+        from zeroshot_cli.evaluation.predictions import write_predictions
 
         assert evaluation.answers is not None
         write_predictions(evaluation.answers, path)
@@ -106,9 +106,9 @@ def _far_off(evaluation: Evaluation) -> str:
 def _write_report(
     path: Path, evaluations: Sequence[Evaluation], comparisons: "list[tuple[int, int, Comparison]]", settings: Settings
 ) -> None:
-    from zeroshot_cli.encode.images import auto_workers
-    from zeroshot_cli.encode.thumbnails import thumbnails
-    from zeroshot_cli.report.eval_html import write_eval_html
+    from zeroshot_cli.embed.images import auto_workers
+    from zeroshot_cli.images.thumbnails import thumbnails
+    from zeroshot_cli.pages.evaluation import write_eval_html
 
     decoding = settings.decoding(as_stored=False)
 

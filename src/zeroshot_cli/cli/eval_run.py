@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 from zeroshot_cli.cli import options as o
 from zeroshot_cli.cli.classes import Classes
 from zeroshot_cli.cli.eval_sources import Asked, Source
+from zeroshot_cli.console.terminal import note, progress_bar
 from zeroshot_cli.records import EvalResult
-from zeroshot_cli.report.console import note, progress_bar
 
 if TYPE_CHECKING:
-    from zeroshot_cli.encode.image_cache import ImageCache
-    from zeroshot_cli.encode.images import Decoding
-    from zeroshot_cli.evaluate.answers import Answers
-    from zeroshot_cli.evaluate.captioned import CaptionedImages
-    from zeroshot_cli.evaluate.compare import Comparison
-    from zeroshot_cli.evaluate.datasets import LabelledImages
-    from zeroshot_cli.prompts import Prompts
-    from zeroshot_cli.weights.loaded import LoadedModel
+    from zeroshot_cli.datasets.captioned import CaptionedImages
+    from zeroshot_cli.datasets.labelled import LabelledImages
+    from zeroshot_cli.embed.image_cache import ImageCache
+    from zeroshot_cli.embed.images import Decoding
+    from zeroshot_cli.evaluation.answers import Answers
+    from zeroshot_cli.evaluation.compare import Comparison
+    from zeroshot_cli.models.loaded import LoadedModel
+    from zeroshot_cli.words.prompts import Prompts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ class Settings:
         return replace(o.decoding(exact=True, max_pixels=self.max_pixels, timeout=self.timeout), as_stored=as_stored)
 
     def images_cache(self) -> "ImageCache | None":
-        from zeroshot_cli.encode.image_cache import ImageCache
+        from zeroshot_cli.embed.image_cache import ImageCache
 
         return ImageCache() if self.cache else None
 
@@ -59,8 +59,8 @@ class Evaluation:
 
 def evaluate_all(sources: Sequence[Source], asked: Asked, settings: Settings) -> list[Evaluation]:
     """Evaluate every model on every source; a model is in memory for as long as it has work."""
-    from zeroshot_cli.weights.load import load
-    from zeroshot_cli.weights.registry import split_name
+    from zeroshot_cli.models.load import load
+    from zeroshot_cli.models.registry import split_name
 
     evaluations: list[Evaluation] = []
     saved = next((classes for source in sources for classes in source.classes if classes.saved is not None), None)
@@ -75,7 +75,7 @@ def evaluate_all(sources: Sequence[Source], asked: Asked, settings: Settings) ->
 
 def compare_all(evaluations: Sequence[Evaluation]) -> "list[tuple[int, int, Comparison]]":
     """Compare all that answered for the same images with each other, by their places in the list."""
-    from zeroshot_cli.evaluate.compare import compare
+    from zeroshot_cli.evaluation.compare import compare
 
     return [
         (i, j, compare(first.answers, second.answers))
@@ -85,7 +85,7 @@ def compare_all(evaluations: Sequence[Evaluation]) -> "list[tuple[int, int, Comp
 
 
 def _evaluate(model: "LoadedModel", source: Source, settings: Settings) -> Iterator[Evaluation]:
-    from zeroshot_cli.evaluate.captioned import CaptionedImages
+    from zeroshot_cli.datasets.captioned import CaptionedImages
 
     if isinstance(source.images, CaptionedImages):
         for templates in source.templates or (None,):
@@ -100,7 +100,7 @@ def _evaluate(model: "LoadedModel", source: Source, settings: Settings) -> Itera
 def _evaluate_classes(
     model: "LoadedModel", source: Source, images: "LabelledImages", classes: Classes, settings: Settings
 ) -> Evaluation:
-    from zeroshot_cli.evaluate.run import answer, result_of
+    from zeroshot_cli.evaluation.run import answer, result_of
 
     size = _batch_size(images.items, model, settings)
     decoding = settings.decoding(as_stored=images.as_stored)
@@ -138,7 +138,7 @@ def _published(source: Source, model: "LoadedModel", classes: Classes) -> tuple[
     """Return metric, value and source of what others measured with the same model, prompts and data set."""
     if source.known is None or not source.own_labels:
         return None
-    from zeroshot_cli.evaluate.known import published_for
+    from zeroshot_cli.datasets.known import published_for
 
     return published_for(source.known, model.name, model.pretrained, classes.prompts.name)
 
@@ -146,8 +146,8 @@ def _published(source: Source, model: "LoadedModel", classes: Classes) -> tuple[
 def _evaluate_probe(
     model: "LoadedModel", images: "LabelledImages", train: "LabelledImages", settings: Settings
 ) -> Evaluation:
-    from zeroshot_cli.evaluate.probe import fit_probe
-    from zeroshot_cli.evaluate.run import result_of
+    from zeroshot_cli.evaluation.probe import fit_probe
+    from zeroshot_cli.evaluation.run import result_of
 
     size = _batch_size((*train.items, *images.items), model, settings)
     decoding = settings.decoding(as_stored=images.as_stored)
@@ -180,9 +180,9 @@ def _evaluate_probe(
 def _evaluate_retrieval(
     model: "LoadedModel", images: "CaptionedImages", templates: "Prompts | None", settings: Settings
 ) -> Evaluation:
-    from zeroshot_cli.encode.cache import TextCache
-    from zeroshot_cli.evaluate.run import versions
-    from zeroshot_cli.evaluate.run_retrieval import MAIN_METRIC, evaluate_retrieval
+    from zeroshot_cli.embed.text_cache import TextCache
+    from zeroshot_cli.evaluation.run import versions
+    from zeroshot_cli.evaluation.run_retrieval import MAIN_METRIC, evaluate_retrieval
 
     size = _batch_size(images.items, model, settings)
     decoding = settings.decoding(as_stored=images.as_stored)
@@ -229,7 +229,7 @@ def _tracked(bar: Any, count: int) -> Callable[[Iterable[Any]], Iterable[Any]]:
 
 
 def _batch_size(items: Sequence[object], model: "LoadedModel", settings: Settings) -> int:
-    from zeroshot_cli.encode.images import auto_batch_size
+    from zeroshot_cli.embed.images import auto_batch_size
 
     return settings.batch_size or auto_batch_size(sum(isinstance(item, str) for item in items), model)
 

@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zeroshot_cli.cli.classes import Classes, saved_classes
+from zeroshot_cli.console.terminal import note
 from zeroshot_cli.errors import DataError, UsageError
-from zeroshot_cli.report.console import note
 
 if TYPE_CHECKING:
     from zeroshot_cli.cli.eval_run import Settings
-    from zeroshot_cli.evaluate.captioned import CaptionedImages
-    from zeroshot_cli.evaluate.datasets import LabelledImages
-    from zeroshot_cli.evaluate.known import KnownSet
-    from zeroshot_cli.labels import Labels
-    from zeroshot_cli.prompts import Prompts
+    from zeroshot_cli.datasets.captioned import CaptionedImages
+    from zeroshot_cli.datasets.known import KnownSet
+    from zeroshot_cli.datasets.labelled import LabelledImages
+    from zeroshot_cli.words.labels import Labels
+    from zeroshot_cli.words.prompts import Prompts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +81,7 @@ def open_sources(asked: Asked, settings: "Settings") -> list[Source]:
 
 
 def _open(name: str, asked: Asked, settings: "Settings") -> Source:
-    from zeroshot_cli.evaluate.captioned import CaptionedImages
+    from zeroshot_cli.datasets.captioned import CaptionedImages
 
     saved = None if asked.classifier is None else saved_classes(asked.classifier, labels=asked.labels, prompts=None)
     labels = _labels(asked, saved)
@@ -89,7 +89,7 @@ def _open(name: str, asked: Asked, settings: "Settings") -> Source:
     for text in images.notes:
         note(text, quiet=settings.quiet)
     if isinstance(images, CaptionedImages):
-        from zeroshot_cli.prompts import read_prompts
+        from zeroshot_cli.words.prompts import read_prompts
 
         return Source(images=images, templates=tuple(map(read_prompts, asked.prompts)), known=known)
     if saved is not None:
@@ -100,7 +100,7 @@ def _open(name: str, asked: Asked, settings: "Settings") -> Source:
 
 
 def _labels(asked: Asked, saved: Classes | None) -> "Labels | None":
-    from zeroshot_cli.labels import read_labels
+    from zeroshot_cli.words.labels import read_labels
 
     if saved is not None:
         return saved.labels
@@ -110,12 +110,12 @@ def _labels(asked: Asked, saved: Classes | None) -> "Labels | None":
 def _images(
     name: str, labels: "Labels | None", asked: Asked, settings: "Settings"
 ) -> "tuple[LabelledImages | CaptionedImages, KnownSet | None]":
-    from zeroshot_cli.evaluate.captioned import read_captioned
-    from zeroshot_cli.evaluate.datasets import read_dataset
+    from zeroshot_cli.datasets.captioned import read_captioned
+    from zeroshot_cli.datasets.labelled import read_dataset
 
     path, (image_column, text_column) = Path(name), asked.columns
     if not os.path.lexists(name):  # a Path of a name too long raises
-        from zeroshot_cli.evaluate.known import find_known, open_known
+        from zeroshot_cli.datasets.known import find_known, open_known
 
         known = find_known(name)
         if known is not None:
@@ -131,7 +131,7 @@ def _with_labels(
     images: "LabelledImages | CaptionedImages", labels: "Labels | None"
 ) -> "LabelledImages | CaptionedImages":
     """Call the classes of a known data set otherwise, in its order."""
-    from zeroshot_cli.evaluate.datasets import LabelledImages
+    from zeroshot_cli.datasets.labelled import LabelledImages
 
     if labels is None:
         return images
@@ -146,13 +146,13 @@ def _with_labels(
 
 
 def _classes(images: "LabelledImages", asked: Asked) -> tuple[Classes, ...]:
-    from zeroshot_cli.prompts import prompts_for, read_prompts
+    from zeroshot_cli.words.prompts import prompts_for, read_prompts
 
     sets = asked.prompts or (images.prompts or prompts_for(asked.labels),)
     return tuple(Classes(images.labels, read_prompts(name)) for name in sets)
 
 
 def _probe_images(train: str, test: "LabelledImages") -> "LabelledImages":
-    from zeroshot_cli.evaluate.datasets import read_dataset
+    from zeroshot_cli.datasets.labelled import read_dataset
 
     return replace(read_dataset(Path(train), test.labels), as_stored=test.as_stored)

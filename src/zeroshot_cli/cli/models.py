@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from zeroshot_cli.cli import options as o
+from zeroshot_cli.models.layouts import Layout
 from zeroshot_cli.sizes import size_text
-from zeroshot_cli.weights.layouts import Layout
 
 app = typer.Typer(help="List, show, download, export and remove models.", rich_markup_mode=None)
 
@@ -48,8 +48,8 @@ def list_models(
     debug: o.Debug = False,
 ) -> None:
     """List the models that --model knows by name, and the tags of each for --pretrained."""
-    from zeroshot_cli.report.models import print_models
-    from zeroshot_cli.weights.catalogue import list_models
+    from zeroshot_cli.console.models import print_models
+    from zeroshot_cli.models.catalogue import list_models
 
     print_models(list_models(text), as_json=form is ListFormat.JSON)
 
@@ -62,7 +62,7 @@ def show(
     debug: o.Debug = False,
 ) -> None:
     """Show what a model is, as JSON: configuration, preprocessing, origin, figures, fingerprint."""
-    from zeroshot_cli.weights.registry import split_name
+    from zeroshot_cli.models.registry import split_name
 
     name, tag = split_name(name, tag or pretrained)
     typer.echo(json.dumps(_description(name, tag), indent=2))
@@ -80,9 +80,9 @@ def download(
     debug: o.Debug = False,
 ) -> None:
     """Download a model into the cache, and with --to into a folder that can be carried to another machine."""
-    from zeroshot_cli.report.console import note
-    from zeroshot_cli.weights.carry import download_model
-    from zeroshot_cli.weights.registry import split_name
+    from zeroshot_cli.console.terminal import note
+    from zeroshot_cli.hub.carry import download_model
+    from zeroshot_cli.models.registry import split_name
 
     name, tag = split_name(name, pretrained)
     where = download_model(name, tag, to, offline=offline)
@@ -92,9 +92,9 @@ def download(
 @app.command("remove")
 def remove(name: Name, pretrained: o.Pretrained = None, debug: o.Debug = False) -> None:
     """Remove a downloaded model from the cache."""
-    from zeroshot_cli.report.console import note
-    from zeroshot_cli.weights.carry import remove_model
-    from zeroshot_cli.weights.registry import split_name
+    from zeroshot_cli.console.terminal import note
+    from zeroshot_cli.hub.carry import remove_model
+    from zeroshot_cli.models.registry import split_name
 
     name, tag = split_name(name, pretrained)
     freed, others = remove_model(name, tag)
@@ -113,13 +113,13 @@ def export(
     debug: o.Debug = False,
 ) -> None:
     """Write a model in the layout of open_clip or of Transformers."""
-    from zeroshot_cli.report.console import note
-    from zeroshot_cli.weights.carry import check_target
-    from zeroshot_cli.weights.export import export_model
-    from zeroshot_cli.weights.load import load
+    from zeroshot_cli.console.terminal import note
+    from zeroshot_cli.hub.carry import check_target
+    from zeroshot_cli.models.export import export_model
+    from zeroshot_cli.models.load import load
 
     check_target(to)
-    from zeroshot_cli.weights.registry import split_name
+    from zeroshot_cli.models.registry import split_name
 
     name, tag = split_name(name, pretrained)
     export_model(load(name, tag, device="cpu", precision="fp32", offline=offline), to, layout=layout)
@@ -128,8 +128,8 @@ def export(
 
 def _description(name: str, tag: str | None) -> dict[str, Any]:
     """What is known without the weights, and what they say where they are on this machine."""
-    from zeroshot_cli.weights.catalogue import describe_published
-    from zeroshot_cli.weights.registry import BUNDLED
+    from zeroshot_cli.models.catalogue import describe_published
+    from zeroshot_cli.models.registry import BUNDLED
 
     described: dict[str, Any] = {}
     if name not in BUNDLED and not name.startswith("hf-hub:") and not os.path.exists(name):  # noqa: PTH110
@@ -137,8 +137,8 @@ def _description(name: str, tag: str | None) -> dict[str, Any]:
         if not described.get("on_this_machine"):
             return described
         name, tag = described["name"], described["pretrained"]
-    from zeroshot_cli.weights.export import describe_loaded
-    from zeroshot_cli.weights.load import load
+    from zeroshot_cli.models.export import describe_loaded
+    from zeroshot_cli.models.load import load
 
     loaded = describe_loaded(load(name, tag, device="cpu", precision="fp32", offline=True))
     return described | loaded

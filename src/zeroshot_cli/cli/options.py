@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zeroshot_cli.report.files import Format
-from zeroshot_cli.report.manifest import SortMode
+from zeroshot_cli.filing.manifest import SortMode
+from zeroshot_cli.results.files import Format
 
 if TYPE_CHECKING:
-    from zeroshot_cli.encode.images import Decoding
+    from zeroshot_cli.embed.images import Decoding
 
 DISTRIBUTION = "zeroshot-cli"  # what pip calls the package
 DEFAULT_MODEL = "ViT-B-32"  # with its default tag, laion2b_s34b_b79k
@@ -51,7 +51,7 @@ def model_from_environment() -> list[str]:
 
 def decoding(*, exact: bool, max_pixels: int | None, timeout: float | None) -> "Decoding":
     """Return how files become pixels, by the options given."""
-    from zeroshot_cli.encode.images import Decoding
+    from zeroshot_cli.embed.images import Decoding
 
     given = {"max_pixels": max_pixels, "timeout": timeout}
     return Decoding(exact=exact, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
@@ -59,7 +59,7 @@ def decoding(*, exact: bool, max_pixels: int | None, timeout: float | None) -> "
 
 def check_cache(cache: bool) -> None:
     """Raise UsageError now where ZEROSHOT_CACHE_SIZE is no size."""
-    from zeroshot_cli.encode.cache_files import size_limit
+    from zeroshot_cli.embed.cache_files import size_limit
 
     if cache:
         size_limit()

@@ -20,9 +20,9 @@ def prompts(context: typer.Context) -> None:
 @app.command("list")
 def list_sets(debug: o.Debug = False) -> None:
     """List the sets of templates (for --prompts) and of labels (for --labels) that come with zeroshot."""
-    from zeroshot_cli.labels import list_labels
-    from zeroshot_cli.prompts import list_prompts
-    from zeroshot_cli.report.console import print_rows
+    from zeroshot_cli.console.terminal import print_rows
+    from zeroshot_cli.words.labels import list_labels
+    from zeroshot_cli.words.prompts import list_prompts
 
     templates = {each.name: each for each in list_prompts()}
     labels = list_labels()
@@ -44,10 +44,10 @@ def show(
 
     A set that holds labels only, such as imagenet, shows these; zeroshot prompts show plain --labels NAME any other's.
     """
-    from zeroshot_cli.builtin import did_you_mean, label_files, template_files
-    from zeroshot_cli.labels import read_labels
-    from zeroshot_cli.prompts import read_prompts
-    from zeroshot_cli.report.console import note, shown
+    from zeroshot_cli.console.terminal import note, shown
+    from zeroshot_cli.words.builtin import did_you_mean, label_files, template_files
+    from zeroshot_cli.words.labels import read_labels
+    from zeroshot_cli.words.prompts import read_prompts
 
     if labels is None and name not in template_files():
         if name in label_files():
@@ -88,11 +88,11 @@ def lint(
     missing, labels that look like a path or a number; and with the model, texts that it would cut short and labels that
     it can hardly tell apart. Exits with 3 where a file has a fault.
     """
-    from zeroshot_cli.encode.cache import TextCache
-    from zeroshot_cli.lint.model import NEARLY_EQUAL, check_inputs, lint
-    from zeroshot_cli.report.console import note, print_rows, progress_bar
-    from zeroshot_cli.report.deliver import counted
-    from zeroshot_cli.weights.load import load
+    from zeroshot_cli.classify.lint import NEARLY_EQUAL, check_inputs, lint
+    from zeroshot_cli.console.terminal import note, print_rows, progress_bar
+    from zeroshot_cli.embed.text_cache import TextCache
+    from zeroshot_cli.models.load import load
+    from zeroshot_cli.results.deliver import counted
 
     check_inputs(names)
     try:

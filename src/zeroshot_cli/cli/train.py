@@ -13,8 +13,8 @@ from zeroshot_cli.errors import UnreadableImage
 from zeroshot_cli.train.config import Loss, TrainConfig
 
 if TYPE_CHECKING:
-    from zeroshot_cli.report.trackers import Tracker
     from zeroshot_cli.train.metrics import RunInfo, StepReport
+    from zeroshot_cli.train.trackers import Tracker
 
 
 def train(
@@ -111,7 +111,7 @@ def train(
 
 def _half_the_cores() -> int:
     """Half of this process's share of the cores; the other half trains."""
-    from zeroshot_cli.encode.images import auto_workers
+    from zeroshot_cli.embed.images import auto_workers
     from zeroshot_cli.train.distributed import processes_here
 
     return min(8, max(1, auto_workers() // 2 // processes_here()))
@@ -119,11 +119,11 @@ def _half_the_cores() -> int:
 
 def _train(config: TrainConfig, output: Path, *, resume: bool, dry_run: bool, quiet: bool) -> int:
     """Train; return how many images could not be read."""
-    from zeroshot_cli.report.trackers import check_trackers, open_trackers
-    from zeroshot_cli.report.training import TrainingView
-    from zeroshot_cli.report.training_html import write_training_report
+    from zeroshot_cli.console.training import TrainingView
+    from zeroshot_cli.pages.training import write_training_report
     from zeroshot_cli.train import loop
     from zeroshot_cli.train.distributed import is_first_process, processes_here
+    from zeroshot_cli.train.trackers import check_trackers, open_trackers
 
     check_trackers(config.report_to)
     first = is_first_process()

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from zeroshot_cli.cli import options as o
+from zeroshot_cli.console.terminal import note
 from zeroshot_cli.errors import UnreadableImage
-from zeroshot_cli.report.console import note
 
 ManifestFile = Annotated[
     Path,
@@ -22,7 +22,7 @@ def unsort(manifest: ManifestFile, quiet: o.Quiet = False, debug: o.Debug = Fals
 
     Nothing is overwritten, and nothing that has changed since is removed; what is left is named, with exit code 4.
     """
-    from zeroshot_cli.report.unsort import undo
+    from zeroshot_cli.filing.unsort import undo
 
     undone = undo(manifest)
     for item in undone.kept:

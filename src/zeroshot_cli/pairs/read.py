@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import unquote
 
-from zeroshot_cli.decode import open_regular
 from zeroshot_cli.errors import DataError, UsageError
-from zeroshot_cli.filekinds import special_file
+from zeroshot_cli.images.decode import open_regular
+from zeroshot_cli.images.filekinds import special_file
 from zeroshot_cli.pairs.columns import Row
 from zeroshot_cli.pairs.shards import Member, expand, read_shard
 from zeroshot_cli.pairs.tables import Form, form_of, read_table

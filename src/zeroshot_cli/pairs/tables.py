@@ -17,7 +17,7 @@ from pathlib import PurePath
 from typing import Any, BinaryIO
 
 from zeroshot_cli.errors import DataError, UsageError
-from zeroshot_cli.filekinds import picture_format
+from zeroshot_cli.images.filekinds import picture_format
 from zeroshot_cli.pairs.columns import (
     CAPTIONS,
     Fault,

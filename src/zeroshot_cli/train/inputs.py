@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from zeroshot_cli.clip.tokenizer import Tokenizer, TruncatedTextWarning
-from zeroshot_cli.preprocess import PreprocessConfig
+from zeroshot_cli.images.preprocess import PreprocessConfig
 from zeroshot_cli.train.data import Batch, Pixels
 
 Chunk = tuple[Tensor, Tensor]  # images b3hw, tokens bs

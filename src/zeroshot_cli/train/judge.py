@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from zeroshot_cli.clip.model import CLIP
+from zeroshot_cli.images.preprocess import Preprocess
 from zeroshot_cli.pairs.read import Pairs
-from zeroshot_cli.preprocess import Preprocess
 from zeroshot_cli.train.config import TrainConfig
 from zeroshot_cli.train.data import Batch, EvalBatches, batches_of, shuffled
 from zeroshot_cli.train.inputs import Inputs, pair_ids

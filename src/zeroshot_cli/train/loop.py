@@ -10,8 +10,10 @@ from PIL import Image
 from zeroshot_cli.clip.config import config_to_dict
 from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.errors import DataError, UsageError, ZeroshotError
+from zeroshot_cli.images.augment import Augment
+from zeroshot_cli.models.device import resolve_precision
+from zeroshot_cli.models.formats.open_clip import save_model
 from zeroshot_cli.records import SkippedImage
-from zeroshot_cli.train.augment import Augment
 from zeroshot_cli.train.checkpoint import (
     TrainState,
     best_checkpoint,
@@ -33,8 +35,6 @@ from zeroshot_cli.train.schedule import learning_rate, warmup_steps
 from zeroshot_cli.train.skipped import Skipped
 from zeroshot_cli.train.validate import Validation
 from zeroshot_cli.train.zero_shot import Accuracy
-from zeroshot_cli.weights.device import resolve_precision
-from zeroshot_cli.weights.save import save_model
 
 MIN_SAVE_STEPS = 100  # a checkpoint every epoch, but short epochs share one
 BAD_STEPS = 3  # in a row without a finite loss and gradient: then the run ends

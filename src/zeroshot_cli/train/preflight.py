@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from zeroshot_cli.encode.decoder import Job
-from zeroshot_cli.encode.decoders import Decoded, Decoders
 from zeroshot_cli.errors import DataError, UnreadableImage, UsageError
+from zeroshot_cli.images.decoder_pool import Decoded, Decoders
+from zeroshot_cli.images.decoder_process import Job
 from zeroshot_cli.pairs.read import Pairs, Source
 from zeroshot_cli.records import SkippedImage
 

@@ -15,10 +15,10 @@ from zeroshot_cli.clip.config import PRESETS, CBOWConfig, CLIPConfig
 from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.clip.tokenizer import Tokenizer
 from zeroshot_cli.errors import UsageError
-from zeroshot_cli.preprocess import PreprocessConfig
+from zeroshot_cli.images.preprocess import PreprocessConfig
+from zeroshot_cli.models.create import new_model
+from zeroshot_cli.models.load import load
 from zeroshot_cli.train.config import FINE_TUNING_LR, SCRATCH_LR, Loss, TextEncoder, TrainConfig
-from zeroshot_cli.weights.create import new_model
-from zeroshot_cli.weights.load import load
 
 # Section 3.2 of arXiv 2303.15343: most pairs of a batch do not match, and the bias says so from the start.
 SIGMOID_LOGIT_SCALE = math.log(10)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from zeroshot_cli.errors import DataError
-from zeroshot_cli.evaluate.retrieval import Retrieval, retrieval
+from zeroshot_cli.evaluation.retrieval import Retrieval, retrieval
 from zeroshot_cli.records import SkippedImage
 from zeroshot_cli.train.data import Batch
 

@@ -9,21 +9,21 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from zeroshot_cli.classify import Classifier
+from zeroshot_cli.classify.classifier import Classifier
 from zeroshot_cli.clip.config import CLIPConfig
 from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.clip.tokenizer import Tokenizer, TruncatedTextWarning
-from zeroshot_cli.decode import decode
-from zeroshot_cli.encode.images import auto_batch_size
+from zeroshot_cli.datasets.labelled import LabelledImages, read_dataset
+from zeroshot_cli.embed.images import auto_batch_size
 from zeroshot_cli.errors import CheckpointError, DataError, UnreadableImage, UsageError
-from zeroshot_cli.evaluate.datasets import LabelledImages, read_dataset
-from zeroshot_cli.evaluate.metrics import top_k_accuracy
-from zeroshot_cli.evaluate.run import answer
-from zeroshot_cli.labels import read_labels
-from zeroshot_cli.preprocess import Preprocess, PreprocessConfig
-from zeroshot_cli.prompts import prompts_for, read_prompts
+from zeroshot_cli.evaluation.metrics import top_k_accuracy
+from zeroshot_cli.evaluation.run import answer
+from zeroshot_cli.images.decode import decode
+from zeroshot_cli.images.preprocess import Preprocess, PreprocessConfig
+from zeroshot_cli.models.loaded import LoadedModel
 from zeroshot_cli.records import SkippedImage
-from zeroshot_cli.weights.loaded import LoadedModel
+from zeroshot_cli.words.labels import read_labels
+from zeroshot_cli.words.prompts import prompts_for, read_prompts
 
 _NAME = "the model in training"
 

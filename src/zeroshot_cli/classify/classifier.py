@@ -1,0 +1,203 @@
+"""Zero-shot classification: image embeddings against class embeddings."""
+
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence, Sized
+from contextlib import closing
+from importlib.metadata import version
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from zeroshot_cli.classify.classifier_file import SavedClassifier, write_classifier
+from zeroshot_cli.classify.scoring import Floats, Rules, judge, score
+from zeroshot_cli.embed.image_cache import ImageCache
+from zeroshot_cli.embed.images import (
+    EXACTLY,
+    Decoding,
+    EmbeddedImage,
+    Outcome,
+    auto_batch_size,
+    auto_workers,
+    encode_images,
+)
+from zeroshot_cli.embed.text_cache import TextCache
+from zeroshot_cli.embed.texts import OnProgress, class_embeddings
+from zeroshot_cli.errors import CheckpointError, LabelsError
+from zeroshot_cli.models.loaded import LoadedModel
+from zeroshot_cli.records import Prediction, SkippedImage
+from zeroshot_cli.words.labels import Labels
+from zeroshot_cli.words.prompts import DEFAULT_PROMPTS, Prompts, read_prompts
+
+VERSIONS_OF = ("zeroshot-cli", "torch", "safetensors")
+BLANK = ("a photo.", "a picture.", "an image.")  # what every picture is: the background of labels judged one by one
+
+Result = Prediction | SkippedImage
+
+
+class Classifier:
+    """A model with labels to choose from.
+
+    `labels` may be plain names; `prompts` a template set, its name or its file, by default a small ensemble. The class
+    embeddings (c, e) are computed here, once; `on_progress` gets the number of texts that are done and of all, and what
+    `cache` knows is not encoded. LabelsError and PromptsError say what is wrong with labels or prompts.
+    """
+
+    def __init__(
+        self,
+        model: LoadedModel,
+        labels: Labels | Sequence[str],
+        prompts: Prompts | str | None = None,
+        *,
+        cache: TextCache | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> None:
+        self.model = model
+        self.labels = labels if isinstance(labels, Labels) else Labels.of(labels)
+        self.prompts = prompts if isinstance(prompts, Prompts) else read_prompts(prompts or DEFAULT_PROMPTS)
+        self.names = self.labels.names
+        self.background: Tensor | None = None  # ge
+        texts = self.prompts.fill(self.labels)
+        self.embeddings = class_embeddings(model, texts, cache=cache, on_progress=on_progress)
+
+    @classmethod
+    def of(cls, saved: SavedClassifier, model: LoadedModel) -> "Classifier":
+        """The classifier that a file holds; CheckpointError where it was built with another model."""
+        if saved.fingerprint != model.fingerprint:
+            given = model_options(model.name, model.pretrained)
+            built = model_options(saved.model, saved.pretrained)
+            other = f"other weights under the name {given}" if built == given else f"{built}, not with {given}"
+            raise CheckpointError(f"{saved.source} was built with {other}; give that model, or build it again")
+        classifier = cls.__new__(cls)  # __init__ would compute what the file holds
+        classifier.model, classifier.labels, classifier.prompts = model, saved.labels, saved.prompts
+        classifier.names, classifier.embeddings = saved.labels.names, saved.embeddings
+        classifier.background = None
+        return classifier
+
+    def set_background(self, labels: Labels | Sequence[str], *, cache: TextCache | None = None) -> None:
+        """Reject images that are nearer to one of these labels; LabelsError for one that is to be chosen from, too."""
+        background = labels if isinstance(labels, Labels) else Labels.of(labels)
+        both = set(background.names) & set(self.names)
+        if both:
+            raise LabelsError(f"the label {min(both)!r} is a background label too; remove one of them")
+        self.background = class_embeddings(self.model, self.prompts.fill(background), cache=cache)
+
+    def save(self, path: Path, *, thresholds: Mapping[str, float] | None = None) -> None:
+        """Write a classifier file; UsageError where that cannot be done."""
+        saved = SavedClassifier(
+            source=str(path),
+            labels=self.labels,
+            prompts=self.prompts,
+            embeddings=self.embeddings,
+            model=self.model.name,
+            pretrained=self.model.pretrained,
+            precision=self.model.precision,
+            fingerprint=self.model.fingerprint,
+            temperature=1 / self.model.logit_scale,
+            thresholds=thresholds or {},
+            versions={name: version(name) for name in VERSIONS_OF},
+        )
+        write_classifier(saved, path)
+
+    def predict(
+        self,
+        images: Iterable[str | SkippedImage],
+        *,
+        top_k: int | None = None,
+        rules: Rules = Rules(),  # noqa: B008  (it is frozen)
+        batch_size: int | None = None,
+        workers: int | None = None,
+        cache: ImageCache | None = None,
+        decoding: Decoding = EXACTLY,
+    ) -> Iterator[Result]:
+        """Yield, in order, the labels of every image, best first, or why it has none.
+
+        `top_k` is how many at most, by default one, or with `multi_label` all that the `rules` allow; an image that
+        may have none is rejected. `workers` processes decode, by default one a core; `cache` spares images that were
+        encoded before. ValueError where a number is under 1, UsageError or LabelsError where rules do not fit labels.
+        """
+        blocks = self.predict_blocks(
+            images, top_k=top_k, rules=rules, batch_size=batch_size, workers=workers, cache=cache, decoding=decoding
+        )
+        return chain.from_iterable(blocks)
+
+    def predict_blocks(
+        self,
+        images: Iterable[str | SkippedImage],
+        *,
+        top_k: int | None = None,
+        shown: int = 0,
+        rules: Rules = Rules(),  # noqa: B008
+        batch_size: int | None = None,
+        workers: int | None = None,
+        cache: ImageCache | None = None,
+        decoding: Decoding = EXACTLY,
+    ) -> Generator[list[Result]]:
+        """`predict`, a list of results at a time; `others` are the next labels, up to `shown` in all."""
+        if isinstance(images, str):
+            raise TypeError(f"predict takes a list of paths, not one path: write [{images!r}]")
+        if top_k is not None and top_k < 1:
+            raise ValueError(f"top_k is at least 1, not {top_k}")
+        self.check(rules)
+        encoded = encode_images(
+            self.model,
+            images,
+            batch_size=batch_size or auto_batch_size(len(images) if isinstance(images, Sized) else None, self.model),
+            workers=auto_workers(self.model.device.type) if workers is None else workers,
+            cache=cache,
+            decoding=decoding,
+        )
+        most = 1 if top_k is None and not rules.multi_label else top_k
+        return self._judge_all(encoded, rules, most, shown)
+
+    def _judge_all(
+        self, encoded: Generator[list[Outcome]], rules: Rules, top_k: int | None, shown: int
+    ) -> Generator[list[Result]]:
+        background = self._background(rules)
+        with closing(encoded):  # the decoders end with this generator
+            for block in encoded:
+                yield self._judge(block, background, rules, top_k, shown)
+
+    def check(self, rules: Rules) -> None:
+        """Raise UsageError or LabelsError where rules do not fit the labels."""
+        rules.check(self.names, background=self.background is not None)
+
+    def _background(self, rules: Rules) -> Tensor | None:
+        if self.background is None and rules.multi_label and self.model.logit_bias is None:
+            return class_embeddings(self.model, [BLANK])
+        return self.background
+
+    def _judge(
+        self, block: list[Outcome], background: Tensor | None, rules: Rules, top_k: int | None, shown: int
+    ) -> list[Result]:
+        images = [item for item in block if isinstance(item, EmbeddedImage)]
+        predictions: Iterator[Prediction] = iter(())
+        if images:
+            scored = score(
+                embeddings_of(self.model, images),
+                self.embeddings,
+                background,
+                scale=self.model.logit_scale,
+                bias=self.model.logit_bias,
+                multi_label=rules.multi_label,
+            )
+            paths = [image.path for image in images]
+            predictions = iter(judge(paths, scored, self.names, rules, top_k=top_k, shown=shown))
+        return [item if isinstance(item, SkippedImage) else next(predictions) for item in block]
+
+
+def embeddings_of(model: LoadedModel, images: Sequence[EmbeddedImage]) -> Floats:
+    """Return the embeddings ne of n images; CheckpointError if one is not finite."""
+    embeddings: Floats = np.stack([image.embedding for image in images])
+    finite = np.isfinite(embeddings).all(axis=1)
+    if not finite.all():
+        raise CheckpointError(
+            f"{model.name}: its scores for {images[int(finite.argmin())].path} are not finite numbers; "
+            f"try --precision fp32 in place of {model.precision}, or other weights"
+        )
+    return embeddings
+
+
+def model_options(name: str, pretrained: str | None) -> str:
+    """Return what to type for a model."""
+    return f"--model {name}" + (f" --pretrained {pretrained}" if pretrained else "")

@@ -1,0 +1,139 @@
+"""Classifier files: class embeddings with all that they came from, as one safetensors file.
+
+The tensor `embeddings` is ce, float32, normalised. The metadata are texts, as safetensors has them: `labels` and
+`templates` are JSON lists, `synonyms` and `class_prompts` lists of one list a label, `thresholds` and `versions` JSON
+mappings. The probability of a class is softmax(cosine / `temperature`). Plain safetensors reads all of it.
+
+c classes, e embedding
+"""
+
+# pathlib's questions raise OSError where a name is too long or a folder is locked; opening names the reason.
+# ruff: noqa: PTH113
+
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from zeroshot_cli.errors import CheckpointError, UsageError
+from zeroshot_cli.words.labels import Label, Labels
+from zeroshot_cli.words.prompts import Prompts
+
+ENDING = ".safetensors"
+FORMAT = "zeroshot-classifier-1"
+THRESHOLDS = ("min_score", "min_probability", "min_margin")
+
+
+@dataclass(frozen=True, slots=True)
+class SavedClassifier:
+    """The content of a classifier file; `source` names it in errors.
+
+    `thresholds` are what an image must reach not to be rejected, as they were given to `zeroshot build`.
+    """
+
+    source: str
+    labels: Labels
+    prompts: Prompts
+    embeddings: Tensor  # ce
+    model: str
+    pretrained: str | None
+    precision: str
+    fingerprint: str
+    temperature: float
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+def write_classifier(saved: SavedClassifier, path: Path) -> None:
+    """Write the file: `path` is at any time the old one, none, or the whole new one. UsageError if it cannot be."""
+    metadata = {
+        "format": FORMAT,
+        "labels": _json(saved.labels.names),
+        "synonyms": _json([label.synonyms for label in saved.labels]),
+        "class_prompts": _json([label.prompts for label in saved.labels]),
+        "prompts": saved.prompts.name,
+        "templates": _json(saved.prompts.templates),
+        "model": saved.model,
+        "pretrained": saved.pretrained or "",
+        "precision": saved.precision,
+        "fingerprint": saved.fingerprint,
+        "temperature": repr(saved.temperature),
+        "thresholds": _json(dict(saved.thresholds)),
+        "versions": _json(dict(saved.versions)),
+    }
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        unfinished.write_bytes(save({"embeddings": saved.embeddings.contiguous()}, metadata))
+        unfinished.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            unfinished.unlink()
+        raise UsageError(f"cannot write {path}: {error.strerror}; choose another place") from error
+
+
+def read_classifier(path: Path) -> SavedClassifier:
+    """The content of a classifier file.
+
+    Raises UsageError where it is not there, CheckpointError where it is damaged or something else.
+    """
+    if not os.path.isfile(path):
+        raise UsageError(f"there is no classifier file {path}; zeroshot build writes one")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is no classifier file, or a damaged one ({error}); build it again") from error
+    if metadata.get("format") != FORMAT:
+        found = metadata.get("format", "none")
+        raise CheckpointError(f"{path} is no classifier file: its format is {found}, not {FORMAT}; see zeroshot build")
+    try:
+        saved = _parse(metadata, tensors["embeddings"], str(path))
+    except (KeyError, ValueError, TypeError, AttributeError) as error:  # JSON of other kinds
+        raise CheckpointError(f"{path} is a damaged classifier file ({error!r}); build it again") from error
+    _check_embeddings(saved)
+    return saved
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _parse(metadata: Mapping[str, str], embeddings: Tensor, source: str) -> SavedClassifier:
+    names, synonyms, class_prompts = (json.loads(metadata[key]) for key in ("labels", "synonyms", "class_prompts"))
+    labels = (
+        Label(name, tuple(others), tuple(prompts))
+        for name, others, prompts in zip(names, synonyms, class_prompts, strict=True)
+    )
+    thresholds = {name: float(value) for name, value in json.loads(metadata["thresholds"]).items()}
+    if not set(thresholds) <= set(THRESHOLDS):
+        raise ValueError(f"thresholds {', '.join(thresholds)}")
+    return SavedClassifier(
+        source=source,
+        labels=Labels(tuple(labels)),
+        prompts=Prompts(metadata["prompts"], "", source, tuple(json.loads(metadata["templates"]))),
+        embeddings=embeddings,
+        model=metadata["model"],
+        pretrained=metadata["pretrained"] or None,
+        precision=metadata["precision"],
+        fingerprint=metadata["fingerprint"],
+        temperature=float(metadata["temperature"]),
+        thresholds=thresholds,
+        versions=json.loads(metadata["versions"]),
+    )
+
+
+def _check_embeddings(saved: SavedClassifier) -> None:
+    labels, embeddings = len(saved.labels), saved.embeddings
+    if not labels or embeddings.dtype != torch.float32 or embeddings.ndim != 2 or len(embeddings) != labels:
+        shape = f"{labels} labels and embeddings {tuple(embeddings.shape)} of {embeddings.dtype}"
+        raise CheckpointError(f"{saved.source} is a damaged classifier file ({shape}); build it again")
+    if not torch.isfinite(embeddings).all():
+        raise CheckpointError(f"{saved.source} holds embeddings that are not finite numbers; build it again")

@@ -1,0 +1,123 @@
+"""What a look at the pairs has found, for people: a table on a terminal, aligned lines elsewhere."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from zeroshot_cli.console.terminal import shown
+
+if TYPE_CHECKING:  # rich takes its time to import, and the pairs bring numpy
+    from rich.console import Console
+
+    from zeroshot_cli.train.preflight import Preflight
+
+_SHOWN = 60  # characters of a caption
+_WRONG = "yellow"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line: what, how many, and what there is to say of it; `is_wrong` is worth a look."""
+
+    name: str
+    value: str
+    note: str = ""
+    is_wrong: bool = False
+
+
+def print_preflight(preflight: "Preflight", console: "Console") -> None:
+    """Print what was found; on a terminal what is wrong stands out."""
+    if not console.is_terminal:
+        for line in lines(preflight):
+            console.print(line, markup=False, emoji=False, soft_wrap=True)
+        return
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True, justify="right")
+    table.add_column(overflow="fold")
+    for finding in findings(preflight):
+        cells = (Text(shown(text)) for text in (finding.name, finding.value, finding.note))
+        table.add_row(*cells, style=_WRONG if finding.is_wrong else None)
+    console.print(table, soft_wrap=False)
+
+
+def lines(preflight: "Preflight") -> list[str]:
+    """The findings as aligned lines of text."""
+    rows = [(shown(found.name), found.value, shown(found.note)) for found in findings(preflight)]
+    names, values = (max(len(row[column]) for row in rows) for column in (0, 1))
+    return [f"{name:{names}}  {value:>{values}}  {note}".rstrip() for name, value, note in rows]
+
+
+def findings(preflight: "Preflight") -> list[Finding]:
+    """What there is to say, without what is as it should be."""
+    return [
+        Finding("pairs", f"{preflight.pairs:,}"),
+        *_sources(preflight),
+        *_left_out(preflight),
+        *_images(preflight),
+        *_captions(preflight),
+        _batch(preflight),
+        Finding("steps", f"{preflight.steps:,}", f"{preflight.steps_per_epoch:,} an epoch"),
+    ]
+
+
+def _sources(found: "Preflight") -> Iterator[Finding]:
+    """The rows of each file where there are several, and how often they are drawn where that is not once."""
+    if len(found.sources) < 2:
+        return
+    draws = found.pairs / sum(source.rows * source.weight for source in found.sources)
+    weighted = len({source.weight for source in found.sources}) > 1
+    for source in found.sources:
+        drawn = f", each drawn {source.weight * draws:.2f} times an epoch" if weighted else ""
+        yield Finding("", f"{source.rows:,}", f"from {source.name}{drawn}")
+
+
+def _left_out(found: "Preflight") -> Iterator[Finding]:
+    if found.empty_captions:
+        yield Finding("empty captions", f"{found.empty_captions:,}", "left out", is_wrong=True)
+    if found.missing_files:
+        first = f", the first {found.first_missing}" if found.first_missing else ""
+        yield Finding("missing images", f"{found.missing_files:,}", f"left out{first}", is_wrong=True)
+
+
+def _images(found: "Preflight") -> Iterator[Finding]:
+    everything = found.checked == found.images
+    bad = len(found.unreadable)
+    looked_at = "all looked at" if everything else f"{found.checked:,} of them looked at"
+    yield Finding("images", f"{found.images:,}", looked_at if bad else f"{looked_at}, no fault found")
+    if bad:
+        first = f"the first {found.unreadable[0].path}: {found.unreadable[0].reason}"
+        note = first if everything else f"of {found.checked:,} looked at, {first}; --verify finds all"
+        yield Finding("unreadable", f"{bad:,}", note, is_wrong=True)
+    if found.repeated_pairs:
+        note = "have image and caption of an earlier row"
+        yield Finding("repeated pairs", f"{found.repeated_pairs:,}", note, is_wrong=True)
+
+
+def _captions(found: "Preflight") -> Iterator[Finding]:
+    tokens = f"of {found.median_tokens:,} tokens (the median), {found.longest_tokens:,} at most"
+    yield Finding("captions", f"{found.captions:,}", tokens)
+    if found.long_captions:
+        note = f"over {found.context_length:,} tokens, so they lose their end; the first {_quoted(found.first_long)}"
+        yield Finding("long captions", f"{found.long_captions:,}", note, is_wrong=True)
+    if found.largest_count > found.pairs / 2:
+        note = f"have one caption, {_quoted(found.largest_caption)}"
+        yield Finding("same caption", f"{found.largest_count:,}", note, is_wrong=True)
+
+
+def _batch(found: "Preflight") -> Finding:
+    height, width = found.image_size
+    pixels = f"pictures of {width:,} × {height:,} pixels"
+    if not found.shared:
+        return Finding("batch", f"{found.batch_size:,}", pixels)
+    shared = f"{found.shared:,.1f}" if found.shared >= 0.05 else "under 0.1"
+    note = f"{pixels}; on average {shared} of them share their caption with another, which is no negative of it then"
+    return Finding("batch", f"{found.batch_size:,}", note, is_wrong=found.shared > found.batch_size / 2)
+
+
+def _quoted(caption: str | None) -> str:
+    text = caption or ""
+    return repr(text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…")

@@ -1,0 +1,1 @@
+"""Labelled images, and data sets with a name."""

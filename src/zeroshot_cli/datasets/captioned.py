@@ -1,0 +1,121 @@
+"""Images with captions: a table, or a folder of images with a text file beside each."""
+
+# pathlib's questions raise OSError where a name is too long or a folder is locked; opening names the reason.
+# ruff: noqa: PTH112, PTH122
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from zeroshot_cli.errors import DataError, UsageError
+from zeroshot_cli.images.find import find_images
+from zeroshot_cli.pairs.read import Pairs, read_pairs
+from zeroshot_cli.pairs.shards import CAPTION_ENDINGS
+from zeroshot_cli.records import SkippedImage
+from zeroshot_cli.words.textfiles import read_text
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionedImages:
+    """Images and texts, and which of them belong together: `pairs` of an index of `items` and of `texts`.
+
+    `as_stored` and `known` are as LabelledImages has them. Left out are `empty` captions, `missing` images and those
+    without a caption, `bare`; `first_missing` is one of the missing.
+    """
+
+    name: str
+    items: tuple[str | SkippedImage, ...]
+    texts: tuple[str, ...]
+    pairs: tuple[tuple[int, int], ...]
+    as_stored: bool = False
+    known: str | None = None
+    empty: int = 0
+    missing: int = 0
+    first_missing: str | None = None
+    bare: int = 0
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know about the data set beside its figures, a sentence each."""
+        notes = []
+        if self.missing:
+            notes.append(
+                f"left out {_many(self.missing, 'caption')} of images not there (the first, {self.first_missing})"
+            )
+        if self.empty:
+            notes.append(f"left out {_many(self.empty, 'empty caption')}")
+        if self.bare:
+            notes.append(f"left out {_many(self.bare, 'image')} without a caption")
+        return tuple(f"{self.name}: {text}" for text in notes)
+
+
+def read_captioned(
+    path: Path, *, image_column: str | None = None, caption_column: str | None = None
+) -> CaptionedImages:
+    """Read a table of images and captions, or a folder where a text file beside each image has a caption a line.
+
+    A table is CSV, lines of JSON, or Parquet; an image may have several captions, as rows or as a list. Equal captions
+    are one text, which then has several images. Raises UsageError for a file that is not there or none of these,
+    DataError for what is wrong in it, or where nothing is left.
+    """
+    if os.path.isdir(path):
+        return _read_folder(path)
+    pairs = read_pairs([path], image_column=image_column, caption_column=caption_column, option="eval")
+    if pairs.members:
+        raise UsageError(f"{path}: evaluation reads images as files; unpack the tar into a folder, and give that")
+    return _of_pairs(str(path), pairs)
+
+
+def captioned(name: str, rows: Iterable[tuple[str | SkippedImage, Sequence[str]]]) -> CaptionedImages:
+    """Images with their captions, in order; equal images are one, and so are equal captions."""
+    items: dict[str | SkippedImage, int] = {}
+    texts: dict[str, int] = {}
+    pairs: dict[tuple[int, int], None] = {}
+    for item, captions in rows:
+        image = items.setdefault(item, len(items))
+        for caption in captions:
+            pairs[image, texts.setdefault(caption, len(texts))] = None
+    return CaptionedImages(name, tuple(items), tuple(texts), tuple(pairs))
+
+
+def _of_pairs(name: str, pairs: Pairs) -> CaptionedImages:
+    rows = ((image, (caption,)) for image, caption in zip(pairs.images, pairs.captions, strict=True))
+    return replace(
+        captioned(name, rows),
+        empty=pairs.empty_captions,
+        missing=pairs.missing_files,
+        first_missing=pairs.first_missing,
+    )
+
+
+# folders
+
+
+def _read_folder(path: Path) -> CaptionedImages:
+    found = find_images([f"{path}{os.sep}"])
+    rows = [(item, _captions_beside(item)) for item in found.items]
+    with_text = [(item, captions) for item, captions in rows if captions]
+    if not with_text:
+        raise DataError(
+            f"{path}: none of its {_many(len(rows), 'image')} has a caption; write a text file beside each, such as "
+            "dog.txt for dog.jpg, or give a CSV with the columns image and caption"
+        )
+    return replace(captioned(str(path), with_text), bare=len(rows) - len(with_text))
+
+
+def _captions_beside(item: str | SkippedImage) -> tuple[str, ...]:
+    """The lines of the text file that is called as an image is, but for its ending; none without one."""
+    stem = os.path.splitext(item.path if isinstance(item, SkippedImage) else item)[0]
+    path = next((path for path in (f"{stem}.{ending}" for ending in CAPTION_ENDINGS) if os.path.lexists(path)), None)
+    if path is None:
+        return ()
+    lines = (line.strip() for line in read_text(Path(path), DataError).split("\n"))
+    return tuple(line for line in lines if line)
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count:,} {what}" + ("" if count == 1 else "s")

@@ -1,0 +1,108 @@
+"""ImageNet's validation images, which may not be handed on, in the layouts that people have them in."""
+
+# pathlib's questions raise OSError where a name is too long or a folder is locked; opening names the reason.
+# ruff: noqa: PTH112
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from zeroshot_cli.datasets.imagenet_truth import COUNT, TRUTH_FILES, find_truth
+from zeroshot_cli.datasets.labelled import LabelledImages, read_labelled_folder
+from zeroshot_cli.datasets.wnids import class_of_wnid, imagenet_labels, is_wnid
+from zeroshot_cli.errors import DataError, UsageError
+from zeroshot_cli.images.find import find_images
+from zeroshot_cli.records import SkippedImage
+
+PLACES = ("", "val", "validation", "ILSVRC2012_img_val", "ILSVRC/Data/CLS-LOC/val", "Data/CLS-LOC/val", "imagenet/val")
+"""Where in a folder the images may be: in itself, or where the archives of ImageNet and Kaggle put them."""
+
+_FLAT = re.compile(r"ILSVRC2012_val_([0-9]{8})(?:_(n[0-9]{8}))?\.\w+", re.IGNORECASE)
+
+
+def read_imagenet(folder: Path) -> LabelledImages:
+    """Read the 50,000 validation images: in folders by WordNet id, or flat, with a file that says their classes.
+
+    Flat are ILSVRC2012_val_00000001.JPEG and so on; their classes may be in the devkit, in Kaggle's solution, in a
+    val.txt or in a list of WordNet ids, beside the images or in a folder over them. Fewer images are read as well.
+    Raises UsageError where the folder is not there, DataError, saying what was looked for, where a part is missing.
+    """
+    if not os.path.isdir(folder):
+        raise UsageError(f"{folder}: no such folder; give --data-dir the folder with ImageNet's validation images")
+    for place in PLACES:
+        inside = folder / place
+        entries = _listed(inside) if os.path.isdir(inside) else []
+        if any(is_wnid(name) and os.path.isdir(inside / name) for name in entries):
+            return _finished(_checked(read_labelled_folder(inside, imagenet_labels())))
+        if any(map(_FLAT.fullmatch, entries)):
+            return _finished(_read_flat(inside, folder))
+    raise DataError(_nothing_found(folder))
+
+
+def _finished(found: LabelledImages) -> LabelledImages:
+    return replace(found, name="imagenet", as_stored=True, prompts="imagenet-80", known="imagenet")
+
+
+def _checked(found: LabelledImages) -> LabelledImages:
+    """Raise DataError where the images are too many to be the validation's."""
+    if len(found) > COUNT:
+        raise DataError(
+            f"{found.name}: has {len(found):,} images where the validation set has {COUNT:,}, so it may be the "
+            "training set; give --data-dir the folder with the validation images"
+        )
+    return found
+
+
+def _read_flat(inside: Path, folder: Path) -> LabelledImages:
+    found = find_images([f"{inside}{os.sep}"])
+    named = [(item, _FLAT.fullmatch(os.path.basename(_path_of(item)))) for item in found.items]  # noqa: PTH119
+    images = [(item, match) for item, match in named if match]
+    numbers = [int(match[1]) for _, match in images if not match[2]]
+    truth = _truth(inside, folder, max(numbers)) if numbers else {}
+    targets = tuple(_target(_path_of(item), int(match[1]), match[2], truth) for item, match in images)
+    others = found.ignored + len(named) - len(images)
+    return _checked(LabelledImages(str(inside), tuple(item for item, _ in images), targets, imagenet_labels(), others))
+
+
+def _target(path: str, number: int, wnid: str | None, truth: Mapping[int, int]) -> int:
+    target = class_of_wnid().get(wnid) if wnid else truth.get(number)
+    if target is None:
+        what = f"{wnid} is none of ImageNet's 1000 classes" if wnid else f"no class is listed for image {number}"
+        raise DataError(f"{path}: {what}; remove the file, or list its class")
+    return target
+
+
+def _truth(inside: Path, folder: Path, last: int) -> Mapping[int, int]:
+    """The classes by image number, from the file beside the images or over them that is found first."""
+    if last > COUNT:
+        raise DataError(f"{inside}: has an image with the number {last}; those of the validation set end with {COUNT}")
+    truth = find_truth(inside, folder)
+    if truth is None:
+        raise DataError(
+            f"{inside}: has flat images without their classes; looked beside them and in the folders above for "
+            f"{', '.join(TRUTH_FILES[:-1])} and {TRUTH_FILES[-1]}; put one of these there"
+        )
+    return truth
+
+
+def _listed(folder: Path) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))  # noqa: PTH208
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read ({error.strerror}); change its rights") from error
+
+
+def _path_of(item: str | SkippedImage) -> str:
+    return item if isinstance(item, str) else item.path
+
+
+def _nothing_found(folder: Path) -> str:
+    packed = [name for name in _listed(folder) if name.startswith("ILSVRC2012_img_val.tar")]
+    way_out = f"unpack its {packed[0]} first" if packed else "give --data-dir the folder that has them"
+    places = ", ".join(place for place in PLACES if place)
+    return (
+        f"{folder}: no validation images of ImageNet; looked there and in {places} for folders such as n01440764 and "
+        f"for ILSVRC2012_val_00000001.JPEG; {way_out}"
+    )

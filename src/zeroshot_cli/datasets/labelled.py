@@ -1,0 +1,203 @@
+"""Labelled images: a folder of class folders, or a table with an image and a label column."""
+
+# pathlib's questions raise OSError where a name is too long or a folder is locked; opening names the reason.
+# ruff: noqa: PTH112, PTH113, PTH118, PTH120
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+from zeroshot_cli.datasets.matching import match_classes, sorted_classes, spaced, why_unmatched
+from zeroshot_cli.datasets.wnids import is_wnid
+from zeroshot_cli.errors import DataError, UsageError
+from zeroshot_cli.images.find import find_images
+from zeroshot_cli.pairs.columns import LABELS
+from zeroshot_cli.pairs.read import find_image, is_on_web
+from zeroshot_cli.pairs.tables import Form, form_of, read_placed
+from zeroshot_cli.records import SkippedImage
+from zeroshot_cli.words.labels import Labels
+
+_NAMED = 3  # classes in a note
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledImages:
+    """Images with their true classes; `targets[i]` is the index in `labels` of `items[i]`.
+
+    An item that was found to be unreadable is a SkippedImage already. `ignored` counts files that are no images.
+    Sets that are known by name have more: `as_stored` says that published figures are of the pictures as they are
+    stored, without rotation by Exif; `prompts` is the template set of the set's own, `known` its name in the registry.
+    """
+
+    name: str
+    items: tuple[str | SkippedImage, ...]
+    targets: tuple[int, ...]
+    labels: Labels
+    ignored: int = 0
+    as_stored: bool = False
+    prompts: str | None = None
+    known: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @property
+    def empty_classes(self) -> tuple[str, ...]:
+        """The labels without images; they are among the classes to choose from all the same."""
+        filled = set(self.targets)
+        return tuple(name for index, name in enumerate(self.labels.names) if index not in filled)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know about the data set beside its figures, a sentence each."""
+        notes = []
+        if self.ignored:
+            files = "1 file that is no image" if self.ignored == 1 else f"{self.ignored} files that are no images"
+            notes.append(f"{self.name}: passed over {files}")
+        if empty := self.empty_classes:
+            notes.append(f"{self.name}: {_without_images(empty, len(self.labels))}")
+        if all(map(is_wnid, self.labels.names)):
+            notes.append(f"{self.name}: its classes are called by WordNet ids, which no text names; see --labels")
+        return tuple(notes)
+
+
+def read_dataset(
+    path: Path, labels: Labels | None = None, *, image_column: str | None = None, label_column: str | None = None
+) -> LabelledImages:
+    """Read a folder of class folders or a table, whichever `path` is; UsageError where it is neither."""
+    if os.path.isdir(path):
+        return read_labelled_folder(path, labels)
+    if os.path.isfile(path):
+        return read_labelled_table(path, labels, image_column=image_column, label_column=label_column)
+    raise UsageError(
+        f"{path}: no such data set; give a folder of class folders, or a CSV with the columns image and label"
+    )
+
+
+def read_labelled_folder(path: Path, labels: Labels | None = None) -> LabelledImages:
+    """Read a folder whose folders are classes, images at any depth in them.
+
+    Without `labels` the classes are the folder names in order, underscores read as spaces. DataError where there
+    is no class folder, no image, or a folder that is none of `labels`.
+    """
+    names = sorted_classes(_class_folders(path))
+    if not names:
+        raise DataError(f"{path}: has no class folders; expected one folder a class with its images inside")
+    labels, class_of = _classes(names, labels, str(path), kind="class folder")
+    loose = sum(1 for entry in path.iterdir() if not os.path.isdir(entry))
+    try:
+        found = find_images([f"{path}{os.sep}{name}" for name in names])  # "./-", not "-", which is stdin
+    except DataError as error:
+        raise DataError(f"{path}: no image in any of its {len(names)} class folders; put some there") from error
+    targets = tuple(class_of[_class_folder_of(item, path)] for item in found.items)
+    return LabelledImages(str(path), found.items, targets, labels, found.ignored + loose)
+
+
+def read_labelled_table(
+    path: Path, labels: Labels | None = None, *, image_column: str | None = None, label_column: str | None = None
+) -> LabelledImages:
+    """Read a CSV (also with TAB, `;` or `|`), lines of JSON or Parquet: image paths, relative to it, and their labels.
+
+    Columns are found by usual names, or are those that are asked for. Without `labels` the classes are the values of
+    the label column in order, underscores read as spaces. DataError for a missing column, naming those there are, an
+    empty field, or a label that is none of `labels`.
+    """
+    rows = list(_rows(path, image_column, label_column))
+    if not rows:
+        raise DataError(f"{path}: has no rows under its header; add one for each image, with its path and its label")
+    first_place: dict[str, str] = {}
+    for place, _, value in rows:
+        first_place.setdefault(value, place)
+    labels, class_of = _classes(first_place, labels, str(path), kind="label", places=first_place)
+    folder = os.path.dirname(path)
+    item_of = {cell: _item(cell, folder) for cell in dict.fromkeys(image for _, image, _ in rows)}
+    items = tuple(item_of[image] for _, image, _ in rows)
+    return LabelledImages(str(path), items, tuple(class_of[value] for _, _, value in rows), labels)
+
+
+def _classes(
+    names: Iterable[str], labels: Labels | None, source: str, *, kind: str, places: Mapping[str, str] | None = None
+) -> tuple[Labels, dict[str, int]]:
+    """Return the labels and the class index of every name; `places` says where a table has a name first."""
+    ordered = sorted_classes(names)
+    if labels is None:
+        return _labels_of(ordered, source, kind), {name: index for index, name in enumerate(ordered)}
+    class_of: dict[str, int] = {}
+    try:
+        matches = match_classes(ordered, labels)
+    except DataError as error:
+        raise DataError(f"{source}: {error}") from None
+    for name, index in matches.items():
+        if index is None:
+            where = f"{source} {places[name]}" if places else source
+            raise DataError(f"{where}: {kind} {name!r} {why_unmatched(name, labels)}")
+        class_of[name] = index
+    return labels, class_of
+
+
+def _labels_of(ordered: Sequence[str], source: str, kind: str) -> Labels:
+    written: dict[str, str] = {}
+    for name in ordered:
+        shown = spaced(name)
+        if not shown:
+            raise DataError(f"{source}: {kind} {name!r} leaves an empty class name; rename it")
+        if shown in written:
+            raise DataError(
+                f"{source}: {kind} {written[shown]!r} and {name!r} are both the class {shown!r}; rename one"
+            )
+        written[shown] = name
+    return Labels.of(written)
+
+
+def _without_images(empty: Sequence[str], classes: int) -> str:
+    named = ", ".join(empty[:_NAMED]) + (", …" if len(empty) > _NAMED else "")
+    verb = "has" if len(empty) == 1 else "have"
+    return f"{len(empty)} of {classes} classes {verb} no image ({named}); they can be chosen all the same"
+
+
+# folders
+
+
+def _class_folders(path: Path) -> list[str]:
+    """Return the names of the folders in a folder, without hidden ones such as `.git` or `.ipynb_checkpoints`."""
+    try:
+        return [entry.name for entry in path.iterdir() if os.path.isdir(entry) and not entry.name.startswith(".")]
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); change its rights") from error
+
+
+def _class_folder_of(item: str | SkippedImage, root: Path) -> str:
+    path = item.path if isinstance(item, SkippedImage) else item
+    return PurePath(path).relative_to(root).parts[0]
+
+
+# tables
+
+
+def _rows(path: Path, image_column: str | None, label_column: str | None) -> Iterator[tuple[str, str, str]]:
+    """Yield place, image and label of every row."""
+    name = str(path)
+    try:
+        with path.open("rb") as file:
+            form = form_of(name, file)
+            if form is Form.TAR:
+                raise UsageError(f"{path}: is a tar, whose images have no labels here; unpack it into class folders")
+            with closing(
+                read_placed(name, file, form, LABELS, image_column=image_column, text_column=label_column)
+            ) as rows:
+                for place, image, (label,) in rows:
+                    if not (image.strip() and label):
+                        what = "label" if image.strip() else "image"
+                        raise DataError(f"{path} {place}: the {what} is empty; fill it in or delete the row")
+                    yield place, image, label
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path and its rights") from error
+
+
+def _item(cell: str, folder: str) -> str | SkippedImage:
+    """The path that a cell means, whether it is there or not."""
+    if is_on_web(cell):
+        return SkippedImage(cell, "it is on the web, not on this disk; download it")
+    return find_image(cell, folder) or os.path.join(folder, cell.strip())

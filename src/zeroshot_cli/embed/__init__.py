@@ -1,0 +1,1 @@
+"""Images and texts to embeddings, and the caches of them."""

@@ -1,0 +1,1 @@
+"""Evaluation: labelled images in, figures out."""

@@ -1,0 +1,1 @@
+"""Sort images into folders, and undo it."""

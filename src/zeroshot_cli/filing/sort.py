@@ -1,0 +1,265 @@
+"""Put every classified image into the folder of its label; unsort.py takes it back."""
+
+# pathlib would tidy up paths that are to stay as they are.
+# ruff: noqa: PTH103, PTH110, PTH112, PTH114, PTH115, PTH116, PTH118, PTH119, PTH120, PTH122, PTH208, PTH211
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from zeroshot_cli.errors import UnreadableImage, UsageError
+from zeroshot_cli.filing.folder_names import FolderNames, folded, numbered
+from zeroshot_cli.filing.manifest import MANIFEST, Entry, Manifest, SortMode, check_manifest, open_manifest
+from zeroshot_cli.filing.placing import (
+    UNFINISHED,
+    copy_file,
+    error_text,
+    is_link_to,
+    is_there,
+    move_file,
+    move_link,
+    unchanged_copy,
+)
+from zeroshot_cli.records import Prediction, SkippedImage
+from zeroshot_cli.results.deliver import counted
+from zeroshot_cli.results.files import Result, to_bytes, writing
+
+__all__ = ["SortMode", "Sorted", "check_sort_into", "sort_into"]
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_LONGEST_ENDING = 32  # bytes; what is longer is no ending but part of the name
+_MOST_LINKS = 40  # one after the other, as Linux follows them
+
+
+@dataclass(frozen=True, slots=True)
+class Sorted:
+    """How the sorting ended, in images: `already` were in their place before."""
+
+    filed: int
+    already: int
+    failed: tuple[SkippedImage, ...]
+
+    def sentence(self, folder: Path) -> str:
+        """Return the counts for people."""
+        parts = [f"{counted(self.filed, 'image')} filed into {folder}"]
+        if self.already:
+            parts.append(f"{self.already} there already")
+        if self.failed:
+            parts.append(f"{len(self.failed)} could not be filed")
+        return ", ".join(parts) + "."
+
+
+def check_sort_into(folder: Path, mode: SortMode, *, every_label: bool = False) -> None:
+    """Raise now, before any work, what sort_into would: UsageError, or InputError for a manifest that is none."""
+    if every_label and mode is SortMode.MOVE:
+        raise UsageError("--sort-mode move cannot put an image under several labels; use copy or link")
+    with writing(str(folder)), suppress(FileNotFoundError, NotADirectoryError):
+        os.lstat(folder)  # a name too long, a locked folder
+    there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    if not os.path.isdir(there):
+        raise UsageError(f"cannot sort into {folder}: {there} is not a folder; name another place")
+    if not os.access(there, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise UsageError(f"cannot sort into {folder}: {there} may not be written to; name another place")
+    manifest = os.path.join(folder, MANIFEST)
+    if os.path.lexists(manifest):
+        check_manifest(manifest)
+
+
+def sort_into(
+    folder: Path,
+    results: Callable[[], Iterator[Result]],
+    mode: SortMode,
+    *,
+    every_label: bool = False,
+    labels: Iterable[str] = (),
+    on_progress: Callable[[int], None] = lambda done: None,
+) -> Sorted:
+    """File every image under its label, with `every_label` under each that it has, and list it in a manifest.
+
+    Called again with the same results, it goes on where it was stopped. Of `labels` that look the same as names of
+    folders, the first keeps the plain name. `results` is called twice if files are moved. `on_progress` gets the
+    number of images done. UsageError where the folder cannot be written or the disk is full; a single image that
+    cannot be filed is in `failed`.
+    """
+    check_sort_into(folder, mode, every_label=every_label)
+    with writing(str(folder)):
+        os.makedirs(folder, exist_ok=True)
+    filed, done = 0, 0
+    failed: list[SkippedImage] = []
+    with open_manifest(os.path.join(folder, MANIFEST), create=True) as manifest:
+        sorter = _Sorter(manifest, mode, labels)
+        for done, item in enumerate(_in_order(results, mode), start=1):
+            try:
+                filed += sorter.file(item.path, _labels_of(item, every_label=every_label))
+            except UnreadableImage as problem:
+                failed.append(SkippedImage(item.path, str(problem)))
+            on_progress(done)
+    return Sorted(filed, done - filed - len(failed), tuple(failed))
+
+
+def _in_order(results: Callable[[], Iterator[Result]], mode: SortMode) -> Iterator[Prediction]:
+    """Yield what is to be filed; links are moved after the files, so that they can lead to where those are now."""
+    if mode is not SortMode.MOVE:
+        yield from (item for item in results() if isinstance(item, Prediction))
+        return
+    for links in (False, True):
+        yield from (i for i in results() if isinstance(i, Prediction) and os.path.islink(i.path) is links)
+
+
+def _labels_of(item: Prediction, *, every_label: bool) -> Sequence[str]:
+    if every_label and not item.rejected:
+        return list(dict.fromkeys(best.label for best in item.predictions))
+    return [item.label]
+
+
+class _Sorter:
+    """Files one image after the other; knows what was filed before and which names are taken."""
+
+    def __init__(self, manifest: Manifest, mode: SortMode, labels: Iterable[str]) -> None:
+        self.manifest = manifest
+        self.mode = mode
+        self.root = manifest.root
+        self.targets = {(e.label, e.source): e.target for e in manifest.entries if e.action is mode}
+        self.moved = {e.source: e.target for e in manifest.entries if e.action is SortMode.MOVE}
+        self.copies = {e.target for e in manifest.entries if e.action is not SortMode.MOVE}
+        self.folder_names = FolderNames(_names_that_are_no_folders(self.root))
+        for entry in manifest.entries:
+            self.folder_names.assign(entry.label, entry.target.partition("/")[0])
+        for label in labels:
+            self.folder_names.folder(_as_written(label))
+        manifest.entries.clear()
+        self.names: dict[str, _FreeNames] = {}
+        self._real_folder = lru_cache(maxsize=1024)(os.path.realpath)
+
+    def file(self, path: str, labels: Sequence[str]) -> bool:
+        """Put an image in the folder of each label; False if it was there already, UnreadableImage if it cannot be."""
+        source = self.absolute(path)
+        try:
+            filed = [self._file(source, _as_written(label)) for label in labels]
+        except OSError as error:
+            if error.errno in _FULL:
+                advice = f"what is filed is in {self.manifest.path}; make room and run the same again"
+                raise UsageError(f"cannot write to {self.root}: {error_text(error)}; {advice}") from error
+            gone = isinstance(error, FileNotFoundError) and not os.path.exists(source)
+            raise UnreadableImage("gone since it was classified" if gone else error_text(error)) from error
+        return any(filed)
+
+    def absolute(self, path: str) -> str:
+        """Return the one absolute path of a file or link, whatever way its folder was written."""
+        return os.path.join(self._real_folder(os.path.dirname(path) or "."), os.path.basename(path))
+
+    def _file(self, source: str, label: str) -> bool:
+        folder = self.folder_names.folder(label)
+        if self._is_there(source, label, folder):
+            return False
+        self._check(source)
+        link = os.readlink(source) if self.mode is SortMode.MOVE and os.path.islink(source) else ""
+        os.makedirs(os.path.join(self.root, folder), exist_ok=True)
+        if folder not in self.names:
+            self.names[folder] = _FreeNames(os.path.join(self.root, folder))
+        for name in self.names[folder].like(os.path.basename(source)):
+            if self._place(Entry(self.mode, label, source, f"{folder}/{name}", link)):
+                return True
+        raise AssertionError("numbers do not end")
+
+    def _is_there(self, source: str, label: str, folder: str) -> bool:
+        """Whether the image is in its place: by an earlier call, or because it is one of those that are sorted."""
+        if os.path.dirname(source) == self._real_folder(os.path.join(self.root, folder)) and is_there(source):
+            return True
+        if self.mode is not SortMode.MOVE and self._is_own_copy(source):
+            return True
+        target = self.targets.get((label, source))
+        if target is None:
+            return False
+        target = os.path.join(self.root, target)
+        if self.mode is SortMode.COPY:
+            return unchanged_copy(source, target) or (os.path.exists(target) and not os.path.exists(source))
+        if self.mode is SortMode.LINK:
+            return is_link_to(target, source)
+        return is_there(target) and not is_there(source)
+
+    def _is_own_copy(self, source: str) -> bool:
+        return (
+            source.startswith(self.root + os.sep)
+            and os.path.relpath(source, self.root).replace(os.sep, "/") in self.copies
+        )
+
+    def _check(self, source: str) -> None:
+        """Raise OSError where the source is gone, UnreadableImage where it is no file any more."""
+        mode = os.lstat(source).st_mode
+        if stat.S_ISLNK(mode) and self.mode is not SortMode.MOVE:
+            mode = os.stat(source).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
+            raise UnreadableImage("not a file any more")
+
+    def _place(self, entry: Entry) -> bool:
+        """Do what the entry says and keep it, or neither; False where somebody else has just taken the name."""
+        target = os.path.join(self.root, entry.target)
+        self.manifest.append(entry)
+        try:
+            if self.mode is SortMode.COPY:
+                copy_file(entry.source, target)
+            elif self.mode is SortMode.LINK:
+                os.symlink(entry.source, target)
+            elif entry.link:
+                move_link(entry.source, target, self._still_leading(entry))
+            else:
+                move_file(entry.source, target)
+        except OSError as error:
+            self.manifest.take_back()
+            if isinstance(error, FileExistsError):
+                return False
+            raise
+        if self.mode is SortMode.MOVE:
+            self.moved[entry.source] = entry.target
+        return True
+
+    def _still_leading(self, entry: Entry) -> str:
+        """Return an absolute path with which a moved link leads to the same file as before, be that moved itself."""
+        goal = os.path.join(os.path.dirname(entry.source), entry.link)
+        if os.path.exists(goal) and not os.path.islink(goal):
+            return goal
+        # Another link, which may be moved next, or a file that was moved: the file at the end of all links.
+        now = end = os.path.realpath(entry.source)
+        for _ in range(_MOST_LINKS):
+            if os.path.lexists(now) or now not in self.moved:
+                break
+            now = os.path.join(self.root, self.moved[now])
+        return now if os.path.lexists(now) else end
+
+
+class _FreeNames:
+    """The names that are free in a folder, where a system may not tell capitals from small letters."""
+
+    def __init__(self, folder: str) -> None:
+        self._taken = {folded(name) for name in [*os.listdir(folder), UNFINISHED]}
+        self._next: dict[str, int] = {}
+
+    def like(self, name: str) -> Iterator[str]:
+        """Yield the name, then it with numbers; what was yielded counts as taken."""
+        stem, ending = os.path.splitext(name)
+        if len(os.fsencode(ending)) > _LONGEST_ENDING:
+            stem, ending = name, ""
+        first = self._next.get(folded(name), 1)
+        for number, free in enumerate(numbered(stem, ending, first=first), start=first):
+            self._next[folded(name)] = number + 1
+            if folded(free) not in self._taken:
+                self._taken.add(folded(free))
+                yield free
+
+
+def _names_that_are_no_folders(root: str) -> list[str]:
+    stem, ending = os.path.splitext(MANIFEST)
+    with os.scandir(root) as entries:
+        files = [entry.name for entry in entries if not entry.is_dir()]
+    return [*files, MANIFEST, f"{stem}.undone{ending}", UNFINISHED]
+
+
+def _as_written(label: str) -> str:
+    """Return the label as the manifest gives it back."""
+    return to_bytes(label).decode("utf-8", "surrogateescape")

@@ -1,0 +1,145 @@
+"""Take back what sort.py did, by its manifest."""
+
+# pathlib would tidy up paths that are to stay as they are.
+# ruff: noqa: PTH103, PTH106, PTH110, PTH112, PTH114, PTH118, PTH120
+
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from zeroshot_cli.errors import UsageError
+from zeroshot_cli.filing.manifest import MANIFEST, Entry, SortMode, open_manifest
+from zeroshot_cli.filing.placing import (
+    UNFINISHED,
+    error_text,
+    is_link_to,
+    is_regular,
+    is_there,
+    move_file,
+    move_link,
+    remove_if_there,
+    same_content,
+    same_place,
+)
+from zeroshot_cli.records import SkippedImage
+from zeroshot_cli.results.deliver import counted
+
+
+@dataclass(frozen=True, slots=True)
+class Undone:
+    """How the undoing ended, in files: `kept` are those that could not be undone, and why."""
+
+    moved_back: int
+    removed: int
+    kept: tuple[SkippedImage, ...]
+
+    def sentence(self) -> str:
+        """Return the counts for people."""
+        parts = [f"{counted(self.moved_back, 'file')} moved back", f"{self.removed} copies and links removed"]
+        if self.kept:
+            parts.append(f"{len(self.kept)} left as they are")
+        return ", ".join(parts) + "."
+
+
+class _CannotUndo(Exception):
+    """The text is the reason."""
+
+
+def undo(manifest: Path) -> Undone:
+    """Move files back, remove copies and links, the newest first; nothing is overwritten, nothing changed is removed.
+
+    A folder stands for the manifest in it. When all is undone the manifest is renamed; else it keeps what was not.
+    Called again, it goes on where it was stopped. UsageError where the manifest is missing or cannot be written,
+    InputError where it is none.
+    """
+    path = os.path.join(manifest, MANIFEST) if os.path.isdir(manifest) else os.fspath(manifest)
+    if not os.path.lexists(path):
+        raise UsageError(f"there is no manifest {path}; name the manifest.csv that --sort-into has written")
+    with open_manifest(path) as opened:
+        undone, left = _undo_all(opened.entries, opened.root)
+        _remove_empty(opened.root, opened.entries)
+        if left:
+            opened.replace(left)
+        else:
+            opened.retire()
+    return undone
+
+
+def _undo_all(entries: Sequence[Entry], root: str) -> tuple[Undone, list[Entry]]:
+    """Undo what can be; return the counts, and the entries that are left in their order."""
+    counts = dict.fromkeys(SortMode, 0)
+    left: list[Entry] = []
+    kept: dict[str, SkippedImage] = {}
+    for entry in reversed(entries):
+        target = os.path.join(root, entry.target)
+        if target in kept:  # the file that is there is a newer entry's
+            left.append(entry)
+            continue
+        try:
+            counts[entry.action] += _undo(entry, target)
+        except (_CannotUndo, OSError) as problem:
+            left.append(entry)
+            kept[target] = SkippedImage(target, _reason(problem))
+    moved_back = counts.pop(SortMode.MOVE)
+    return Undone(moved_back, sum(counts.values()), tuple(kept.values())), left[::-1]
+
+
+def _reason(problem: Exception) -> str:
+    return error_text(problem) if isinstance(problem, OSError) else str(problem)
+
+
+def _undo(entry: Entry, target: str) -> bool:
+    """Undo one operation; False where there is nothing to undo."""
+    if entry.action is SortMode.MOVE:
+        return _move_back(entry, target)
+    if not is_there(target):
+        return False
+    if entry.action is SortMode.LINK:
+        if not is_link_to(target, entry.source):
+            raise _CannotUndo("not the link any more that was made")
+    elif not os.path.exists(entry.source):
+        raise _CannotUndo(f"the only copy: {entry.source} is gone")
+    elif same_place(entry.source, target):
+        raise _CannotUndo(f"the only copy: {entry.source} leads here")
+    elif not (is_regular(target) and same_content(entry.source, target)):
+        raise _CannotUndo(f"not the same any more as {entry.source}")
+    remove_if_there(target)
+    return True
+
+
+def _move_back(entry: Entry, target: str) -> bool:
+    if not is_there(target):
+        if not is_there(entry.source):
+            raise _CannotUndo(f"gone, and not at {entry.source} either")
+        return False
+    if same_place(entry.source, target):  # the folders were moved by hand: the file is back already
+        return False
+    if not (os.path.islink(target) if entry.link else is_regular(target)):
+        raise _CannotUndo("not the file any more that was moved")
+    if is_there(entry.source):
+        if not _is_back(entry, target):
+            raise _CannotUndo(f"another file is at {entry.source} now")
+        remove_if_there(os.path.join(os.path.dirname(entry.source), UNFINISHED))
+        remove_if_there(target)
+        return True
+    os.makedirs(os.path.dirname(entry.source), exist_ok=True)
+    if entry.link:
+        move_link(target, entry.source, entry.link)
+    else:
+        move_file(target, entry.source)
+    return True
+
+
+def _is_back(entry: Entry, target: str) -> bool:
+    """Whether the file is back already, and still here because an earlier call was stopped in between."""
+    if entry.link:
+        return is_link_to(entry.source, entry.link)
+    return is_regular(entry.source) and same_content(entry.source, target)
+
+
+def _remove_empty(root: str, entries: Iterable[Entry]) -> None:
+    for folder in {entry.target.partition("/")[0] for entry in entries}:
+        with suppress(OSError):  # not empty, or gone
+            os.rmdir(os.path.join(root, folder))

@@ -1,0 +1,1 @@
+"""Bytes from the network: downloaded, resumed, checked by hash."""

@@ -1,0 +1,224 @@
+"""Processes that decode: a crash or a hang costs one image, not the run."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from zeroshot_cli.errors import UnreadableImage, UsageError
+from zeroshot_cli.images import decoder_process as decoder
+from zeroshot_cli.images.decoder_process import CONTENT, DEFECT, GO, PATH, READY, REASON, SKIP, Job
+
+PROGRAM = "from zeroshot_cli.images.decoder_process import main; main()"
+_GLANCE = 0.5  # seconds between two looks at who has been busy for too long
+
+IsKnown = Callable[[bytes], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What a process made of an image: hw3 bytes or a thumbnail, None where its content was known already.
+
+    `content` is the SHA-256 of the file, empty where the job does not ask for it or the file is huge.
+    """
+
+    pixels: bytes | None
+    content: bytes
+
+
+class Decoders:
+    """`workers` processes, each with a thread of this process that talks to it; started when there is work.
+
+    A process that takes longer for an image than the job allows is ended, and another takes its place.
+    """
+
+    def __init__(self, job: Job, *, workers: int) -> None:
+        self._job = job
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="decode")
+        self._idle: queue.LifoQueue[_Process] = queue.LifoQueue()
+        self._processes: set[_Process] = set()
+        self._closed = threading.Event()
+        self._watch: threading.Thread | None = None
+
+    def submit(self, path: str, is_known: IsKnown = lambda content: False) -> Future[Decoded]:
+        """Decode an image, unless `is_known` says of its hash that it need not be; called from another thread.
+
+        The future raises UnreadableImage with the reason, and RuntimeError for a defect of ours.
+        """
+        if self._watch is None:
+            self._watch = threading.Thread(target=self._end_hanging, name="watch decoders", daemon=True)
+            self._watch.start()
+        return self._threads.submit(self._decode, path, is_known)
+
+    def close(self) -> None:
+        """End all processes, whatever they are at; what has not begun is dropped."""
+        self._closed.set()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        for process in list(self._processes):
+            process.kill()
+        self._threads.shutdown(wait=True)
+        for process in list(self._processes):
+            process.end()
+
+    def __enter__(self) -> Decoders:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _decode(self, path: str, is_known: IsKnown) -> Decoded:
+        with self._process() as process:
+            try:
+                return process.decode(path, is_known)
+            except UnicodeEncodeError:  # a surrogate that stands for no byte
+                raise UnreadableImage("no such file") from None
+            except (EOFError, OSError):
+                if self._closed.is_set():
+                    raise UnreadableImage("the run was ended") from None
+                raise UnreadableImage(process.why_ended()) from None
+
+    @contextmanager
+    def _process(self) -> Iterator[_Process]:
+        """Give an idle process, or a new one; one that is dead afterwards is forgotten."""
+        try:
+            process = self._idle.get_nowait()
+        except queue.Empty:
+            process = self._started()
+            self._processes.add(process)
+            if self._closed.is_set():
+                process.kill()
+        try:
+            yield process
+        finally:
+            if process.is_alive():
+                self._idle.put(process)
+            else:
+                process.end()
+                self._processes.discard(process)
+
+    def _started(self) -> _Process:
+        try:
+            return _Process(self._job)
+        except OSError as error:  # too many processes or files, too little memory
+            raise UsageError(f"cannot start a decoding process ({error.strerror}); give fewer --workers") from error
+
+    def _end_hanging(self) -> None:
+        while not self._closed.wait(_GLANCE):
+            for process in list(self._processes):
+                process.look()
+
+
+class _Process:
+    """One decoding process and the pipes to it."""
+
+    def __init__(self, job: Job) -> None:
+        # sys.path is handed on, and the working directory kept out of it: a folder of images may hold a random.py.
+        paths = os.pathsep.join(path for path in sys.path if path)
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-c", PROGRAM],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": paths},
+            start_new_session=True,  # Ctrl-C is for the parent, which ends this one
+        )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._to: BinaryIO = self._process.stdin  # type: ignore[assignment]
+        self._from: BinaryIO = self._process.stdout  # type: ignore[assignment]
+        self._job = job
+        self._ready = False
+        self._late = False
+        self._busy: float | None = None  # seconds that it was seen at this image; a run that is stopped sees nothing
+        self._lock = threading.Lock()
+
+    def decode(self, path: str, is_known: IsKnown) -> Decoded:
+        """Let the process read an image; raises UnreadableImage, and EOFError or OSError where it ends meanwhile."""
+        if not self._ready:
+            self._start()
+        self._set_busy(0.0)
+        try:
+            return self._ask(path, is_known)
+        finally:
+            self._set_busy(None)
+
+    def _start(self) -> None:
+        try:
+            decoder.send(self._to, b"J", self._job.to_json())
+            kind, _ = decoder.receive(self._from)
+        except (EOFError, OSError) as error:
+            raise RuntimeError("a process for decoding does not start") from error
+        assert kind == READY
+        self._ready = True
+
+    def _ask(self, path: str, is_known: IsKnown) -> Decoded:
+        decoder.send(self._to, PATH, os.fsencode(path))
+        kind, content = decoder.receive(self._from)
+        digest = b""
+        if kind == CONTENT:
+            digest = content
+            self._set_busy(None)  # it waits for us
+            known = is_known(digest)
+            self._set_busy(0.0)
+            if known:
+                decoder.send(self._to, SKIP)
+                return Decoded(None, digest)
+            decoder.send(self._to, GO)
+            kind, content = decoder.receive(self._from)
+        if kind == REASON:
+            raise UnreadableImage(content.decode())
+        if kind == DEFECT:
+            raise RuntimeError(f"decoding {path!r}:\n{content.decode()}")
+        return Decoded(content, digest)
+
+    def _set_busy(self, seconds: float | None) -> None:
+        with self._lock:
+            self._busy = seconds
+
+    def look(self) -> None:
+        """Note that the process is still at its image, and end it if that has taken too long."""
+        with self._lock:
+            if self._busy is None:
+                return
+            self._busy += _GLANCE
+            if self._busy > self._job.timeout:
+                self._late = True
+                self.kill()
+
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
+    def kill(self) -> None:
+        with suppress(OSError):
+            self._process.kill()
+
+    def end(self) -> None:
+        """Leave neither a process nor a pipe behind."""
+        self.kill()
+        self._process.wait()
+        for stream in (self._to, self._from):
+            with suppress(OSError):
+                stream.close()
+
+    def why_ended(self) -> str:
+        """The reason why there is no picture, after the process has ended."""
+        code = self._process.wait()
+        if self._late:
+            return f"decoding took longer than {self._job.timeout:g} seconds (--decode-timeout)"
+        if code == -getattr(signal, "SIGKILL", 9):
+            return "the decoder was killed on it, perhaps for want of memory"
+        return f"the decoder crashed on it ({_signal_name(code)})"
+
+
+def _signal_name(code: int) -> str:
+    with suppress(ValueError):
+        return signal.Signals(-code).name
+    return f"exit code {code}"

@@ -1,0 +1,194 @@
+"""The program of a decoding process: paths in, pixels out; it imports neither torch nor numpy and starts in a moment.
+
+Decoders of damaged files can hang or crash. Here they take a process with them that nobody misses.
+
+Both ways a message is its kind (a byte), its length (four bytes, big-endian) and its content. The first to come is the
+Job as JSON. Then, for every image:
+
+    PATH ->             what to read, as the system has it
+         <- CONTENT     the SHA-256 of the file, where the job asks for it and the file is not huge
+    GO or SKIP ->       whether it is to be decoded; after SKIP comes the next PATH
+         <- PIXELS      hw3 of the resized picture, or the thumbnail as a file; or
+            REASON      why it cannot be read; or
+            DEFECT      the traceback of an error of ours
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import signal
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import Any, BinaryIO
+
+from PIL import Image
+
+from zeroshot_cli.errors import UnreadableImage
+from zeroshot_cli.images.decode import MAX_PIXELS, open_regular, read_image, single_threaded
+from zeroshot_cli.images.preprocess import PreprocessConfig, resize, resized_size
+
+PATH, GO, SKIP = b"P", b"G", b"S"
+READY, CONTENT, PIXELS, REASON, DEFECT = b"R", b"C", b"X", b"E", b"D"
+_THUMBNAIL_QUALITY = 60  # of 100
+_HUGE = 1 << 30  # bytes: what is larger is not read into memory, and so not kept in a cache
+DEFAULT_TIMEOUT = 60.0  # seconds for one image
+_GRACE = 30.0  # seconds more, within which the parent ends the process
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is made of every image: pixels for a model, or a thumbnail of at most so many pixels an edge.
+
+    `exact` reads every pixel, else a large JPEG is decoded at a smaller scale; `as_stored` leaves Exif and transparency
+    out of account. `hashed` asks for the content's hash. The parent ends a process that takes longer than `timeout`
+    seconds; if it is gone itself, the process does so.
+    """
+
+    preprocess: PreprocessConfig | None = None
+    thumbnail: int = 0
+    exact: bool = True
+    as_stored: bool = False
+    hashed: bool = False
+    max_pixels: int = MAX_PIXELS
+    timeout: float = DEFAULT_TIMEOUT
+
+    def to_json(self) -> bytes:
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return json.dumps({**values, "preprocess": self.preprocess and self.preprocess.to_dict()}).encode()
+
+    @classmethod
+    def from_json(cls, content: bytes) -> Job:
+        values: dict[str, Any] = json.loads(content)
+        given = values.pop("preprocess")
+        return cls(**values, preprocess=given and PreprocessConfig.from_dict(given))
+
+
+def main() -> None:
+    """Serve standard input and output until the other end is gone."""
+    with suppress(BrokenPipeError, EOFError, KeyboardInterrupt):
+        source, target = _private_streams()
+        _leave_no_traces()
+        job = Job.from_json(receive(source)[1])
+        send(target, READY)
+        _serve(job, source, target)
+
+
+def send(stream: BinaryIO, kind: bytes, content: bytes = b"") -> None:
+    """Write one message."""
+    stream.write(kind + len(content).to_bytes(4, "big") + content)
+    stream.flush()
+
+
+def receive(stream: BinaryIO) -> tuple[bytes, bytes]:
+    """Read one message; EOFError where the other end is gone."""
+    head = stream.read(5)
+    length = int.from_bytes(head[1:], "big")
+    content = stream.read(length)
+    if len(head) < 5 or len(content) < length:
+        raise EOFError
+    return head[:1], content
+
+
+def _private_streams() -> tuple[BinaryIO, BinaryIO]:
+    """The pipes to the parent, out of the reach of libraries that read standard input or print."""
+    source, target = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(nowhere, stream)
+    return source, target
+
+
+def _leave_no_traces() -> None:
+    warnings.simplefilter("ignore")
+    single_threaded()
+    with suppress(ImportError, OSError, ValueError):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash must not fill the disk
+
+
+def _serve(job: Job, source: BinaryIO, target: BinaryIO) -> None:
+    make = _maker(job)
+    while True:
+        _, path = receive(source)
+        try:
+            with open_regular(os.fsdecode(path)) as file:
+                stream, digest = _content(job, file)
+                if digest:
+                    send(target, CONTENT, digest)
+                    if receive(source)[0] == SKIP:
+                        continue
+                with _alarm(job.timeout):
+                    answer = PIXELS, make(stream)
+        except UnreadableImage as error:
+            answer = REASON, str(error).encode("utf-8", "backslashreplace")
+        except MemoryError:
+            answer = REASON, b"too large for the memory of this machine"
+        except (BrokenPipeError, EOFError):
+            raise
+        except OSError as error:  # of the disk
+            answer = REASON, (error.strerror or str(error)).lower().encode()
+        except Exception:
+            answer = DEFECT, traceback.format_exc().encode("utf-8", "backslashreplace")
+        send(target, *answer)
+
+
+def _content(job: Job, file: BinaryIO) -> tuple[BinaryIO, bytes]:
+    """What is to be decoded and its SHA-256, none where nobody asks or the file is huge.
+
+    A file is read once: what is hashed is what is decoded, whoever writes to it meanwhile.
+    """
+    if not job.hashed or os.fstat(file.fileno()).st_size > _HUGE:
+        return file, b""
+    with _alarm(job.timeout):
+        content = file.read()
+        return io.BytesIO(content), hashlib.sha256(content).digest()
+
+
+@contextmanager
+def _alarm(timeout: float) -> Iterator[None]:
+    """End this process when nobody else has, well after the time for an image is over."""
+    timer = getattr(signal, "setitimer", None)  # Windows has none
+    if timer is None:
+        yield
+        return
+    timer(signal.ITIMER_REAL, timeout + _GRACE)
+    try:
+        yield
+    finally:
+        timer(signal.ITIMER_REAL, 0)
+
+
+def _maker(job: Job) -> Callable[[BinaryIO], bytes]:
+    if job.preprocess is None:
+        return partial(_thumbnail, job)
+    return partial(_pixels, job, job.preprocess)
+
+
+def _pixels(job: Job, config: PreprocessConfig, file: BinaryIO) -> bytes:
+    reduce_to = None if job.exact else partial(resized_size, config=config)
+    image = read_image(file, reduce_to=reduce_to, max_pixels=job.max_pixels, as_stored=job.as_stored)
+    return resize(image, config).tobytes()
+
+
+def _thumbnail(job: Job, file: BinaryIO) -> bytes:
+    edge = job.thumbnail
+    image = read_image(file, reduce_to=partial(_within, edge), max_pixels=job.max_pixels)
+    height, width = _within(edge, image.height, image.width)
+    small = image.resize((width, height), Image.Resampling.BOX, reducing_gap=2) if width < image.width else image
+    out = io.BytesIO()
+    small.save(out, "WEBP", quality=_THUMBNAIL_QUALITY, method=2)
+    return out.getvalue()
+
+
+def _within(edge: int, height: int, width: int) -> tuple[int, int]:
+    """The size at which the longest edge is at most `edge`."""
+    ratio = max(1, height / edge, width / edge)
+    return max(1, round(height / ratio)), max(1, round(width / ratio))

@@ -1,0 +1,226 @@
+"""Resize, crop and normalise, as the models were trained to see: Pillow, numpy and torch only.
+
+The arithmetic is that of open_clip's `image_transform(is_train=False)` (src/open_clip/transform.py) over
+torchvision's PIL backend, to the bit. Letters: `b` batch, `h`, `w` height and width.
+
+torch is imported where tensors are made: the processes that decode resize without it.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from PIL import Image
+
+from zeroshot_cli.errors import CheckpointError
+from zeroshot_cli.images.rgb import to_rgb
+
+if TYPE_CHECKING:
+    import torch
+
+OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
+OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
+
+_MAX_GROWTH = 64  # a resized picture of more crops than this is cut out before it is resized
+
+
+class Interpolation(enum.StrEnum):
+    BICUBIC = "bicubic"
+    BILINEAR = "bilinear"
+
+
+class ResizeMode(enum.StrEnum):
+    """Which edge meets the target: the shortest (then crop), the longest (then pad), or both (squash)."""
+
+    SHORTEST = "shortest"
+    LONGEST = "longest"
+    SQUASH = "squash"
+
+
+_RESAMPLING = {
+    Interpolation.BICUBIC: Image.Resampling.BICUBIC,
+    Interpolation.BILINEAR: Image.Resampling.BILINEAR,
+}
+
+_Choice = TypeVar("_Choice", bound=enum.StrEnum)
+
+
+@dataclass(frozen=True, slots=True)
+class PreprocessConfig:
+    """What a model's images go through; `size` is an edge or (height, width), mean and std are for 0…1."""
+
+    size: tuple[int, int] | int = 224
+    mean: tuple[float, float, float] = OPENAI_MEAN
+    std: tuple[float, float, float] = OPENAI_STD
+    interpolation: Interpolation = Interpolation.BICUBIC
+    resize_mode: ResizeMode = ResizeMode.SHORTEST
+    fill_color: int = 0
+
+    @property
+    def height_width(self) -> tuple[int, int]:
+        return (self.size, self.size) if isinstance(self.size, int) else self.size
+
+    def to_dict(self) -> dict[str, Any]:
+        """open_clip's `preprocess_cfg`, ready for JSON."""
+        return {
+            "size": self.size if isinstance(self.size, int) else list(self.size),
+            "mode": "RGB",
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "interpolation": self.interpolation.value,
+            "resize_mode": self.resize_mode.value,
+            "fill_color": self.fill_color,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> PreprocessConfig:
+        """From open_clip's `preprocess_cfg`; what is missing or null has its default, as there.
+
+        Raises CheckpointError for a value that cannot be meant.
+        """
+        given = {key: value for key, value in values.items() if value is not None}
+        if given.get("mode", "RGB") != "RGB":
+            raise _wrong("mode", given["mode"], "RGB")
+        interpolation = given.get("interpolation", Interpolation.BICUBIC)
+        if interpolation == "random":  # of training only; open_clip infers with bicubic
+            interpolation = Interpolation.BICUBIC
+        return cls(
+            size=_size(given.get("size", 224)),
+            mean=_channels("mean", given.get("mean", OPENAI_MEAN)),
+            std=_channels("std", given.get("std", OPENAI_STD), positive=True),
+            interpolation=_choice("interpolation", interpolation, Interpolation),
+            resize_mode=_choice("resize_mode", given.get("resize_mode", ResizeMode.SHORTEST), ResizeMode),
+            fill_color=_fill_color(given.get("fill_color", 0)),
+        )
+
+
+def _wrong(key: str, value: object, wanted: str) -> CheckpointError:
+    return CheckpointError(f"preprocess_cfg: {key} is {value!r}; it must be {wanted}")
+
+
+def _each(value: Any, count: int) -> list[Any]:
+    """The items of a list, or one value `count` times."""
+    return list(value) if isinstance(value, list | tuple) else [value] * count
+
+
+def _is_pixels(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _size(value: Any) -> tuple[int, int] | int:
+    edges = _each(value, 1)
+    if len(edges) not in (1, 2) or not all(map(_is_pixels, edges)):
+        raise _wrong("size", value, "a positive number of pixels, or a height and a width")
+    return int(edges[0]) if len(edges) == 1 else (int(edges[0]), int(edges[1]))
+
+
+def _channels(key: str, value: Any, *, positive: bool = False) -> tuple[float, float, float]:
+    numbers = _each(value, 3)
+    ok = len(numbers) == 3 and all(isinstance(number, int | float) and math.isfinite(number) for number in numbers)
+    if not ok or (positive and min(numbers) <= 0):
+        raise _wrong(key, value, f"three {'positive ' if positive else ''}numbers")
+    return float(numbers[0]), float(numbers[1]), float(numbers[2])
+
+
+def _choice(key: str, value: Any, kind: type[_Choice]) -> _Choice:
+    try:
+        return kind(value)
+    except ValueError:
+        raise _wrong(key, value, f"one of {', '.join(kind)}") from None
+
+
+def _fill_color(value: Any) -> int:
+    if value not in range(256):
+        raise _wrong("fill_color", value, "a level from 0 to 255")
+    return int(value)
+
+
+class Preprocess:
+    """Image → normalised float32 pixels (3, h, w); safe to call from several threads."""
+
+    def __init__(self, config: PreprocessConfig) -> None:
+        self.config = config
+        self._on: dict[torch.device, tuple[torch.Tensor, torch.Tensor]] = {}  # a copy to a GPU would wait for it
+
+    def __call__(self, image: Image.Image) -> torch.Tensor:
+        import torch
+
+        resized = resize(image, self.config)
+        pixels = torch.frombuffer(bytearray(resized.tobytes()), dtype=torch.uint8)
+        return self.normalise(pixels.view(1, resized.height, resized.width, 3))[0]
+
+    def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Pixels bhw3, uint8, resized -> b3hw, float32, on the same device."""
+        import torch
+
+        if pixels.device not in self._on:
+            given = (torch.tensor(values)[:, None, None] for values in (self.config.mean, self.config.std))
+            mean, std = (values.to(pixels.device) for values in given)
+            self._on[pixels.device] = mean, std
+        mean, std = self._on[pixels.device]
+        images = pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+        return images.div_(255).sub_(mean).div_(std)
+
+    def resized(self, image: Image.Image) -> Image.Image:
+        """The picture at the model's size, RGB: resized, then cropped or padded around the centre."""
+        return resize(image, self.config)
+
+
+def resize(image: Image.Image, config: PreprocessConfig) -> Image.Image:
+    """The picture at the model's size, RGB: resized, then cropped or padded around the centre."""
+    target = config.height_width
+    image = to_rgb(image)
+    height, width = resized_size(image.height, image.width, config)
+    resample = _RESAMPLING[config.interpolation]
+    if config.resize_mode is ResizeMode.SHORTEST and target[0] != target[1]:
+        resample = Image.Resampling.BICUBIC  # open_clip does not pass the choice on to this case
+    if height * width > _MAX_GROWTH * target[0] * target[1]:
+        return _resized_centre(image, (height, width), target, resample)
+    if (width, height) != image.size:
+        image = image.resize((width, height), resample)
+    fill = config.fill_color if config.resize_mode is ResizeMode.LONGEST else 0
+    return _centred(image, target, fill)
+
+
+def resized_size(height: int, width: int, config: PreprocessConfig) -> tuple[int, int]:
+    """(height, width) before the crop, rounded as open_clip does: down for a square target, else to nearest."""
+    target, mode = config.height_width, config.resize_mode
+    if mode is ResizeMode.SQUASH:
+        return target
+    if mode is ResizeMode.SHORTEST and target[0] == target[1]:
+        edge, short = target[0], min(height, width)
+        return (edge, int(edge * width / short)) if height <= width else (int(edge * height / short), edge)
+    ratios = height / target[0], width / target[1]
+    ratio = max(ratios) if mode is ResizeMode.LONGEST else min(ratios)
+    return max(1, round(height / ratio)), max(1, round(width / ratio))  # a thread keeps one pixel
+
+
+def _centred(image: Image.Image, target: tuple[int, int], fill: int) -> Image.Image:
+    """The centre of `image` at (h, w) `target`, with a border of gray level `fill` where it is too small."""
+    top, left = (_offset(have, want) for have, want in zip(reversed(image.size), target, strict=True))
+    if top == left == 0 and image.size == (target[1], target[0]):
+        return image
+    canvas = Image.new("RGB", (target[1], target[0]), (fill, fill, fill))
+    canvas.paste(image, (-left, -top))
+    return canvas
+
+
+def _offset(have: int, want: int) -> int:
+    """Where the crop starts: half to even as `round`, while a border's smaller half comes first."""
+    return round((have - want) / 2) if have >= want else -((want - have) // 2)
+
+
+def _resized_centre(
+    image: Image.Image, size: tuple[int, int], target: tuple[int, int], resample: Image.Resampling
+) -> Image.Image:
+    """The centre crop of a very long picture, resized on its own; whole it might not fit into memory."""
+    box: list[float] = []
+    for have, full, want in zip(reversed(image.size), size, target, strict=True):
+        start = max(0, _offset(full, want))
+        box += [start * have / full, min(have, (start + want) * have / full)]
+    top, bottom, left, right = box
+    return image.resize((target[1], target[0]), resample, box=(left, top, right, bottom))

@@ -1,0 +1,1 @@
+"""Load a model: its name, weights, device and precision."""

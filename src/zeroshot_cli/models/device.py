@@ -1,0 +1,83 @@
+"""The device and the precision that `auto` stands for, and whether what was asked for is there."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from zeroshot_cli.clip.model import CLIP
+from zeroshot_cli.errors import UsageError
+from zeroshot_cli.models.int8 import quantise, require_kernel
+from zeroshot_cli.models.processor import cpu_flags
+
+# What images are given in; int8 is the linear layers' alone, and all between them stays in float32.
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "int8": torch.float32}
+
+
+def resolve_device(device: str) -> torch.device:
+    """`auto` is CUDA where there is one, else the CPU. Raises UsageError for a device that is not there."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+    except RuntimeError:
+        raise UsageError(f"--device {device!r} is not a device: use auto, cpu, cuda, cuda:N or mps") from None
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available.get(resolved.type, False):
+        raise UsageError(f"--device {device} is not on this machine: use --device cpu")
+    if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
+        raise UsageError(f"--device {device} is not there: this machine has {torch.cuda.device_count()} GPUs")
+    return resolved
+
+
+def resolve_precision(precision: str, device: torch.device) -> str:
+    """`auto` is bf16 where the device computes in it, else fp32. Raises UsageError for an unknown precision."""
+    if precision == "auto":
+        return "bf16" if has_bf16(device) else "fp32"
+    if precision not in DTYPES:
+        raise UsageError(f"--precision {precision!r} is unknown: use auto, {', '.join(DTYPES)}")
+    if precision == "fp16" and device.type == "cpu":
+        raise UsageError("--precision fp16 needs a GPU: on the CPU use fp32, bf16 or int8")
+    if precision == "int8" and device.type != "cpu":
+        raise UsageError(f"--precision int8 is for the CPU: on {device.type} use bf16 or fp16")
+    if precision == "int8":
+        require_kernel()
+    return precision
+
+
+def convert(model: nn.Module, *, device: torch.device, precision: str) -> nn.Module:
+    """Move `model`, float32 on the CPU, to `device` and convert it to `precision`; it is changed in place.
+
+    The temperature and the bias stay in float32: rounded, they would change every probability. The image tower of a
+    CLIP in half precision follows when it gets its first images: where all are cached, it is never read.
+    """
+    if precision == "int8":
+        return quantise(model)
+    scalars = [getattr(model, name, None) for name in ("logit_scale", "logit_bias")]
+    exact = [(scalar, scalar.detach().clone()) for scalar in scalars if isinstance(scalar, Tensor)]
+    if isinstance(model, CLIP) and precision != "fp32":
+        model.text.to(device, DTYPES[precision])
+        _when_first_used(model.visual, lambda: model.visual.to(device, DTYPES[precision]))
+    else:
+        model.to(device, DTYPES[precision])
+    for scalar, value in exact:
+        scalar.data = value.to(device)
+    return model
+
+
+def _when_first_used(module: nn.Module, action: Callable[[], object]) -> None:
+    def act(*_: object) -> None:
+        handle.remove()
+        with torch.inference_mode(False):  # else its parameters could never be used outside
+            action()
+
+    handle = module.register_forward_pre_hook(act)
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether the device multiplies matrices in bfloat16, rather than imitating it."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type == "cpu":
+        return bool({"avx512_bf16", "amx_bf16"} & cpu_flags())
+    return False

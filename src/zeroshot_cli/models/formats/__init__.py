@@ -1,0 +1,1 @@
+"""Every layout that weights come in on disk."""

@@ -1,0 +1,286 @@
+"""A file or folder of weights in any known layout → our names, the configuration, the preprocessing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from zeroshot_cli.clip.config import (
+    PRESETS,
+    VOCAB_SIZE,
+    CLIPConfig,
+    config_from_dict,
+)
+from zeroshot_cli.errors import CheckpointError, UsageError
+from zeroshot_cli.hub.hashes import sha256_of
+from zeroshot_cli.images.preprocess import PreprocessConfig
+from zeroshot_cli.models.formats.configs import default_preprocess
+from zeroshot_cli.models.formats.open_clip import CONFIG_FILE
+from zeroshot_cli.models.formats.openai import ForeignModel, from_disk, own_settings
+from zeroshot_cli.models.formats.shapes import HEAD_WIDTH, config_of_shapes, preset_of
+from zeroshot_cli.models.formats.tensors import INDEX_SUFFIX, Weights, read_weights
+from zeroshot_cli.models.formats.transformers import (
+    config_of_transformers,
+    from_transformers,
+    is_transformers,
+    preprocess_of_transformers,
+)
+from zeroshot_cli.models.registry import by_hash, shared_preprocess
+from zeroshot_cli.models.vocabulary import check_vocabulary
+
+OPEN_CLIP, OPENAI, TRANSFORMERS = "open_clip", "OpenAI", "Transformers"
+
+_STEMS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin", "model.safetensors", "pytorch_model.bin")
+_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
+_PROCESSORS = ("preprocessor_config.json", "processor_config.json")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights under our names, and what is known of their model; `warnings` are sentences for the user."""
+
+    source: str
+    state: dict[str, Tensor]
+    config: CLIPConfig
+    preprocess: PreprocessConfig
+    layout: str
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Described:
+    """What the files beside the weights say."""
+
+    path: Path
+    config: CLIPConfig
+    preprocess: PreprocessConfig | None
+    warnings: tuple[str, ...] = ()
+
+
+def read_checkpoint(
+    path: Path, *, like: CLIPConfig | None = None, preprocess: PreprocessConfig | None = None
+) -> Checkpoint:
+    """The weights in `path`, a file or a folder, with the configuration of their model.
+
+    `like`, the model that the user named, decides where it is given; else the files beside the weights do, else the
+    shapes of the weights; `preprocess` goes before what stands beside them.
+    Raises UsageError for a path that is not there, CheckpointError for content that is wrong,
+    and ForeignModel for a model of open_clip that the bundled CLIP lacks. That every tensor fits is for `check_fits`.
+    """
+    file = find_weights(path)
+    weights = read_weights(file)
+    layout, quick_gelu = _layout(weights), _activation(weights)
+    state = _ours(weights.tensors, layout, source=str(file))
+    described = _beside(file, layout) if like is None else _beside_named(file, layout)
+    if like is not None:
+        config, warnings = like, _contradictions(file, like, described, quick_gelu)
+    elif described is not None:
+        config, warnings = described.config, described.warnings + _contradicted(file, described, quick_gelu)
+    else:
+        config, preprocess, warnings = _guess(file, state, layout, quick_gelu)
+    if "logit_bias" in state and config.init_logit_bias is None:
+        config = replace(config, init_logit_bias=0.0)
+    preprocess = preprocess or (described.preprocess if described else None)
+    if preprocess is None:
+        preprocess, more = _assumed_preprocess(file, config)
+        warnings += more
+    _check_size(file, config, preprocess)
+    return Checkpoint(str(file), state, config, preprocess, layout, warnings)
+
+
+def _assumed_preprocess(file: Path, config: CLIPConfig) -> tuple[PreprocessConfig, tuple[str, ...]]:
+    """The preprocessing that all published weights of the model share, else OpenAI's with a warning."""
+    name = preset_of(config)
+    preset = f"{name}-quickgelu" if config.quick_gelu else name
+    shared = shared_preprocess(preset) if preset else {}
+    if shared is None:
+        return default_preprocess(config), (
+            f"{file} does not say its preprocessing, and the published weights of {preset} differ in it: OpenAI's is "
+            f"assumed; --pretrained TAG or an {CONFIG_FILE} beside the file settles it",
+        )
+    return PreprocessConfig.from_dict({**shared, "size": config.vision.image_size}), ()
+
+
+def _check_size(file: Path, config: CLIPConfig, preprocess: PreprocessConfig) -> None:
+    size = config.vision.image_size
+    wanted = (size, size) if isinstance(size, int) else tuple(size)
+    if preprocess.height_width != wanted:
+        raise CheckpointError(
+            f"{file}: its preprocessing has images of {preprocess.size} pixels and its model takes {size}: "
+            "correct the size in preprocess_cfg or image_size in vision_cfg"
+        )
+
+
+def find_weights(path: Path) -> Path:
+    """The file of weights that `path` means: itself, or the one in a model folder or a training run's folder."""
+    if not path.exists():
+        raise UsageError(f"{path} is not there: give a checkpoint or a model folder that exists")
+    if not path.is_dir():
+        return path
+    if not (path / CONFIG_FILE).is_file() and (path / "model" / CONFIG_FILE).is_file():
+        path = path / "model"
+    for stem in _STEMS:
+        for name in (stem, stem + INDEX_SUFFIX):
+            if (path / name).is_file():
+                return path / name
+    others = sorted(file for file in path.iterdir() if file.suffix in _SUFFIXES and file.is_file())
+    if len(others) == 1:
+        return others[0]
+    if others:
+        raise CheckpointError(f"{path} holds {len(others)} files of weights: name one, such as {others[0]}")
+    raise CheckpointError(f"{path} is not a model folder: it holds no weights such as {_STEMS[0]}")
+
+
+def _layout(weights: Weights) -> str:
+    if is_transformers(weights.tensors):
+        return TRANSFORMERS
+    return OPENAI if weights.torchscript or "input_resolution" in weights.tensors else OPEN_CLIP
+
+
+def _activation(weights: Weights) -> bool | None:
+    """Whether the weights themselves tell of QuickGELU: by their program text, or by a buffer that OpenAI's have."""
+    if weights.quick_gelu is not None:
+        return weights.quick_gelu
+    return True if "input_resolution" in weights.tensors else None
+
+
+def _ours(tensors: Mapping[str, Tensor], layout: str, *, source: str) -> dict[str, Tensor]:
+    return from_transformers(tensors, source=source) if layout == TRANSFORMERS else from_disk(tensors)
+
+
+def _beside(file: Path, layout: str) -> _Described | None:
+    """What the configuration beside the weights says; that of the weights' own layout goes first."""
+    readers = [_open_clip_config, _transformers_config]
+    if layout == TRANSFORMERS:
+        readers.reverse()
+    return next((found for reader in readers if (found := reader(file, layout)) is not None), None)
+
+
+def _beside_named(file: Path, layout: str) -> _Described | None:
+    """The same for a model that the user named, which needs no configuration: one of another kind is passed over."""
+    try:
+        return _beside(file, layout)
+    except CheckpointError:
+        return None
+
+
+def _open_clip_config(file: Path, layout: str) -> _Described | None:
+    path = file.parent / CONFIG_FILE
+    if not path.is_file():
+        return None
+    document = _read_json(path)
+    model_cfg, foreign = own_settings(_mapping(document.get("model_cfg", document), path))
+    if foreign:
+        raise ForeignModel(
+            f"{path} describes a model that the bundled CLIP lacks: {', '.join(foreign)}",
+            config=document,
+            weights=file,
+        )
+    try:
+        config = config_from_dict(model_cfg)
+        check_vocabulary(config.text.vocab_size)
+        given = dict(_mapping(document.get("preprocess_cfg") or {}, path))
+        given["size"] = given.get("size") or config.vision.image_size
+        preprocess = PreprocessConfig.from_dict(given)
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not a model configuration: {error}") from error
+    return _Described(path, config, preprocess)
+
+
+def _transformers_config(file: Path, layout: str) -> _Described | None:
+    path = file.parent / "config.json"
+    document = _read_json(path) if path.is_file() else {}
+    other = document.get("model_type") != "clip"
+    if "model_type" not in document or (other and layout != TRANSFORMERS):
+        return None  # many programs write a config.json
+    config = config_of_transformers(document, source=str(path))
+    processor = next((path.with_name(name) for name in _PROCESSORS if path.with_name(name).is_file()), None)
+    if processor is None:
+        return _Described(path, config, None)
+    preprocess, warnings = preprocess_of_transformers(
+        _read_json(processor), image_size=config.vision.image_size, source=str(processor)
+    )
+    return _Described(path, config, preprocess, warnings)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is not a model configuration: {error}") from error
+    return dict(_mapping(document, path))
+
+
+def _mapping(value: Any, path: Path) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise CheckpointError(f"{path} is not a model configuration: it holds no mapping")
+    return value
+
+
+def _guess(
+    file: Path, state: Mapping[str, Tensor], layout: str, quick_gelu: bool | None
+) -> tuple[CLIPConfig, PreprocessConfig | None, tuple[str, ...]]:
+    """The configuration that the shapes or a published hash tell, and what they do not tell."""
+    config = config_of_shapes(state, source=str(file))
+    preset, known = preset_of(config), None
+    if preset is not None and quick_gelu is None and layout != TRANSFORMERS:
+        known = by_hash(sha256_of(file))
+    if known is not None:
+        preprocess = PreprocessConfig.from_dict({**known.preprocess, "size": config.vision.image_size})
+        return replace(config, quick_gelu=known.quick_gelu), preprocess, ()
+    warnings = []
+    if preset is None:
+        warnings.append(
+            f"{file} is no published model: {HEAD_WIDTH} channels a head and CLIP's own preprocessing are assumed; "
+            f"an {CONFIG_FILE} beside it settles both"
+        )
+    if config.text.vocab_size != VOCAB_SIZE:
+        warnings.append(
+            f"{file} has {config.text.vocab_size} tokens: CLIP's vocabulary cut to that many is assumed, right only "
+            f"for a model that was trained with it"
+        )
+    if quick_gelu is None:
+        quick_gelu = layout == TRANSFORMERS  # the default there
+        warnings.append(_unknown_activation(file, preset, quick_gelu))
+    return replace(config, quick_gelu=quick_gelu), None, tuple(warnings)
+
+
+def _unknown_activation(file: Path, preset: str | None, quick_gelu: bool) -> str:
+    assumed, other = ("QuickGELU", "GELU") if quick_gelu else ("GELU", "QuickGELU")
+    sentence = f"{file} does not say whether it was trained with GELU or QuickGELU, {assumed} is assumed: "
+    if preset is None:
+        return sentence + f"an {CONFIG_FILE} with quick_gelu beside it settles it"
+    names = {"GELU": preset, "QuickGELU": f"{preset}-quickgelu"}
+    return sentence + (
+        f"--model {names[assumed]} --pretrained {file} settles it so, and --model {names[other]} --pretrained {file} "
+        f"takes {other}"
+    )
+
+
+def _contradicted(file: Path, described: _Described, quick_gelu: bool | None) -> tuple[str, ...]:
+    """A warning where the configuration beside the weights has another activation than the weights tell."""
+    if quick_gelu is None or quick_gelu == described.config.quick_gelu:
+        return ()
+    kinds = ("GELU", "QuickGELU")
+    return (
+        f"{file} was trained with {kinds[quick_gelu]} and runs with {kinds[not quick_gelu]} as {described.path} says: "
+        f'"quick_gelu": {str(quick_gelu).lower()} there would fit it',
+    )
+
+
+def _contradictions(
+    file: Path, like: CLIPConfig, described: _Described | None, quick_gelu: bool | None
+) -> tuple[str, ...]:
+    """A warning where the model that the user named has another activation than the weights tell."""
+    told = described.config.quick_gelu if described else quick_gelu
+    if told is None or told == like.quick_gelu:
+        return ()
+    name = preset_of(like)
+    way_out = f"--model {name}{'-quickgelu' if told else ''}" if name in PRESETS else f"--model {file}"
+    kinds = ("GELU", "QuickGELU")
+    return (f"{file} was trained with {kinds[told]} and runs with {kinds[not told]} as asked: {way_out} would fit it",)

@@ -1,0 +1,210 @@
+"""`load(name or path)`: weights, preprocessing, tokenizer and fingerprint as one model."""
+
+# pathlib's questions raise OSError where a name is too long or a folder is locked; opening names the reason.
+# ruff: noqa: PTH110
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from zeroshot_cli.clip.config import PRESETS, CLIPConfig
+from zeroshot_cli.clip.model import CLIP
+from zeroshot_cli.errors import CheckpointError, UsageError
+from zeroshot_cli.hub.download import CONFIG, HUB_PREFIX, fetch_model, fetch_repo, fetch_tokenizer
+from zeroshot_cli.images.preprocess import PreprocessConfig
+from zeroshot_cli.models.catalogue import open_clip_config
+from zeroshot_cli.models.device import resolve_device, resolve_precision
+from zeroshot_cli.models.foreign import Fetch, load_foreign
+from zeroshot_cli.models.formats.configs import tokenizer_of
+from zeroshot_cli.models.formats.detect import Checkpoint, find_weights, read_checkpoint
+from zeroshot_cli.models.formats.openai import ForeignModel, check_fits
+from zeroshot_cli.models.formats.tensors import read_tensors
+from zeroshot_cli.models.loaded import LoadedModel, make_ready
+from zeroshot_cli.models.registry import (
+    BUNDLED,
+    Published,
+    bundled_folder,
+    canonical_name,
+    find_published,
+    is_file_of_own,
+    known_names,
+    model_config,
+    shared_preprocess,
+    split_name,
+)
+
+
+class ModelWarning(UserWarning):
+    """Something about a model that the user should know, such as an activation that had to be assumed."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Where the weights are, and what the name that the user gave tells of them.
+
+    `like` is the configuration of a model that the bundled CLIP builds, `document` the `open_clip_config.json` of one
+    for open_clip; `preprocess` goes before what stands beside the weights.
+    """
+
+    path: Path
+    like: CLIPConfig | None = None
+    document: Mapping[str, Any] | None = None
+    preprocess: PreprocessConfig | None = None
+
+    def read(self) -> Checkpoint:
+        """The checkpoint. Raises ForeignModel for a model that is open_clip's to build."""
+        if self.document is not None:
+            raise ForeignModel("a model of open_clip", config=self.document, weights=self.path)
+        return read_checkpoint(self.path, like=self.like, preprocess=self.preprocess)
+
+
+def load(
+    name_or_path: str,
+    pretrained: str | None = None,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    offline: bool = False,
+) -> LoadedModel:
+    """Load a model by its published name and tag, from the hub (`hf-hub:org/repo`), or from a file or folder.
+
+    Warns with ModelWarning of what had to be assumed. Raises UsageError for an unknown name or option,
+    CheckpointError for a file that is wrong, and UnavailableError for weights that cannot be had.
+    """
+    where = resolve_device(device)
+    given: dict[str, Any] = {
+        "name": name_or_path,
+        "pretrained": pretrained,
+        "device": where,
+        "precision": resolve_precision(precision, where),
+    }
+    try:
+        checkpoint = _locate(name_or_path, pretrained, offline=offline).read()
+    except ForeignModel as foreign:
+        fetch = partial(fetch_tokenizer, offline=offline, wanted=name_or_path)
+        return _through_open_clip(foreign, fetch, **given)
+    for warning in checkpoint.warnings:
+        warnings.warn(warning, ModelWarning, stacklevel=2)
+    return make_ready(
+        model=_build(checkpoint, copied=where.type == "cpu" and given["precision"] in ("fp32", "int8")),
+        config=checkpoint.config,
+        preprocess=checkpoint.preprocess,
+        tokenizer=tokenizer_of(checkpoint.config),
+        weights_file=Path(checkpoint.source),
+        **given,
+    )
+
+
+def _through_open_clip(foreign: ForeignModel, fetch: Fetch, **given: Any) -> LoadedModel:
+    return load_foreign(
+        document=foreign.config,
+        state=read_tensors(foreign.weights),
+        source=str(foreign.weights),
+        folder=foreign.weights.parent,
+        fetch=fetch,
+        **given,
+    )
+
+
+class _WithoutInitialising(TorchFunctionMode):
+    """Leaves out the initial weights, whose imitation on the meta device imports half of torch: a second."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", "") == nn.init.__name__:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
+
+
+def _build(checkpoint: Checkpoint, *, copied: bool = True) -> CLIP:
+    """The model with the weights of the checkpoint, which are checked before memory is taken.
+
+    Their file may be mapped into memory: `copied` they no longer need it, else they are for converting only.
+    """
+    try:
+        with torch.device("meta"), _WithoutInitialising():
+            model = checkpoint.config.build()
+    except (RuntimeError, TypeError, ValueError, ArithmeticError) as error:  # a configuration is data
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"{checkpoint.source}: its configuration builds no model: {reason}") from error
+    check_fits(model, checkpoint.state, source=checkpoint.source)
+    given = checkpoint.state
+    state = {  # what is missing by now is a count of batches, which older files lack
+        key: given[key].to(meta.dtype, copy=copied) if key in given else torch.zeros(meta.shape, dtype=meta.dtype)
+        for key, meta in model.state_dict().items()
+    }
+    model.load_state_dict(state, assign=True)
+    return model
+
+
+def _locate(name: str, pretrained: str | None, *, offline: bool) -> _Source:
+    """What --model and --pretrained mean. A known name goes before a file or folder of that name."""
+    name, pretrained = split_name(name, pretrained)
+    if name.casefold() in BUNDLED:
+        _refuse_pretrained(name, pretrained)
+        return _Source(bundled_folder(name.casefold()))
+    if name.startswith(HUB_PREFIX):
+        _refuse_pretrained(name, pretrained)
+        return _Source(fetch_repo(name, offline=offline))
+    if name not in known_names() and os.path.exists(name):
+        _refuse_pretrained(name, pretrained)
+        return _Source(Path(name))
+    try:
+        name = canonical_name(name)
+    except UsageError as error:
+        raise UsageError(f"{error} (nor is there a file or folder of that name)") from None
+    if pretrained is not None and is_file_of_own(name, pretrained):
+        return _file_of_named(name, Path(pretrained))
+    return _published(find_published(name, pretrained), offline=offline)
+
+
+def _file_of_named(name: str, path: Path) -> _Source:
+    if name in PRESETS:
+        return _Source(path, like=PRESETS[name])
+    file = find_weights(path)
+    return _Source(file, document={"model_cfg": model_config(name), "preprocess_cfg": _preprocess_of(name, file)})
+
+
+def _preprocess_of(name: str, file: Path) -> Mapping[str, Any]:
+    """The `preprocess_cfg` beside a file of open_clip's kind, else what the model's published weights share."""
+    beside = file.parent / CONFIG
+    if beside.is_file():
+        try:
+            given = json.loads(beside.read_text(encoding="utf-8")).get("preprocess_cfg")
+        except (OSError, ValueError, AttributeError) as error:
+            raise CheckpointError(f"{beside} is not a model configuration: {error}") from error
+        if isinstance(given, dict) and given:
+            return given
+    shared = shared_preprocess(name)
+    if not shared:
+        warnings.warn(
+            f"{file} does not say its preprocessing, OpenAI's is assumed: an {CONFIG} beside it settles it",
+            ModelWarning,
+            stacklevel=2,
+        )
+    return shared or {}
+
+
+def _published(found: Published, *, offline: bool) -> _Source:
+    path = fetch_model(found, offline=offline)
+    if found.preset not in PRESETS:
+        return _Source(path, document=open_clip_config(found))
+    like = PRESETS[found.preset]
+    preprocess = PreprocessConfig.from_dict({"size": like.vision.image_size, **found.preprocess})
+    return _Source(path, like=like, preprocess=preprocess)
+
+
+def _refuse_pretrained(name: str, pretrained: str | None) -> None:
+    if pretrained is not None:
+        raise UsageError(f"--model {name} brings its own weights: leave out --pretrained {pretrained}")

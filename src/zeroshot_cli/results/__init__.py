@@ -1,0 +1,1 @@
+"""Result files, and what a killed run leaves."""

@@ -1,0 +1,75 @@
+"""Results as a Parquet file, by the extra `parquet`.
+
+One row an image and rank, with the columns of the CSV and types: `path`, `label` and `error` string, `rank` int32,
+`score` float32, `probability` float64; what the CSV leaves empty is null. Parquet's strings are UTF-8: other bytes of a
+path are escaped, as in `\\xff`. The other forms have them as they are.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from importlib.util import find_spec
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zeroshot_cli.errors import UsageError
+from zeroshot_cli.records import SkippedImage
+from zeroshot_cli.results.files import COLUMNS, Result, labels_to_show, replacing, to_bytes, writing
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+ROW_GROUP = 10_000  # images
+_Row = tuple[str, int | None, str | None, float | None, float | None, str | None]
+
+
+def check_parquet() -> None:
+    """Raise UsageError where the package that writes Parquet is missing."""
+    if find_spec("pyarrow") is None:
+        raise UsageError("writing .parquet needs pyarrow: pip install 'zeroshot-cli[parquet]'")
+
+
+def write_parquet(path: Path, results: Callable[[], Iterator[Result]]) -> None:
+    """Write all results, a row group for 10,000 images; the file appears when it is whole. UsageError if it cannot."""
+    check_parquet()
+    import pyarrow.parquet as pq
+
+    schema = _schema()
+    with ExitStack() as stack:
+        unfinished = stack.enter_context(replacing(path, resumable=True))
+        stack.enter_context(writing(str(path), resumable=True))
+        file = stack.enter_context(unfinished.open("wb"))
+        writer = stack.enter_context(pq.ParquetWriter(file, schema))
+        remaining = results()
+        while block := list(islice(remaining, ROW_GROUP)):
+            rows = [row for item in block for row in _rows(item)]
+            writer.write_table(_table(rows, schema), row_group_size=len(rows))
+
+
+def _schema() -> "pa.Schema":
+    import pyarrow as pa
+
+    types = (pa.string(), pa.int32(), pa.string(), pa.float32(), pa.float64(), pa.string())
+    return pa.schema(list(zip(COLUMNS, types, strict=True)))
+
+
+def _table(rows: list[_Row], schema: "pa.Schema") -> "pa.Table":
+    import pyarrow as pa
+
+    columns = zip(*rows, strict=True)
+    return pa.table([pa.array(column, form.type) for column, form in zip(columns, schema, strict=True)], schema=schema)
+
+
+def _rows(item: Result) -> list[_Row]:
+    path = arrow_text(item.path)
+    if isinstance(item, SkippedImage):
+        return [(path, None, None, None, None, arrow_text(item.reason))]
+    return [
+        (path, rank, arrow_text(best.label), best.score, best.probability, None)
+        for rank, best in enumerate(labels_to_show(item), start=1)
+    ]
+
+
+def arrow_text(text: str) -> str:
+    """Return the text with bytes that are not UTF-8 as `\\xff`: Arrow's strings are UTF-8."""
+    return to_bytes(text).decode("utf-8", "backslashreplace")

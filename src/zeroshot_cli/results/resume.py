@@ -1,0 +1,171 @@
+"""How far an interrupted run came: the images that are whole in all of its files.
+
+A file may end anywhere: in a line, in a character, between the ranks of an image. What is not certainly whole is given
+up, and written again.
+"""
+
+import csv
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from enum import Enum
+from functools import partial
+from typing import BinaryIO
+
+from zeroshot_cli.errors import UsageError
+from zeroshot_cli.records import UNKNOWN, SkippedImage
+from zeroshot_cli.results.append_file import AppendFile
+from zeroshot_cli.results.deliver import Counts
+from zeroshot_cli.results.files import COLUMNS, DELIMITERS, Format, header_of, to_bytes
+from zeroshot_cli.results.journal import parse_line
+
+MAX_RECORD = 1 << 24  # bytes; a quote that is never closed must not take the memory of a whole file
+
+
+class Kind(Enum):
+    """What became of an image."""
+
+    LABELLED = "labelled"
+    UNKNOWN = "unknown"
+    UNREADABLE = "unreadable"
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """An image that is whole in a file: its path, where its bytes end, what became of it."""
+
+    path: bytes
+    end: int
+    kind: Kind
+
+
+Scanner = Callable[[BinaryIO, str], Iterator[Item]]  # of a file's bytes and its name
+
+
+def keep_whole(files: Sequence[tuple[AppendFile, Scanner]], expected: Iterable[str]) -> Counts:
+    """Cut all files to the images that are whole in each, and return their counts, as the last file has them.
+
+    UsageError, and nothing is cut, where they are not the first of the `expected` paths. With no image left a file is
+    empty.
+    """
+    ends = [0] * len(files)
+    kinds = dict.fromkeys(Kind, 0)
+    paths = iter(expected)
+    with ExitStack() as stack:
+        scans = [scan(stack.enter_context(file.reader()), file.name) for file, scan in files]
+        # Not strict: the shortest file says how many images are whole everywhere.
+        for number, items in enumerate(zip(*scans, strict=False), start=1):
+            path = next(paths, None)
+            for (file, _), item in zip(files, items, strict=True):
+                _refuse_other_path(file.name, number, item.path, path)
+            ends = [item.end for item in items]
+            kinds[items[-1].kind] += 1
+    for (file, _), end in zip(files, ends, strict=True):
+        file.truncate(end)
+    labelled, unknown = kinds[Kind.LABELLED], kinds[Kind.UNKNOWN]
+    return Counts(classified=labelled + unknown, unreadable=kinds[Kind.UNREADABLE], unknown=unknown)
+
+
+def scanner_of(form: Format) -> Scanner:
+    """Return what finds the whole images in a file of results."""
+    return _json_items if form is Format.JSONL else partial(_delimited_items, form)
+
+
+def journal_items(stream: BinaryIO, _name: str) -> Iterator[Item]:
+    """Yield the images of a journal."""
+    for line, end in _whole_lines(stream):
+        try:
+            result = parse_line(line)
+        except ValueError:
+            return
+        if isinstance(result, SkippedImage):
+            kind = Kind.UNREADABLE
+        else:
+            kind = Kind.UNKNOWN if result.rejected else Kind.LABELLED
+        yield Item(to_bytes(result.path), end, kind)
+
+
+def _refuse_other_path(name: str, number: int, path: bytes, expected: str | None) -> None:
+    if expected is not None and path == to_bytes(expected):
+        return
+    now = "no more images" if expected is None else f"{expected!r} there"
+    raise UsageError(
+        f"--resume: image {number} in {name} is {os.fsdecode(path)!r}, and the inputs give {now} now; "
+        "give the same inputs, or --overwrite"
+    )
+
+
+def _json_items(stream: BinaryIO, name: str) -> Iterator[Item]:
+    start = 0
+    for line, end in _whole_lines(stream):
+        try:
+            fields = json.loads(line)
+            path = to_bytes(fields["path"])
+        except (ValueError, TypeError, KeyError, AttributeError):  # zeros, where the power went
+            if not start:
+                raise _not_ours(name) from None
+            return
+        kind = Kind.UNREADABLE if "error" in fields else Kind.UNKNOWN if "nearest" in fields else Kind.LABELLED
+        yield Item(path, end, kind)
+        start = end
+
+
+def _not_ours(name: str) -> UsageError:
+    return UsageError(f"--resume: {name} does not begin as zeroshot writes it; name another file, or --overwrite")
+
+
+def _delimited_items(form: Format, stream: BinaryIO, name: str) -> Iterator[Item]:
+    """Yield the images of a CSV or TSV file; the last may lack ranks, so it is whole only when another follows."""
+    header, begin = header_of(form), stream.readline()
+    if not header.startswith(begin):
+        raise _not_ours(name)
+    last: Item | None = None
+    for record, end in _records(stream, len(header)):
+        fields = _fields(record, DELIMITERS[form])
+        if fields is None:
+            return
+        path, rank, label, *_ = fields
+        if last is not None and path == last.path:
+            last = Item(path, end, last.kind)
+            continue
+        if last is not None:
+            yield last
+        kind = Kind.UNREADABLE if not rank else Kind.UNKNOWN if label == UNKNOWN.encode() else Kind.LABELLED
+        last = Item(path, end, kind)
+
+
+def _records(stream: BinaryIO, end: int) -> Iterator[tuple[bytes, int]]:
+    """Yield the whole CSV records after position `end` and where they end: at a line's end outside quotes."""
+    lines, length, in_quotes = list[bytes](), 0, False
+    for line in stream:
+        lines.append(line)
+        length += len(line)
+        in_quotes ^= line.count(b'"') % 2 == 1
+        if in_quotes and length < MAX_RECORD:
+            continue
+        if in_quotes or not line.endswith(b"\n"):
+            return
+        end += length
+        yield b"".join(lines), end
+        lines, length = [], 0
+
+
+def _fields(record: bytes, delimiter: str) -> list[bytes] | None:
+    """Return the fields of a record, None where it is damaged."""
+    try:
+        rows = list(csv.reader([record.decode("latin-1")], delimiter=delimiter, strict=True))  # any bytes, as they are
+    except csv.Error:
+        return None
+    if len(rows) != 1 or len(rows[0]) != len(COLUMNS):
+        return None
+    return [field.encode("latin-1") for field in rows[0]]
+
+
+def _whole_lines(stream: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    end = 0
+    for line in stream:
+        end += len(line)
+        if line.endswith(b"\n"):
+            yield line, end

@@ -1,0 +1,1 @@
+"""Labels and templates: what the user writes, and its faults."""

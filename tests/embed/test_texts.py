@@ -1,0 +1,159 @@
+"""Class embeddings against open_clip's build_zero_shot_classifier, and against the model prompt by prompt."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES, OPENAI_IMAGENET_TEMPLATES, SIMPLE_IMAGENET_TEMPLATES
+
+import zeroshot_cli.embed.texts as texts_module
+from zeroshot_cli.clip.config import PRESETS, CLIPConfig
+from zeroshot_cli.clip.tokenizer import TruncatedTextWarning
+from zeroshot_cli.embed.texts import class_embeddings, embed_texts
+from zeroshot_cli.models.load import load
+from zeroshot_cli.models.loaded import LoadedModel
+from zeroshot_cli.words.labels import Labels
+from zeroshot_cli.words.prompts import read_prompts
+
+SETS = {"imagenet-7": SIMPLE_IMAGENET_TEMPLATES, "imagenet-80": OPENAI_IMAGENET_TEMPLATES}
+# Empty, the beginning of another, over 77 tokens, emoji, the end of text inside, the same to the model, the same.
+ADVERSARIAL = [
+    "",
+    "a photo of a cat",
+    "a photo of a cat and a dog",
+    "a photo of a " + "very " * 90 + "long cat",
+    "a photo of a 🐈‍⬛ in the 🌧️",
+    "a cat<end_of_text> and what nobody reads",
+    "A   PHOTO of a cat",
+    "a photo of a cat",
+]
+
+
+def _one_by_one(model: LoadedModel, texts: list[str]) -> torch.Tensor:
+    return torch.cat([model.encode_texts([text]) for text in texts])
+
+
+@pytest.mark.parametrize(("name", "templates"), SETS.items(), ids=SETS)
+def test_class_embeddings_equal_open_clips(
+    small: LoadedModel, small_folder: Path, open_clip_classifier: Callable[..., Any], name: str, templates: Any
+) -> None:
+    names = IMAGENET_CLASSNAMES[::37] if len(templates) < 80 else IMAGENET_CLASSNAMES[::333]
+    ours = class_embeddings(small, read_prompts(name).fill(Labels.of(names)))
+    torch.testing.assert_close(ours, open_clip_classifier(small_folder, names, templates), atol=1e-5, rtol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "templates"), SETS.items(), ids=SETS)
+@pytest.mark.parametrize("preset", ["ViT-B-32", "RN50-quickgelu"])
+def test_class_embeddings_of_published_sizes_equal_open_clips(
+    tmp_path: Path,
+    save_model_randomised: Callable[[Path, CLIPConfig], Path],
+    open_clip_classifier: Callable[..., Any],
+    preset: str,
+    name: str,
+    templates: Any,
+) -> None:
+    folder = save_model_randomised(tmp_path, PRESETS[preset])
+    names = IMAGENET_CLASSNAMES[:: 1000 * len(templates) // 200][: 200 // len(templates)]
+    model = load(str(folder), device="cpu", precision="fp32")
+    ours = class_embeddings(model, read_prompts(name).fill(Labels.of(names)))
+    torch.testing.assert_close(ours, open_clip_classifier(folder, names, templates), atol=1e-5, rtol=0)
+
+
+@pytest.mark.filterwarnings("ignore::zeroshot_cli.clip.tokenizer.TruncatedTextWarning")
+def test_adversarial_labels_equal_open_clips(
+    small: LoadedModel, small_folder: Path, open_clip_classifier: Callable[..., Any]
+) -> None:
+    templates = ["{}", "a photo of a {}.", "{} {}"]
+    prompts = [[template.replace("{}", label) for template in templates] for label in ADVERSARIAL]
+    functions = [lambda label, template=template: template.replace("{}", label) for template in templates]
+    expected = open_clip_classifier(small_folder, ADVERSARIAL, functions)
+    torch.testing.assert_close(class_embeddings(small, prompts), expected, atol=1e-5, rtol=0)
+
+
+def test_a_text_that_is_cut_is_named(small: LoadedModel) -> None:
+    with pytest.warns(TruncatedTextWarning, match="very very"):
+        class_embeddings(small, [["a cat", ADVERSARIAL[3]]])
+
+
+@pytest.mark.filterwarnings("ignore::zeroshot_cli.clip.tokenizer.TruncatedTextWarning")
+def test_a_prompt_does_not_depend_on_its_company(small: LoadedModel) -> None:
+    texts = list(dict.fromkeys(ADVERSARIAL)) + [f"a photo of the {name}." for name in IMAGENET_CLASSNAMES[:200]]
+    together = embed_texts(small, texts)
+    torch.testing.assert_close(together, _one_by_one(small, texts), atol=1e-6, rtol=0)
+    torch.testing.assert_close(embed_texts(small, texts[::-1]).flip(0), together, atol=1e-6, rtol=0)
+    torch.testing.assert_close(embed_texts(small, texts[1:2]), together[1:2], atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(("precision", "least"), [("bf16", 0.999), ("int8", 0.99999)])
+def test_other_precisions_share_beginnings_too(
+    small_in: Callable[[str], LoadedModel], precision: str, least: float
+) -> None:
+    """To the same model prompt by prompt: int8 to rounding, bf16 to its eight bits."""
+    model = small_in(precision)
+    texts = [template.format(name) for template in ("a {}.", "itap of the {}") for name in IMAGENET_CLASSNAMES[:20]]
+    cosines = (embed_texts(model, texts) * _one_by_one(model, texts)).sum(dim=1)
+    assert cosines.min() > least
+
+
+def test_classes_may_have_different_numbers_of_prompts(small: LoadedModel) -> None:
+    ours = class_embeddings(small, [["a cat"], ["a dog", "two dogs", "a puppy"]])
+    cat, *dogs = _one_by_one(small, ["a cat", "a dog", "two dogs", "a puppy"])
+    dog = sum(dogs) / 3
+    torch.testing.assert_close(ours, torch.stack([cat, dog / dog.norm()]), atol=1e-6, rtol=0)
+
+
+def test_a_prompt_that_occurs_twice_counts_twice(small: LoadedModel) -> None:
+    cat, dog = _one_by_one(small, ["a cat", "a dog"])
+    mean = (2 * cat + dog) / 3
+    ours = class_embeddings(small, [["a cat", "a dog", "a cat"], ["a cat"]])
+    torch.testing.assert_close(ours, torch.stack([mean / mean.norm(), cat]), atol=1e-6, rtol=0)
+
+
+def test_a_bag_of_words_takes_the_plain_way(bag: LoadedModel) -> None:
+    texts = ["", "a cat", "a photo of a cat that sits on a mat", *(f"a {name}" for name in IMAGENET_CLASSNAMES[:300])]
+    ours = class_embeddings(bag, [[text] for text in texts])
+    torch.testing.assert_close(ours, _one_by_one(bag, texts), atol=1e-6, rtol=0)
+
+
+def test_a_model_of_any_other_kind_takes_the_plain_way(angle_model: Any) -> None:
+    ours = class_embeddings(angle_model, [["0", "90"], ["180"]])
+    torch.testing.assert_close(ours, torch.tensor([[0.5**0.5, 0.5**0.5], [-1, 0]]), atol=1e-6, rtol=0)
+
+
+def test_windows_change_nothing(small: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompts = read_prompts("imagenet-7").fill(Labels.of(IMAGENET_CLASSNAMES[:30]))
+    whole = class_embeddings(small, prompts)
+    monkeypatch.setattr(texts_module, "WINDOW", 17)
+    torch.testing.assert_close(class_embeddings(small, prompts), whole, atol=1e-6, rtol=0)
+
+
+def test_progress_counts_different_prompts_to_the_end(small: LoadedModel, angle_model: Any) -> None:
+    for model, prompts in ((small, [["a", "b", "A"], ["a", "c"]]), (angle_model, [["1", "2"], ["1", "3", "4"]])):
+        seen: list[tuple[int, int]] = []
+        class_embeddings(model, prompts, on_progress=lambda *counts, seen=seen: seen.append(counts))
+        assert seen == sorted(seen)
+        assert seen[-1] == (4, 4)
+
+
+@pytest.mark.parametrize("prompts", [[], [["a cat"], []]])
+def test_a_class_without_a_prompt_is_refused(small: LoadedModel, prompts: list[list[str]]) -> None:
+    with pytest.raises(ValueError, match="every class needs a prompt"):
+        class_embeddings(small, prompts)
+
+
+def test_shared_beginnings_are_computed_once(small: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By hand: "a photo of a" is 5 tokens with the start; a name, a full stop and the end are 3 for each of 4 names."""
+    counts = []
+    tower: Any = small.model.text
+    in_tree = tower.in_tree
+
+    def count(tokens: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+        counts.append(tokens.numel())
+        return in_tree(tokens, *rest)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(tower, "in_tree", count)
+    class_embeddings(small, [[f"a photo of a {name}."] for name in ("cat", "dog", "car", "tree")])
+    assert counts == [5 + 4 * 3]

@@ -1,0 +1,238 @@
+"""Decoding processes: what they answer, and what becomes of an image that ends or hangs one."""
+
+import errno
+import hashlib
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from zeroshot_cli.errors import UnreadableImage, UsageError
+from zeroshot_cli.images import decoder_pool as module
+from zeroshot_cli.images import decoder_process as wire
+from zeroshot_cli.images.decode import decode
+from zeroshot_cli.images.decoder_pool import Decoders
+from zeroshot_cli.images.decoder_process import Job
+from zeroshot_cli.images.preprocess import PreprocessConfig, resize
+
+CONFIG = PreprocessConfig(size=(12, 16))
+# A file's name says what reading it does to the process.
+MISBEHAVING = """
+import os, signal, time
+from zeroshot_cli.images import decoder_process as decoder
+read = decoder.read_image
+def misbehave(file, **options):
+    name = os.path.basename(os.readlink(f"/proc/self/fd/{file.fileno()}"))
+    if "crash" in name: os.kill(os.getpid(), signal.SIGSEGV)
+    if "killed" in name: os.kill(os.getpid(), signal.SIGKILL)
+    if "exit" in name: os._exit(3)
+    if "hang" in name: time.sleep(60)
+    if "defect" in name: raise TypeError("a defect of ours")
+    if "print" in name: os.write(1, b"noise on standard output"); print("more")
+    return read(file, **options)
+decoder.read_image = misbehave
+decoder.main()
+"""
+
+
+def draw(path: Path, size: tuple[int, int] = (40, 30)) -> str:
+    pixels = np.random.default_rng(len(path.name)).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return str(path)
+
+
+def test_pixels_are_those_of_decoding_and_resizing_here(tmp_path: Path) -> None:
+    path = draw(tmp_path / "a.png")
+    with Decoders(Job(CONFIG, hashed=True), workers=1) as decoders:
+        decoded = decoders.submit(path).result()
+    assert decoded.pixels == resize(decode(path), CONFIG).tobytes()
+    assert decoded.content == hashlib.sha256(Path(path).read_bytes()).digest()
+
+
+def test_known_content_is_not_decoded(tmp_path: Path) -> None:
+    known, new = draw(tmp_path / "known.png"), draw(tmp_path / "new.png")
+    digest = hashlib.sha256(Path(known).read_bytes()).digest()
+    with Decoders(Job(CONFIG, hashed=True), workers=1) as decoders:
+        results = [decoders.submit(path, lambda content: content == digest).result() for path in (known, new, known)]
+    assert [result.pixels is None for result in results] == [True, False, True]
+
+
+def test_a_thumbnail_is_a_small_file_of_the_whole_picture(tmp_path: Path) -> None:
+    Image.new("RGB", (1000, 400), (200, 40, 10)).save(tmp_path / "wide.jpg")
+    with Decoders(Job(thumbnail=100), workers=1) as decoders:
+        pixels = decoders.submit(str(tmp_path / "wide.jpg")).result().pixels
+        small = decoders.submit(draw(tmp_path / "small.png", (8, 4))).result().pixels
+    assert pixels is not None
+    assert small is not None
+    with Image.open(io.BytesIO(pixels)) as image:
+        assert (image.format, image.size) == ("WEBP", (100, 40))
+        assert np.abs(np.asarray(image.convert("RGB")).mean(axis=(0, 1)) - (200, 40, 10)).max() < 4
+    with Image.open(io.BytesIO(small)) as image:
+        assert image.size == (8, 4)
+
+
+def test_reasons_come_through(tmp_path: Path) -> None:
+    (tmp_path / "empty.png").touch()
+    with Decoders(Job(CONFIG), workers=1) as decoders:
+        for path, reason in ((tmp_path / "empty.png", "the file is empty"), (tmp_path / "none.png", "no such file")):
+            with pytest.raises(UnreadableImage, match=reason):
+                decoders.submit(str(path)).result()
+
+
+def test_a_limit_of_pixels_holds(tmp_path: Path) -> None:
+    path = draw(tmp_path / "a.png")
+    with (
+        Decoders(Job(CONFIG, max_pixels=1199), workers=1) as decoders,
+        pytest.raises(UnreadableImage, match=r"1,200 .*1,199"),
+    ):
+        decoders.submit(path).result()
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("crash.png", r"the decoder crashed on it \(SIGSEGV\)"),
+        ("killed.png", "the decoder was killed on it, perhaps for want of memory"),
+        ("exit.png", r"the decoder crashed on it \(exit code"),
+        ("hang.png", r"decoding took longer than 2 seconds \(--decode-timeout\)"),
+    ],
+)
+def test_a_decoder_that_crashes_or_hangs_costs_one_image(
+    name: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PROGRAM", MISBEHAVING)
+    good = [draw(tmp_path / f"{number}.png") for number in range(4)]
+    with Decoders(Job(CONFIG, timeout=2), workers=2) as decoders:
+        futures = [decoders.submit(path) for path in (*good[:2], draw(tmp_path / name), *good[2:])]
+        with pytest.raises(UnreadableImage, match=reason):
+            futures.pop(2).result(timeout=20)
+        assert all(future.result(timeout=20).pixels for future in futures)
+
+
+def test_a_defect_of_ours_is_no_bad_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PROGRAM", MISBEHAVING)
+    with Decoders(Job(CONFIG), workers=1) as decoders, pytest.raises(RuntimeError, match="a defect of ours"):
+        decoders.submit(draw(tmp_path / "defect.png")).result()
+
+
+def test_what_a_library_prints_does_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PROGRAM", MISBEHAVING)
+    path = draw(tmp_path / "print.png")
+    with Decoders(Job(CONFIG), workers=1) as decoders:
+        assert decoders.submit(path).result().pixels == resize(decode(path), CONFIG).tobytes()
+
+
+def test_a_process_that_does_not_start_is_a_defect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PROGRAM", "import sys; sys.exit(1)")
+    with Decoders(Job(CONFIG), workers=1) as decoders, pytest.raises(RuntimeError, match="does not start"):
+        decoders.submit(draw(tmp_path / "a.png")).result()
+
+
+def test_closing_ends_processes_in_the_middle_of_an_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PROGRAM", MISBEHAVING)
+    decoders = Decoders(Job(CONFIG), workers=2)
+    futures = [decoders.submit(draw(tmp_path / f"hang{number}.png")) for number in range(5)]
+    time.sleep(0.3)
+    processes = [process._process for process in decoders._processes]
+    begun = time.monotonic()
+    decoders.close()
+    assert time.monotonic() - begun < 5
+    assert [process.poll() for process in processes] == [-signal.SIGKILL] * len(processes)
+    assert all(future.cancelled() or future.exception() for future in futures)
+
+
+def test_files_of_the_working_directory_are_no_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "random.py").write_text("raise SystemExit(9)")
+    (tmp_path / "PIL.py").write_text("raise SystemExit(9)")
+    monkeypatch.chdir(tmp_path)
+    draw(tmp_path / "a.png")
+    with Decoders(Job(CONFIG), workers=1) as decoders:
+        assert decoders.submit("a.png").result().pixels
+
+
+def test_a_path_is_bytes(tmp_path: Path) -> None:
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/\xff new\nline.png")
+    Image.new("RGB", (4, 4)).save(Path(path))
+    with Decoders(Job(CONFIG), workers=1) as decoders:
+        assert decoders.submit(path).result().pixels
+
+
+def test_the_program_imports_neither_torch_nor_numpy() -> None:
+    code = "import sys, zeroshot_cli.images.decoder_process; print({'torch', 'numpy'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+def test_a_decoder_ends_when_its_parent_is_gone() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-c", module.PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    process.communicate(timeout=20)
+    assert process.returncode == 0
+
+
+def test_what_is_hashed_is_what_is_decoded(tmp_path: Path) -> None:
+    """The file is replaced between the two: an embedding must not be kept under another picture's hash."""
+    path, other = draw(tmp_path / "a.png"), draw(tmp_path / "another.png")
+    before, expected = Path(path).read_bytes(), resize(decode(path), CONFIG).tobytes()
+
+    def replace_it(content: bytes) -> bool:
+        with Path(path).open("r+b") as file:
+            file.write(Path(other).read_bytes())
+        return False
+
+    with Decoders(Job(CONFIG, hashed=True), workers=1) as decoders:
+        decoded = decoders.submit(path, replace_it).result()
+    assert decoded.content == hashlib.sha256(before).digest()
+    assert decoded.pixels == expected
+
+
+def test_a_huge_file_is_decoded_without_a_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = "from zeroshot_cli.images import decoder_process as decoder; decoder._HUGE = 10; decoder.main()"
+    monkeypatch.setattr(module, "PROGRAM", small)
+    with Decoders(Job(CONFIG, hashed=True), workers=1) as decoders:
+        decoded = decoders.submit(draw(tmp_path / "a.png"), lambda content: True).result()
+    assert decoded.pixels
+    assert decoded.content == b""
+
+
+def test_a_hanging_decoder_ends_by_itself_when_its_parent_is_gone(tmp_path: Path) -> None:
+    impatient = MISBEHAVING.replace("decoder.main()", "decoder._GRACE = 0.3; decoder.main()")
+    process = subprocess.Popen([sys.executable, "-P", "-c", impatient], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdin is not None
+    wire.send(process.stdin, b"J", Job(CONFIG, timeout=0.2).to_json())  # type: ignore[arg-type]
+    wire.send(process.stdin, wire.PATH, os.fsencode(draw(tmp_path / "hang.png")))  # type: ignore[arg-type]
+    process.communicate(timeout=20)
+    assert process.returncode == -signal.SIGALRM
+
+
+def test_waiting_for_the_parent_ends_no_decoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that is stopped by Ctrl-Z, or waits for its cache, is no hanging decoder."""
+    impatient = "from zeroshot_cli.images import decoder_process as decoder; decoder._GRACE = 0; decoder.main()"
+    monkeypatch.setattr(module, "PROGRAM", impatient)
+    with Decoders(Job(CONFIG, hashed=True, timeout=2), workers=1) as decoders:
+        slow = decoders.submit(draw(tmp_path / "a.png"), lambda content: time.sleep(3) or False)
+        assert slow.result(timeout=20).pixels
+
+
+def test_a_process_that_cannot_be_had_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr("subprocess.Popen", refuse)
+    with (
+        Decoders(Job(CONFIG), workers=1) as decoders,
+        pytest.raises(UsageError, match=r"decoding process \(Too many open files\); give fewer --workers"),
+    ):
+        decoders.submit(draw(tmp_path / "a.png")).result()
+
+
+def test_a_path_that_no_system_has_is_no_file() -> None:
+    with Decoders(Job(CONFIG), workers=1) as decoders, pytest.raises(UnreadableImage, match="no such file"):
+        decoders.submit("\ud800.png").result()
