@@ -10,7 +10,7 @@ PYTEST = OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n logical --maxprocess
 BENCHMARKS := $(filter-out benchmarks/record.py benchmarks/table.py,$(wildcard benchmarks/*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check docs pictures bench
+.PHONY: help demo test test-slow check docs images bench
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -34,8 +34,8 @@ check: $(READY) ## lint, format, types, import direction, pasted documentation
 docs: $(READY) ## renew the output that is pasted into README.md, docs/ and benchmarks/
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/cog -r $(DOCS)
 
-pictures: $(READY) ## make README's pictures again (Chromium); look at them afterwards
-	$(BIN)/python docs/pictures/make.py
+images: $(READY) ## make README's pictures again (Chromium); look at them afterwards
+	$(BIN)/python docs/images/make.py
 
 bench: $(READY) ## measure our claims against their peers, into benchmarks/results; takes long
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'

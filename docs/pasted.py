@@ -1,6 +1,6 @@
 """What the pages paste, by cog: output of real runs of `zeroshot`, which are made in this process, so torch loads once.
 
-Runs have a folder of their own, where `examples` is the repository's and labelled.csv and pairs.csv list its pictures;
+Runs have a folder of their own, where `examples` is the repository's and labelled.csv and pairs.csv list its images;
 what they write stays there. Nothing of the user's settings or cache counts, and nothing is downloaded.
 """
 
@@ -82,8 +82,8 @@ def _furnish(folder: Path) -> None:
     (folder / "examples").symlink_to(ROOT / "examples")
     (folder / "notes").mkdir()
     (folder / "notes" / "ideas.txt").write_text("none yet\n", encoding="utf-8")
-    pictures = sorted((ROOT / "examples" / "pictures").iterdir())
-    names = {f"examples/pictures/{picture.name}": picture.stem.replace("_", " ") for picture in pictures}
+    images = sorted((ROOT / "examples" / "images").iterdir())
+    names = {f"examples/images/{image.name}": image.stem.replace("_", " ") for image in images}
     labelled = "".join(f"{path},{name}\n" for path, name in names.items())
     (folder / "labelled.csv").write_text("image,label\n" + labelled, encoding="utf-8")
     (folder / "pairs.csv").write_text("image,caption\n" + labelled, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Label the example pictures with the bundled model, and count how often it is right: `python examples/demo.py`."""
+"""Label the example images with the bundled model, and count how often it is right: `python examples/demo.py`."""
 
 from pathlib import Path
 
@@ -12,13 +12,13 @@ PROMPTS = "drawings"
 
 
 def main() -> None:
-    pictures = sorted((HERE / "pictures").iterdir())
+    images = sorted((HERE / "images").iterdir())
     classifier = Classifier(load("tiny"), labels=read_labels(HERE / "labels.txt"), prompts=PROMPTS)
-    answers = [item for item in classifier.predict(map(str, pictures)) if isinstance(item, Prediction)]
+    answers = [item for item in classifier.predict(map(str, images)) if isinstance(item, Prediction)]
     right = sum(answer.label == truth(answer.path) for answer in answers)
     console = Console()
     console.print(as_table(answers))
-    console.print(f"{right} of {len(pictures)} right, {len(classifier.labels)} labels to choose from")
+    console.print(f"{right} of {len(images)} right, {len(classifier.labels)} labels to choose from")
 
 
 def truth(path: str) -> str:
@@ -27,7 +27,7 @@ def truth(path: str) -> str:
 
 
 def as_table(answers: list[Prediction]) -> Table:
-    table = Table("picture", "label", "probability", "")
+    table = Table("image", "label", "probability", "")
     table.columns[2].justify = "right"
     for answer in answers:
         mark = "[green]✓[/]" if answer.label == truth(answer.path) else f"[red]✗[/] {truth(answer.path)}"

@@ -1,7 +1,7 @@
-"""Draw the example pictures: `python examples/draw.py` makes pictures/*.png, pictures/*.jpg and labels.txt anew.
+"""Draw the example images: `python examples/draw.py` makes images/*.png, images/*.jpg and labels.txt anew.
 
-Every picture is drawn here from ellipses, polygons and curves, so the project owns them all. Coordinates are those
-of the finished 256 x 256 picture; drawing is done four times as large and reduced, which smooths the edges.
+Every image is drawn here from ellipses, polygons and curves, so the project owns them all. Coordinates are those
+of the finished 256 x 256 image; drawing is done four times as large and reduced, which smooths the edges.
 The file name is the answer: `red_heart.png` shows a red heart. The same run gives the same pixels.
 """
 
@@ -32,7 +32,7 @@ WHITE, PALE, GREY, DARK_GREY, BLACK, CREAM, PINK = (
 
 
 class Canvas:
-    """A transparent picture with round-ended lines and smooth curves."""
+    """A transparent image with round-ended lines and smooth curves."""
 
     def __init__(self) -> None:
         self.image = Image.new("RGBA", (SIZE * SCALE, SIZE * SCALE))
@@ -71,12 +71,12 @@ class Canvas:
         self.image.paste((0, 0, 0, 0), mask=other.image.getchannel("A"))
 
     def clip(self, other: "Canvas", fill: str) -> None:
-        """Colour the overlap of this picture with the other canvas."""
+        """Colour the overlap of this image with the other canvas."""
         both = Image.composite(other.image.getchannel("A"), Image.new("L", self.image.size), self.image.getchannel("A"))
         self.image.paste(fill, mask=both)
 
     def turned(self, degrees: float) -> "Canvas":
-        """Return the picture turned counter-clockwise about its centre."""
+        """Return the image turned counter-clockwise about its centre."""
         turned = Canvas()
         turned.image.alpha_composite(self.image.rotate(degrees, Image.Resampling.BICUBIC))
         return turned
@@ -483,21 +483,21 @@ PNG = (
 JPEG = (apple, banana, book, car, cloud, cup_of_coffee, ladybug, mushroom, pencil, sailboat, sun, umbrella, watermelon)
 
 
-def picture(draw: Callable[[Canvas], None]) -> Image.Image:
-    """Return the finished picture, 256 x 256 with transparency."""
+def drawing(draw: Callable[[Canvas], None]) -> Image.Image:
+    """Return the finished image, 256 x 256 with transparency."""
     canvas = Canvas()
     draw(canvas)
     return canvas.finished()
 
 
 def main() -> None:
-    folder = HERE / "pictures"
+    folder = HERE / "images"
     folder.mkdir(exist_ok=True)
     for draw in PNG:
-        small = picture(draw).quantize(128, Image.Quantize.FASTOCTREE)  # a palette with transparency
+        small = drawing(draw).quantize(128, Image.Quantize.FASTOCTREE)  # a palette with transparency
         small.save(folder / f"{draw.__name__}.png", optimize=True)
     for draw in JPEG:
-        drawn = picture(draw)
+        drawn = drawing(draw)
         on_white = Image.new("RGB", drawn.size, "white")
         on_white.paste(drawn, mask=drawn.getchannel("A"))
         on_white.save(folder / f"{draw.__name__}.jpg", quality=88, optimize=True)

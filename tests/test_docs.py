@@ -73,7 +73,7 @@ def slug(heading: str) -> str:
 
 
 def links(page: Path) -> list[str]:
-    """The addresses of a page's links and pictures, in Markdown and in HTML."""
+    """The addresses of a page's links and images, in Markdown and in HTML."""
     markdown = [token.attrs.get("href") or token.attrs.get("src") for token in tokens(page)]
     html = [token.content for token in tokens(page) if token.type in ("html_block", "html_inline")]
     written = [each for text in html for each in re.findall(r'\b(?:href|src|srcset)="([^"\s]+)', text)]

@@ -123,13 +123,13 @@ def test_an_installed_wheel_runs(installed: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_an_installed_wheel_classifies_without_a_network(installed: Path, tmp_path: Path) -> None:
-    picture, labels = ROOT / "examples" / "pictures" / "red_heart.png", ROOT / "examples" / "labels.txt"
+    image, labels = ROOT / "examples" / "images" / "red_heart.png", ROOT / "examples" / "labels.txt"
     rows = python(
         *(
             "-m",
             "zeroshot_cli",
             "classify",
-            str(picture),
+            str(image),
             "--labels",
             str(labels),
             "--model",
@@ -142,7 +142,7 @@ def test_an_installed_wheel_classifies_without_a_network(installed: Path, tmp_pa
         path=installed,
     ).splitlines()
     assert rows[0] == "path,rank,label,score,probability,error"
-    assert rows[1].startswith(f"{picture},1,")
+    assert rows[1].startswith(f"{image},1,")
 
 
 @pytest.mark.slow
@@ -156,7 +156,7 @@ def test_the_wheel_runs_in_an_empty_environment(wheel: Path, tmp_path: Path) -> 
         command = [
             str(environment / "bin" / "zeroshot"),
             "classify",
-            str(ROOT / "examples" / "pictures" / "red_heart.png"),
+            str(ROOT / "examples" / "images" / "red_heart.png"),
         ]
         shown = subprocess.run(
             [*command, "--label", "red heart", "--label", "house", "--model", "tiny", "--offline", "--format", "jsonl"],

@@ -54,20 +54,20 @@ def test_every_block_is_run_by_a_test_here() -> None:
 
 def test_the_two_commands_label_most_examples_right(clone: Path) -> None:
     answers = labels(typed(block("pip install"), clone))
-    assert answers.keys() == {picture.stem for picture in (clone / "examples/pictures").iterdir()}
+    assert answers.keys() == {image.stem for image in (clone / "examples/images").iterdir()}
     right = sum(label == name.replace("_", " ") for name, label in answers.items())
     assert right >= 0.8 * len(answers)
 
 
-def test_sorting_files_every_picture_and_is_taken_back(clone: Path) -> None:
-    before = {path: path.read_bytes() for path in (clone / "examples/pictures").iterdir()}
+def test_sorting_files_every_image_and_is_taken_back(clone: Path) -> None:
+    before = {path: path.read_bytes() for path in (clone / "examples/images").iterdir()}
     sort, undo = block("--sort-into").splitlines()
     answers = labels(typed(sort, clone))
     filed = {path.stem: path.parent.name for path in (clone / "sorted").glob("*/*")}
     assert filed == answers
     typed(undo, clone)
     assert not list((clone / "sorted").glob("*/*"))
-    assert {path: path.read_bytes() for path in (clone / "examples/pictures").iterdir()} == before
+    assert {path: path.read_bytes() for path in (clone / "examples/images").iterdir()} == before
 
 
 def test_the_unknown_is_found(clone: Path) -> None:
@@ -82,7 +82,7 @@ def test_the_unknown_is_found(clone: Path) -> None:
 def test_fine_tuning_makes_a_model_that_classifies(clone: Path) -> None:
     answers = labels(typed(block("zeroshot train"), clone))
     assert len(answers) == 28
-    assert "examples/pictures/anchor.png,a drawing: anchor" in (clone / "pairs.csv").read_text(encoding="utf-8")
+    assert "examples/images/anchor.png,a drawing: anchor" in (clone / "pairs.csv").read_text(encoding="utf-8")
     assert (clone / "run/report.html").is_file()
 
 
@@ -96,15 +96,15 @@ def test_the_names_beside_the_paper_stand_in_those_files() -> None:
             assert re.search(rf"\b{name}\b", code), (name, where)
 
 
-@pytest.mark.parametrize("picture", re.findall(r"!\[[^\]]+\]\(([^)]+)\)", README))
-def test_pictures_are_there_and_small(picture: str) -> None:
-    assert 5_000 < (ROOT / picture).stat().st_size < 300_000
+@pytest.mark.parametrize("image", re.findall(r"!\[[^\]]+\]\(([^)]+)\)", README))
+def test_images_are_there_and_small(image: str) -> None:
+    assert 5_000 < (ROOT / image).stat().st_size < 300_000
 
 
-def test_the_terminal_shows_every_picture_that_its_command_names() -> None:
-    text = re.sub(r"<[^>]+>", " ", (ROOT / "docs/pictures/terminal.svg").read_text(encoding="utf-8"))
-    shown = re.findall(r"examples/pictures/(\w+\.\w+)", text)
-    assert shown == sorted(path.name for path in (ROOT / "examples/pictures").glob("[a-c]*"))
+def test_the_terminal_shows_every_image_that_its_command_names() -> None:
+    text = re.sub(r"<[^>]+>", " ", (ROOT / "docs/images/terminal.svg").read_text(encoding="utf-8"))
+    shown = re.findall(r"examples/images/(\w+\.\w+)", text)
+    assert shown == sorted(path.name for path in (ROOT / "examples/images").glob("[a-c]*"))
     assert "@font-face" not in text
 
 

@@ -1,9 +1,9 @@
-"""Make the pictures of README.md from real runs of `zeroshot` on the example pictures: `make pictures`.
+"""Make the images of README.md from real runs of `zeroshot` on the example images: `make images`.
 
 terminal.svg is what the command draws on a terminal, which is a pseudo-terminal here; report.png is its HTML report as
 Chromium shows it, which must be installed. Look at both afterwards: a program cannot tell whether they are good.
 
-    python docs/pictures/make.py [terminal | report]
+    python docs/images/make.py [terminal | report]
 """
 
 import argparse
@@ -27,18 +27,18 @@ from rich.text import Text
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-TERMINAL = "zeroshot classify examples/pictures/[a-c]* --labels examples/labels.txt --prompts drawings --model tiny"
+TERMINAL = "zeroshot classify examples/images/[a-c]* --labels examples/labels.txt --prompts drawings --model tiny"
 WANTED = "apple", "pizza"  # of README's second recipe
-REPORT = "zeroshot classify examples/pictures {} --background {} --model tiny --output {}"
+REPORT = "zeroshot classify examples/images {} --background {} --model tiny --output {}"
 COLUMNS = 84
-WIDTH, HEIGHT = 1080, 1130  # of the report's picture
+WIDTH, HEIGHT = 1080, 1130  # of the report's image
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("picture", nargs="?", choices=("terminal", "report"), help="one of them only")
-    only = parser.parse_args().picture
+    parser.add_argument("image", nargs="?", choices=("terminal", "report"), help="one of them only")
+    only = parser.parse_args().image
     with tempfile.TemporaryDirectory() as folder:
         os.environ["ZEROSHOT_CACHE_DIR"] = str(Path(folder) / "cache")
         if only != "report":
