@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from zeroshot_cli.classify.classifier_file import read_classifier
     from zeroshot_cli.classify.scoring import Rules
     from zeroshot_cli.embed.image_cache import ImageCache
-    from zeroshot_cli.embed.images import Decoding
     from zeroshot_cli.errors import ZeroshotError
     from zeroshot_cli.evaluation.run import evaluate
+    from zeroshot_cli.images.decode import Decoding
     from zeroshot_cli.models.load import load
     from zeroshot_cli.models.loaded import LoadedModel
     from zeroshot_cli.records import EvalResult, LabelScore, Prediction, SkippedImage
@@ -24,7 +24,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Classifier": "classify.classifier",
-    "Decoding": "embed.images",
+    "Decoding": "images.decode",
     "EvalResult": "records",
     "ImageCache": "embed.image_cache",
     "Label": "words.labels",

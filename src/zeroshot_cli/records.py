@@ -1,6 +1,7 @@
 """Frozen records that cross rooms. No torch here."""
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 UNKNOWN = "unknown"  # the label of an image that is like none of the labels
@@ -102,3 +103,16 @@ class EvalResult:
     decoding: str = ""
     seed: int = 0
     command: str = ""
+
+
+class Augmentation(StrEnum):
+    """A change that `--augment` adds to the random crop of a training image."""
+
+    PLACE = "place"
+    OUTLINE = "outline"
+    BACKGROUND = "background"
+    FLIP = "flip"
+    ROTATE = "rotate"
+    COLOUR = "colour"
+    BLUR = "blur"
+    SMALL = "small"

@@ -22,7 +22,7 @@ from zeroshot_cli.images.augment import (
     rotate,
     trimmed,
 )
-from zeroshot_cli.train.config import Augmentation
+from zeroshot_cli.records import Augmentation
 
 
 def icon(colour: tuple[int, int, int], size: int = 24) -> Image.Image:

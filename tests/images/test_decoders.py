@@ -17,7 +17,7 @@ from PIL import Image
 from zeroshot_cli.errors import UnreadableImage, UsageError
 from zeroshot_cli.images import decoder_pool as module
 from zeroshot_cli.images import decoder_process as wire
-from zeroshot_cli.images.decode import decode
+from zeroshot_cli.images.decode import Decoding, decode
 from zeroshot_cli.images.decoder_pool import Decoders
 from zeroshot_cli.images.decoder_process import Job
 from zeroshot_cli.images.preprocess import PreprocessConfig, resize
@@ -89,7 +89,7 @@ def test_reasons_come_through(tmp_path: Path) -> None:
 def test_a_limit_of_pixels_holds(tmp_path: Path) -> None:
     path = draw(tmp_path / "a.png")
     with (
-        Decoders(Job(CONFIG, max_pixels=1199), workers=1) as decoders,
+        Decoders(Job(CONFIG, decoding=Decoding(max_pixels=1199)), workers=1) as decoders,
         pytest.raises(UnreadableImage, match=r"1,200 .*1,199"),
     ):
         decoders.submit(path).result()
@@ -109,7 +109,7 @@ def test_a_decoder_that_crashes_or_hangs_costs_one_image(
 ) -> None:
     monkeypatch.setattr(module, "PROGRAM", MISBEHAVING)
     good = [draw(tmp_path / f"{number}.png") for number in range(4)]
-    with Decoders(Job(CONFIG, timeout=2), workers=2) as decoders:
+    with Decoders(Job(CONFIG, decoding=Decoding(timeout=2)), workers=2) as decoders:
         futures = [decoders.submit(path) for path in (*good[:2], draw(tmp_path / name), *good[2:])]
         with pytest.raises(UnreadableImage, match=reason):
             futures.pop(2).result(timeout=20)
@@ -206,7 +206,7 @@ def test_a_hanging_decoder_ends_by_itself_when_its_parent_is_gone(tmp_path: Path
     impatient = MISBEHAVING.replace("decoder.main()", "decoder._GRACE = 0.3; decoder.main()")
     process = subprocess.Popen([sys.executable, "-P", "-c", impatient], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdin is not None
-    wire.send(process.stdin, b"J", Job(CONFIG, timeout=0.2).to_json())  # type: ignore[arg-type]
+    wire.send(process.stdin, b"J", Job(CONFIG, decoding=Decoding(timeout=0.2)).to_json())  # type: ignore[arg-type]
     wire.send(process.stdin, wire.PATH, os.fsencode(draw(tmp_path / "hang.png")))  # type: ignore[arg-type]
     process.communicate(timeout=20)
     assert process.returncode == -signal.SIGALRM
@@ -216,7 +216,7 @@ def test_waiting_for_the_parent_ends_no_decoder(tmp_path: Path, monkeypatch: pyt
     """A run that is stopped by Ctrl-Z, or waits for its cache, is no hanging decoder."""
     impatient = "from zeroshot_cli.images import decoder_process as decoder; decoder._GRACE = 0; decoder.main()"
     monkeypatch.setattr(module, "PROGRAM", impatient)
-    with Decoders(Job(CONFIG, hashed=True, timeout=2), workers=1) as decoders:
+    with Decoders(Job(CONFIG, hashed=True, decoding=Decoding(timeout=2)), workers=1) as decoders:
         slow = decoders.submit(draw(tmp_path / "a.png"), lambda content: time.sleep(3) or False)
         assert slow.result(timeout=20).pixels
 

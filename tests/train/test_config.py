@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from zeroshot_cli.errors import UsageError
-from zeroshot_cli.train.config import Augmentation, Loss, TrainConfig
+from zeroshot_cli.records import Augmentation
+from zeroshot_cli.train.config import Loss, TrainConfig
 
 
 @pytest.mark.parametrize(

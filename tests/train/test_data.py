@@ -12,7 +12,7 @@ from zeroshot_cli.images.augment import Augment
 from zeroshot_cli.images.decode import decode
 from zeroshot_cli.images.preprocess import Preprocess, PreprocessConfig
 from zeroshot_cli.pairs.read import Pairs, Source, read_pairs
-from zeroshot_cli.train.config import Augmentation
+from zeroshot_cli.records import Augmentation
 from zeroshot_cli.train.data import (
     Batch,
     EvalBatches,

@@ -19,8 +19,9 @@ from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.models.create import new_model
 from zeroshot_cli.models.load import load
+from zeroshot_cli.records import Augmentation
 from zeroshot_cli.train import checkpoint, judge, learner
-from zeroshot_cli.train.config import Augmentation, Loss, TextEncoder, TrainConfig
+from zeroshot_cli.train.config import Loss, TextEncoder, TrainConfig
 from zeroshot_cli.train.loop import epochs_of_at_least, train
 from zeroshot_cli.train.metrics import RunInfo, StepReport, cut_metrics
 

@@ -21,7 +21,7 @@ from zeroshot_cli.results.files import Ending, Result, ending_of
 if TYPE_CHECKING:
     from zeroshot_cli.classify.classifier import Classifier
     from zeroshot_cli.classify.scoring import Rules
-    from zeroshot_cli.embed.images import Decoding
+    from zeroshot_cli.images.decode import Decoding
     from zeroshot_cli.images.find import FoundImages
     from zeroshot_cli.results.outputs import Outputs
     from zeroshot_cli.results.run_record import RunRecord
@@ -182,7 +182,7 @@ class Places:
 
 def _write_report(path: Path, results: Results, run: Run, total: int, *, quiet: bool) -> None:
     from zeroshot_cli.embed.images import auto_workers
-    from zeroshot_cli.images.thumbnails import thumbnails
+    from zeroshot_cli.images.decoder_pool import thumbnails
     from zeroshot_cli.pages.classification import write_html
 
     with progress_bar(quiet=quiet) as bar:

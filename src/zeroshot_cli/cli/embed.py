@@ -19,7 +19,7 @@ from zeroshot_cli.results.deliver import counted
 
 if TYPE_CHECKING:
     from zeroshot_cli.embed.files import EmbeddingsFile, Row, Subject
-    from zeroshot_cli.embed.images import Decoding
+    from zeroshot_cli.images.decode import Decoding
     from zeroshot_cli.models.loaded import LoadedModel
 
 VERSIONS_OF = ("zeroshot-cli", "torch", "pillow")

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from zeroshot_cli.datasets.captioned import CaptionedImages
     from zeroshot_cli.datasets.labelled import LabelledImages
     from zeroshot_cli.embed.image_cache import ImageCache
-    from zeroshot_cli.embed.images import Decoding
     from zeroshot_cli.evaluation.answers import Answers
     from zeroshot_cli.evaluation.compare import Comparison
+    from zeroshot_cli.images.decode import Decoding
     from zeroshot_cli.models.loaded import LoadedModel
     from zeroshot_cli.words.prompts import Prompts
 

@@ -17,7 +17,7 @@ from zeroshot_cli.filing.manifest import SortMode
 from zeroshot_cli.results.files import Format
 
 if TYPE_CHECKING:
-    from zeroshot_cli.embed.images import Decoding
+    from zeroshot_cli.images.decode import Decoding
 
 DISTRIBUTION = "zeroshot-cli"  # what pip calls the package
 DEFAULT_MODEL = "ViT-B-32"  # with its default tag, laion2b_s34b_b79k
@@ -51,7 +51,7 @@ def model_from_environment() -> list[str]:
 
 def decoding(*, exact: bool, max_pixels: int | None, timeout: float | None) -> "Decoding":
     """Return how files become pixels, by the options given."""
-    from zeroshot_cli.embed.images import Decoding
+    from zeroshot_cli.images.decode import Decoding
 
     given = {"max_pixels": max_pixels, "timeout": timeout}
     return Decoding(exact=exact, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]

@@ -5,7 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from zeroshot_cli.train.config import Augmentation, Loss, TextEncoder
+from zeroshot_cli.records import Augmentation
+from zeroshot_cli.train.config import Loss, TextEncoder
 
 _DATA, _MODEL, _OPTIMISATION, _SEEING = "Data", "Model", "Optimisation", "Validation and reports"
 

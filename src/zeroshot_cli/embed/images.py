@@ -18,9 +18,9 @@ from torch import Tensor
 from zeroshot_cli.clip.resnet import ModifiedResNet
 from zeroshot_cli.embed.image_cache import Embedding, FileState, ImageCache, NewImage, RunCache
 from zeroshot_cli.errors import UnreadableImage
-from zeroshot_cli.images.decode import MAX_PIXELS
+from zeroshot_cli.images.decode import EXACTLY, Decoding
 from zeroshot_cli.images.decoder_pool import Decoded, Decoders
-from zeroshot_cli.images.decoder_process import DEFAULT_TIMEOUT, Job
+from zeroshot_cli.images.decoder_process import Job
 from zeroshot_cli.models.loaded import LoadedModel
 from zeroshot_cli.records import SkippedImage
 
@@ -41,30 +41,6 @@ class EmbeddedImage:
 
 
 Outcome = EmbeddedImage | SkippedImage
-
-
-@dataclass(frozen=True, slots=True)
-class Decoding:
-    """How files become pixels.
-
-    `exact` reads every pixel; else a JPEG of at least four times the model's size is decoded at a smaller scale. More
-    than `max_pixels` are refused, and what takes longer than `timeout` seconds. `as_stored` is how the reference reads
-    data sets: every pixel, not turned upright, transparency dropped.
-    """
-
-    exact: bool = True
-    as_stored: bool = False
-    max_pixels: int = MAX_PIXELS
-    timeout: float = DEFAULT_TIMEOUT
-
-    @property
-    def mode(self) -> str:
-        """What an embedding depends on; the limit belongs to it, for what was read under a higher one is refused."""
-        how = "as stored" if self.as_stored else "exact" if self.exact else "draft"
-        return f"{how}, at most {self.max_pixels} pixels"
-
-
-EXACTLY = Decoding()
 
 
 @dataclass(slots=True)
@@ -113,14 +89,7 @@ def encode_images(
         raise ValueError(f"batch_size and workers are at least 1, not {batch_size} and {workers}")
     rows = padded_rows(batch_size)
     known = None if cache is None else cache.for_run(model, decoding=decoding.mode, batch_size=rows)
-    job = Job(
-        preprocess=model.preprocess.config,
-        exact=decoding.exact or decoding.as_stored,
-        as_stored=decoding.as_stored,
-        hashed=known is not None,
-        max_pixels=decoding.max_pixels,
-        timeout=decoding.timeout,
-    )
+    job = Job(model.preprocess.config, hashed=known is not None, decoding=decoding)
     return _encode(_Batches(model, batch_size, rows), Decoders(job, workers=workers), items, known)
 
 

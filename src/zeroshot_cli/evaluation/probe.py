@@ -21,11 +21,12 @@ from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.clip.vit import VisionTransformer
 from zeroshot_cli.datasets.labelled import LabelledImages
 from zeroshot_cli.embed.image_cache import ImageCache
-from zeroshot_cli.embed.images import EXACTLY, Decoding, Outcome
+from zeroshot_cli.embed.images import Outcome
 from zeroshot_cli.errors import DataError
 from zeroshot_cli.evaluation.answers import Answers, Doubles, Ints
 from zeroshot_cli.evaluation.embedded import embed_all
 from zeroshot_cli.evaluation.run import graded, nothing_read
+from zeroshot_cli.images.decode import EXACTLY, Decoding
 from zeroshot_cli.models.loaded import LoadedModel
 from zeroshot_cli.records import SkippedImage
 

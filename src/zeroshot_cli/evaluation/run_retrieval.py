@@ -10,17 +10,14 @@ import torch
 
 from zeroshot_cli.datasets.captioned import CaptionedImages
 from zeroshot_cli.embed.image_cache import ImageCache
-from zeroshot_cli.embed.images import (
-    EXACTLY,
-    Decoding,
-    Outcome,
-)
+from zeroshot_cli.embed.images import Outcome
 from zeroshot_cli.embed.text_cache import TextCache
 from zeroshot_cli.embed.texts import OnProgress, class_embeddings
 from zeroshot_cli.errors import CheckpointError, DataError
 from zeroshot_cli.evaluation.embedded import embed_all
 from zeroshot_cli.evaluation.metrics import wilson
 from zeroshot_cli.evaluation.retrieval import RECALL_AT, retrieval
+from zeroshot_cli.images.decode import EXACTLY, Decoding
 from zeroshot_cli.models.loaded import LoadedModel
 from zeroshot_cli.records import SkippedImage
 from zeroshot_cli.words.labels import Label

@@ -8,7 +8,7 @@ from typing import cast
 
 from PIL import Image, ImageChops, ImageEnhance, ImageFilter
 
-from zeroshot_cli.train.config import Augmentation
+from zeroshot_cli.records import Augmentation
 
 Colour = tuple[int, int, int]
 Box = tuple[float, float, float, float]

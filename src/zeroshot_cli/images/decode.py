@@ -1,10 +1,12 @@
-"""Decode an image file to upright RGB; what cannot be decoded is refused with its reason.
+"""Decode an image file to upright RGB; a file that cannot be decoded is refused with a reason.
 
-Imports neither numpy nor torch, for processes that do nothing but decode start in a moment.
+Imports neither numpy nor torch, so that a process that does nothing but decode starts in a moment.
 """
 
 # pathlib would change how a path is written, and "a/" is not "a".
 # ruff: noqa: PTH114, PTH116
+
+from __future__ import annotations
 
 import logging
 import os
@@ -13,27 +15,31 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import BinaryIO
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO
 
 from PIL import Image, UnidentifiedImageError, features
 
 from zeroshot_cli.errors import UnreadableImage
-from zeroshot_cli.images.filekinds import (
+from zeroshot_cli.images.file_kinds import (
     HEAD_BYTES,
+    image_format,
     is_cut_short,
     is_heic,
-    not_a_picture,
-    picture_format,
+    not_an_image,
     reason_of,
     special_file,
     why_unidentified,
 )
-from zeroshot_cli.images.rgb import to_rgb
+
+if TYPE_CHECKING:
+    import numpy as np
 
 MAX_PIXELS = 178_956_970  # where Pillow itself refuses
+DEFAULT_TIMEOUT = 60.0  # seconds for one image
 
 ReduceTo = Callable[[int, int], tuple[int, int]]
-"""(height, width) of an upright picture → the (height, width) that it will be resized to."""
+"""(height, width) of an upright image → the (height, width) that it will be resized to."""
 
 # Read without waiting for a pipe's other end, and without making a terminal that of this process.
 _OPEN_FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"))
@@ -61,27 +67,41 @@ _REFUSED_FORMATS = {
 }
 _OPTIONAL_FEATURES = {"AVIF": "avif", "WebP": "webp", "JPEG 2000": "jpg_2000"}  # format → part of Pillow
 _TRUNCATED = re.compile(r"truncated|reached eof|end of file|not enough image data|only got \d", re.IGNORECASE)
-_MAX_DETAIL = 100  # characters of what a decoder says
+_MAX_DETAIL = 100  # characters of a decoder's message
 
 _PILLOW_WARNINGS = ("ignore", None, Warning, re.compile(r"PIL\.|pillow_heif"), 0)
 _lock = threading.Lock()
 
 
-class _Limit(threading.local):
-    """The most pixels that the picture may have which this thread reads; None while it reads none."""
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """How image files become pixels.
 
-    pixels: int | None = None
+    `exact` reads every pixel; otherwise a JPEG of at least four times the model's size is decoded at a smaller scale.
+    An image of more than `max_pixels` is refused, and so is one that takes longer than `timeout` seconds. `as_stored`
+    reads data sets as the reference does: every pixel, Exif orientation ignored, transparency dropped.
+    """
+
+    exact: bool = True
+    as_stored: bool = False
+    max_pixels: int = MAX_PIXELS
+    timeout: float = DEFAULT_TIMEOUT
+
+    @property
+    def mode(self) -> str:
+        """What an embedding depends on, the limit included: an image cached under a higher limit is still refused."""
+        how = "as stored" if self.as_stored else "exact" if self.exact else "draft"
+        return f"{how}, at most {self.max_pixels} pixels"
 
 
-_limit = _Limit()
+EXACTLY = Decoding()
 
 
 def decode(path: str, *, reduce_to: ReduceTo | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """The first frame of an image file as upright RGB, transparency on white.
+    """Return the first frame of an image file as upright RGB, with transparency on white.
 
-    With `reduce_to` a JPEG is decoded at the smallest scale (1, 1/2, 1/4 or 1/8) whose sides are at least twice those
-    that it gives; None reads every pixel exactly. Only regular files are opened. Raises UnreadableImage with the
-    reason.
+    With `reduce_to` a JPEG is decoded at the smallest scale (1, 1/2, 1/4 or 1/8) whose sides are at least twice the
+    size that it returns; None reads every pixel. Only regular files are opened. Raises UnreadableImage.
     """
     with open_regular(path) as file:
         return read_image(file, reduce_to=reduce_to, max_pixels=max_pixels)
@@ -90,10 +110,10 @@ def decode(path: str, *, reduce_to: ReduceTo | None = None, max_pixels: int = MA
 def open_regular(path: str) -> BinaryIO:
     """Open a regular file that is not empty; never waits, whatever takes its place meanwhile.
 
-    Raises UnreadableImage with the reason.
+    Raises UnreadableImage.
     """
     try:
-        _refuse_special(os.stat(path))  # first of all, for opening a device can do things
+        _refuse_special(os.stat(path))  # before it is opened, for opening a device can do things
         descriptor = os.open(path, _OPEN_FLAGS)
     except ValueError:  # a NUL in the path
         raise UnreadableImage("no such file") from None
@@ -119,10 +139,10 @@ def _refuse_special(status: os.stat_result) -> None:
 def read_image(
     file: BinaryIO, *, reduce_to: ReduceTo | None = None, max_pixels: int = MAX_PIXELS, as_stored: bool = False
 ) -> Image.Image:
-    """`decode` for a file that is open already, at whatever position; it stays open.
+    """Decode a file that is open already, at whatever position, as `decode` does; it stays open.
 
-    `as_stored` reads it as torchvision's image folders do, with which figures are published: the pixels as they lie in
-    the file, whatever its Exif says of turning, and as Pillow makes RGB of them.
+    `as_stored` reads it as torchvision's image folders do, with which figures are published: pixels as they lie in the
+    file, whatever its Exif orientation, converted to RGB by Pillow.
     """
     _tame_pillow()
     try:
@@ -137,7 +157,7 @@ def read_image(
 
 
 def single_threaded() -> None:
-    """Decode AVIF with one thread, as all else is, in this process: for one of as many processes as there are cores."""
+    """Decode AVIF with one thread in this process, which is one of as many as there are cores."""
     try:
         from PIL import AvifImagePlugin
     except ImportError:  # Pillow before 11.3
@@ -172,7 +192,7 @@ def _head(file: BinaryIO) -> bytes:
 
 
 def _scale_down(image: Image.Image, reduce_to: ReduceTo) -> None:
-    """Have a JPEG decoded smaller, which is much faster; Pillow picks the scale by sides that it must not go below."""
+    """Have a JPEG decoded smaller, which is much faster; Pillow picks a scale that is not below these sides."""
     swapped = _orientation(image) in _SIDES_SWAPPED
     height, width = reduce_to(*(image.size if swapped else image.size[::-1]))
     if swapped:
@@ -183,16 +203,16 @@ def _scale_down(image: Image.Image, reduce_to: ReduceTo) -> None:
 def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # broken metadata is no reason to give up a picture that can be seen
+    except Exception:  # broken metadata is no reason to give up an image that can be seen
         return 1
 
 
 def _why(problem: Exception, file: BinaryIO) -> str:
-    """The reason for what reading this file raised."""
+    """Return the reason for an exception that reading this file raised."""
     if isinstance(problem, OSError) and problem.errno:
         return reason_of(problem)
     head = _head(file)
-    if reason := not_a_picture(head):
+    if reason := not_an_image(head):
         return reason
     text = " ".join(str(problem).split()) or type(problem).__name__
     if _TRUNCATED.search(text) or is_cut_short(file):
@@ -204,11 +224,53 @@ def _why(problem: Exception, file: BinaryIO) -> str:
 
 
 def _unsupported(head: bytes) -> str | None:
-    """That this build of Pillow was made without the format, if so."""
-    name = picture_format(head) or ""
+    """Return a reason where this build of Pillow lacks the format."""
+    name = image_format(head) or ""
     if name not in _OPTIONAL_FEATURES or features.check(_OPTIONAL_FEATURES[name]):
         return None
     return f"{name} needs another Pillow: pip install --upgrade --force-reinstall pillow"
+
+
+# any mode of Pillow as RGB
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Return an image of any Pillow mode as 8-bit RGB, with transparency on white and 16 bits scaled to 8.
+
+    Modes I and F do not say what white is: it is the least of 1 (F only), 255 and 65535 that no pixel exceeds, else
+    the brightest finite pixel.
+    """
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        return _deep_gray(image)
+    if not image.has_transparency_data:
+        return image if image.mode == "RGB" else image.convert("RGB")
+    if image.mode == "La":
+        image = image.convert("LA")
+    rgba = image.convert("RGBA")
+    on_white = Image.new("RGB", image.size, "white")
+    on_white.paste(rgba, mask=rgba.getchannel("A"))
+    return on_white
+
+
+def _deep_gray(image: Image.Image) -> Image.Image:
+    """Return gray RGB from levels of more than 8 bits, rounded to the nearest of 256."""
+    import numpy as np  # here, for most images do without it and it takes a while to import
+
+    pixels = np.asarray(image)
+    white = 65535.0
+    if not image.mode.startswith("I;16"):
+        pixels = np.nan_to_num(pixels.astype(np.float64), posinf=np.inf, neginf=-np.inf)
+        white = _white_of(pixels, (1, 255, 65535) if image.mode == "F" else (255, 65535))
+    levels = np.rint(pixels.clip(0, white) * (255 / white)).astype(np.uint8)
+    levels[pixels == image.info.get("transparency")] = 255
+    return Image.fromarray(levels).convert("RGB")
+
+
+def _white_of(pixels: np.ndarray, levels: tuple[int, ...]) -> float:
+    import numpy as np
+
+    brightest = float(pixels.max(initial=0, where=np.isfinite(pixels)))
+    return next((float(level) for level in levels if brightest <= level), brightest)
 
 
 # what Pillow is told, once a process
@@ -228,13 +290,20 @@ def _tame_pillow() -> None:
         vars(Image)["_decompression_bomb_check"] = _check_pixels
 
 
+class _Limit(threading.local):
+    """The most pixels that an image may have which this thread reads; None while it reads none."""
+
+    pixels: int | None = None
+
+
+_limit = _Limit()
 _pillows_check = Image._decompression_bomb_check
 
 
 def _check_pixels(size: tuple[int, int], **options: bool) -> None:
-    """Pillow's own check with this thread's limit; every plugin calls it, also for the pictures inside containers.
+    """Do as Pillow's own check with this thread's limit; every plugin calls it, also for images inside containers.
 
-    Pillow's MAX_IMAGE_PIXELS is one for all threads and cannot be set for one picture; it holds for everyone else.
+    Pillow's MAX_IMAGE_PIXELS is one for all threads and cannot be set for one image; it holds for everyone else.
     """
     if _limit.pixels is None:
         _pillows_check(size, **options)
@@ -252,7 +321,7 @@ def _at_most(pixels: int) -> Iterator[None]:
 
 
 def _silence_libtiff() -> None:
-    """Keep libtiff, whose warnings alone Pillow turns off, from printing errors; a library built in stays as it is."""
+    """Keep libtiff from printing errors (Pillow turns off its warnings only); a library built in stays as it is."""
     try:
         import ctypes
 
@@ -264,7 +333,7 @@ def _silence_libtiff() -> None:
 
 
 def _register_heic() -> None:
-    """Have Pillow read HEIC; pillow-heif turns the pictures upright itself and says so in their Exif."""
+    """Have Pillow read HEIC; pillow-heif turns images upright itself and resets their Exif."""
     try:
         import pillow_heif
     except ImportError:

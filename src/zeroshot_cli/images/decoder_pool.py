@@ -1,4 +1,4 @@
-"""Processes that decode: a crash or a hang costs one image, not the run."""
+"""Decode in processes of their own, so that a crash or a hang costs one image and not the run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,17 +17,20 @@ from typing import BinaryIO
 
 from zeroshot_cli.errors import UnreadableImage, UsageError
 from zeroshot_cli.images import decoder_process as decoder
+from zeroshot_cli.images.decode import Decoding
 from zeroshot_cli.images.decoder_process import CONTENT, DEFECT, GO, PATH, READY, REASON, SKIP, Job
 
 PROGRAM = "from zeroshot_cli.images.decoder_process import main; main()"
 _GLANCE = 0.5  # seconds between two looks at who has been busy for too long
+THUMBNAIL_EDGE = 192  # pixels: sharp on a card, some six kilobytes
+_THUMBNAILS_AHEAD = 64
 
 IsKnown = Callable[[bytes], bool]
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """What a process made of an image: hw3 bytes or a thumbnail, None where its content was known already.
+    """What a process made of an image: pixels (height, width, 3) or a thumbnail, None for a known content.
 
     `content` is the SHA-256 of the file, empty where the job does not ask for it or the file is huge.
     """
@@ -189,7 +193,7 @@ class _Process:
             if self._busy is None:
                 return
             self._busy += _GLANCE
-            if self._busy > self._job.timeout:
+            if self._busy > self._job.decoding.timeout:
                 self._late = True
                 self.kill()
 
@@ -209,10 +213,10 @@ class _Process:
                 stream.close()
 
     def why_ended(self) -> str:
-        """The reason why there is no picture, after the process has ended."""
+        """Return the reason why there are no pixels, after the process has ended."""
         code = self._process.wait()
         if self._late:
-            return f"decoding took longer than {self._job.timeout:g} seconds (--decode-timeout)"
+            return f"decoding took longer than {self._job.decoding.timeout:g} seconds (--decode-timeout)"
         if code == -getattr(signal, "SIGKILL", 9):
             return "the decoder was killed on it, perhaps for want of memory"
         return f"the decoder crashed on it ({_signal_name(code)})"
@@ -222,3 +226,25 @@ def _signal_name(code: int) -> str:
     with suppress(ValueError):
         return signal.Signals(-code).name
     return f"exit code {code}"
+
+
+def thumbnails(paths: Iterable[str], *, workers: int, decoding: Decoding) -> Generator[bytes | None]:
+    """Yield a WebP file of at most 192 pixels an edge for every path, None for an image that can no longer be read.
+
+    Large JPEGs are decoded at a smaller scale in any case.
+    """
+    waiting: deque[Future[Decoded]] = deque()
+    with Decoders(Job(thumbnail=THUMBNAIL_EDGE, decoding=decoding), workers=workers) as decoders:
+        for path in paths:
+            waiting.append(decoders.submit(path))
+            if len(waiting) > _THUMBNAILS_AHEAD:
+                yield _thumbnail(waiting.popleft())
+        while waiting:
+            yield _thumbnail(waiting.popleft())
+
+
+def _thumbnail(future: Future[Decoded]) -> bytes | None:
+    try:
+        return future.result().pixels
+    except UnreadableImage:
+        return None

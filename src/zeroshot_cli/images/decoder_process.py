@@ -8,9 +8,9 @@ Job as JSON. Then, for every image:
     PATH ->             what to read, as the system has it
          <- CONTENT     the SHA-256 of the file, where the job asks for it and the file is not huge
     GO or SKIP ->       whether it is to be decoded; after SKIP comes the next PATH
-         <- PIXELS      hw3 of the resized picture, or the thumbnail as a file; or
+         <- PIXELS      the resized image (height, width, 3), or the thumbnail as a file; or
             REASON      why it cannot be read; or
-            DEFECT      the traceback of an error of ours
+            DEFECT      the traceback of a bug of ours
 """
 
 from __future__ import annotations
@@ -24,50 +24,49 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, BinaryIO
 
 from PIL import Image
 
 from zeroshot_cli.errors import UnreadableImage
-from zeroshot_cli.images.decode import MAX_PIXELS, open_regular, read_image, single_threaded
+from zeroshot_cli.images.decode import EXACTLY, Decoding, open_regular, read_image, single_threaded
 from zeroshot_cli.images.preprocess import PreprocessConfig, resize, resized_size
 
 PATH, GO, SKIP = b"P", b"G", b"S"
 READY, CONTENT, PIXELS, REASON, DEFECT = b"R", b"C", b"X", b"E", b"D"
 _THUMBNAIL_QUALITY = 60  # of 100
 _HUGE = 1 << 30  # bytes: what is larger is not read into memory, and so not kept in a cache
-DEFAULT_TIMEOUT = 60.0  # seconds for one image
-_GRACE = 30.0  # seconds more, within which the parent ends the process
+_GRACE = 30.0  # seconds beyond the timeout, within which the parent ends the process
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """What is made of every image: pixels for a model, or a thumbnail of at most so many pixels an edge.
 
-    `exact` reads every pixel, else a large JPEG is decoded at a smaller scale; `as_stored` leaves Exif and transparency
-    out of account. `hashed` asks for the content's hash. The parent ends a process that takes longer than `timeout`
-    seconds; if it is gone itself, the process does so.
+    `hashed` asks for the content's hash. The parent ends a process that takes longer than the decoding's timeout; if
+    the parent is gone, the process ends itself.
     """
 
     preprocess: PreprocessConfig | None = None
     thumbnail: int = 0
-    exact: bool = True
-    as_stored: bool = False
     hashed: bool = False
-    max_pixels: int = MAX_PIXELS
-    timeout: float = DEFAULT_TIMEOUT
+    decoding: Decoding = EXACTLY
 
     def to_json(self) -> bytes:
-        values = {each.name: getattr(self, each.name) for each in fields(self)}
-        return json.dumps({**values, "preprocess": self.preprocess and self.preprocess.to_dict()}).encode()
+        """Return the job as the first message to a process."""
+        return json.dumps({**asdict(self), "preprocess": self.preprocess and self.preprocess.to_dict()}).encode()
 
     @classmethod
     def from_json(cls, content: bytes) -> Job:
+        """Read what `to_json` wrote."""
         values: dict[str, Any] = json.loads(content)
         given = values.pop("preprocess")
-        return cls(**values, preprocess=given and PreprocessConfig.from_dict(given))
+        return cls(
+            **{**values, "decoding": Decoding(**values["decoding"])},
+            preprocess=given and PreprocessConfig.from_dict(given),
+        )
 
 
 def main() -> None:
@@ -87,7 +86,7 @@ def send(stream: BinaryIO, kind: bytes, content: bytes = b"") -> None:
 
 
 def receive(stream: BinaryIO) -> tuple[bytes, bytes]:
-    """Read one message; EOFError where the other end is gone."""
+    """Read one message; raises EOFError where the other end is gone."""
     head = stream.read(5)
     length = int.from_bytes(head[1:], "big")
     content = stream.read(length)
@@ -97,7 +96,7 @@ def receive(stream: BinaryIO) -> tuple[bytes, bytes]:
 
 
 def _private_streams() -> tuple[BinaryIO, BinaryIO]:
-    """The pipes to the parent, out of the reach of libraries that read standard input or print."""
+    """Return the pipes to the parent, out of reach of libraries that read standard input or print."""
     source, target = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nowhere = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
@@ -125,7 +124,7 @@ def _serve(job: Job, source: BinaryIO, target: BinaryIO) -> None:
                     send(target, CONTENT, digest)
                     if receive(source)[0] == SKIP:
                         continue
-                with _alarm(job.timeout):
+                with _alarm(job.decoding.timeout):
                     answer = PIXELS, make(stream)
         except UnreadableImage as error:
             answer = REASON, str(error).encode("utf-8", "backslashreplace")
@@ -141,13 +140,13 @@ def _serve(job: Job, source: BinaryIO, target: BinaryIO) -> None:
 
 
 def _content(job: Job, file: BinaryIO) -> tuple[BinaryIO, bytes]:
-    """What is to be decoded and its SHA-256, none where nobody asks or the file is huge.
+    """Return what to decode and its SHA-256, which is empty where nobody asks or the file is huge.
 
     A file is read once: what is hashed is what is decoded, whoever writes to it meanwhile.
     """
     if not job.hashed or os.fstat(file.fileno()).st_size > _HUGE:
         return file, b""
-    with _alarm(job.timeout):
+    with _alarm(job.decoding.timeout):
         content = file.read()
         return io.BytesIO(content), hashlib.sha256(content).digest()
 
@@ -173,14 +172,15 @@ def _maker(job: Job) -> Callable[[BinaryIO], bytes]:
 
 
 def _pixels(job: Job, config: PreprocessConfig, file: BinaryIO) -> bytes:
-    reduce_to = None if job.exact else partial(resized_size, config=config)
-    image = read_image(file, reduce_to=reduce_to, max_pixels=job.max_pixels, as_stored=job.as_stored)
+    how = job.decoding
+    reduce_to = None if how.exact or how.as_stored else partial(resized_size, config=config)
+    image = read_image(file, reduce_to=reduce_to, max_pixels=how.max_pixels, as_stored=how.as_stored)
     return resize(image, config).tobytes()
 
 
 def _thumbnail(job: Job, file: BinaryIO) -> bytes:
     edge = job.thumbnail
-    image = read_image(file, reduce_to=partial(_within, edge), max_pixels=job.max_pixels)
+    image = read_image(file, reduce_to=partial(_within, edge), max_pixels=job.decoding.max_pixels)
     height, width = _within(edge, image.height, image.width)
     small = image.resize((width, height), Image.Resampling.BOX, reducing_gap=2) if width < image.width else image
     out = io.BytesIO()
@@ -189,6 +189,6 @@ def _thumbnail(job: Job, file: BinaryIO) -> bytes:
 
 
 def _within(edge: int, height: int, width: int) -> tuple[int, int]:
-    """The size at which the longest edge is at most `edge`."""
+    """Return the (height, width) at which the longest edge is at most `edge`."""
     ratio = max(1, height / edge, width / edge)
     return max(1, round(height / ratio)), max(1, round(width / ratio))

@@ -13,7 +13,7 @@ from pathlib import PurePath
 from typing import BinaryIO
 
 from zeroshot_cli.errors import DataError
-from zeroshot_cli.images.filekinds import reason_of
+from zeroshot_cli.images.file_kinds import reason_of
 from zeroshot_cli.records import SkippedImage
 
 _SUFFIXES = (

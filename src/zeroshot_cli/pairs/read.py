@@ -17,7 +17,7 @@ from urllib.parse import unquote
 
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.images.decode import open_regular
-from zeroshot_cli.images.filekinds import special_file
+from zeroshot_cli.images.file_kinds import special_file
 from zeroshot_cli.pairs.columns import Row
 from zeroshot_cli.pairs.shards import Member, expand, read_shard
 from zeroshot_cli.pairs.tables import Form, form_of, read_table

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 from zeroshot_cli.errors import DataError, UnreadableImage, UsageError
 from zeroshot_cli.images.decode import open_regular
-from zeroshot_cli.images.filekinds import reason_of
+from zeroshot_cli.images.file_kinds import reason_of
 from zeroshot_cli.pairs.columns import (
     CAPTION_COLUMNS,
     IMAGE_ENDINGS,

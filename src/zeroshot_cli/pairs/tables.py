@@ -17,7 +17,7 @@ from pathlib import PurePath
 from typing import Any, BinaryIO
 
 from zeroshot_cli.errors import DataError, UsageError
-from zeroshot_cli.images.filekinds import picture_format
+from zeroshot_cli.images.file_kinds import image_format
 from zeroshot_cli.pairs.columns import (
     CAPTIONS,
     Fault,
@@ -70,7 +70,7 @@ def form_of(name: str, file: BinaryIO) -> Form:
         if head.startswith(magic):
             raise DataError(f"{name} is {what}")
     inner = _head(name, _unpacked(file)) if head.startswith(_GZIP) else head
-    if kind := picture_format(inner):
+    if kind := image_format(inner):
         raise DataError(f"{name} is a picture ({kind}), not a list of pictures and captions")
     form = next((form for magic, at, form in _MAGIC if inner[at:].startswith(magic)), None) or _by_name(name, inner)
     if inner is not head and form in (Form.TAR, Form.PARQUET):

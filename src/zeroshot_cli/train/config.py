@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Any
 
 from zeroshot_cli.errors import UsageError
+from zeroshot_cli.records import Augmentation
 
 SCRATCH_LR = 5e-4
 FINE_TUNING_LR = 1e-5
@@ -22,19 +23,6 @@ class TextEncoder(StrEnum):
 
     TRANSFORMER = "transformer"
     CBOW = "cbow"
-
-
-class Augmentation(StrEnum):
-    """A change that `--augment` adds to the random crop, which is always there."""
-
-    PLACE = "place"
-    OUTLINE = "outline"
-    BACKGROUND = "background"
-    FLIP = "flip"
-    ROTATE = "rotate"
-    COLOUR = "colour"
-    BLUR = "blur"
-    SMALL = "small"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

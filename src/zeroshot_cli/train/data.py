@@ -14,9 +14,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from zeroshot_cli.errors import DataError, UnreadableImage, UsageError
 from zeroshot_cli.images.augment import Augment
-from zeroshot_cli.images.decode import read_image
+from zeroshot_cli.images.decode import read_image, to_rgb
 from zeroshot_cli.images.preprocess import Preprocess
-from zeroshot_cli.images.rgb import to_rgb
 from zeroshot_cli.pairs.read import Pairs, Source
 from zeroshot_cli.records import SkippedImage
 

@@ -1,4 +1,4 @@
-"""What a file is that is no picture, in words: from its status, from an error's number, from its first bytes."""
+"""Say what a file is that is not an image: from its status, an error number or its first bytes."""
 
 import errno
 import os
@@ -26,7 +26,7 @@ _ERRNO_REASONS = {
 }
 
 # (what it is, a pattern of its first bytes): the first that matches counts.
-_NO_PICTURES = (
+_NOT_IMAGES = (
     ("a PDF, not an image", rb"\s*%PDF-"),
     ("PostScript, not an image", rb"%!|\xc5\xd0\xd3\xc6"),
     ("a Git LFS pointer, not the image itself", rb"version https://git-lfs\.github\.com/spec/"),
@@ -76,7 +76,7 @@ _TEXTS = (
     ("XML, not an image", rb"<\?xml\b"),
     ("JSON, not an image", rb"[\[{]\s*([\"\[{\]}]|-?\d)"),
 )
-_PICTURES = (
+_IMAGES = (
     ("JPEG", rb"\xff\xd8"),
     ("PNG", rb"\x89PNG"),
     ("GIF", rb"GIF8"),
@@ -100,19 +100,19 @@ _SHARED_BRANDS = (b"mif1", b"msf1")  # of HEIC and AVIF alike; the compatible br
 
 
 def reason_of(problem: OSError) -> str:
-    """Why the system refused a path, as a short clause."""
+    """Return why the system refused a path, as a short clause."""
     number = problem.errno or 0
     return _ERRNO_REASONS.get(number) or os.strerror(number).lower()
 
 
 def special_file(mode: int) -> str | None:
-    """What a file of this `st_mode` is; None for a regular file."""
+    """Return what a file of this `st_mode` is; None for a regular file."""
     return next((reason for is_special, reason in _SPECIAL_FILES if is_special(mode)), None)
 
 
-def not_a_picture(head: bytes) -> str | None:
-    """What a file is that begins like this and is not for Pillow to read; None where that is not sure."""
-    for reason, pattern in _NO_PICTURES:
+def not_an_image(head: bytes) -> str | None:
+    """Return what a file with these first bytes is, where Pillow cannot read it for sure; else None."""
+    for reason, pattern in _NOT_IMAGES:
         if re.match(pattern, head):
             return reason
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
@@ -122,24 +122,24 @@ def not_a_picture(head: bytes) -> str | None:
     return None
 
 
-def picture_format(head: bytes) -> str | None:
-    """The name of the picture format whose files begin like this."""
-    return next((name for name, pattern in _PICTURES if re.match(pattern, head)), None)
+def image_format(head: bytes) -> str | None:
+    """Return the name of the image format whose files begin like this."""
+    return next((name for name, pattern in _IMAGES if re.match(pattern, head)), None)
 
 
 def why_unidentified(head: bytes) -> str:
-    """Why Pillow finds no picture in a file that begins like this."""
-    if reason := not_a_picture(head):
+    """Return why Pillow finds no image in a file that begins like this."""
+    if reason := not_an_image(head):
         return reason
     if len(head) < _LEAST_BYTES:
         return f"too short for an image ({len(head)} byte{'s' * (len(head) > 1)})"
-    if name := picture_format(head):
+    if name := image_format(head):
         return f"{'an' if name[0] in 'Ai' else 'a'} {name} file whose header is damaged or cut off"
     return "text, not an image" if _TEXT.fullmatch(head) else "not an image that Pillow can read"
 
 
 def is_heic(head: bytes) -> bool:
-    """Whether a file that begins like this is HEIF with pictures that Pillow alone does not read."""
+    """Return whether a file that begins like this is HEIF that Pillow alone does not read."""
     length, brand = int.from_bytes(head[:4]), head[8:12]
     if head[4:8] != b"ftyp":
         return False
@@ -148,7 +148,7 @@ def is_heic(head: bytes) -> bool:
 
 
 def is_cut_short(file: BinaryIO) -> bool:
-    """Whether a RIFF file (WebP) or one of boxes (AVIF, HEIC, JPEG 2000) ends before its headers say."""
+    """Return whether a RIFF file (WebP) or one of boxes (AVIF, HEIC, JPEG 2000) is shorter than its headers say."""
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     head = file.read(12)
