@@ -97,14 +97,16 @@ class Decoding:
 EXACTLY = Decoding()
 
 
-def decode(path: str, *, reduce_to: ReduceTo | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Return the first frame of an image file as upright RGB, with transparency on white.
+def decode(
+    path: str, *, reduce_to: ReduceTo | None = None, max_pixels: int = MAX_PIXELS, keep_alpha: bool = False
+) -> Image.Image:
+    """Return the first frame of an image file as upright RGB, with transparency on white or, by `keep_alpha`, as RGBA.
 
     With `reduce_to` a JPEG is decoded at the smallest scale (1, 1/2, 1/4 or 1/8) whose sides are at least twice the
     size that it returns; None reads every pixel. Only regular files are opened. Raises UnreadableImage.
     """
     with open_regular(path) as file:
-        return read_image(file, reduce_to=reduce_to, max_pixels=max_pixels)
+        return read_image(file, reduce_to=reduce_to, max_pixels=max_pixels, keep_alpha=keep_alpha)
 
 
 def open_regular(path: str) -> BinaryIO:
@@ -137,7 +139,12 @@ def _refuse_special(status: os.stat_result) -> None:
 
 
 def read_image(
-    file: BinaryIO, *, reduce_to: ReduceTo | None = None, max_pixels: int = MAX_PIXELS, as_stored: bool = False
+    file: BinaryIO,
+    *,
+    reduce_to: ReduceTo | None = None,
+    max_pixels: int = MAX_PIXELS,
+    as_stored: bool = False,
+    keep_alpha: bool = False,
 ) -> Image.Image:
     """Decode a file that is open already, at whatever position, as `decode` does; it stays open.
 
@@ -147,7 +154,7 @@ def read_image(
     _tame_pillow()
     try:
         with _at_most(max_pixels):
-            return _read(file, reduce_to, as_stored=as_stored)
+            return _read(file, reduce_to, as_stored=as_stored, keep_alpha=keep_alpha)
     except UnreadableImage:
         raise
     except MemoryError:
@@ -165,7 +172,7 @@ def single_threaded() -> None:
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
 
-def _read(file: BinaryIO, reduce_to: ReduceTo | None, *, as_stored: bool) -> Image.Image:
+def _read(file: BinaryIO, reduce_to: ReduceTo | None, *, as_stored: bool, keep_alpha: bool) -> Image.Image:
     head = _head(file)
     if not head:
         raise UnreadableImage("the file is empty")
@@ -182,8 +189,8 @@ def _read(file: BinaryIO, reduce_to: ReduceTo | None, *, as_stored: bool) -> Ima
     if as_stored:
         return image.convert("RGB")
     turn = _UPRIGHT.get(_orientation(image))
-    rgb = to_rgb(image)
-    return rgb if turn is None else rgb.transpose(turn)
+    converted = keep_transparency(image) if keep_alpha else to_rgb(image)
+    return converted if turn is None else converted.transpose(turn)
 
 
 def _head(file: BinaryIO) -> bytes:
@@ -235,10 +242,20 @@ def _unsupported(head: bytes) -> str | None:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Return an image of any Pillow mode as 8-bit RGB, with transparency on white and 16 bits scaled to 8.
+    """Return an image of any Pillow mode as 8-bit RGB: what `keep_transparency` makes of it, laid on white."""
+    image = keep_transparency(image)
+    if image.mode == "RGB":
+        return image
+    on_white = Image.new("RGB", image.size, "white")
+    on_white.paste(image, mask=image.getchannel("A"))
+    return on_white
+
+
+def keep_transparency(image: Image.Image) -> Image.Image:
+    """Return an image of any Pillow mode as 8-bit RGBA where it has transparency, else as RGB; 16 bits scaled to 8.
 
     Modes I and F do not say what white is: it is the least of 1 (F only), 255 and 65535 that no pixel exceeds, else
-    the brightest finite pixel.
+    the brightest pixel that is finite.
     """
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         return _deep_gray(image)
@@ -246,14 +263,11 @@ def to_rgb(image: Image.Image) -> Image.Image:
         return image if image.mode == "RGB" else image.convert("RGB")
     if image.mode == "La":
         image = image.convert("LA")
-    rgba = image.convert("RGBA")
-    on_white = Image.new("RGB", image.size, "white")
-    on_white.paste(rgba, mask=rgba.getchannel("A"))
-    return on_white
+    return image.convert("RGBA")
 
 
 def _deep_gray(image: Image.Image) -> Image.Image:
-    """Return gray RGB from levels of more than 8 bits, rounded to the nearest of 256."""
+    """Return gray from levels of more than 8 bits, rounded to the nearest of 256."""
     import numpy as np  # here, for most images do without it and it takes a while to import
 
     pixels = np.asarray(image)
@@ -261,9 +275,11 @@ def _deep_gray(image: Image.Image) -> Image.Image:
     if not image.mode.startswith("I;16"):
         pixels = np.nan_to_num(pixels.astype(np.float64), posinf=np.inf, neginf=-np.inf)
         white = _white_of(pixels, (1, 255, 65535) if image.mode == "F" else (255, 65535))
-    levels = np.rint(pixels.clip(0, white) * (255 / white)).astype(np.uint8)
-    levels[pixels == image.info.get("transparency")] = 255
-    return Image.fromarray(levels).convert("RGB")
+    gray = Image.fromarray(np.rint(pixels.clip(0, white) * (255 / white)).astype(np.uint8)).convert("RGB")
+    transparent = image.info.get("transparency")  # one level of those before the scaling
+    if isinstance(transparent, int):
+        gray.putalpha(Image.fromarray(np.where(pixels == transparent, 0, 255).astype(np.uint8)))
+    return gray
 
 
 def _white_of(pixels: np.ndarray, levels: tuple[int, ...]) -> float:

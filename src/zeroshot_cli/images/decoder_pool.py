@@ -18,7 +18,7 @@ from typing import BinaryIO
 from zeroshot_cli.errors import UnreadableImage, UsageError
 from zeroshot_cli.images import decoder_process as decoder
 from zeroshot_cli.images.decode import Decoding
-from zeroshot_cli.images.decoder_process import CONTENT, DEFECT, GO, PATH, READY, REASON, SKIP, Job
+from zeroshot_cli.images.decoder_process import CONTENT, DEFECT, FILE, GO, PATH, READY, REASON, SKIP, Job
 
 PROGRAM = "from zeroshot_cli.images.decoder_process import main; main()"
 _GLANCE = 0.5  # seconds between two looks at who has been busy for too long
@@ -53,15 +53,16 @@ class Decoders:
         self._closed = threading.Event()
         self._watch: threading.Thread | None = None
 
-    def submit(self, path: str, is_known: IsKnown = lambda content: False) -> Future[Decoded]:
-        """Decode an image, unless `is_known` says of its hash that it need not be; called from another thread.
+    def submit(self, image: str | bytes, is_known: IsKnown = lambda content: False) -> Future[Decoded]:
+        """Decode an image, given as its path or as the bytes of its file, unless `is_known` says so of its hash.
 
+        `is_known` is called from another thread.
         The future raises UnreadableImage with the reason, and RuntimeError for a defect of ours.
         """
         if self._watch is None:
             self._watch = threading.Thread(target=self._end_hanging, name="watch decoders", daemon=True)
             self._watch.start()
-        return self._threads.submit(self._decode, path, is_known)
+        return self._threads.submit(self._decode, image, is_known)
 
     def close(self) -> None:
         """End all processes, whatever they are at; what has not begun is dropped."""
@@ -79,10 +80,10 @@ class Decoders:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _decode(self, path: str, is_known: IsKnown) -> Decoded:
+    def _decode(self, image: str | bytes, is_known: IsKnown) -> Decoded:
         with self._process() as process:
             try:
-                return process.decode(path, is_known)
+                return process.decode(image, is_known)
             except UnicodeEncodeError:  # a surrogate that stands for no byte
                 raise UnreadableImage("no such file") from None
             except (EOFError, OSError):
@@ -144,13 +145,13 @@ class _Process:
         self._busy: float | None = None  # seconds that it was seen at this image; a run that is stopped sees nothing
         self._lock = threading.Lock()
 
-    def decode(self, path: str, is_known: IsKnown) -> Decoded:
+    def decode(self, image: str | bytes, is_known: IsKnown) -> Decoded:
         """Let the process read an image; raises UnreadableImage, and EOFError or OSError where it ends meanwhile."""
         if not self._ready:
             self._start()
         self._set_busy(0.0)
         try:
-            return self._ask(path, is_known)
+            return self._ask(image, is_known)
         finally:
             self._set_busy(None)
 
@@ -163,8 +164,8 @@ class _Process:
         assert kind == READY
         self._ready = True
 
-    def _ask(self, path: str, is_known: IsKnown) -> Decoded:
-        decoder.send(self._to, PATH, os.fsencode(path))
+    def _ask(self, image: str | bytes, is_known: IsKnown) -> Decoded:
+        decoder.send(self._to, *((FILE, image) if isinstance(image, bytes) else (PATH, os.fsencode(image))))
         kind, content = decoder.receive(self._from)
         digest = b""
         if kind == CONTENT:
@@ -180,7 +181,8 @@ class _Process:
         if kind == REASON:
             raise UnreadableImage(content.decode())
         if kind == DEFECT:
-            raise RuntimeError(f"decoding {path!r}:\n{content.decode()}")
+            name = "an image in memory" if isinstance(image, bytes) else repr(image)
+            raise RuntimeError(f"decoding {name}:\n{content.decode()}")
         return Decoded(content, digest)
 
     def _set_busy(self, seconds: float | None) -> None:

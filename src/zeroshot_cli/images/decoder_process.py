@@ -5,10 +5,11 @@ Decoders of damaged files can hang or crash. Here they take a process with them 
 Both ways a message is its kind (a byte), its length (four bytes, big-endian) and its content. The first to come is the
 Job as JSON. Then, for every image:
 
-    PATH ->             what to read, as the system has it
+    PATH ->             what to read, as the system has it; or
+    FILE ->             the file itself
          <- CONTENT     the SHA-256 of the file, where the job asks for it and the file is not huge
-    GO or SKIP ->       whether it is to be decoded; after SKIP comes the next PATH
-         <- PIXELS      the resized image (height, width, 3), or the thumbnail as a file; or
+    GO or SKIP ->       whether it is to be decoded; after SKIP comes the next image
+         <- PIXELS      the resized image (height, width, 3), the thumbnail as a file, or the whole image (`pack`); or
             REASON      why it cannot be read; or
             DEFECT      the traceback of a bug of ours
 """
@@ -20,6 +21,7 @@ import io
 import json
 import os
 import signal
+import struct
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -34,7 +36,7 @@ from zeroshot_cli.errors import UnreadableImage
 from zeroshot_cli.images.decode import EXACTLY, Decoding, open_regular, read_image, single_threaded
 from zeroshot_cli.images.preprocess import PreprocessConfig, resize, resized_size
 
-PATH, GO, SKIP = b"P", b"G", b"S"
+PATH, FILE, GO, SKIP = b"P", b"F", b"G", b"S"
 READY, CONTENT, PIXELS, REASON, DEFECT = b"R", b"C", b"X", b"E", b"D"
 _THUMBNAIL_QUALITY = 60  # of 100
 _HUGE = 1 << 30  # bytes: what is larger is not read into memory, and so not kept in a cache
@@ -43,14 +45,16 @@ _GRACE = 30.0  # seconds beyond the timeout, within which the parent ends the pr
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What is made of every image: pixels for a model, or a thumbnail of at most so many pixels an edge.
+    """What is made of every image: pixels for a model, a thumbnail of at most so many pixels an edge, or all of it.
 
+    A whole image keeps its transparency; with `at_least`, (height, width), a JPEG is decoded at a scale of twice that.
     `hashed` asks for the content's hash. The parent ends a process that takes longer than the decoding's timeout; if
     the parent is gone, the process ends itself.
     """
 
     preprocess: PreprocessConfig | None = None
     thumbnail: int = 0
+    at_least: tuple[int, int] | None = None
     hashed: bool = False
     decoding: Decoding = EXACTLY
 
@@ -114,11 +118,11 @@ def _leave_no_traces() -> None:
 
 
 def _serve(job: Job, source: BinaryIO, target: BinaryIO) -> None:
-    make = _maker(job)
+    make = maker(job)
     while True:
-        _, path = receive(source)
+        kind, asked = receive(source)
         try:
-            with open_regular(os.fsdecode(path)) as file:
+            with io.BytesIO(asked) if kind == FILE else open_regular(os.fsdecode(asked)) as file:
                 stream, digest = _content(job, file)
                 if digest:
                     send(target, CONTENT, digest)
@@ -165,10 +169,11 @@ def _alarm(timeout: float) -> Iterator[None]:
         timer(signal.ITIMER_REAL, 0)
 
 
-def _maker(job: Job) -> Callable[[BinaryIO], bytes]:
-    if job.preprocess is None:
-        return partial(_thumbnail, job)
-    return partial(_pixels, job, job.preprocess)
+def maker(job: Job) -> Callable[[BinaryIO], bytes]:
+    """Return the function that makes of an open file what the job asks for; it raises UnreadableImage."""
+    if job.preprocess is not None:
+        return partial(_pixels, job, job.preprocess)
+    return partial(_thumbnail if job.thumbnail else _whole, job)
 
 
 def _pixels(job: Job, config: PreprocessConfig, file: BinaryIO) -> bytes:
@@ -176,6 +181,24 @@ def _pixels(job: Job, config: PreprocessConfig, file: BinaryIO) -> bytes:
     reduce_to = None if how.exact or how.as_stored else partial(resized_size, config=config)
     image = read_image(file, reduce_to=reduce_to, max_pixels=how.max_pixels, as_stored=how.as_stored)
     return resize(image, config).tobytes()
+
+
+def _whole(job: Job, file: BinaryIO) -> bytes:
+    size = job.at_least
+    reduce_to = None if size is None else lambda height, width: size
+    return pack(read_image(file, reduce_to=reduce_to, max_pixels=job.decoding.max_pixels, keep_alpha=True))
+
+
+def pack(image: Image.Image) -> bytes:
+    """Return width, height and pixels of an RGB or RGBA image."""
+    return struct.pack(">II", *image.size) + image.tobytes()
+
+
+def unpack(content: bytes) -> Image.Image:
+    """Return the image that `pack` was given."""
+    width, height = struct.unpack_from(">II", content)
+    mode = "RGB" if len(content) - 8 == 3 * width * height else "RGBA"
+    return Image.frombytes(mode, (width, height), content[8:])
 
 
 def _thumbnail(job: Job, file: BinaryIO) -> bytes:
