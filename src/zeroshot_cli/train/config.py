@@ -32,7 +32,8 @@ class TrainConfig:
     `batch_size` is that of all processes together, `chunk_size` how many pairs of it a process has in memory at once.
     `warmup` is a share of all steps, `min_scale` the smallest share of a picture's area that a crop keeps. `lr` None
     is 5e-4 for a new model and 1e-5 with weights. `save_every` counts steps; 0 saves at the end of epochs,
-    short ones together; `keep` newest checkpoints stay, and the best.
+    short ones together; `keep` newest checkpoints stay, and the best. `max_pixels` and `decode_timeout` (seconds) bound
+    what is decoded of one image; None is as in classify.
     """
 
     data: tuple[str, ...]
@@ -60,6 +61,8 @@ class TrainConfig:
     wise_ft: float | None = None
     seed: int = 0
     offline: bool = False
+    max_pixels: int | None = None
+    decode_timeout: float | None = None
     image_column: str | None = None
     caption_column: str | None = None
     precision: str = "auto"
@@ -88,6 +91,8 @@ class TrainConfig:
         decay = self.layer_decay
         _check(decay is None or 0 < decay <= 1, "layer_decay", decay, "over 0 and at most 1, such as 0.75")
         _check(self.lr is None or 0 < self.lr < float("inf"), "lr", self.lr, "over 0, and a finite number")
+        timeout = self.decode_timeout
+        _check(timeout is None or timeout >= 0.1, "decode_timeout", timeout, "at least 0.1 seconds")
         precisions = ("auto", "fp32", "bf16")
         _check(self.precision in precisions, "precision", self.precision, "auto, fp32 or bf16 in training")
 
@@ -109,10 +114,11 @@ class TrainConfig:
 # The rows themselves are compared, wherever their files lie; the others do not touch the weights.
 MAY_CHANGE = frozenset(
     {"data", "data_weights", "val", "offline", "device", "workers", "log_every", "save_every", "verify", "keep"}
-    | {"zero_shot", "labels", "prompts", "report_to", "fsdp"}
+    | {"zero_shot", "labels", "prompts", "report_to", "fsdp", "decode_timeout"}
 )
 
 _LOWEST = {"epochs": 1, "batch_size": 2, "chunk_size": 1, "workers": 0, "log_every": 1, "save_every": 0, "keep": 1}
+_LOWEST |= {"max_pixels": 1}
 
 
 def _check(good: bool, name: str, value: object, range_: str) -> None:
