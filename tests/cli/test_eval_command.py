@@ -37,7 +37,7 @@ def test_summary_on_stdout(tmp_path: Path, angle_folder: Path, capsys: pytest.Ca
     assert any(row.startswith("mean per-class recall 30.00% ") for row in rows)
     assert "images 6" in rows
     assert "angles" in out
-    assert err == f"{angle_folder}: 1 of 6 classes has no image (300); they can be chosen all the same\n"
+    assert err == f"{angle_folder}: 1 of 6 classes has no image (300); they remain possible answers\n"
 
 
 def test_the_worst_classes_are_listed_first_to_last(
@@ -177,7 +177,7 @@ def test_other_files_are_counted_on_stderr(
 ) -> None:
     (angle_folder / "60" / "notes.txt").write_text("hello")
     assert evaluate(tmp_path, angle_folder) == 0
-    assert "passed over 1 file that is no image" in capsys.readouterr().err
+    assert "ignored 1 file that is not an image" in capsys.readouterr().err
     assert evaluate(tmp_path, angle_folder, "--quiet") == 0
     assert capsys.readouterr().err == ""
 

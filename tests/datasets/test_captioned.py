@@ -42,8 +42,8 @@ def test_what_is_left_out_is_said(tmp_path: Path, draw_angle: Draw) -> None:
     found = read_captioned(path)
     assert rows(found) == [("a.png", "x")]
     assert found.notes == (
-        f"{path}: left out 2 captions of images not there (the first, {tmp_path / 'gone.png'})",
-        f"{path}: left out 1 empty caption",
+        f"{path}: skipped 2 captions of missing images (first: {tmp_path / 'gone.png'})",
+        f"{path}: skipped 1 empty caption",
     )
 
 
@@ -62,7 +62,7 @@ def test_a_folder_with_text_files(tmp_path: Path, draw_angle: Draw) -> None:
         ("dangling.png", "a ghost"),
         ("b.c.jpg", "an animal"),
     ]
-    assert found.notes == (f"{tmp_path}: left out 2 images without a caption",)
+    assert found.notes == (f"{tmp_path}: skipped 2 images without a caption",)
 
 
 def test_folders_without_captions(tmp_path: Path, draw_angle: Draw) -> None:
@@ -84,7 +84,7 @@ def test_files_that_are_none(tmp_path: Path, draw_angle: Draw) -> None:
     with tarfile.open(tmp_path / "set.tar", "w") as tar:
         for name in ("0.png", "0.txt"):
             tar.add(tmp_path / name, name)
-    with pytest.raises(UsageError, match="evaluation reads images as files; unpack the tar into a folder"):
+    with pytest.raises(UsageError, match="evaluation reads images from files; unpack the tar into a folder"):
         read_captioned(tmp_path / "set.tar")
 
 

@@ -9,7 +9,7 @@ import pytest
 from scipy.io import savemat
 
 from zeroshot_cli.datasets.imagenet import read_imagenet
-from zeroshot_cli.datasets.wnids import wnids
+from zeroshot_cli.datasets.imagenet_classes import wnids
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.words.labels import read_labels
 
@@ -104,7 +104,7 @@ def test_names_that_say_the_class(tmp_path: Path) -> None:
         (tmp_path / f"ILSVRC2012_val_{number:08}_{WNIDS[TRUE[number - 1]]}.JPEG").touch()
     check(tmp_path)
     (tmp_path / "ILSVRC2012_val_00000003_n00000001.JPEG").touch()
-    with pytest.raises(DataError, match=r"00000003_n00000001.JPEG: n00000001 is none of ImageNet's 1000 classes"):
+    with pytest.raises(DataError, match=r"00000003_n00000001.JPEG: n00000001 is not one of ImageNet's 1000 classes"):
         read_imagenet(tmp_path)
 
 
@@ -149,15 +149,15 @@ def test_what_is_looked_for_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "text", "message"),
     [
-        ("val.txt", f"{name(1)} 5\n{name(2)} n00000001\n", "val.txt line 2: 'n00000001' is none of"),
+        ("val.txt", f"{name(1)} 5\n{name(2)} n00000001\n", "val.txt line 2: 'n00000001' is not one of"),
         ("val.txt", f"{name(1)} 5 6\n", "val.txt line 1: expected an image and its class, such as"),
-        ("val.txt", f"{name(1)} 5\ncat.png 6\n", "line 2: 'cat.png' is no image of the validation set"),
-        ("val.txt", f"{name(1)} 1000\n{name(2)} 1\n", "counts classes to 1000, so it is not clear where it begins"),
-        ("val.txt", f"{name(1)} 5\n", "val_00000002.JPEG: no class is listed for image 2"),
+        ("val.txt", f"{name(1)} 5\ncat.png 6\n", "line 2: 'cat.png' is not an image of the validation set"),
+        ("val.txt", f"{name(1)} 1000\n{name(2)} 1\n", "class numbers go up to 1000, so it is unclear where they begin"),
+        ("val.txt", f"{name(1)} 5\n", "val_00000002.JPEG: image 2 has no class listed"),
         ("val.txt", "JPEGImages/2007_000032\n", "flat images without their classes"),  # of another data set
-        ("LOC_val_solution.csv", "ImageId,PredictionString\nILSVRC2012_val_00000001,\n", "line 2: '' is none of"),
+        ("LOC_val_solution.csv", "ImageId,PredictionString\nILSVRC2012_val_00000001,\n", "line 2: '' is not one of"),
         ("synset_labels.txt", "n01440764\n", "has 1 lines where the validation set has 50,000 images"),
-        (DEVKIT, "1\n" * 50_000, "explained by the devkit's meta.mat, which is not beside it"),
+        (DEVKIT, "1\n" * 50_000, "needs the devkit's meta.mat, which explains its ids; put it beside"),
     ],
 )
 def test_wrong_files_of_classes(tmp_path: Path, file: str, text: str, message: str) -> None:
@@ -176,7 +176,7 @@ def test_a_devkit_that_is_wrong(tmp_path: Path) -> None:
         read_imagenet(tmp_path)
     devkit(tmp_path)
     (tmp_path / DEVKIT).write_text("1\n" * 49_999 + "1001\n")
-    with pytest.raises(DataError, match=r"line 50000: '1001' is no id from 1 to 1000"):
+    with pytest.raises(DataError, match=r"line 50000: '1001' is not an id from 1 to 1000"):
         read_imagenet(tmp_path)
 
 
@@ -191,5 +191,5 @@ def test_more_images_than_the_validation_set_has(tmp_path: Path, monkeypatch: py
 
 def test_a_number_beyond_the_last(tmp_path: Path) -> None:
     (flat(tmp_path) / name(50_001)).touch()
-    with pytest.raises(DataError, match="an image with the number 50001; those of the validation set end with 50000"):
+    with pytest.raises(DataError, match="an image numbered 50001; the validation set ends at 50000"):
         read_imagenet(tmp_path)

@@ -19,11 +19,11 @@ from typer.testing import CliRunner
 
 from zeroshot_cli.cli.app import app
 from zeroshot_cli.datasets import known as module
-from zeroshot_cli.datasets import register, wds
+from zeroshot_cli.datasets import registry, wds
 from zeroshot_cli.datasets.captioned import CaptionedImages
-from zeroshot_cli.datasets.known import KnownSet, find_known, open_known
+from zeroshot_cli.datasets.known import open_known
 from zeroshot_cli.datasets.labelled import LabelledImages
-from zeroshot_cli.datasets.register import Archive
+from zeroshot_cli.datasets.registry import Archive, KnownSet, find_known
 from zeroshot_cli.errors import DataError, UnavailableError, UsageError
 from zeroshot_cli.words.labels import read_labels
 from zeroshot_cli.words.prompts import read_prompts
@@ -217,15 +217,15 @@ def test_images_that_were_removed_are_missed(opened: Opened, v2: KnownSet) -> No
 def test_a_folder_of_the_users_is_left_alone(opened: Opened, v2: KnownSet) -> None:
     mine = opened.data_dir / "imagenet-v2" / "mine"
     mine.mkdir(parents=True)
-    with pytest.raises(UsageError, match=r"is there, but it is not what zeroshot makes of imagenet-v2"):
+    with pytest.raises(UsageError, match=r"exists, but zeroshot did not make it from imagenet-v2"):
         opened(v2)
     assert mine.is_dir()
 
 
 def test_another_set_of_the_same_folder(opened: Opened, v2: KnownSet) -> None:
     opened(v2)
-    with pytest.raises(UsageError, match=r"not what zeroshot makes of wds/imagenet-v2"):
-        opened(replace(v2, name="wds/imagenet-v2", source=register.Shards("clip-benchmark/wds_imagenet-v2")))
+    with pytest.raises(UsageError, match=r"did not make it from wds/imagenet-v2"):
+        opened(replace(v2, name="wds/imagenet-v2", source=registry.Shards("clip-benchmark/wds_imagenet-v2")))
 
 
 @pytest.mark.slow
@@ -233,7 +233,7 @@ def test_the_command_goes_the_whole_way(
     opened: Opened, v2: KnownSet, data_hub: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     data_hub.cut_after, data_hub.cuts = 600_000, 1
-    monkeypatch.setattr(register, "_by_name", lambda: {"imagenet-v2": v2})
+    monkeypatch.setattr(registry, "_by_name", lambda: {"imagenet-v2": v2})
     output = tmp_path / "figures.json"
     arguments = ["eval", "imagenet-v2", "--model", "tiny", "--prompts", "plain", "--data-dir", str(opened.data_dir)]
     result = CliRunner().invoke(app, [*arguments, "--output", str(output)])
@@ -473,14 +473,14 @@ def test_offline_says_how_to_bring_a_copy(opened: Opened, data_hub: Any) -> None
         ({"classnames.txt": b"a\n\nb\n"}, "line 2: is blank"),
         ({"classnames.txt": b"\xff"}, "is not UTF-8"),
         ({"classnames.txt": b"a\nb\n"}, "its class is '3'; expected a number below 2"),
-        ({"dataset_type.txt": b"multilabel\n"}, "the kind 'multilabel' cannot be evaluated"),
-        ({"test/nshards.txt": b"3"}, "2.tar: is not there, though test/nshards.txt says 3"),
-        ({"test/nshards.txt": b"many"}, "holds 'many' where the number of shards belongs"),
-        ({"test/0.tar": b"no tar" * 200}, "0.tar: is damaged or no tar"),
+        ({"dataset_type.txt": b"multilabel\n"}, "the type 'multilabel' cannot be evaluated"),
+        ({"test/nshards.txt": b"3"}, "2.tar: is missing, though test/nshards.txt says 3"),
+        ({"test/nshards.txt": b"many"}, "holds 'many' instead of the number of shards"),
+        ({"test/0.tar": b"no tar" * 200}, "0.tar: is damaged or not a tar"),
         ({"test/0.tar": tar_of({"a.cls": b"0"})}, "0.tar/a: has no image beside cls"),
         ({"test/0.tar": tar_of({"a.webp": b"x"})}, "its class is none"),
         ({"test/0.tar": tar_of({"a.webp": b"x", "a.cls": b"-1"})}, "its class is '-1'"),
-        ({"test/0.tar": tar_of({"a.webp": b"x", "a.webp ": b"x", "a.WEBP": b"x"})}, "is in it twice"),
+        ({"test/0.tar": tar_of({"a.webp": b"x", "a.webp ": b"x", "a.WEBP": b"x"})}, "appears twice"),
     ],
 )
 def test_shards_that_are_wrong(
@@ -518,7 +518,7 @@ def test_a_link_in_a_shard(tmp_path: Path, kind: bytes) -> None:
         info = tarfile.TarInfo("a.webp")
         info.type, info.linkname = kind, "/etc/passwd"
         tar.addfile(info)
-    with pytest.raises(DataError, match=r"'a.webp' is no plain file"):
+    with pytest.raises(DataError, match=r"'a.webp' is not a regular file"):
         wds.convert(raw, into, templates_name="t.txt")
 
 

@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 import timm.data
 
+from zeroshot_cli.datasets.imagenet_classes import wnids
 from zeroshot_cli.datasets.labelled import read_dataset, read_labelled_folder, read_labelled_table
 from zeroshot_cli.datasets.matching import match_classes, sorted_classes
-from zeroshot_cli.datasets.wnids import labels_of_wnids, wnids
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.records import SkippedImage
 from zeroshot_cli.words.labels import Label, Labels, read_labels
@@ -61,13 +61,13 @@ def test_a_missing_number_does_not_shift_the_others(tmp_path: Path, draw_angle: 
 def test_numbers_without_a_0_that_are_too_few_are_refused(tmp_path: Path, draw_angle: Draw) -> None:
     for number in (1, 3):
         draw_angle(tmp_path / str(number) / "x.png", 1)
-    with pytest.raises(DataError, match="2 class numbers begin with 1 and the 3 labels may be counted from 0 or from"):
+    with pytest.raises(DataError, match="2 class numbers begin with 1, and the 3 labels may be counted from 0 or from"):
         read_labelled_folder(tmp_path, Labels.of(["a", "b", "c"]))
 
 
 def test_a_name_of_two_labels_is_said_to_be_so(tmp_path: Path, draw_angle: Draw) -> None:
     draw_angle(tmp_path / "missile" / "x.png", 1)
-    with pytest.raises(DataError, match=r"'missile' is the name of 2 labels, .* numbers 657 and 744"):
+    with pytest.raises(DataError, match=r"'missile' is the name of 2 labels, such as numbers 657 and 744"):
         read_labelled_folder(tmp_path, read_labels(Path("imagenet")))
 
 
@@ -79,7 +79,7 @@ def test_a_name_that_is_too_long_is_no_data_set() -> None:
 def test_a_number_beyond_the_labels_is_named(tmp_path: Path, draw_angle: Draw) -> None:
     for number in (0, 7):
         draw_angle(tmp_path / str(number) / "x.png", 1)
-    with pytest.raises(DataError, match="class folder '7' is none of the 3 labels"):
+    with pytest.raises(DataError, match="class folder '7' is not one of the 3 labels"):
         read_labelled_folder(tmp_path, Labels.of(["a", "b", "c"]))
 
 
@@ -95,7 +95,7 @@ def test_folders_match_labels_and_synonyms(tmp_path: Path, draw_angle: Draw) -> 
 def test_an_unmatched_folder_is_named(tmp_path: Path, draw_angle: Draw) -> None:
     for name in ("cat", "zebra"):
         draw_angle(tmp_path / name / "x.png", 1)
-    with pytest.raises(DataError, match=r"class folder 'zebra' is none of the 2 labels \(the first is 'cat'\)"):
+    with pytest.raises(DataError, match=r"class folder 'zebra' is not one of the 2 labels \(the first is 'cat'\)"):
         read_labelled_folder(tmp_path, Labels.of(["cat", "dog"]))
 
 
@@ -213,7 +213,7 @@ def test_csv_labels_from_a_file(tmp_path: Path) -> None:
     path = write(tmp_path / "set.csv", "image,label\na.png,kitten\nb.png,dog\n")
     labels = Labels((Label("dog"), Label("cat", ("kitten",))))
     assert read_labelled_table(path, labels).targets == (1, 0)
-    with pytest.raises(DataError, match=r"set.csv line 2: label 'kitten' is none of the 1 labels"):
+    with pytest.raises(DataError, match=r"set.csv line 2: label 'kitten' is not one of the 1 labels"):
         read_labelled_table(path, Labels.of(["dog"]))
 
 
@@ -329,7 +329,7 @@ def test_labels_name_their_folders(tmp_path: Path, draw_angle: Draw) -> None:
     found = read_labelled_folder(tmp_path / "set", labels)
     assert (found.targets, found.empty_classes) == ((0, 0, 2), ("cat",))
     draw_angle(tmp_path / "set" / "0" / "x.png", 1)
-    with pytest.raises(DataError, match=r"class folder '0' is none of the 3 labels .*or the folder of a label"):
+    with pytest.raises(DataError, match=r"class folder '0' is not one of the 3 labels .*or the folder of a label"):
         read_labelled_folder(tmp_path / "set", labels)
 
 
@@ -366,7 +366,7 @@ def test_999_of_the_numbers_of_imagenet(missing: int) -> None:
 
 
 def test_without_its_0_it_is_not_clear() -> None:
-    with pytest.raises(DataError, match="the 999 class numbers begin with 1 and the 1000 labels may be counted"):
+    with pytest.raises(DataError, match="the 999 class numbers begin with 1, and the 1000 labels may be counted"):
         match_classes(map(str, range(1, 1000)), read_labels("imagenet"))
 
 
@@ -385,7 +385,7 @@ def test_wnids_are_classes_of_imagenet(tmp_path: Path, draw_angle: Draw) -> None
     } == folders
     assert [labels.names[place] for place in (657, 744, 836, 837)] == ["missile"] * 2 + ["sunglasses"] * 2
     draw_angle(tmp_path / "n00000001" / "x.png", 1)
-    with pytest.raises(DataError, match=r"class folder 'n00000001' is none of the 1000 labels"):
+    with pytest.raises(DataError, match=r"class folder 'n00000001' is not one of the 1000 labels"):
         read_labelled_folder(tmp_path, labels)
 
 
@@ -398,7 +398,7 @@ def test_all_wnids_take_a_thousand_labels_in_order() -> None:
 def test_wnids_beside_other_labels(tmp_path: Path, draw_angle: Draw) -> None:
     draw_angle(tmp_path / "n01440764" / "x.png", 1)
     with pytest.raises(
-        DataError, match=r"'n01440764' is none of the 1 labels .*it is a class of ImageNet: give --labels"
+        DataError, match=r"'n01440764' is not one of the 1 labels .*it is a class of ImageNet: give --labels"
     ):
         read_labelled_folder(tmp_path, Labels.of(["tench"]))
     assert "WordNet ids" in read_labelled_folder(tmp_path).notes[0]
@@ -409,16 +409,14 @@ def test_the_wnids_are_timms() -> None:
     assert list(wnids()) == path.read_text().split()
 
 
-def test_the_labels_of_some_wnids() -> None:
-    labels = labels_of_wnids(["n04356056", "n01440764", "n04355933"])
-    assert labels.names == ("tench", "sunglasses", "sunglasses")
+def test_labels_that_name_wnids() -> None:
+    sunglasses = (Label("sunglasses", folders=(wnid,)) for wnid in ("n04355933", "n04356056"))
+    labels = Labels((Label("tench", folders=("n01440764",)), *sunglasses))
     assert match_classes(["n04356056", "n04355933", "n01440764"], labels) == {
         "n01440764": 0,
         "n04355933": 1,
         "n04356056": 2,
     }
-    with pytest.raises(KeyError):
-        labels_of_wnids(["n00000001"])
 
 
 # classes without images
@@ -430,12 +428,12 @@ def test_classes_without_images_are_said(tmp_path: Path, draw_angle: Draw) -> No
     draw_angle(tmp_path / "b" / "only.png", 1)
     found = read_labelled_folder(tmp_path)
     assert (found.targets, found.empty_classes) == ((1,), ("a", "c"))
-    assert found.notes == (f"{tmp_path}: 2 of 3 classes have no image (a, c); they can be chosen all the same",)
+    assert found.notes == (f"{tmp_path}: 2 of 3 classes have no image (a, c); they remain possible answers",)
     full = read_labelled_folder(tmp_path, Labels.of(["a", "b", "c", "d", "e"]))
-    assert full.notes == (f"{tmp_path}: 4 of 5 classes have no image (a, c, d, …); they can be chosen all the same",)
+    assert full.notes == (f"{tmp_path}: 4 of 5 classes have no image (a, c, d, …); they remain possible answers",)
     (tmp_path / "notes.txt").write_text("x")
     draw_angle(tmp_path / "a" / "x.png", 1)
     assert read_labelled_folder(tmp_path).notes == (
-        f"{tmp_path}: passed over 1 file that is no image",
-        f"{tmp_path}: 1 of 3 classes has no image (c); they can be chosen all the same",
+        f"{tmp_path}: ignored 1 file that is not an image",
+        f"{tmp_path}: 1 of 3 classes has no image (c); they remain possible answers",
     )

@@ -95,7 +95,7 @@ def _sets(context: Any) -> Iterator[str]:
 
 
 def _datasets(context: Any) -> Iterable[str]:
-    from zeroshot_cli.datasets.register import known_sets
+    from zeroshot_cli.datasets.registry import known_sets
 
     return [known.name for known in known_sets()]
 

@@ -138,7 +138,7 @@ def _published(source: Source, model: "LoadedModel", classes: Classes) -> tuple[
     """Return metric, value and source of what others measured with the same model, prompts and data set."""
     if source.known is None or not source.own_labels:
         return None
-    from zeroshot_cli.datasets.known import published_for
+    from zeroshot_cli.datasets.registry import published_for
 
     return published_for(source.known, model.name, model.pretrained, classes.prompts.name)
 

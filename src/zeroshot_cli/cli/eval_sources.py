@@ -13,8 +13,8 @@ from zeroshot_cli.errors import DataError, UsageError
 if TYPE_CHECKING:
     from zeroshot_cli.cli.eval_run import Settings
     from zeroshot_cli.datasets.captioned import CaptionedImages
-    from zeroshot_cli.datasets.known import KnownSet
     from zeroshot_cli.datasets.labelled import LabelledImages
+    from zeroshot_cli.datasets.registry import KnownSet
     from zeroshot_cli.words.labels import Labels
     from zeroshot_cli.words.prompts import Prompts
 
@@ -115,7 +115,8 @@ def _images(
 
     path, (image_column, text_column) = Path(name), asked.columns
     if not os.path.lexists(name):  # a Path of a name too long raises
-        from zeroshot_cli.datasets.known import find_known, open_known
+        from zeroshot_cli.datasets.known import open_known
+        from zeroshot_cli.datasets.registry import find_known
 
         known = find_known(name)
         if known is not None:

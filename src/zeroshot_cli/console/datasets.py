@@ -1,7 +1,7 @@
 """The list of data sets with a name, and what is measured on each."""
 
 from zeroshot_cli.console.terminal import note, print_rows
-from zeroshot_cli.datasets.register import WDS, Absent, Archive, KnownSet, Local, Shards, known_sets
+from zeroshot_cli.datasets.registry import WDS, Absent, Archive, KnownSet, Local, Shards, known_sets
 from zeroshot_cli.sizes import size_text
 
 _COLUMNS = ("name", "data set", "images", "classes", "metric", "prompts", "licence", "from")

@@ -1,4 +1,4 @@
-"""Archives of data sets, unpacked without trusting what is in them: no path leads out, and nothing is a link."""
+"""Unpack the archives of data sets without trusting their content: no path leads out, and nothing is a link."""
 
 import lzma
 import shutil
@@ -11,16 +11,16 @@ from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.sizes import size_text
 
 _MOST_FILES = 2_000_000
-_GROWTH, _SLACK = 4, 64_000_000  # images hardly shrink when packed: unpacked they are no more than that
+_GROWTH, _SLACK = 4, 64_000_000  # images hardly shrink when packed, so unpacked they take no more than that
 _DAMAGED = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, BadGzipFile)
 
 
 def unpack(archive: Path, into: Path, *, top: str) -> int:
-    """Unpack a tar, compressed or not, whose only folder is `top`, into an empty folder; the number of files.
+    """Unpack a tar, compressed or not, whose only folder is `top`, into an empty folder; return the number of files.
 
-    Raises DataError for a path that is absolute or has `..`, a link, a device, another folder than `top`, a name twice,
-    more than such an archive can hold, or a damaged archive; UsageError where the disk is too small. What is in `into`
-    is then not to be used.
+    Raises DataError for a path that is absolute or has `..`, a link, a device, another folder than `top`, a duplicate
+    name, more than such an archive can hold, or a damaged archive; UsageError for too small a disk. After an error what
+    is in `into` must not be used.
     """
     most = _GROWTH * archive.stat().st_size + _SLACK
     files = written = 0
@@ -33,18 +33,19 @@ def unpack(archive: Path, into: Path, *, top: str) -> int:
                 written += member.size
                 if written > most or files > _MOST_FILES:
                     raise DataError(
-                        f"{archive}: unpacks to more than {size_text(most)} or {_MOST_FILES:,} files; it was not kept"
+                        f"{archive}: unpacks to more than {size_text(most)} or {_MOST_FILES:,} files; "
+                        "remove it and download it again"
                     )
                 _extract(tar, member, archive, into)
     except _DAMAGED as error:
-        raise DataError(f"{archive}: is damaged or no tar ({error}); fetch it once more") from None
+        raise DataError(f"{archive}: is damaged or not a tar ({error}); download it again") from None
     if not files:
-        raise DataError(f"{archive}: holds no file; fetch it once more")
+        raise DataError(f"{archive}: holds no file; download it again")
     return files
 
 
 def need_room(bytes_needed: int, folder: Path) -> None:
-    """Raise UsageError where the disk of a folder has less than that left."""
+    """Raise UsageError if the disk of a folder has less space left."""
     free = shutil.disk_usage(folder).free
     if bytes_needed > free:
         raise UsageError(
@@ -62,7 +63,7 @@ def _check(member: tarfile.TarInfo, archive: Path, top: str) -> None:
             f"{archive}: {member.name!r} is {_kind(member)}, which no data set needs; do not use this archive"
         )
     if path.parts and path.parts[0] != top:
-        raise DataError(f"{archive}: holds {path.parts[0]!r} where {top!r} is expected; it is another archive")
+        raise DataError(f"{archive}: holds {path.parts[0]!r} where {top!r} is expected, so it is another archive")
 
 
 def _kind(member: tarfile.TarInfo) -> str:
@@ -76,5 +77,5 @@ def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, archive: Path, into:
     if member.isreg():
         need_room(member.size, into)
         if target.exists():
-            raise DataError(f"{archive}: {member.name!r} is in it twice; fetch it once more")
+            raise DataError(f"{archive}: {member.name!r} appears twice; download it again")
     tar.extract(member, into, set_attrs=False, filter="data")

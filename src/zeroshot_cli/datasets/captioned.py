@@ -10,7 +10,7 @@ from pathlib import Path
 
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.images.find import find_images
-from zeroshot_cli.pairs.read import Pairs, read_pairs
+from zeroshot_cli.pairs.read import read_pairs
 from zeroshot_cli.pairs.shards import CAPTION_ENDINGS
 from zeroshot_cli.records import SkippedImage
 from zeroshot_cli.words.textfiles import read_text
@@ -18,10 +18,10 @@ from zeroshot_cli.words.textfiles import read_text
 
 @dataclass(frozen=True, slots=True)
 class CaptionedImages:
-    """Images and texts, and which of them belong together: `pairs` of an index of `items` and of `texts`.
+    """Images and texts, and which of them belong together: `pairs` are an index of `items` and one of `texts`.
 
-    `as_stored` and `known` are as LabelledImages has them. Left out are `empty` captions, `missing` images and those
-    without a caption, `bare`; `first_missing` is one of the missing.
+    `as_stored` and `known` are as in LabelledImages. Not among them, but counted, are `empty` captions, captions of
+    `missing` images (the first is `first_missing`) and `bare` images, which have no caption.
     """
 
     name: str
@@ -40,38 +40,42 @@ class CaptionedImages:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a user should know about the data set beside its figures, a sentence each."""
+        """What a user should know about the data set, one sentence each."""
         notes = []
         if self.missing:
-            notes.append(
-                f"left out {_many(self.missing, 'caption')} of images not there (the first, {self.first_missing})"
-            )
+            notes.append(f"skipped {_many(self.missing, 'caption')} of missing images (first: {self.first_missing})")
         if self.empty:
-            notes.append(f"left out {_many(self.empty, 'empty caption')}")
+            notes.append(f"skipped {_many(self.empty, 'empty caption')}")
         if self.bare:
-            notes.append(f"left out {_many(self.bare, 'image')} without a caption")
+            notes.append(f"skipped {_many(self.bare, 'image')} without a caption")
         return tuple(f"{self.name}: {text}" for text in notes)
 
 
 def read_captioned(
     path: Path, *, image_column: str | None = None, caption_column: str | None = None
 ) -> CaptionedImages:
-    """Read a table of images and captions, or a folder where a text file beside each image has a caption a line.
+    """Read a table of images and captions, or a folder with a text file, one caption per line, beside each image.
 
-    A table is CSV, lines of JSON, or Parquet; an image may have several captions, as rows or as a list. Equal captions
-    are one text, which then has several images. Raises UsageError for a file that is not there or none of these,
-    DataError for what is wrong in it, or where nothing is left.
+    A table is CSV, JSON Lines, or Parquet; an image may have several captions, as rows or as a list. Equal captions
+    are one text with several images. Raises UsageError for a missing file or another format, DataError for what is
+    wrong in it, or where no pair is left.
     """
     if os.path.isdir(path):
         return _read_folder(path)
     pairs = read_pairs([path], image_column=image_column, caption_column=caption_column, option="eval")
     if pairs.members:
-        raise UsageError(f"{path}: evaluation reads images as files; unpack the tar into a folder, and give that")
-    return _of_pairs(str(path), pairs)
+        raise UsageError(f"{path}: evaluation reads images from files; unpack the tar into a folder, and give that")
+    rows = ((image, (caption,)) for image, caption in zip(pairs.images, pairs.captions, strict=True))
+    return replace(
+        captioned(str(path), rows),
+        empty=pairs.empty_captions,
+        missing=pairs.missing_files,
+        first_missing=pairs.first_missing,
+    )
 
 
 def captioned(name: str, rows: Iterable[tuple[str | SkippedImage, Sequence[str]]]) -> CaptionedImages:
-    """Images with their captions, in order; equal images are one, and so are equal captions."""
+    """Return images with their captions, in order; equal images are merged, and so are equal captions."""
     items: dict[str | SkippedImage, int] = {}
     texts: dict[str, int] = {}
     pairs: dict[tuple[int, int], None] = {}
@@ -80,19 +84,6 @@ def captioned(name: str, rows: Iterable[tuple[str | SkippedImage, Sequence[str]]
         for caption in captions:
             pairs[image, texts.setdefault(caption, len(texts))] = None
     return CaptionedImages(name, tuple(items), tuple(texts), tuple(pairs))
-
-
-def _of_pairs(name: str, pairs: Pairs) -> CaptionedImages:
-    rows = ((image, (caption,)) for image, caption in zip(pairs.images, pairs.captions, strict=True))
-    return replace(
-        captioned(name, rows),
-        empty=pairs.empty_captions,
-        missing=pairs.missing_files,
-        first_missing=pairs.first_missing,
-    )
-
-
-# folders
 
 
 def _read_folder(path: Path) -> CaptionedImages:
@@ -108,9 +99,11 @@ def _read_folder(path: Path) -> CaptionedImages:
 
 
 def _captions_beside(item: str | SkippedImage) -> tuple[str, ...]:
-    """The lines of the text file that is called as an image is, but for its ending; none without one."""
+    """Return the lines of the text file with an image's name; none if there is no such file."""
     stem = os.path.splitext(item.path if isinstance(item, SkippedImage) else item)[0]
-    path = next((path for path in (f"{stem}.{ending}" for ending in CAPTION_ENDINGS) if os.path.lexists(path)), None)
+    path = next(
+        (path for path in (f"{stem}.{extension}" for extension in CAPTION_ENDINGS) if os.path.lexists(path)), None
+    )
     if path is None:
         return ()
     lines = (line.strip() for line in read_text(Path(path), DataError).split("\n"))

@@ -1,4 +1,4 @@
-"""ImageNet's validation images, which may not be handed on, in the layouts that people have them in."""
+"""ImageNet's validation images, which may not be redistributed, in the layouts that people have them in."""
 
 # pathlib's questions raise OSError where a name is too long or a folder is locked; opening names the reason.
 # ruff: noqa: PTH112
@@ -9,50 +9,51 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from zeroshot_cli.datasets.imagenet_truth import COUNT, TRUTH_FILES, find_truth
+from zeroshot_cli.datasets.imagenet_classes import (
+    CLASSES,
+    COUNT,
+    TRUTH_FILES,
+    class_of_wnid,
+    find_truth,
+    imagenet_labels,
+    is_wnid,
+)
 from zeroshot_cli.datasets.labelled import LabelledImages, read_labelled_folder
-from zeroshot_cli.datasets.wnids import class_of_wnid, imagenet_labels, is_wnid
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.images.find import find_images
 from zeroshot_cli.records import SkippedImage
 
 PLACES = ("", "val", "validation", "ILSVRC2012_img_val", "ILSVRC/Data/CLS-LOC/val", "Data/CLS-LOC/val", "imagenet/val")
-"""Where in a folder the images may be: in itself, or where the archives of ImageNet and Kaggle put them."""
+"""Where in a folder the images may be: directly in it, or where the archives of ImageNet and Kaggle put them."""
 
 _FLAT = re.compile(r"ILSVRC2012_val_([0-9]{8})(?:_(n[0-9]{8}))?\.\w+", re.IGNORECASE)
 
 
 def read_imagenet(folder: Path) -> LabelledImages:
-    """Read the 50,000 validation images: in folders by WordNet id, or flat, with a file that says their classes.
+    """Read the 50,000 validation images: in folders by WordNet id, or flat, with a file that gives their classes.
 
-    Flat are ILSVRC2012_val_00000001.JPEG and so on; their classes may be in the devkit, in Kaggle's solution, in a
-    val.txt or in a list of WordNet ids, beside the images or in a folder over them. Fewer images are read as well.
-    Raises UsageError where the folder is not there, DataError, saying what was looked for, where a part is missing.
+    Flat images are ILSVRC2012_val_00000001.JPEG and so on; their classes come from the devkit, Kaggle's solution, a
+    val.txt or a list of WordNet ids, beside the images or in a folder above them. Fewer images are accepted.
+    Raises UsageError for a missing folder, and DataError, saying where it looked, for a missing part.
     """
     if not os.path.isdir(folder):
         raise UsageError(f"{folder}: no such folder; give --data-dir the folder with ImageNet's validation images")
     for place in PLACES:
         inside = folder / place
-        entries = _listed(inside) if os.path.isdir(inside) else []
+        entries = _entries(inside) if os.path.isdir(inside) else []
         if any(is_wnid(name) and os.path.isdir(inside / name) for name in entries):
-            return _finished(_checked(read_labelled_folder(inside, imagenet_labels())))
-        if any(map(_FLAT.fullmatch, entries)):
-            return _finished(_read_flat(inside, folder))
+            found = read_labelled_folder(inside, imagenet_labels())
+        elif any(map(_FLAT.fullmatch, entries)):
+            found = _read_flat(inside, folder)
+        else:
+            continue
+        if len(found) > COUNT:
+            raise DataError(
+                f"{found.name}: has {len(found):,} images where the validation set has {COUNT:,}, so it may be the "
+                "training set; give --data-dir the folder with the validation images"
+            )
+        return replace(found, name="imagenet", as_stored=True, prompts="imagenet-80", known="imagenet")
     raise DataError(_nothing_found(folder))
-
-
-def _finished(found: LabelledImages) -> LabelledImages:
-    return replace(found, name="imagenet", as_stored=True, prompts="imagenet-80", known="imagenet")
-
-
-def _checked(found: LabelledImages) -> LabelledImages:
-    """Raise DataError where the images are too many to be the validation's."""
-    if len(found) > COUNT:
-        raise DataError(
-            f"{found.name}: has {len(found):,} images where the validation set has {COUNT:,}, so it may be the "
-            "training set; give --data-dir the folder with the validation images"
-        )
-    return found
 
 
 def _read_flat(inside: Path, folder: Path) -> LabelledImages:
@@ -63,21 +64,21 @@ def _read_flat(inside: Path, folder: Path) -> LabelledImages:
     truth = _truth(inside, folder, max(numbers)) if numbers else {}
     targets = tuple(_target(_path_of(item), int(match[1]), match[2], truth) for item, match in images)
     others = found.ignored + len(named) - len(images)
-    return _checked(LabelledImages(str(inside), tuple(item for item, _ in images), targets, imagenet_labels(), others))
+    return LabelledImages(str(inside), tuple(item for item, _ in images), targets, imagenet_labels(), others)
 
 
 def _target(path: str, number: int, wnid: str | None, truth: Mapping[int, int]) -> int:
     target = class_of_wnid().get(wnid) if wnid else truth.get(number)
     if target is None:
-        what = f"{wnid} is none of ImageNet's 1000 classes" if wnid else f"no class is listed for image {number}"
+        what = f"{wnid} is not one of ImageNet's {CLASSES} classes" if wnid else f"image {number} has no class listed"
         raise DataError(f"{path}: {what}; remove the file, or list its class")
     return target
 
 
 def _truth(inside: Path, folder: Path, last: int) -> Mapping[int, int]:
-    """The classes by image number, from the file beside the images or over them that is found first."""
+    """Return the classes by image number; `last` is the highest number."""
     if last > COUNT:
-        raise DataError(f"{inside}: has an image with the number {last}; those of the validation set end with {COUNT}")
+        raise DataError(f"{inside}: has an image numbered {last}; the validation set ends at {COUNT}")
     truth = find_truth(inside, folder)
     if truth is None:
         raise DataError(
@@ -87,11 +88,11 @@ def _truth(inside: Path, folder: Path, last: int) -> Mapping[int, int]:
     return truth
 
 
-def _listed(folder: Path) -> list[str]:
+def _entries(folder: Path) -> list[str]:
     try:
         return sorted(os.listdir(folder))  # noqa: PTH208
     except OSError as error:
-        raise DataError(f"{folder}: cannot be read ({error.strerror}); change its rights") from error
+        raise DataError(f"{folder}: cannot be read ({error.strerror}); check its permissions") from error
 
 
 def _path_of(item: str | SkippedImage) -> str:
@@ -99,7 +100,7 @@ def _path_of(item: str | SkippedImage) -> str:
 
 
 def _nothing_found(folder: Path) -> str:
-    packed = [name for name in _listed(folder) if name.startswith("ILSVRC2012_img_val.tar")]
+    packed = [name for name in _entries(folder) if name.startswith("ILSVRC2012_img_val.tar")]
     way_out = f"unpack its {packed[0]} first" if packed else "give --data-dir the folder that has them"
     places = ", ".join(place for place in PLACES if place)
     return (

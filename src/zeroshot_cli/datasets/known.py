@@ -1,8 +1,8 @@
-"""Data sets with a name: found, fetched once, checked, unpacked, and from then on read from the disk alone.
+"""Data sets with a name: downloaded once, checked, unpacked, and from then on read from the disk alone.
 
-In the folder of data sets a set has a folder of its own with a small note, `zeroshot.json`; it gets its name only when
-it is whole. What is half there lies in `.incoming` and `.unpacking`. What a user brought is taken where it is: the
-archive, its folder, or a copy of the repository.
+In the folder of data sets a set has a folder of its own with a small note, `zeroshot.json`, and the folder gets its
+name only when it is whole; partial files are kept apart, in `.incoming` and `.unpacking`. What a user brings is used
+where it is: the archive, its folder, or a copy of the repository.
 """
 
 # pathlib's questions raise OSError where a name is too long or a folder is locked; opening names the reason.
@@ -22,10 +22,9 @@ from zeroshot_cli.datasets.captioned import CaptionedImages, read_captioned
 from zeroshot_cli.datasets.imagenet import read_imagenet
 from zeroshot_cli.datasets.labelled import LabelledImages, read_labelled_folder
 from zeroshot_cli.datasets.matching import match_classes
-from zeroshot_cli.datasets.published import published_for
-from zeroshot_cli.datasets.register import Absent, Archive, KnownSet, Local, Shards, find_known, known_sets
+from zeroshot_cli.datasets.registry import Absent, Archive, KnownSet, Local, Shards
 from zeroshot_cli.errors import DataError, UnavailableError, UsageError
-from zeroshot_cli.folders import cache_folder
+from zeroshot_cli.folders import cache_folder, finished_folder
 from zeroshot_cli.hub.datasets import (
     RemoteFile,
     Repository,
@@ -33,14 +32,11 @@ from zeroshot_cli.hub.datasets import (
     list_files,
     missing_bytes,
     storage_errors,
-    url_of,
 )
 from zeroshot_cli.hub.download import is_offline
 from zeroshot_cli.hub.hashes import sha256_of
 from zeroshot_cli.sizes import size_text
 from zeroshot_cli.words.labels import Label, Labels, read_labels
-
-__all__ = ["KnownSet", "data_folder", "find_known", "known_sets", "open_known", "published_for"]
 
 NOTE = "zeroshot.json"
 _INCOMING, _UNPACKING, _LOCKS = ".incoming", ".unpacking", ".locks"
@@ -64,40 +60,37 @@ class _Place:
     def incoming(self) -> Path:
         return self.root / _INCOMING / self.known.folder
 
+    @property
+    def templates(self) -> str:
+        """The name of the file with the set's own templates."""
+        return f"{self.known.folder}.txt"
+
 
 def data_folder() -> Path:
-    """The folder of data sets: ZEROSHOT_DATA_DIR, else `datasets` in the cache's folder."""
+    """Return the folder of data sets: ZEROSHOT_DATA_DIR, else `datasets` in the cache folder."""
     own = os.environ.get("ZEROSHOT_DATA_DIR")
     return Path(own).expanduser() if own else cache_folder() / "datasets"
 
 
-def open_known(
-    known: KnownSet, *, data_dir: Path | None, offline: bool, say: Callable[[str], None]
-) -> LabelledImages | CaptionedImages:
-    """Read a data set with a name, downloaded into `data_dir` unless it is there.
+def open_known(known: KnownSet, *, data_dir: Path | None, offline: bool, say: Say) -> LabelledImages | CaptionedImages:
+    """Read a data set with a name, after downloading it into `data_dir` unless it is there.
 
-    `say` gets a line before a download. Raises UnavailableError where it is neither here nor to be had, DataError where
-    what is here or comes is damaged or another, UsageError where it cannot be written.
+    `say` gets a line before a download. Raises UnavailableError for a set that is neither here nor can be downloaded,
+    DataError for files that are damaged or another set's, UsageError for a folder that cannot be written.
     """
     source, root = known.source, data_dir or data_folder()
     if isinstance(source, Absent):
         raise UnavailableError(
-            f"{known.name}: {source.why}, so zeroshot cannot fetch it; bring its test images as a folder of class "
+            f"{known.name}: {source.why}, so zeroshot cannot download it; put its test images into a folder of class "
             f"folders, and run zeroshot eval FOLDER --labels {known.labels} --prompts {known.prompts}"
         )
     if isinstance(source, Local):
-        return _open_local(known, source, data_dir, root)
+        folder = data_dir or root / known.folder
+        if data_dir is None and not os.path.isdir(folder):
+            raise UnavailableError(f"{known.name} cannot be fetched; {source.advice[0].lower()}{source.advice[1:-1]}")
+        return read_imagenet(folder)
     place = _Place(known, root, is_offline(offline), say)
-    if isinstance(source, Archive):
-        return _open_archive(place, source)
-    return _open_shards(place, source)
-
-
-def _open_local(known: KnownSet, source: Local, data_dir: Path | None, root: Path) -> LabelledImages:
-    folder = data_dir or root / known.folder
-    if data_dir is None and not os.path.isdir(folder):
-        raise UnavailableError(f"{known.name} cannot be fetched; {source.advice[0].lower()}{source.advice[1:-1]}")
-    return read_imagenet(folder)
+    return _open_archive(place, source) if isinstance(source, Archive) else _open_shards(place, source)
 
 
 # an archive of numbered folders
@@ -106,32 +99,29 @@ def _open_local(known: KnownSet, source: Local, data_dir: Path | None, root: Pat
 def _open_archive(place: _Place, source: Archive) -> LabelledImages:
     brought = place.root / source.top
     folder = brought if os.path.isdir(brought) else _ready(place, lambda: _bring_archive(place, source)) / source.top
-    labels = read_labels(place.known.labels or "imagenet")
-    return _finished(place.known, _read_numbered(folder, labels), _note(place.folder).get("images"))
+    return _read_numbered(place, folder, read_labels(place.known.labels or "imagenet"))
 
 
 def _bring_archive(place: _Place, source: Archive) -> None:
     brought, incoming = place.root / source.name, place.incoming / source.name
-    repository = Repository(source.repo, source.revision, _advice_for_archive(place, source))
+    url = Repository(source.repo, source.revision, "").url(source.name)
+    advice = f"fetch {url} by other means and put it into {place.root}"
+    repository = Repository(source.repo, source.revision, advice)
     file = RemoteFile(source.name, source.bytes, source.sha256)
-    if brought.is_file():
+    is_brought = brought.is_file()
+    if is_brought:
         place.say(f"checking {brought}")
         if sha256_of(brought) != source.sha256:
             raise DataError(
                 f"{brought}: is not {place.known.title} as published (its SHA-256 is not {source.sha256[:12]}…); "
-                "remove it, or fetch it once more"
+                "remove it, or download it again"
             )
     else:
         _start(place, repository, source.bytes, missing_bytes(file, incoming))
         fetch(repository, file, incoming)
     with _unpacking(place) as folder:
-        images = unpack(brought if brought.is_file() else incoming, folder, top=source.top)
+        images = unpack(brought if is_brought else incoming, folder, top=source.top)
         _write_note(folder, place.known, repository, {"images": images, "sha256": source.sha256})
-
-
-def _advice_for_archive(place: _Place, source: Archive) -> str:
-    url = url_of(source.repo, source.revision, source.name)
-    return f"fetch {url} by other means and put it into {place.root}"
 
 
 # shards
@@ -139,19 +129,17 @@ def _advice_for_archive(place: _Place, source: Archive) -> str:
 
 def _open_shards(place: _Place, source: Shards) -> LabelledImages | CaptionedImages:
     folder = _ready(place, lambda: _bring_shards(place, source))
-    note, images = _note(folder), folder / wds.IMAGES
-    if note.get("task") == wds.RETRIEVAL:
-        captioned = read_captioned(images)
+    if _note(folder).get("task") == wds.RETRIEVAL:
+        captioned = read_captioned(folder / wds.IMAGES)
         return replace(captioned, name=place.known.name, as_stored=True, known=place.known.name)
     names = (folder / wds.CLASSES).read_text(encoding="utf-8").splitlines()
-    found = _finished(place.known, _read_numbered(images, _labels(place.known, names)), note.get("images"))
-    templates = folder / _templates_name(place.known)
-    own = str(templates) if templates.is_file() else None
-    return replace(found, prompts=place.known.prompts or own)
+    found = _read_numbered(place, folder / wds.IMAGES, _labels(place.known, names))
+    templates = folder / place.templates
+    return replace(found, prompts=place.known.prompts or (str(templates) if templates.is_file() else None))
 
 
 def _labels(known: KnownSet, names: list[str]) -> Labels:
-    """The set's classes in its own order, called as CLIP's authors do where every name is one of theirs."""
+    """Return the set's classes in its own order, with the names of CLIP's authors where every name is one of theirs."""
     own = Labels(tuple(map(Label, names)))
     if known.labels is None:
         return own
@@ -165,34 +153,38 @@ def _labels(known: KnownSet, names: list[str]) -> Labels:
 
 def _bring_shards(place: _Place, source: Shards) -> None:
     brought = place.root / source.repo.rpartition("/")[2]
-    repository = Repository(source.repo, source.revision, _advice_for_shards(brought, source))
-    here = os.path.isdir(brought / "test")
-    more = {} if here else _fetch_shards(place, repository)
+    advice = (
+        f"where there is a network, run hf download {source.repo} --repo-type dataset --local-dir "
+        f"{brought.name}, and put that folder at {brought}"
+    )
+    repository = Repository(source.repo, source.revision, advice)
+    is_brought = os.path.isdir(brought / "test")
+    more = {} if is_brought else _fetch_shards(place, repository)
     with _unpacking(place) as folder:
-        made = wds.convert(brought if here else place.incoming, folder, templates_name=_templates_name(place.known))
+        made = wds.convert(brought if is_brought else place.incoming, folder, templates_name=place.templates)
         _write_note(folder, place.known, repository, {"images": made.images, "task": made.task, **more})
 
 
 def _fetch_shards(place: _Place, repository: Repository) -> dict[str, object]:
-    """Download what evaluation needs of the repository; its commit, for the note."""
+    """Download what evaluation needs of the repository; return its commit, for the note."""
     _stop_offline(place, repository)
     commit, files = list_files(repository)
     wanted = [file for file in files if wds.is_wanted(file.name)]
     if not any(file.name == wds.SHARD_COUNT for file in wanted):
         raise UnavailableError(
-            f"{repository.name} has no {wds.SHARD_COUNT}, so it is no data set in CLIP_benchmark's layout"
+            f"{repository.name} has no {wds.SHARD_COUNT}, so it is not a data set in CLIP_benchmark's layout"
         )
     _forget_another(place, commit)
     missing = sum(missing_bytes(file, place.incoming / file.name) for file in wanted)
     _start(place, repository, sum(file.size for file in wanted), missing)
     at_commit = replace(repository, revision=commit)
-    for file in sorted(wanted, key=lambda file: file.size):  # names first: where they fail nothing was loaded in vain
+    for file in sorted(wanted, key=lambda file: file.size):  # names come before images: a failure then costs little
         fetch(at_commit, file, place.incoming / file.name)
     return {"commit": commit}
 
 
 def _forget_another(place: _Place, commit: str) -> None:
-    """Throw away what came of another commit."""
+    """Remove what was downloaded of another commit."""
     stamp = place.incoming / "commit"
     if place.incoming.is_dir() and not (stamp.is_file() and stamp.read_text(encoding="utf-8") == commit):
         shutil.rmtree(place.incoming)
@@ -200,30 +192,19 @@ def _forget_another(place: _Place, commit: str) -> None:
     stamp.write_text(commit, encoding="utf-8")
 
 
-def _advice_for_shards(brought: Path, source: Shards) -> str:
-    return (
-        f"where there is a network, run hf download {source.repo} --repo-type dataset --local-dir "
-        f"{brought.name}, and bring that folder to {brought}"
-    )
-
-
-def _templates_name(known: KnownSet) -> str:
-    return f"{known.folder}.txt"
-
-
-# fetching and unpacking
+# downloading and unpacking
 
 
 def _ready(place: _Place, bring: Callable[[], None]) -> Path:
-    """The set's folder, which `bring` makes unless it is there; one process at a time makes it."""
+    """Return the set's folder, which `bring` makes unless it is there; one process at a time makes it."""
     if _is_whole(place):
         return place.folder
     with _locked(place):
         if not _is_whole(place):
             if os.path.lexists(place.folder):
                 raise UsageError(
-                    f"{place.folder}: is there, but it is not what zeroshot makes of {place.known.name}; evaluate it "
-                    "by its path, move it away, or give another --data-dir"
+                    f"{place.folder}: exists, but zeroshot did not make it from {place.known.name}; evaluate it by its "
+                    "path, move it away, or give another --data-dir"
                 )
             bring()
             shutil.rmtree(place.incoming, ignore_errors=True)
@@ -249,23 +230,16 @@ def _locked(place: _Place) -> Iterator[None]:
 
 @contextmanager
 def _unpacking(place: _Place) -> Iterator[Path]:
-    """A new folder, which becomes the set's own once it is whole; what a killed process left is thrown away."""
-    folder = place.root / _UNPACKING / place.known.folder
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    place.say(f"unpacking {place.known.name} into {place.folder}")
-    try:
+    with finished_folder(place.folder, place.root / _UNPACKING / place.known.folder) as folder:
+        place.say(f"unpacking {place.known.name} into {place.folder}")
         yield folder
-        folder.rename(place.folder)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
 
 
 def _start(place: _Place, repository: Repository, size: int, missing: int) -> None:
-    """Say what is about to be downloaded. Raises UnavailableError where downloads are off, UsageError for want of room.
+    """Say what is about to be downloaded, of `size` bytes, of which some may be `missing`.
 
-    Archive and images are both there for a time, and images hardly shrink when packed.
+    Raises UnavailableError where downloads are off, UsageError for too small a disk: archive and images are both there
+    for a time, and images hardly shrink when packed.
     """
     _stop_offline(place, repository)
     place.incoming.mkdir(parents=True, exist_ok=True)
@@ -283,19 +257,13 @@ def _stop_offline(place: _Place, repository: Repository) -> None:
 
 
 def _write_note(folder: Path, known: KnownSet, repository: Repository, more: dict[str, object]) -> None:
-    note = {
-        "name": known.name,
-        "title": known.title,
-        "licence": known.licence,
-        "repository": repository.name,
-        "revision": repository.revision,
-        **more,
-    }
-    (folder / NOTE).write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
+    note = {"name": known.name, "title": known.title, "licence": known.licence}
+    note |= {"repository": repository.name, "revision": repository.revision}
+    (folder / NOTE).write_text(json.dumps(note | more, indent=2) + "\n", encoding="utf-8")
 
 
 def _note(folder: Path) -> dict[str, object]:
-    """What the note of a whole set says; empty where there is none."""
+    """Return what the note of a whole set says; empty where there is none."""
     try:
         note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -303,21 +271,18 @@ def _note(folder: Path) -> dict[str, object]:
     return note if isinstance(note, dict) else {}
 
 
-# reading
+def _read_numbered(place: _Place, folder: Path, labels: Labels) -> LabelledImages:
+    """Read folders that are named by label index, whatever the labels are.
 
-
-def _read_numbered(folder: Path, labels: Labels) -> LabelledImages:
-    """Read folders whose names are the places of the labels, whatever the labels are called."""
-    numbered = Labels(tuple(replace(label, folders=(str(place),)) for place, label in enumerate(labels)))
-    return replace(read_labelled_folder(folder, numbered), labels=labels)
-
-
-def _finished(known: KnownSet, found: LabelledImages, count: object) -> LabelledImages:
-    """Give a set its name; DataError where images are missing, for figures of a part would pass for the whole's."""
-    expected = count or known.images
+    Raises DataError where images are missing: figures of a part would pass for those of the whole set.
+    """
+    known = place.known
+    numbered = Labels(tuple(replace(label, folders=(str(index),)) for index, label in enumerate(labels)))
+    found = read_labelled_folder(folder, numbered)
+    expected = _note(place.folder).get("images") or known.images
     if expected is not None and len(found) != expected:
         raise DataError(
             f"{found.name}: has {len(found):,} images where {known.title} has {expected:,}; remove the folder, and "
-            "the next run makes it anew"
+            "the next run creates it again"
         )
-    return replace(found, name=known.name, as_stored=True, prompts=known.prompts, known=known.name)
+    return replace(found, name=known.name, labels=labels, as_stored=True, prompts=known.prompts, known=known.name)

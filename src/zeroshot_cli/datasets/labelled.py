@@ -9,8 +9,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
+from zeroshot_cli.datasets.imagenet_classes import is_wnid
 from zeroshot_cli.datasets.matching import match_classes, sorted_classes, spaced, why_unmatched
-from zeroshot_cli.datasets.wnids import is_wnid
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.images.find import find_images
 from zeroshot_cli.pairs.columns import LABELS
@@ -26,9 +26,9 @@ _NAMED = 3  # classes in a note
 class LabelledImages:
     """Images with their true classes; `targets[i]` is the index in `labels` of `items[i]`.
 
-    An item that was found to be unreadable is a SkippedImage already. `ignored` counts files that are no images.
-    Sets that are known by name have more: `as_stored` says that published figures are of the pictures as they are
-    stored, without rotation by Exif; `prompts` is the template set of the set's own, `known` its name in the registry.
+    An item that is already known to be unreadable is a SkippedImage. `ignored` counts files that are not images. Sets
+    with a name have more: `as_stored` if published figures are of images as stored, without Exif rotation; `prompts`,
+    their own template set; `known`, their name in the registry.
     """
 
     name: str
@@ -45,28 +45,30 @@ class LabelledImages:
 
     @property
     def empty_classes(self) -> tuple[str, ...]:
-        """The labels without images; they are among the classes to choose from all the same."""
+        """The labels without images, which remain among the classes to choose from."""
         filled = set(self.targets)
         return tuple(name for index, name in enumerate(self.labels.names) if index not in filled)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a user should know about the data set beside its figures, a sentence each."""
+        """What a user should know about the data set, one sentence each."""
         notes = []
         if self.ignored:
-            files = "1 file that is no image" if self.ignored == 1 else f"{self.ignored} files that are no images"
-            notes.append(f"{self.name}: passed over {files}")
+            files = "1 file that is not an image" if self.ignored == 1 else f"{self.ignored} files that are not images"
+            notes.append(f"{self.name}: ignored {files}")
         if empty := self.empty_classes:
             notes.append(f"{self.name}: {_without_images(empty, len(self.labels))}")
         if all(map(is_wnid, self.labels.names)):
-            notes.append(f"{self.name}: its classes are called by WordNet ids, which no text names; see --labels")
+            notes.append(
+                f"{self.name}: its classes are named by WordNet ids, which mean nothing to a model; see --labels"
+            )
         return tuple(notes)
 
 
 def read_dataset(
     path: Path, labels: Labels | None = None, *, image_column: str | None = None, label_column: str | None = None
 ) -> LabelledImages:
-    """Read a folder of class folders or a table, whichever `path` is; UsageError where it is neither."""
+    """Read a folder of class folders or a table, whichever `path` is; raises UsageError if it is neither."""
     if os.path.isdir(path):
         return read_labelled_folder(path, labels)
     if os.path.isfile(path):
@@ -77,14 +79,14 @@ def read_dataset(
 
 
 def read_labelled_folder(path: Path, labels: Labels | None = None) -> LabelledImages:
-    """Read a folder whose folders are classes, images at any depth in them.
+    """Read a folder whose folders are classes, with images at any depth.
 
-    Without `labels` the classes are the folder names in order, underscores read as spaces. DataError where there
-    is no class folder, no image, or a folder that is none of `labels`.
+    Without `labels` the classes are the folder names in order, underscores read as spaces. Raises DataError where there
+    is no class folder, no image, or a folder that matches none of `labels`.
     """
     names = sorted_classes(_class_folders(path))
     if not names:
-        raise DataError(f"{path}: has no class folders; expected one folder a class with its images inside")
+        raise DataError(f"{path}: has no class folders; expected one folder per class with its images inside")
     labels, class_of = _classes(names, labels, str(path), kind="class folder")
     loose = sum(1 for entry in path.iterdir() if not os.path.isdir(entry))
     try:
@@ -98,15 +100,15 @@ def read_labelled_folder(path: Path, labels: Labels | None = None) -> LabelledIm
 def read_labelled_table(
     path: Path, labels: Labels | None = None, *, image_column: str | None = None, label_column: str | None = None
 ) -> LabelledImages:
-    """Read a CSV (also with TAB, `;` or `|`), lines of JSON or Parquet: image paths, relative to it, and their labels.
+    """Read image paths, relative to the table, and their labels from CSV (also with TAB, `;`, `|`), JSONL or Parquet.
 
-    Columns are found by usual names, or are those that are asked for. Without `labels` the classes are the values of
-    the label column in order, underscores read as spaces. DataError for a missing column, naming those there are, an
-    empty field, or a label that is none of `labels`.
+    Columns are found by their usual names unless named. Without `labels` the classes are the values of the label column
+    in order, underscores read as spaces. Raises DataError for a missing column, an empty field, or a label that matches
+    none of `labels`.
     """
     rows = list(_rows(path, image_column, label_column))
     if not rows:
-        raise DataError(f"{path}: has no rows under its header; add one for each image, with its path and its label")
+        raise DataError(f"{path}: has no rows under its header; add one per image, with its path and its label")
     first_place: dict[str, str] = {}
     for place, _, value in rows:
         first_place.setdefault(value, place)
@@ -120,7 +122,7 @@ def read_labelled_table(
 def _classes(
     names: Iterable[str], labels: Labels | None, source: str, *, kind: str, places: Mapping[str, str] | None = None
 ) -> tuple[Labels, dict[str, int]]:
-    """Return the labels and the class index of every name; `places` says where a table has a name first."""
+    """Return the labels and the class index of every name; `places` says where each name first is in a table."""
     ordered = sorted_classes(names)
     if labels is None:
         return _labels_of(ordered, source, kind), {name: index for index, name in enumerate(ordered)}
@@ -142,7 +144,7 @@ def _labels_of(ordered: Sequence[str], source: str, kind: str) -> Labels:
     for name in ordered:
         shown = spaced(name)
         if not shown:
-            raise DataError(f"{source}: {kind} {name!r} leaves an empty class name; rename it")
+            raise DataError(f"{source}: {kind} {name!r} makes an empty class name; rename it")
         if shown in written:
             raise DataError(
                 f"{source}: {kind} {written[shown]!r} and {name!r} are both the class {shown!r}; rename one"
@@ -154,18 +156,18 @@ def _labels_of(ordered: Sequence[str], source: str, kind: str) -> Labels:
 def _without_images(empty: Sequence[str], classes: int) -> str:
     named = ", ".join(empty[:_NAMED]) + (", …" if len(empty) > _NAMED else "")
     verb = "has" if len(empty) == 1 else "have"
-    return f"{len(empty)} of {classes} classes {verb} no image ({named}); they can be chosen all the same"
+    return f"{len(empty)} of {classes} classes {verb} no image ({named}); they remain possible answers"
 
 
 # folders
 
 
 def _class_folders(path: Path) -> list[str]:
-    """Return the names of the folders in a folder, without hidden ones such as `.git` or `.ipynb_checkpoints`."""
+    """Return the names of the folders in a folder, without hidden ones such as `.ipynb_checkpoints`."""
     try:
         return [entry.name for entry in path.iterdir() if os.path.isdir(entry) and not entry.name.startswith(".")]
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); change its rights") from error
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
 
 
 def _class_folder_of(item: str | SkippedImage, root: Path) -> str:
@@ -183,7 +185,7 @@ def _rows(path: Path, image_column: str | None, label_column: str | None) -> Ite
         with path.open("rb") as file:
             form = form_of(name, file)
             if form is Form.TAR:
-                raise UsageError(f"{path}: is a tar, whose images have no labels here; unpack it into class folders")
+                raise UsageError(f"{path}: is a tar, which has no labels here; unpack it into class folders")
             with closing(
                 read_placed(name, file, form, LABELS, image_column=image_column, text_column=label_column)
             ) as rows:
@@ -193,11 +195,11 @@ def _rows(path: Path, image_column: str | None, label_column: str | None) -> Ite
                         raise DataError(f"{path} {place}: the {what} is empty; fill it in or delete the row")
                     yield place, image, label
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path and its rights") from error
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from error
 
 
 def _item(cell: str, folder: str) -> str | SkippedImage:
-    """The path that a cell means, whether it is there or not."""
+    """Return the path that a cell names, whether or not it exists."""
     if is_on_web(cell):
         return SkippedImage(cell, "it is on the web, not on this disk; download it")
     return find_image(cell, folder) or os.path.join(folder, cell.strip())

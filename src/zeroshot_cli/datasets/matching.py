@@ -1,9 +1,9 @@
-"""Which label a class of a data set is: its folder, or its value in a label column, may be called otherwise."""
+"""Match the classes of a data set, named by folders or by a label column, with labels that may be named differently."""
 
 import re
 from collections.abc import Callable, Iterable, Sequence
 
-from zeroshot_cli.datasets.wnids import class_of_wnid, imagenet_labels, is_wnid
+from zeroshot_cli.datasets.imagenet_classes import class_of_wnid, imagenet_labels, is_wnid
 from zeroshot_cli.errors import DataError
 from zeroshot_cli.words.labels import Labels
 
@@ -11,7 +11,7 @@ Match = Callable[[str], int | None]
 
 
 def sorted_classes(names: Iterable[str]) -> list[str]:
-    """Return class names in order: by number where all are whole numbers (`2` before `10`), else by name."""
+    """Return class names in order: numeric if all are whole numbers (`2` before `10`), else alphabetical."""
     names = list(names)
     if all_numbers(names):
         return sorted(names, key=lambda name: (int(name), name))
@@ -19,13 +19,12 @@ def sorted_classes(names: Iterable[str]) -> list[str]:
 
 
 def match_classes(names: Iterable[str], labels: Labels) -> dict[str, int | None]:
-    """Return for each class name of a data set the index of its label, None where there is none.
+    """Return the label index of each class name of a data set, None for a name without a label.
 
-    A name is matched with the folders that labels say they stand for, then with label names, then with synonyms;
-    underscores are spaces and case does not count where that leaves one choice. WordNet ids are matched where the
-    labels are ImageNet's, or 1000 for all of its 1000 ids. Numbers that are not themselves labels are taken in order
-    where there are as many as labels, else as indices from 0. DataError where they may count from 0 or from 1, or where
-    two are the same number.
+    A name is matched with the folders that labels name, then with label names, then with synonyms; underscores count as
+    spaces, and case is ignored, where that leaves one choice. WordNet ids match ImageNet's labels, and all 1000 of them
+    match any 1000 labels. Numbers that are not labels themselves are taken in order if there are as many as labels,
+    else as indices from 0. Raises DataError where they may count from 0 or from 1, and for a duplicate number.
     """
     ordered = sorted_classes(names)
     match = _matcher(labels)
@@ -38,28 +37,28 @@ def match_classes(names: Iterable[str], labels: Labels) -> dict[str, int | None]
 
 
 def all_numbers(names: Sequence[str]) -> bool:
-    """Whether all names are whole numbers."""
+    """Return whether all names are whole numbers."""
     return all(re.fullmatch("[0-9]{1,18}", name) for name in names)
 
 
 def spaced(name: str) -> str:
-    """A name with spaces for underscores."""
+    """Return a name with spaces for underscores."""
     return " ".join(name.replace("_", " ").split())
 
 
 def why_unmatched(name: str, labels: Labels) -> str:
-    """The rest of a sentence about a class name that is no label, or that of several."""
+    """Return the rest of a sentence about a class name that matches no label, or several."""
     folded = _folded(name)
     alike = [i for i, label in enumerate(labels) if folded in map(_folded, (label.name, *label.synonyms))]
     if alike:
         places = " and ".join(str(i) for i in alike[:2])
         return (
-            f"is the name of {len(alike)} labels, such as those with the numbers {places} counted from 0; "
-            "use all numbers as names, or give each label a name of its own"
+            f"is the name of {len(alike)} labels, such as numbers {places} counted from 0; "
+            "name all classes by number, or give each label a name of its own"
         )
-    none = f"is none of the {len(labels)} labels (the first is {labels.names[0]!r})"
+    none = f"is not one of the {len(labels)} labels (the first is {labels.names[0]!r})"
     if is_wnid(name) and name in class_of_wnid():
-        return f"{none}; it is a class of ImageNet: give --labels imagenet, or name it as the folder of a label"
+        return f"{none}; it is a class of ImageNet: give --labels imagenet, or list it as the folder of a label"
     return f"{none}; add it to the label file, as a label, a synonym or the folder of a label"
 
 
@@ -73,20 +72,20 @@ def _numbered(ordered: Sequence[str], labels: int) -> dict[str, int | None]:
         if first == 0 and last == labels:
             gap = next(place for place, number in enumerate(numbers) if place != number)
             raise DataError(
-                f"the {labels} class numbers go to {last} without a {gap}, so it is not clear which of the {labels} "
-                "labels they are; rename the classes, or say in the label file which folder each label has"
+                f"the {labels} class numbers go to {last} without a {gap}, so it is unclear which of the {labels} "
+                "labels they are; rename the classes, or list each label's folder in the label file"
             )
         return {name: index for index, name in enumerate(ordered)}
     if first != 0:
         raise DataError(
-            f"the {len(ordered)} class numbers begin with {ordered[0]} and the {labels} labels may be counted "
-            "from 0 or from 1; name the classes in words, or add those that are missing"
+            f"the {len(ordered)} class numbers begin with {ordered[0]}, and the {labels} labels may be counted "
+            "from 0 or from 1; name the classes in words, or add the missing ones"
         )
     return {name: number if number < labels else None for name, number in zip(ordered, numbers, strict=True)}
 
 
 def _matcher(labels: Labels) -> Match:
-    """Return a function from a name to the index of its label; the strictest reading that fits one label wins."""
+    """Return a function from a name to its label index; the strictest reading that fits one label wins."""
     tables: list[tuple[Callable[[str], str], dict[str, set[int]]]] = [(str, _by_folder(labels))]
     for reading in (str, spaced, _folded):
         for synonyms in (False, True):

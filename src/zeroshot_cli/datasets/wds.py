@@ -1,6 +1,6 @@
-"""CLIP_benchmark's WebDataset layout, turned into folders of image files.
+"""Convert CLIP_benchmark's WebDataset layout into folders of image files.
 
-test/nshards.txt  test/0.tar …    members 000.webp and 000.cls (the class's number), or 000.txt (captions, one a line)
+test/nshards.txt  test/0.tar …    members 000.webp and 000.cls (the class index), or 000.txt (captions, one per line)
 classnames.txt    zeroshot_classification_templates.txt (with {c})    dataset_type.txt (retrieval)
 """
 
@@ -29,23 +29,23 @@ _MOST_SHARDS = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Converted:
-    """What was made of it: its task, and how many images."""
+    """The task of a converted set, and its number of images."""
 
     task: str
     images: int
 
 
 def is_wanted(name: str) -> bool:
-    """Whether a file of the repository is needed for evaluation."""
+    """Return whether evaluation needs a file of the repository."""
     return name in (SHARD_COUNT, CLASS_NAMES, TEMPLATES, TYPE) or SHARD.fullmatch(name) is not None
 
 
 def convert(raw: Path, into: Path, *, templates_name: str) -> Converted:
     """Write the images of a repository's folder `raw` into the folder `into`.
 
-    Class folders `images/0`, `images/1` … with `classes.txt`, and the set's own templates as a file of that name; or
-    images with a text file beside each where they have captions. The files are numbered in the order of the shards.
-    Raises DataError for what is missing or wrong in it, UsageError where the disk is too small.
+    Labelled images go to `images/0`, `images/1` …, with `classes.txt`, and the set's own templates to `templates_name`;
+    captioned images get a text file beside each. The files are numbered in the order of the shards.
+    Raises DataError for what is missing or wrong in it, UsageError for too small a disk.
     """
     task = _text(raw / TYPE).strip().lower() or CLASSIFICATION
     shards = _shards(raw)
@@ -59,29 +59,29 @@ def convert(raw: Path, into: Path, *, templates_name: str) -> Converted:
         _write_templates(_text(raw / TEMPLATES), into / templates_name)
         images = _write_labelled(shards, into / IMAGES, len(classes))
     else:
-        raise DataError(f"{raw / TYPE}: the kind {task!r} cannot be evaluated; take a set with one label an image")
+        raise DataError(f"{raw / TYPE}: the type {task!r} cannot be evaluated; use a set with one label per image")
     if not images:
-        raise DataError(f"{raw}: its shards hold no image; fetch it once more")
+        raise DataError(f"{raw}: its shards hold no image; download it again")
     return Converted(task, images)
 
 
 def _shards(raw: Path) -> list[Path]:
     count = _text(raw / SHARD_COUNT).strip()
     if not count.isascii() or not count.isdigit() or not 0 < int(count) < _MOST_SHARDS:
-        raise DataError(f"{raw / SHARD_COUNT}: holds {count[:20]!r} where the number of shards belongs")
+        raise DataError(f"{raw / SHARD_COUNT}: holds {count[:20]!r} instead of the number of shards; download it again")
     paths = [raw / "test" / f"{number}.tar" for number in range(int(count))]
     missing = next((path for path in paths if not path.is_file()), None)
     if missing is not None:
-        raise DataError(f"{missing}: is not there, though {SHARD_COUNT} says {count} shards; fetch it")
+        raise DataError(f"{missing}: is missing, though {SHARD_COUNT} says {count} shards; download it")
     return paths
 
 
 def _class_names(path: Path) -> list[str]:
     names = [line.strip() for line in _text(path).splitlines()]
     if not names:
-        raise DataError(f"{path}: is missing or empty, so the classes have no names; write one a line")
+        raise DataError(f"{path}: is missing or empty, so the classes have no names; write one per line")
     if "" in names:
-        raise DataError(f"{path} line {names.index('') + 1}: is blank where a class name belongs; write it")
+        raise DataError(f"{path} line {names.index('') + 1}: is blank; write the name of the class")
     return names
 
 
@@ -94,14 +94,14 @@ def _write_templates(text: str, path: Path) -> None:
 def _write_labelled(shards: Iterable[Path], into: Path, classes: int) -> int:
     count = 0
     for place, sample in _samples(shards):
-        ending, content = _image(place, sample)
+        extension, content = _image(place, sample)
         number = _NUMBER.fullmatch(sample.get("cls", b""))
         if number is None or int(number[1]) >= classes:
             found = repr(sample["cls"][:20].decode("ascii", "replace")) if "cls" in sample else "none"
             raise DataError(f"{place}: its class is {found}; expected a number below {classes}")
         folder = into / str(int(number[1]))
         folder.mkdir(exist_ok=True)
-        (folder / f"{count:07d}.{ending}").write_bytes(content)
+        (folder / f"{count:07d}.{extension}").write_bytes(content)
         count += 1
     return count
 
@@ -109,24 +109,24 @@ def _write_labelled(shards: Iterable[Path], into: Path, classes: int) -> int:
 def _write_captioned(shards: Iterable[Path], into: Path) -> int:
     count = 0
     for place, sample in _samples(shards):
-        ending, content = _image(place, sample)
+        extension, content = _image(place, sample)
         if not sample.get("txt", b"").strip():
-            raise DataError(f"{place}: has no caption (.txt); add one, or take the image out")
-        (into / f"{count:07d}.{ending}").write_bytes(content)
+            raise DataError(f"{place}: has no caption (.txt); add one, or remove the image")
+        (into / f"{count:07d}.{extension}").write_bytes(content)
         (into / f"{count:07d}.txt").write_bytes(sample["txt"])
         count += 1
     return count
 
 
 def _image(place: str, sample: Mapping[str, bytes]) -> tuple[str, bytes]:
-    ending = next((ending for ending in IMAGE_ENDINGS if ending in sample), None)
-    if ending is None:
-        raise DataError(f"{place}: has no image beside {', '.join(sorted(sample))}; fetch it once more")
-    return ending, sample[ending]
+    extension = next((extension for extension in IMAGE_ENDINGS if extension in sample), None)
+    if extension is None:
+        raise DataError(f"{place}: has no image beside {', '.join(sorted(sample))}; download it again")
+    return extension, sample[extension]
 
 
 def _samples(shards: Iterable[Path]) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Where each sample is, for errors, and its members by their ending; those of one name stand beside each other."""
+    """Yield where each sample is, for errors, and its members by extension; members of one name are adjacent."""
     for shard in shards:
         key, sample = "", dict[str, bytes]()
         for name, content in _members(shard):
@@ -136,16 +136,16 @@ def _samples(shards: Iterable[Path]) -> Iterator[tuple[str, dict[str, bytes]]]:
             if sample and match[1] != key:
                 yield f"{shard}/{key}", sample
                 sample = {}
-            key, ending = match[1], match[2].lower()
-            if ending in sample:
-                raise DataError(f"{shard}: {name!r} is in it twice; fetch it once more")
-            sample[ending] = content
+            key, extension = match[1], match[2].lower()
+            if extension in sample:
+                raise DataError(f"{shard}: {name!r} appears twice; download it again")
+            sample[extension] = content
         if sample:
             yield f"{shard}/{key}", sample
 
 
 def _members(shard: Path) -> Iterator[tuple[str, bytes]]:
-    """Names and contents of a tar's files; names are only compared, never used as paths."""
+    """Yield names and contents of a tar's files; names are only compared, never used as paths."""
     try:
         with tarfile.open(shard, "r:") as tar:  # not compressed, so its members are no larger than itself
             while (member := tar.next()) is not None:
@@ -154,20 +154,20 @@ def _members(shard: Path) -> Iterator[tuple[str, bytes]]:
                     continue
                 file = None if not member.isreg() or member.issparse() else tar.extractfile(member)
                 if file is None:
-                    raise DataError(f"{shard}: {member.name!r} is no plain file; do not use this archive")
+                    raise DataError(f"{shard}: {member.name!r} is not a regular file; do not use this archive")
                 content = file.read()
                 if len(content) != member.size:
                     raise tarfile.ReadError("unexpected end of data")
                 yield member.name, content
     except tarfile.TarError as error:
-        raise DataError(f"{shard}: is damaged or no tar ({error}); fetch it once more") from None
+        raise DataError(f"{shard}: is damaged or not a tar ({error}); download it again") from None
 
 
 def _text(path: Path) -> str:
-    """The text of a small file; empty where there is none."""
+    """Return the text of a small file; empty if there is none."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         return ""
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is not UTF-8 text (byte {error.start}); fetch it once more") from None
+        raise DataError(f"{path}: is not UTF-8 text (byte {error.start}); download it again") from None

@@ -1,5 +1,6 @@
-"""The register of data sets with a name, `known.yaml`: where each is, what its classes are called, what is measured."""
+"""The registry of data sets with a name, `registry.yaml`: where each is, its class names, its published figures."""
 
+import csv
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -12,17 +13,20 @@ from typing import Any
 import yaml
 
 from zeroshot_cli.errors import UsageError
+from zeroshot_cli.models import registry
 
 WDS = "wds/"
 WDS_REPO = "clip-benchmark/wds_"
-_NEAR = 0.75  # of a name that is no path; below it the user means a file that is not there
-_WDS_NEAR = 0.85  # others than those in the register may be there too
+TABLE = "open_clip's table of results"
+_QUICKGELU = "-quickgelu"
+_NEAR = 0.75  # similarity of a name that is not a path; below it the user means a missing file
+_WDS_NEAR = 0.85  # there may be repositories that the registry does not list
 _WDS_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)?")
 
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """One file of a data set repository of the hub: its size in bytes, its hash, and the only folder in it."""
+    """A file of a repository on the hub: its size in bytes, its SHA-256, and `top`, the only folder in it."""
 
     repo: str
     revision: str
@@ -34,7 +38,7 @@ class Archive:
 
 @dataclass(frozen=True, slots=True)
 class Shards:
-    """A repository of the hub in CLIP_benchmark's WebDataset layout."""
+    """A repository on the hub in CLIP_benchmark's WebDataset layout."""
 
     repo: str
     revision: str = "main"
@@ -42,21 +46,21 @@ class Shards:
 
 @dataclass(frozen=True, slots=True)
 class Local:
-    """What only the user can bring; `advice` is a sentence."""
+    """What only the user can provide; `advice` is a sentence."""
 
     advice: str
 
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """What cannot be fetched from anywhere, and why."""
+    """What cannot be downloaded from anywhere, and why."""
 
     why: str
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """What others than open_clip's table have published, as a fraction."""
+    """A figure that open_clip's table does not have, as a fraction."""
 
     model: str
     pretrained: str
@@ -70,9 +74,9 @@ class Figure:
 class KnownSet:
     """A data set with a name.
 
-    `labels` and `prompts` are built-in sets; without them the data set's own are taken. In a `numbered` one the folders
-    are called by the places of the labels. `metric` is what is published of it, `column` that in the table of
-    open_clip's figures. `images` and `classes` are how many there are, where that is known.
+    `labels` and `prompts` name built-in sets; without them the data set's own are used. The folders of a `numbered` set
+    are named by label index. `metric` is what is published, `column` the column of open_clip's table. `images` and
+    `classes` are counts, where known.
     """
 
     name: str
@@ -92,22 +96,26 @@ class KnownSet:
 
     @property
     def folder(self) -> str:
-        """What its folder is called in the folder of data sets."""
+        """The name of its folder in the folder of data sets."""
         if isinstance(self.source, Shards):
             return self.source.repo.removeprefix(WDS_REPO)
         return self.name.replace(":", "-")
 
 
+@cache
 def known_sets() -> tuple[KnownSet, ...]:
-    """All data sets with a name, those of CLIP_benchmark (wds/…) last."""
-    return _register()
+    """Return all data sets with a name; those of CLIP_benchmark (wds/…) come last."""
+    content = yaml.safe_load(Path(__file__).with_name("registry.yaml").read_text(encoding="utf-8"))
+    named = [_known(row) for row in content["sets"]]
+    copies = [_wds_set(name, task) for task, names in content["wds"].items() for name in names]
+    return (*named, *(_with_sizes(copy, named) for copy in copies))
 
 
 def find_known(name: str) -> KnownSet | None:
-    """The data set of that name, in any case; None for what may be a path.
+    """Return the data set of that name, in any case; None for what may be a path.
 
     Any repository of CLIP_benchmark's is wds/NAME, whether it is listed or not. Raises UsageError for a name that is
-    nearly one, a variant that is not there, and a wds/ name that cannot be one.
+    nearly one, a variant that does not exist, and a wds/ name that cannot be one.
     """
     names = _by_name()
     wanted = name.casefold()
@@ -128,14 +136,14 @@ def find_known(name: str) -> KnownSet | None:
 
 
 def _variants(base: KnownSet) -> str:
-    of_it = [each.name for each in known_sets() if each.name.startswith(f"{base.name}:")]
-    return f"there are {', '.join((base.name, *of_it))}" if of_it else f"leave it out: {base.name}"
+    variants = [each.name for each in known_sets() if each.name.startswith(f"{base.name}:")]
+    return f"there are {', '.join((base.name, *variants))}" if variants else f"omit it: {base.name}"
 
 
 def _other_wds(name: str) -> KnownSet:
     rest = name[len(WDS) :]
     if not _WDS_NAME.fullmatch(rest) or ".." in rest or "--" in rest:
-        raise UsageError(f"{name!r} names no data set of CLIP_benchmark's; write it as in wds/vtab/cifar10")
+        raise UsageError(f"{name!r} is not a valid CLIP_benchmark name; write it like wds/vtab/cifar10")
     listed = [each.name for each in known_sets() if each.name.startswith(WDS)]
     tails = {each.rpartition("/")[2]: each for each in listed}
     near = tails.get(rest) or next(iter(get_close_matches(name.casefold(), listed, n=1, cutoff=_WDS_NEAR)), None)
@@ -147,15 +155,6 @@ def _other_wds(name: str) -> KnownSet:
 @cache
 def _by_name() -> dict[str, KnownSet]:
     return {alias.casefold(): each for each in known_sets() for alias in (each.name, *each.aliases)}
-
-
-@cache
-def _register() -> tuple[KnownSet, ...]:
-    text = Path(__file__).with_name("known.yaml").read_text(encoding="utf-8")
-    register = yaml.safe_load(text)
-    named = [_known(row) for row in register["sets"]]
-    copies = [_wds_set(name, task) for task, names in register["wds"].items() for name in names]
-    return (*named, *(_with_sizes(copy, named) for copy in copies))
 
 
 def _known(row: Mapping[str, Any]) -> KnownSet:
@@ -183,7 +182,43 @@ def _wds_repo(name: str) -> str:
 
 
 def _with_sizes(copy: KnownSet, named: Sequence[KnownSet]) -> KnownSet:
-    """A copy with what the row of the same repository says of it."""
+    """Return a copy with what the row of the same repository says about it."""
     row = next((each for each in named if each.source == copy.source), copy)
     shared = ("title", "licence", "metric", "images", "classes")
     return replace(copy, **{field: getattr(row, field) for field in shared})
+
+
+# published figures
+
+
+def published_for(known: KnownSet, model: str, pretrained: str | None, prompts: str) -> tuple[str, float, str] | None:
+    """Return metric, fraction and source of what others measured with that model, its tag and the template set.
+
+    Return None where nothing is published, or where the publication used other templates.
+    """
+    if pretrained is None:
+        return None
+    for figure in known.figures:
+        if (figure.model, figure.pretrained, figure.prompts) == (model, pretrained, prompts):
+            return figure.metric, figure.value, figure.source
+    if known.column is None or prompts != known.prompts:
+        return None
+    value = _table_figure(model, pretrained, known.column)
+    return None if value is None else (known.metric, value, TABLE)
+
+
+def _table_figure(model: str, tag: str, column: str) -> float | None:
+    """Return the table's figure; of the same weights with and without `-quickgelu`, the one of the training counts."""
+    found = registry.published().get((model, tag))
+    base = model.removesuffix(_QUICKGELU)
+    names = dict.fromkeys((found.preset if found else model, model, base, base + _QUICKGELU))
+    row = next((_table()[name, tag] for name in names if (name, tag) in _table()), {})
+    return float(row[column]) if row.get(column) else None
+
+
+@cache
+def _table() -> dict[tuple[str, str], dict[str, str]]:
+    path = Path(registry.__file__).with_name("published.csv")
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = csv.DictReader(line for line in file if not line.startswith("#"))
+        return {(row["name"], row["pretrained"]): row for row in rows}

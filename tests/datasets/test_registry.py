@@ -1,4 +1,4 @@
-"""The register of data sets: figures that others published, written here by hand."""
+"""The registry of data sets: figures that others published, written here by hand."""
 
 import csv
 import io
@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from zeroshot_cli.console.datasets import print_known_sets
-from zeroshot_cli.datasets.known import find_known, known_sets, published_for
-from zeroshot_cli.datasets.register import Absent, Archive, Local, Shards
+from zeroshot_cli.datasets.registry import Absent, Archive, Local, Shards, find_known, known_sets, published_for
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.models import registry
 from zeroshot_cli.words.builtin import label_files, template_files
@@ -133,13 +132,13 @@ def test_a_path_is_no_name(name: str) -> None:
             "imagenet-v2:top",
             "no variant 'top'; there are imagenet-v2, imagenet-v2:threshold0.7, imagenet-v2:top-images",
         ),
-        ("cifar10:x", "cifar10 has no variant 'x'; leave it out: cifar10"),
+        ("cifar10:x", "cifar10 has no variant 'x'; omit it: cifar10"),
         ("wds/cifar10", "did you mean wds/vtab/cifar10"),
         ("wds/flickr30", "did you mean wds/flickr30k"),
-        ("wds/", "names no data set"),
-        ("wds/../../etc", "names no data set"),
-        ("wds/a/b/c", "names no data set"),
-        ("wds/<img onerror>", "names no data set"),
+        ("wds/", "is not a valid CLIP_benchmark name"),
+        ("wds/../../etc", "is not a valid CLIP_benchmark name"),
+        ("wds/a/b/c", "is not a valid CLIP_benchmark name"),
+        ("wds/<img onerror>", "is not a valid CLIP_benchmark name"),
     ],
 )
 def test_a_name_that_is_nearly_one(name: str, message: str) -> None:
