@@ -179,3 +179,12 @@ def test_no_image_at_all_is_an_error(folder: Path, inputs: list[str]) -> None:
 def test_suffixes_are_lower_case_with_dot() -> None:
     assert {".jpg", ".jpeg", ".png", ".webp", ".gif", ".tiff", ".heic"} <= IMAGE_SUFFIXES
     assert all(suffix == suffix.lower() and suffix.startswith(".") for suffix in IMAGE_SUFFIXES)
+
+
+@pytest.mark.parametrize(("count", "others"), [(0, ""), (1, " among 1 other file"), (2, " among 2 other files")])
+def test_the_error_counts_the_other_files(tmp_path: Path, count: int, others: str) -> None:
+    for number in range(count):
+        (tmp_path / f"{number}.txt").touch()
+    with pytest.raises(DataError) as caught:
+        find_images([str(tmp_path)])
+    assert f"no image found in {tmp_path}{others}; " in str(caught.value)

@@ -19,6 +19,7 @@ from zeroshot_cli.images.preprocess import (
     Preprocess,
     PreprocessConfig,
     ResizeMode,
+    resize,
 )
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
@@ -109,14 +110,14 @@ def test_normalised_by_hand() -> None:
 
 def test_the_border_has_the_fill_colour_and_longest_keeps_the_whole_picture() -> None:
     config = PreprocessConfig(5, resize_mode=ResizeMode.LONGEST, fill_color=9)
-    resized = np.asarray(Preprocess(config).resized(Image.new("RGB", (10, 4), "white")))
+    resized = np.asarray(resize(Image.new("RGB", (10, 4), "white"), config))
     assert resized[:, :, 0].tolist() == [[9] * 5, [255] * 5, [255] * 5, [9] * 5, [9] * 5]  # 2 rows of 5, from row 1
 
 
 def test_a_very_long_picture_takes_little_memory_and_keeps_its_middle() -> None:
     """Resized whole, this one would be 16 × 3.2 million pixels; its middle third is red."""
     colours = np.repeat(np.array([[0, 255, 0], [255, 0, 0], [0, 0, 255]], np.uint8), 66_667, axis=0)[None]
-    resized = np.asarray(Preprocess(PreprocessConfig(16)).resized(Image.fromarray(colours)))
+    resized = np.asarray(resize(Image.fromarray(colours), PreprocessConfig(16)))
     assert (resized == [255, 0, 0]).all()
 
 
@@ -131,7 +132,7 @@ def test_a_long_picture_is_cut_where_open_clip_cuts(shape: tuple[int, int], size
 
 def test_a_thread_of_a_picture_keeps_one_pixel() -> None:
     config = PreprocessConfig(8, resize_mode=ResizeMode.LONGEST)
-    resized = np.asarray(Preprocess(config).resized(Image.new("RGB", (1, 300), "white")))
+    resized = np.asarray(resize(Image.new("RGB", (1, 300), "white"), config))
     assert (resized == 255).all(axis=(0, 2)).sum() == 1
 
 

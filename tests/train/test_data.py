@@ -10,7 +10,7 @@ from PIL import Image
 from zeroshot_cli.errors import DataError, UnreadableImage
 from zeroshot_cli.images.augment import Augment
 from zeroshot_cli.images.decode import decode
-from zeroshot_cli.images.preprocess import Preprocess, PreprocessConfig
+from zeroshot_cli.images.preprocess import Preprocess, PreprocessConfig, resize
 from zeroshot_cli.pairs.read import Pairs, Source, read_pairs
 from zeroshot_cli.records import Augmentation
 from zeroshot_cli.train.data import (
@@ -268,7 +268,7 @@ def test_validation_sees_what_classify_sees(draw_pairs: Draw) -> None:
     assert batch.captions == (pairs.captions[0], pairs.captions[2])
     assert [item.path for item in batch.skipped] == [pairs.images[1]]
     for pixels, image in zip(batch.pixels, batch.images, strict=True):
-        np.testing.assert_array_equal(pixels, preprocess.resized(decode(image)))
+        np.testing.assert_array_equal(pixels, resize(decode(image), preprocess.config))
 
 
 def test_a_validation_batch_may_be_empty(draw_pairs: Draw) -> None:

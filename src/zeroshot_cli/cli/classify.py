@@ -136,7 +136,7 @@ def _find(images: list[str], *, null: bool, places: Places, finished: bool) -> "
 
     stdin = getattr(sys.stdin, "buffer", None)
     try:
-        return find_images(images, stdin=stdin, null_separated=null, leave_out=places.sort_into)
+        return find_images(images, stdin=stdin, null_separated=null, exclude=places.sort_into)
     except DataError:
         if not finished:
             raise

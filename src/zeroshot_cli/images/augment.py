@@ -1,4 +1,4 @@
-"""What a training picture goes through before a model sees it: Pillow in, Pillow out, every draw from one `rng`."""
+"""Augment training images: Pillow in, Pillow out, every draw from one `rng`."""
 
 import math
 from collections.abc import Callable
@@ -17,13 +17,13 @@ WHITE: Colour = (255, 255, 255)
 BLACK: Colour = (0, 0, 0)
 SEEN = 20  # the opacity, 0-255, from which on a pixel counts as drawn: shadows end in less
 EDGE = 50  # what FIND_EDGES gives, 0-255, where one area ends and the next begins
-MIN_CONTRAST = 70  # in luminance, 0–255: a picture nearer than this to its background is hard to see
+MIN_CONTRAST = 70  # in luminance, 0–255: an image nearer than this to its background is hard to see
 ASPECT_RATIOS = (3 / 4, 4 / 3)
 
 
 @dataclass(frozen=True, slots=True)
 class Augment:
-    """A random view of a picture, in RGB and of one size.
+    """A random view of an image, in RGB and of one size.
 
     `size` is (height, width) in pixels, `min_scale` the smallest share of the area that a crop keeps. Transparency
     ends on white, or on a random background with Augmentation.BACKGROUND.
@@ -57,7 +57,7 @@ class Augment:
 
 
 def random_crop_box(size: tuple[int, int], rng: Random, *, min_scale: float) -> Box:
-    """Draw the box (left, upper, right, lower) of a random resized crop of a picture of `size` (width, height).
+    """Draw the box (left, upper, right, lower) of a random resized crop of an image of `size` (width, height).
 
     Area in [min_scale, 1], aspect ratio log-uniform in [3/4, 4/3], ten tries, then the largest centred box within
     those ratios: as torchvision's RandomResizedCrop, which open_clip trains with.
@@ -83,7 +83,7 @@ def _centred_box(width: int, height: int) -> Box:
 
 
 def place(image: Image.Image, rng: Random) -> Image.Image:
-    """Trim an RGBA picture and put it anywhere on a square, of which its longer side takes 60 to 100 %.
+    """Trim an RGBA image and put it anywhere on a square, of which its longer side takes 60 to 100 %.
 
     Artists leave margins of their own, which a model should not learn.
     """
@@ -96,9 +96,9 @@ def place(image: Image.Image, rng: Random) -> Image.Image:
 
 
 def outline(image: Image.Image, rng: Random) -> Image.Image:
-    """Draw a dark line around an RGBA picture and along the edges within it, in half of cases.
+    """Draw a dark line around an RGBA image and along the edges within it, in half of cases.
 
-    Some artists draw lines and others only areas. The line around is up to one part in thirty of the picture wide.
+    Some artists draw lines and others only areas. The line around is up to one part in thirty of the image wide.
     """
     if rng.random() < 0.5:
         return image
@@ -114,39 +114,39 @@ def outline(image: Image.Image, rng: Random) -> Image.Image:
 
 
 def trimmed(image: Image.Image) -> Image.Image:
-    """Cut the margins off an RGBA picture in which nothing can be seen; a picture that is all margin stays whole."""
+    """Cut the margins off an RGBA image in which nothing can be seen; an image that is all margin stays whole."""
     seen = image.getchannel("A").point(_is_seen).getbbox()
     return image.crop(seen) if seen else image
 
 
 def lay_on(image: Image.Image, background: Image.Image) -> Image.Image:
-    """Lay an RGBA picture on an RGB background of the same size."""
+    """Lay an RGBA image on an RGB background of the same size."""
     background.paste(image, mask=image.getchannel("A"))
     return background
 
 
 def lay_on_background(image: Image.Image, rng: Random) -> Image.Image:
-    """Lay an RGBA picture on white, a plain colour or a soft gradient, all of which it stands out from."""
-    picture = mean_colour(image)
-    first = contrasting_colour(picture, rng)
+    """Lay an RGBA image on white, a plain colour or a soft gradient; it stands out from each."""
+    subject = mean_colour(image)
+    first = contrasting_colour(subject, rng)
     if rng.random() < 0.6:
         return lay_on(image, Image.new("RGB", image.size, first))
     corners = Image.new("RGB", (2, 2), first)
     for corner in ((1, 0), (0, 1), (1, 1)):
-        corners.putpixel(corner, _near(first, contrasting_colour(picture, rng), rng))
+        corners.putpixel(corner, _near(first, contrasting_colour(subject, rng), rng))
     return lay_on(image, corners.resize(image.size, Image.Resampling.BILINEAR))
 
 
 def _near(colour: Colour, other: Colour, rng: Random) -> Colour:
-    """Go part of the way to another colour; between two colours on one side of the picture's luminance."""
+    """Go part of the way to another colour, if both are dark or both are light."""
     share = rng.uniform(0.0, 0.7) if (luminance(colour) > 127) == (luminance(other) > 127) else 0.0
     red, green, blue = (round(a + share * (b - a)) for a, b in zip(colour, other, strict=True))
     return red, green, blue
 
 
-def contrasting_colour(picture: Colour, rng: Random) -> Colour:
-    """Draw a background colour: white in a quarter of cases, else mostly light, never near `picture` in luminance."""
-    dark = luminance(picture)
+def contrasting_colour(subject: Colour, rng: Random) -> Colour:
+    """Draw a background colour: white in a quarter of cases, else mostly light, never near `subject` in luminance."""
+    dark = luminance(subject)
     if rng.random() < 0.25 and luminance(WHITE) - dark >= MIN_CONTRAST:
         return WHITE
     for _ in range(8):
@@ -158,19 +158,19 @@ def contrasting_colour(picture: Colour, rng: Random) -> Colour:
 
 
 def mean_colour(image: Image.Image) -> Colour:
-    """Mean colour of an RGBA picture, each pixel weighed by its opacity; black where all is transparent."""
-    mean = image.resize((1, 1), Image.Resampling.BOX)  # Pillow weighs by alpha when it resizes
+    """Return the mean colour of an RGBA image, each pixel weighted by its opacity; black where all is transparent."""
+    mean = image.resize((1, 1), Image.Resampling.BOX)  # Pillow weights by alpha when it resizes
     return _pixel(mean, 0, 0)
 
 
 def luminance(colour: Colour) -> float:
-    """Luma of a colour, 0 to 255 (ITU-R BT.601, as Pillow's mode L)."""
+    """Return the luma of a colour, 0 to 255 (ITU-R BT.601, as Pillow's mode L)."""
     red, green, blue = colour
     return 0.299 * red + 0.587 * green + 0.114 * blue
 
 
 def rotate(image: Image.Image, rng: Random, *, degrees: float = 12.0) -> Image.Image:
-    """Turn a picture a little; what comes in from outside has the mean colour of its corners."""
+    """Rotate an image a little; the area that comes into view has the mean colour of its corners."""
     right, bottom = image.width - 1, image.height - 1
     corners = [_pixel(image, x, y) for x in (0, right) for y in (0, bottom)]
     red, green, blue = (sum(channel) // 4 for channel in zip(*corners, strict=True))
@@ -203,14 +203,14 @@ def jitter_colour(image: Image.Image, rng: Random, *, strength: float = 0.2) -> 
 
 
 def blur(image: Image.Image, rng: Random) -> Image.Image:
-    """Blur a fifth of pictures, by up to one part in sixty of their width."""
+    """Blur one image in five, by up to one part in sixty of its width."""
     if rng.random() >= 0.2:
         return image
     return image.filter(ImageFilter.GaussianBlur(rng.uniform(0.2, 1.0) * image.width / 60))
 
 
 def shrink(image: Image.Image, rng: Random) -> Image.Image:
-    """Take a fifth of pictures down to between 40 and 90 % of their size and up again, as small pictures come."""
+    """Shrink one image in five to between 40 and 90 % of its size and enlarge it again, as small images look."""
     if rng.random() >= 0.2:
         return image
     share = rng.uniform(0.4, 0.9)

@@ -1,4 +1,4 @@
-"""Find image files: every input ends as a path, or with the reason why it is none."""
+"""Find image files: every input becomes a path, or a reason why it is not one."""
 
 # pathlib would change how a path is written, and results carry it as it was given.
 # ruff: noqa: PTH109, PTH110, PTH112, PTH116, PTH118, PTH122, PTH207
@@ -28,14 +28,14 @@ Identity = tuple[int, int]  # device and number of a folder
 
 @dataclass(frozen=True, slots=True)
 class FoundImages:
-    """What the inputs name, each path once; `ignored` counts files of folders without an image suffix."""
+    """What the inputs name, each path once; `ignored` counts files in folders that have no image extension."""
 
     items: tuple[str | SkippedImage, ...]
     ignored: int
 
     @property
     def count(self) -> int:
-        """How many can be tried."""
+        """How many images can be tried."""
         return sum(isinstance(item, str) for item in self.items)
 
     def paths(self) -> Iterator[str]:
@@ -48,16 +48,16 @@ def find_images(
     *,
     stdin: BinaryIO | None = None,
     null_separated: bool = False,
-    leave_out: str | os.PathLike[str] | None = None,
+    exclude: str | os.PathLike[str] | None = None,
 ) -> FoundImages:
-    """The images that files, folders (recursive), globs and `-` (paths on stdin) name.
+    """Return the images that files, folders (recursive), globs and `-` (paths on stdin) name.
 
-    Input order, folders sorted by path; what is missing or cannot be listed is a SkippedImage. Bytes of a path
-    that are not UTF-8 are lone surrogates. A folder `leave_out` below one that is named is not searched. Raises
-    DataError when there is no image at all.
+    They are in input order, those of a folder sorted by path; what is missing or cannot be listed is a SkippedImage.
+    Bytes of a path that are not UTF-8 become lone surrogates. A folder `exclude` inside a named one is not searched.
+    Raises DataError where there is no image at all.
     """
     found: dict[str, str | SkippedImage] = {}
-    here, ignored, outside = os.getcwd(), 0, _identity(leave_out)
+    here, ignored, outside = os.getcwd(), 0, _identity(exclude)
     for given in _named(inputs, stdin, null_separated):
         items: Iterable[str | SkippedImage] = [given]
         if isinstance(given, str) and os.path.isdir(given):
@@ -66,14 +66,14 @@ def find_images(
         for item in items:
             found.setdefault(_absolute(here, _path_of(item)), item)
     if not found:
-        others = f" among {ignored} other files" if ignored else ""
+        others = f" among {ignored} other file{'s' * (ignored != 1)}" if ignored else ""
         named = ", ".join(inputs) or "an empty list of inputs"
         raise DataError(f"no image found in {named}{others}; give image files, or a folder that has some")
     return FoundImages(tuple(found.values()), ignored)
 
 
 def _identity(folder: str | os.PathLike[str] | None) -> Identity | None:
-    """What tells a folder from others whatever the path; None where there is none."""
+    """Return what identifies a folder whatever its path; None where there is none."""
     if folder is None:
         return None
     try:
@@ -84,7 +84,7 @@ def _identity(folder: str | os.PathLike[str] | None) -> Identity | None:
 
 
 def _absolute(here: str, path: str) -> str:
-    """The path from the root, the same for "a.jpg" and "./a.jpg"."""
+    """Return the path from the root, the same for "a.jpg" and "./a.jpg"."""
     if "//" in path or "/./" in path or path.startswith("./"):
         return str(PurePath(here, path))
     return os.path.join(here, path)
@@ -95,7 +95,7 @@ def _path_of(item: str | SkippedImage) -> str:
 
 
 def _named(inputs: Sequence[str], stdin: BinaryIO | None, null_separated: bool) -> Iterator[str | SkippedImage]:
-    """The paths that the inputs stand for, folders still whole."""
+    """Yield the paths that the inputs stand for, folders still whole."""
     for given in inputs:
         if given == "-":
             paths = _listed_on(stdin or sys.stdin.buffer, null_separated)
@@ -112,7 +112,7 @@ def _named(inputs: Sequence[str], stdin: BinaryIO | None, null_separated: bool) 
 
 
 def _exists(path: str) -> bool:
-    """Whether there is something of this name, be it a dangling link or behind a locked folder."""
+    """Return whether there is something of this name, even a dangling link or a file in a locked folder."""
     try:
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL in the path
@@ -132,7 +132,7 @@ def _listed_on(stream: BinaryIO, null_separated: bool) -> Iterator[str]:
 
 
 def _matches(pattern: str) -> list[str]:
-    """The sorted matches of a glob; `**` takes each folder once, where the standard library's runs in circles."""
+    """Return the sorted matches of a glob; `**` takes each folder once, where the standard library runs in circles."""
     parts = pattern.split("/")
     if "**" not in parts:
         return sorted(glob.glob(pattern))
@@ -145,11 +145,11 @@ def _matches(pattern: str) -> list[str]:
     return sorted(path if cut else path.removeprefix("./") for path in found)
 
 
-def _images_below(root: str, leave_out: Identity | None) -> tuple[list[str | SkippedImage], int]:
-    """The images in a folder and its folders, sorted by path, and how many other files there are."""
+def _images_below(root: str, exclude: Identity | None) -> tuple[list[str | SkippedImage], int]:
+    """Return the images in a folder and its folders, sorted by path, and how many other files there are."""
     items: list[str | SkippedImage] = []
     ignored = 0
-    for folder, content in _folders_below(root, leave_out):
+    for folder, content in _folders_below(root, exclude):
         if isinstance(content, OSError):
             items.append(SkippedImage(folder, reason_of(content)))
             continue
@@ -161,17 +161,17 @@ def _images_below(root: str, leave_out: Identity | None) -> tuple[list[str | Ski
 
 def _may_be_image(entry: os.DirEntry[str]) -> bool:
     suffix = os.path.splitext(entry.name)[1].lower()
-    # A dangling link without a suffix may have led to a folder of images: it must not vanish in silence.
+    # A dangling link without an extension may have led to a folder of images: it must not vanish in silence.
     return suffix in IMAGE_SUFFIXES or (not suffix and entry.is_symlink() and not os.path.exists(entry.path))
 
 
 def _folders_below(
-    root: str, leave_out: Identity | None = None
+    root: str, exclude: Identity | None = None
 ) -> Iterator[tuple[str, list[os.DirEntry[str]] | OSError]]:
-    """A folder and those below it with their files, or the error that listing one gave.
+    """Yield a folder and those below it with their files, or the error that listing one raised.
 
-    Every folder comes once, so loops end. Links to folders wait until all others are done: a picture goes by
-    its own path, not by one through a link.
+    Every folder comes once, so loops end. Links to folders come after all others, so that an image has its own path
+    and not one through a link.
     """
     folders, links = [root], list[str]()
     seen: set[Identity] = set()
@@ -181,7 +181,7 @@ def _folders_below(
             status = os.stat(folder)
             if (status.st_dev, status.st_ino) in seen:
                 continue
-            if (status.st_dev, status.st_ino) == leave_out and folder != root:
+            if (status.st_dev, status.st_ino) == exclude and folder != root:
                 continue
             seen.add((status.st_dev, status.st_ino))
             with os.scandir(folder) as listing:

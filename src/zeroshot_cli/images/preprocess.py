@@ -1,9 +1,7 @@
-"""Resize, crop and normalise, as the models were trained to see: Pillow, numpy and torch only.
+"""Resize, crop and normalise images as the models were trained to see them: Pillow and torch only.
 
 The arithmetic is that of open_clip's `image_transform(is_train=False)` (src/open_clip/transform.py) over
-torchvision's PIL backend, to the bit. Letters: `b` batch, `h`, `w` height and width.
-
-torch is imported where tensors are made: the processes that decode resize without it.
+torchvision's PIL backend, to the bit. torch is imported where tensors are made, for decoding processes resize without.
 """
 
 from __future__ import annotations
@@ -25,16 +23,18 @@ if TYPE_CHECKING:
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 
-_MAX_GROWTH = 64  # a resized picture of more crops than this is cut out before it is resized
+_MAX_GROWTH = 64  # an image that resized would hold more crops than this is cut out before it is resized
 
 
 class Interpolation(enum.StrEnum):
+    """The filter that an image is resized with."""
+
     BICUBIC = "bicubic"
     BILINEAR = "bilinear"
 
 
 class ResizeMode(enum.StrEnum):
-    """Which edge meets the target: the shortest (then crop), the longest (then pad), or both (squash)."""
+    """Which edge is fitted to the target: the shortest (then crop), the longest (then pad) or both (squash)."""
 
     SHORTEST = "shortest"
     LONGEST = "longest"
@@ -51,7 +51,7 @@ _Choice = TypeVar("_Choice", bound=enum.StrEnum)
 
 @dataclass(frozen=True, slots=True)
 class PreprocessConfig:
-    """What a model's images go through; `size` is an edge or (height, width), mean and std are for 0…1."""
+    """How a model's images are prepared; `size` is an edge or (height, width), mean and std are for levels 0 to 1."""
 
     size: tuple[int, int] | int = 224
     mean: tuple[float, float, float] = OPENAI_MEAN
@@ -62,10 +62,11 @@ class PreprocessConfig:
 
     @property
     def height_width(self) -> tuple[int, int]:
+        """The size of a prepared image."""
         return (self.size, self.size) if isinstance(self.size, int) else self.size
 
     def to_dict(self) -> dict[str, Any]:
-        """open_clip's `preprocess_cfg`, ready for JSON."""
+        """Return open_clip's `preprocess_cfg`, ready for JSON."""
         return {
             "size": self.size if isinstance(self.size, int) else list(self.size),
             "mode": "RGB",
@@ -78,15 +79,15 @@ class PreprocessConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> PreprocessConfig:
-        """From open_clip's `preprocess_cfg`; what is missing or null has its default, as there.
+        """Read open_clip's `preprocess_cfg`; what is missing or null has its default, as there.
 
-        Raises CheckpointError for a value that cannot be meant.
+        Raises CheckpointError for an invalid value.
         """
         given = {key: value for key, value in values.items() if value is not None}
         if given.get("mode", "RGB") != "RGB":
             raise _wrong("mode", given["mode"], "RGB")
         interpolation = given.get("interpolation", Interpolation.BICUBIC)
-        if interpolation == "random":  # of training only; open_clip infers with bicubic
+        if interpolation == "random":  # for training only; open_clip infers with bicubic
             interpolation = Interpolation.BICUBIC
         return cls(
             size=_size(given.get("size", 224)),
@@ -103,7 +104,7 @@ def _wrong(key: str, value: object, wanted: str) -> CheckpointError:
 
 
 def _each(value: Any, count: int) -> list[Any]:
-    """The items of a list, or one value `count` times."""
+    """Return the items of a list, or one value `count` times."""
     return list(value) if isinstance(value, list | tuple) else [value] * count
 
 
@@ -140,21 +141,25 @@ def _fill_color(value: Any) -> int:
 
 
 class Preprocess:
-    """Image → normalised float32 pixels (3, h, w); safe to call from several threads."""
+    """Resizes and normalises images for one model; safe to use from several threads."""
 
     def __init__(self, config: PreprocessConfig) -> None:
         self.config = config
         self._on: dict[torch.device, tuple[torch.Tensor, torch.Tensor]] = {}  # a copy to a GPU would wait for it
 
     def __call__(self, image: Image.Image) -> torch.Tensor:
+        """Return the normalised pixels (3, height, width) of an image, float32."""
         import torch
 
         resized = resize(image, self.config)
         pixels = torch.frombuffer(bytearray(resized.tobytes()), dtype=torch.uint8)
         return self.normalise(pixels.view(1, resized.height, resized.width, 3))[0]
 
-    def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Pixels bhw3, uint8, resized -> b3hw, float32, on the same device."""
+    def normalise(self, pixels: torch.Tensor, layout: torch.memory_format | None = None) -> torch.Tensor:
+        """Normalise resized pixels (batch, height, width, 3), uint8, to (batch, 3, height, width), float32.
+
+        They stay on their device; `layout` is contiguous by default. All normalisation is done here.
+        """
         import torch
 
         if pixels.device not in self._on:
@@ -162,16 +167,12 @@ class Preprocess:
             mean, std = (values.to(pixels.device) for values in given)
             self._on[pixels.device] = mean, std
         mean, std = self._on[pixels.device]
-        images = pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+        images = pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=layout or torch.contiguous_format)
         return images.div_(255).sub_(mean).div_(std)
-
-    def resized(self, image: Image.Image) -> Image.Image:
-        """The picture at the model's size, RGB: resized, then cropped or padded around the centre."""
-        return resize(image, self.config)
 
 
 def resize(image: Image.Image, config: PreprocessConfig) -> Image.Image:
-    """The picture at the model's size, RGB: resized, then cropped or padded around the centre."""
+    """Return an image as RGB of the model's size: resized, then cropped or padded around the centre."""
     target = config.height_width
     image = to_rgb(image)
     height, width = resized_size(image.height, image.width, config)
@@ -187,7 +188,7 @@ def resize(image: Image.Image, config: PreprocessConfig) -> Image.Image:
 
 
 def resized_size(height: int, width: int, config: PreprocessConfig) -> tuple[int, int]:
-    """(height, width) before the crop, rounded as open_clip does: down for a square target, else to nearest."""
+    """Return (height, width) before the crop, rounded as open_clip does: down for a square target, else to nearest."""
     target, mode = config.height_width, config.resize_mode
     if mode is ResizeMode.SQUASH:
         return target
@@ -196,11 +197,11 @@ def resized_size(height: int, width: int, config: PreprocessConfig) -> tuple[int
         return (edge, int(edge * width / short)) if height <= width else (int(edge * height / short), edge)
     ratios = height / target[0], width / target[1]
     ratio = max(ratios) if mode is ResizeMode.LONGEST else min(ratios)
-    return max(1, round(height / ratio)), max(1, round(width / ratio))  # a thread keeps one pixel
+    return max(1, round(height / ratio)), max(1, round(width / ratio))  # a very thin image keeps one pixel
 
 
 def _centred(image: Image.Image, target: tuple[int, int], fill: int) -> Image.Image:
-    """The centre of `image` at (h, w) `target`, with a border of gray level `fill` where it is too small."""
+    """Return the centre of `image` of size `target`, with a border of gray level `fill` where it is too small."""
     top, left = (_offset(have, want) for have, want in zip(reversed(image.size), target, strict=True))
     if top == left == 0 and image.size == (target[1], target[0]):
         return image
@@ -210,14 +211,14 @@ def _centred(image: Image.Image, target: tuple[int, int], fill: int) -> Image.Im
 
 
 def _offset(have: int, want: int) -> int:
-    """Where the crop starts: half to even as `round`, while a border's smaller half comes first."""
+    """Return where the crop starts: half to even as `round`, while a border's smaller half comes first."""
     return round((have - want) / 2) if have >= want else -((want - have) // 2)
 
 
 def _resized_centre(
     image: Image.Image, size: tuple[int, int], target: tuple[int, int], resample: Image.Resampling
 ) -> Image.Image:
-    """The centre crop of a very long picture, resized on its own; whole it might not fit into memory."""
+    """Return the centre crop of a very long image, resized on its own; whole it might not fit into memory."""
     box: list[float] = []
     for have, full, want in zip(reversed(image.size), size, target, strict=True):
         start = max(0, _offset(full, want))

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from zeroshot_cli.errors import DataError, UnreadableImage, UsageError
 from zeroshot_cli.images.augment import Augment
 from zeroshot_cli.images.decode import read_image, to_rgb
-from zeroshot_cli.images.preprocess import Preprocess
+from zeroshot_cli.images.preprocess import Preprocess, resize
 from zeroshot_cli.pairs.read import Pairs, Source
 from zeroshot_cli.records import SkippedImage
 
@@ -207,7 +207,7 @@ class EvalBatches(Dataset[Batch | DataError]):
         skipped: list[SkippedImage] = []
         for row in plan.rows:
             try:
-                views.append((np.asarray(self.preprocess.resized(open_image(self.pairs, row, None))), row))
+                views.append((np.asarray(resize(open_image(self.pairs, row, None), self.preprocess.config)), row))
             except UnreadableImage as error:
                 skipped.append(SkippedImage(self.pairs.images[row], str(error)))
         return _batch(self.pairs, views, skipped)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from zeroshot_cli.clip.tokenizer import Tokenizer, TruncatedTextWarning
-from zeroshot_cli.images.preprocess import PreprocessConfig
+from zeroshot_cli.images.preprocess import Preprocess, PreprocessConfig
 from zeroshot_cli.train.data import Batch, Pixels
 
 Chunk = tuple[Tensor, Tensor]  # images b3hw, tokens bs
@@ -24,8 +24,7 @@ class Inputs:
     def __init__(
         self, tokenizer: Tokenizer, preprocess: PreprocessConfig, device: torch.device, layout: torch.memory_format
     ) -> None:
-        self.mean = 255 * torch.tensor(preprocess.mean, device=device)[:, None, None]
-        self.std = 255 * torch.tensor(preprocess.std, device=device)[:, None, None]
+        self.preprocess = Preprocess(preprocess)
         self.tokenizer, self.device, self.layout = tokenizer, device, layout
 
     def __call__(self, batch: Batch, rows: slice = slice(None)) -> Chunk:
@@ -33,9 +32,8 @@ class Inputs:
         return self.images(batch.pixels[rows]), trimmed(self.tokenizer, batch.captions[rows]).to(self.device)
 
     def images(self, pixels: Pixels) -> Tensor:
-        """Pixels (b, h, w, 3) uint8 -> b3hw float32, normalised."""
-        images = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float()
-        return images.sub_(self.mean).div_(self.std).contiguous(memory_format=self.layout)
+        """Normalise pixels (batch, height, width, 3), uint8, to (batch, 3, height, width), float32."""
+        return self.preprocess.normalise(torch.from_numpy(pixels).to(self.device), self.layout)
 
     def chunks(self, batch: Batch, size: int | None) -> list[Callable[[], Chunk]]:
         """The batch in parts of `size` rows, each made when it is asked for."""
