@@ -51,8 +51,10 @@ from zeroshot_cli.models.formats.configs import default_preprocess
 from zeroshot_cli.models.formats.open_clip import save_model
 from zeroshot_cli.models.load import load
 from zeroshot_cli.models.loaded import LoadedModel
-from zeroshot_cli.results.deliver import deliver
+from zeroshot_cli.results.formats import deliver
 from zeroshot_cli.results.outputs import open_outputs
+from zeroshot_cli.results.run_record import RunRecord
+from zeroshot_cli.results.targets import Targets
 
 SIZES = {"0.2 megapixels": (500, 375), "2 megapixels": (1600, 1200), "12 megapixels": (4000, 3000)}
 AT_LEAST = {"0.2 megapixels": 2.0, "12 megapixels": 3.0}  # × the script
@@ -111,7 +113,7 @@ def _our_seconds(model: LoadedModel, folder: Path, output: Path) -> float:
     start = time.perf_counter()
     found = find_images([str(folder)])
     size = auto_batch_size(found.count, model)
-    with open_outputs([output / "labels.csv"], settings={}, expected=found.paths()) as outputs:
+    with open_outputs(Targets((output / "labels.csv",)), RunRecord(), expected=found.paths()) as outputs:
         blocks = classifier.predict_blocks(found.items, batch_size=size, cache=cache, decoding=DRAFT)
         outputs.finish(deliver(blocks, outputs.sinks))
     return time.perf_counter() - start

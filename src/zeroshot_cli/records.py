@@ -1,8 +1,12 @@
 """Frozen records that cross rooms. No torch here."""
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
+
+from zeroshot_cli.display import counted
+from zeroshot_cli.errors import UnreadableImage
 
 UNKNOWN = "unknown"  # the label of an image that is like none of the labels
 
@@ -54,6 +58,48 @@ class SkippedImage:
 
     path: str
     reason: str
+
+
+Result = Prediction | SkippedImage
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many images a run classified and could not read; `classified` includes the `unknown`."""
+
+    classified: int = 0
+    unreadable: int = 0
+    ignored: int = 0
+    unknown: int = 0
+
+    @property
+    def images(self) -> int:
+        return self.classified + self.unreadable
+
+    def plus(self, items: Iterable[Result]) -> "Counts":
+        """Return the counts with more results added."""
+        classified, unreadable, unknown = self.classified, self.unreadable, self.unknown
+        for item in items:
+            if isinstance(item, SkippedImage):
+                unreadable += 1
+            else:
+                classified += 1
+                unknown += item.rejected
+        return replace(self, classified=classified, unreadable=unreadable, unknown=unknown)
+
+    def sentence(self) -> str:
+        """Return the counts as a sentence."""
+        parts = [f"{counted(self.classified, 'image')} classified"]
+        if self.unknown:
+            parts.append(f"{self.unknown} of them unknown")
+        parts.append(f"{self.unreadable} could not be read")
+        if self.ignored:
+            parts.append(f"{counted(self.ignored, 'other file')} ignored")
+        return ", ".join(parts) + "."
+
+    def exit_code(self, *, ignore_errors: bool) -> int:
+        """Return 4 if images could not be read and that matters, else 0."""
+        return UnreadableImage.exit_code if self.unreadable and not ignore_errors else 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from zeroshot_cli.cli.app import run
+from zeroshot_cli.display import size_text
 from zeroshot_cli.embed.cache_files import IMAGES, TEXTS, cache_files, clear, size_limit
 from zeroshot_cli.embed.image_cache import ImageCache
 from zeroshot_cli.embed.text_cache import TextCache
 from zeroshot_cli.errors import UsageError
-from zeroshot_cli.sizes import size_text
 
 SCHEMAS = {TEXTS: TextCache.schema, IMAGES: ImageCache.schema}
 EMBEDDING = bytes(range(256)) * 8

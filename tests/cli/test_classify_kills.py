@@ -325,7 +325,7 @@ def test_a_full_disk_is_one_sentence_and_resume_completes(
     name = err.split()[3]
     assert (
         err
-        == f"error: cannot write {name} File too large; what was written is valid, and --resume goes on from there\n"
+        == f"error: cannot write {name} File too large; what was written is valid, and --resume continues from there\n"
     )
     written = Path("out.csv").read_bytes()
     assert 0 < len(written) <= limit

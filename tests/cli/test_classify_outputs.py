@@ -162,7 +162,7 @@ def test_resume_encodes_only_what_is_missing(
     assert len(angles) == 5
     ended = classify(*command, "--resume", "--format", "jsonl")
     # Five pictures and the one that is none are in the file.
-    assert ended.err.splitlines()[0] == "--resume: 6 images of out.jsonl kept, the others follow"
+    assert ended.err.splitlines()[0] == "--resume: kept 6 images of out.jsonl; classifying the rest"
     assert len(angles) == 7
     assert Path("out.jsonl").read_bytes().endswith(ended.out)
     assert [item["path"] for item in ended.objects] == ["pictures/215.png", "pictures/250.png"]
@@ -256,11 +256,11 @@ def test_resume_refuses_other_inputs(classify: Callable[..., Any], draw_angle: C
     draw_angle(Path("pictures/000.png"), 1)
     ended = classify(*command, "--resume")
     assert ended.code == 2
-    assert "out.csv is finished, with 8 images, and the inputs give 9 now; --overwrite classifies them all" in ended.err
+    assert "out.csv is finished, with 8 images, but there are 9 now; --overwrite classifies them all" in ended.err
     _not_complete("out.csv.run.json")
     ended = classify(*command, "--resume")
     assert ended.code == 2
-    assert "image 1 in out.csv is 'pictures/005.png', and the inputs give 'pictures/000.png' there now" in ended.err
+    assert "image 1 in out.csv is 'pictures/005.png', but the inputs now give 'pictures/000.png'" in ended.err
     assert Path("out.csv").read_bytes() == before
 
 
@@ -307,19 +307,19 @@ def test_a_report_that_is_gone_after_a_finished_run_is_an_image_pass_more(classi
     Path("out.parquet").unlink()
     ended = classify(*command, "--resume")
     assert ended.code == 4
-    assert "out.parquet is missing, so every image is classified again" in ended.err
+    assert "out.parquet is missing, so all images are classified again" in ended.err
     assert Path("out.parquet").read_bytes() == before
 
 
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--overwrite", "--resume", "--output", "out.csv"], "--overwrite begins anew and --resume goes on"),
-        (["--resume"], "--resume goes on with a file; name it with --output"),
+        (["--overwrite", "--resume", "--output", "out.csv"], "`--overwrite` starts over and `--resume` continues"),
+        (["--resume"], "`--resume` needs `--output FILE`"),
         (["--output", "out.csv", "--output", "./out.csv"], "out.csv is given twice"),
-        (["--output", "out.csv", "--output", "out.csv.run.json"], "its ending '.json'"),
+        (["--output", "out.csv", "--output", "out.csv.run.json"], "unknown extension '.json'"),
         (["--output", "out.csv", "--output", "out.html", "--output", "out.csv.run.jsonl"], "the run needs itself"),
-        (["--output", "no/out.html"], "there is no folder no; make it first"),
+        (["--output", "no/out.html"], "there is no folder no; create it first"),
         (["--sort-into", "labels.txt"], "cannot sort into labels.txt: it is not a folder"),
         (["--sort-into", "sorted", "--multi-label", "--sort-mode", "move"], "cannot put an image under several labels"),
     ],
@@ -477,7 +477,7 @@ def test_a_record_that_lacks_what_it_should_have_is_no_defect(classify: Callable
     ended = classify(*command)
     assert (ended.code, ended.err) == (
         2,
-        "error: out.csv.run.json is not the record of a run; add --overwrite in place of --resume\n",
+        "error: out.csv.run.json is not the record of a run; use --overwrite instead of --resume\n",
     )
 
 

@@ -90,7 +90,7 @@ def test_an_output_that_exists_is_refused_before_any_work(
     assert json.loads(output.read_text())["n"] == 6
 
 
-@pytest.mark.parametrize(("name", "reason"), [("x.csv", ".json"), ("none/x.json", "make it first")])
+@pytest.mark.parametrize(("name", "reason"), [("x.csv", ".json"), ("none/x.json", "create it first")])
 def test_an_output_that_cannot_be(
     tmp_path: Path, angle_folder: Path, capsys: pytest.CaptureFixture[str], name: str, reason: str
 ) -> None:

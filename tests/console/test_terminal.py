@@ -7,9 +7,9 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress, TextColumn
 
-from zeroshot_cli.console.terminal import ProgressBar, TableWriter, console_for, progress_bar, shown
-from zeroshot_cli.records import LabelScore, Prediction, SkippedImage
-from zeroshot_cli.results.files import Result
+from zeroshot_cli.console.terminal import ProgressBar, TableWriter, console_for, progress_bar
+from zeroshot_cli.display import shown
+from zeroshot_cli.records import LabelScore, Prediction, Result, SkippedImage
 
 CAT = Prediction("a.png", (LabelScore("cat", 0.25, 0.9), LabelScore("dog, wet", 0.1234567, 1e-9)), 0.1265433)
 BAD = SkippedImage("c.png", 'not "an" image')

@@ -180,13 +180,13 @@ def test_metadata_with_bytes_that_are_not_utf8_are_escaped(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("out.csv", "its ending '.csv' is none of .parquet, .npz, .safetensors"),
-        ("out", "its ending '' is none of"),
-        (".npz", "its ending '' is none of"),
+        ("out.csv", "unknown extension '.csv'; expected one of .parquet, .npz, .safetensors"),
+        ("out", "unknown extension ''; expected one of"),
+        (".npz", "unknown extension ''; expected one of"),
         ("missing/out.npz", "there is no folder"),
         ("file/out.npz", "there is no folder"),
         ("folder.npz", "it is a folder"),
-        ("there.NPZ", "exists already; add --overwrite"),
+        ("there.NPZ", "already exists; add --overwrite"),
         ("x" * 300 + ".npz", "File name too long"),
     ],
 )
@@ -264,7 +264,7 @@ def test_two_runs_with_one_target_at_once(tmp_path: Path) -> None:
 
 def test_a_file_that_came_meanwhile_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "out.npz"
-    with pytest.raises(UsageError, match="exists already"), EmbeddingsFile(path, Subject.PATH, width=3, about={}):
+    with pytest.raises(UsageError, match="already exists"), EmbeddingsFile(path, Subject.PATH, width=3, about={}):
         path.write_text("another's")
     assert path.read_text() == "another's"
     assert listing(tmp_path) == [path.name]

@@ -14,9 +14,9 @@ import torch
 
 import zeroshot_cli.embed.texts as texts_module
 from zeroshot_cli.clip.tokenizer import TruncatedTextWarning
+from zeroshot_cli.disk import cache_folder
 from zeroshot_cli.embed.text_cache import CacheWarning, TextCache
 from zeroshot_cli.embed.texts import class_embeddings
-from zeroshot_cli.folders import cache_folder
 from zeroshot_cli.models.loaded import LoadedModel
 
 CATS = [["a cat.", "the cat."], ["a dog.", "the dog."]]

@@ -17,8 +17,7 @@ import pytest
 
 from zeroshot_cli.errors import InputError, UsageError
 from zeroshot_cli.filing.sort import Sorted, SortMode, check_sort_into, sort_into
-from zeroshot_cli.records import LabelScore, Prediction, SkippedImage
-from zeroshot_cli.results.files import Result
+from zeroshot_cli.records import LabelScore, Prediction, Result, SkippedImage
 
 COPY, MOVE, LINK = SortMode.COPY, SortMode.MOVE, SortMode.LINK
 MODES = [COPY, MOVE, LINK]

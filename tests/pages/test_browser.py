@@ -14,8 +14,7 @@ import pytest
 from PIL import Image
 
 from zeroshot_cli.pages.classification import write_html
-from zeroshot_cli.records import LabelScore, Prediction, SkippedImage
-from zeroshot_cli.results.files import Result
+from zeroshot_cli.records import LabelScore, Prediction, Result, SkippedImage
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page

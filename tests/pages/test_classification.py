@@ -16,8 +16,7 @@ import pytest
 
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.pages.classification import write_html
-from zeroshot_cli.records import LabelScore, Prediction, SkippedImage
-from zeroshot_cli.results.files import Result
+from zeroshot_cli.records import LabelScore, Prediction, Result, SkippedImage
 
 WEBP = b"RIFF\x10\0\0\0WEBPVP8 not really"
 JPEG = b"\xff\xd8\xff\xe0 not really"

@@ -41,7 +41,7 @@ def test_a_block_that_does_not_fit_is_taken_back_and_the_next_one_can_follow(
     file.append(b"whole\n")
     with (
         file_size_limit(10),
-        pytest.raises(UsageError, match=r"out\.csv: File too large; what was written is valid, and --resume goes on"),
+        pytest.raises(UsageError, match=r"out\.csv: File too large; what was written is valid, and --resume continues"),
     ):
         file.append(b"too much of it\n")
     assert file.path.read_bytes() == b"whole\n"

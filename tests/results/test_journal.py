@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from zeroshot_cli.errors import UsageError
-from zeroshot_cli.records import LabelScore, Prediction, SkippedImage
+from zeroshot_cli.records import LabelScore, Prediction, Result, SkippedImage
 from zeroshot_cli.results.append_file import AppendFile
-from zeroshot_cli.results.files import Result
 from zeroshot_cli.results.journal import Journal, journal_line, parse_line
 
 PATHS = [

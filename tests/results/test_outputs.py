@@ -14,12 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from zeroshot_cli.errors import UsageError
-from zeroshot_cli.records import LabelScore, Prediction, SkippedImage
-from zeroshot_cli.results.deliver import Counts, deliver
-from zeroshot_cli.results.files import Format, Result, header_of, rendered
+from zeroshot_cli.records import Counts, LabelScore, Prediction, Result, SkippedImage
+from zeroshot_cli.results.formats import Format, deliver, header_of, rendered
 from zeroshot_cli.results.outputs import Outputs, Results, open_outputs
 from zeroshot_cli.results.run_record import RunRecord, read_record
-from zeroshot_cli.results.targets import check_outputs, earlier_run
+from zeroshot_cli.results.targets import Targets, check_outputs, earlier_run
 
 BLOCK = 3
 SETTINGS = {"model": "tiny", "labels": ["cat", "dog"], "top_k": 2}
@@ -60,13 +59,14 @@ def run(
     stop_after: int | None = None,
     html: Callable[[Path, Results], None] = make_html,
     sort: Callable[[Path, Results], None] = make_folder,
-    sort_into: Path | None = None,
+    manifest: Path | None = None,
     **switches: bool,
 ) -> tuple[Counts, Outputs]:
     """Do what a command does; KeyboardInterrupt after so many images."""
-    check_outputs(paths, **{"overwrite": False, **switches}, sort_into=sort_into)
+    targets = Targets(tuple(paths), manifest)
+    check_outputs(targets, **{"overwrite": False, **switches})
     expected = [item.path for item in items]
-    with open_outputs(paths, settings=settings, expected=expected, sort_into=sort_into, **switches) as outputs:
+    with open_outputs(targets, RunRecord(settings=settings), expected=expected, **switches) as outputs:
         counts = deliver(interrupted(outputs.remaining(items), stop_after), outputs.sinks, before=outputs.kept)
         outputs.finish(counts, html=html, sort=sort)
     return counts, outputs
@@ -101,7 +101,7 @@ STREAMED = {
 
 
 def test_a_run_writes_everything_and_leaves_its_record(tmp_path: Path) -> None:
-    counts, outputs = run(named(tmp_path, *ALL), sort_into=tmp_path / "sorted")
+    counts, outputs = run(named(tmp_path, *ALL), manifest=tmp_path / "sorted" / "manifest.csv")
     assert counts == TOTAL
     assert (outputs.done, outputs.notes, outputs.complete) == (0, (), False)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*ALL, "out.csv.run.json", "sorted"])
@@ -133,7 +133,7 @@ def test_an_interrupted_run_leaves_valid_files_and_goes_on_to_the_same_bytes(tmp
     counts, outputs = run(named(tmp_path, *ALL), resume=True)
     assert counts == TOTAL
     assert outputs.done == max(stop - 1, 0)
-    assert outputs.notes[0].endswith("out.csv kept, the others follow")
+    assert outputs.notes[0].endswith("out.csv; classifying the rest")
     assert {name: (tmp_path / name).read_bytes() for name in STREAMED} == STREAMED
     assert (tmp_path / "out.html").read_text() == repr(ITEMS + ITEMS)
 
@@ -165,7 +165,7 @@ def test_with_a_file_missing_all_begin_anew(tmp_path: Path, lost: str) -> None:
         run(named(tmp_path, "out.csv", "out.tsv", "out.html"), stop_after=5)
     (tmp_path / lost).unlink()
     _, outputs = run(named(tmp_path, "out.csv", "out.tsv", "out.html"), resume=True)
-    assert outputs.notes == (f"--resume: {tmp_path / lost} is missing, so every image is classified again",)
+    assert outputs.notes == (f"--resume: {tmp_path / lost} is missing, so all images are classified again",)
     assert outputs.done == 0
     assert (tmp_path / "out.csv").read_bytes() == STREAMED["out.csv"]
     assert (tmp_path / "out.tsv").read_bytes() == STREAMED["out.tsv"]
@@ -206,7 +206,7 @@ def test_resume_of_a_finished_run_changes_nothing_and_says_so(tmp_path: Path) ->
 @pytest.mark.parametrize("number", [10, 12])
 def test_a_finished_run_over_another_number_of_images_is_refused(tmp_path: Path, number: int) -> None:
     run(named(tmp_path, "out.csv"))
-    with pytest.raises(UsageError, match=f"finished, with 11 images, and the inputs give {number} now; --overwrite"):
+    with pytest.raises(UsageError, match=f"finished, with 11 images, but there are {number} now; --overwrite"):
         run(named(tmp_path, "out.csv"), items=[result(index) for index in range(number)], resume=True)
     assert contents(tmp_path) == {"out.csv": STREAMED["out.csv"]}
 
@@ -218,9 +218,11 @@ def fail(path: Path, results: Results) -> None:
 def test_reports_that_failed_are_made_by_resume_and_no_image_is_classified_again(tmp_path: Path) -> None:
     paths = named(tmp_path, "out.csv", "out.html", "out.parquet")
     with pytest.raises(UsageError, match="no report today"):
-        run(paths, html=fail, sort_into=tmp_path / "sorted")
+        run(paths, html=fail, manifest=tmp_path / "sorted" / "manifest.csv")
     assert (tmp_path / "out.csv.run.jsonl").exists()
-    counts, outputs = run(paths, items=[], sort_into=tmp_path / "sorted", resume=True)  # the images may have moved
+    counts, outputs = run(
+        paths, items=[], manifest=tmp_path / "sorted" / "manifest.csv", resume=True
+    )  # the images may have moved
     assert counts == TOTAL
     assert outputs.complete
     assert "out.html" in outputs.notes[0]
@@ -231,12 +233,12 @@ def test_reports_that_failed_are_made_by_resume_and_no_image_is_classified_again
 
 def test_sorting_that_was_interrupted_goes_on_though_its_folder_is_there(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no report today"):
-        run([], sort=fail, sort_into=tmp_path / "sorted")
+        run([], sort=fail, manifest=tmp_path / "sorted" / "manifest.csv")
     assert sorted(path.name for path in (tmp_path / "sorted").iterdir()) == [
         "manifest.csv.run.json",
         "manifest.csv.run.jsonl",
     ]
-    run([], items=[], sort_into=tmp_path / "sorted", resume=True)
+    run([], items=[], manifest=tmp_path / "sorted" / "manifest.csv", resume=True)
     assert contents(tmp_path) == {"sorted/manifest.csv": repr(PATHS).encode()}
 
 
@@ -244,7 +246,7 @@ def test_a_report_removed_after_the_run_begins_anew_for_its_journal_is_gone(tmp_
     run(named(tmp_path, "out.csv", "out.html"))
     (tmp_path / "out.html").unlink()
     _, outputs = run(named(tmp_path, "out.csv", "out.html"), resume=True)
-    assert outputs.notes == (f"--resume: {tmp_path / 'out.html'} is missing, so every image is classified again",)
+    assert outputs.notes == (f"--resume: {tmp_path / 'out.html'} is missing, so all images are classified again",)
     assert (tmp_path / "out.html").exists()
 
 
@@ -309,18 +311,18 @@ def test_other_inputs_are_refused_and_nothing_changes(tmp_path: Path) -> None:
         run(named(tmp_path, "out.csv"), stop_after=5)
     before = contents(tmp_path)
     with pytest.raises(
-        UsageError, match=r"image 1 in .*out\.csv is '0\.png', and the inputs give 'new\.png' there now"
+        UsageError, match=r"image 1 in .*out\.csv is '0\.png', but the inputs now give 'new\.png'"
     ):
         run(named(tmp_path, "out.csv"), items=[SkippedImage("new.png", "why"), *ITEMS], resume=True)
     assert contents(tmp_path) == before
 
 
 def test_what_an_earlier_run_resolved_is_there_to_take_over(tmp_path: Path) -> None:
-    paths = named(tmp_path, "out.csv")
-    assert earlier_run(paths) is None
-    with open_outputs(paths, settings={}, resolved={"batch_size": 8}, versions={"torch": "2"}):
+    targets = Targets((tmp_path / "out.csv",))
+    assert earlier_run(targets) is None
+    with open_outputs(targets, RunRecord(resolved={"batch_size": 8}, versions={"torch": "2"})):
         pass
-    earlier = earlier_run(paths)
+    earlier = earlier_run(targets)
     assert earlier is not None
     assert (earlier.resolved, earlier.versions) == ({"batch_size": 8}, {"torch": "2"})
 
@@ -331,7 +333,7 @@ def test_a_start_that_fails_leaves_nothing_behind(tmp_path: Path, number: int) -
     paths[number] = tmp_path / "missing" / paths[number].name
     with (
         pytest.raises(UsageError, match="No such file or directory"),
-        open_outputs(paths, settings={}, sort_into=tmp_path / "sorted"),
+        open_outputs(Targets(tuple(paths), tmp_path / "sorted" / "manifest.csv"), RunRecord()),
     ):
         pass
     assert list(tmp_path.iterdir()) == []
@@ -341,7 +343,7 @@ def test_a_start_that_fails_keeps_what_was_there_before(tmp_path: Path) -> None:
     paths = named(tmp_path, "out.csv", "missing/out.tsv")
     run(paths[:1])
     before = contents(tmp_path)
-    with pytest.raises(UsageError), open_outputs(paths, settings={}, overwrite=True):
+    with pytest.raises(UsageError), open_outputs(Targets(tuple(paths)), RunRecord(), overwrite=True):
         pass
     assert contents(tmp_path) == before
     assert (tmp_path / "out.csv.run.json").exists()
@@ -364,7 +366,7 @@ def test_a_full_disk_is_one_sentence_and_resume_goes_on(
 def test_a_folder_that_vanishes_ends_the_run(tmp_path: Path) -> None:
     folder = tmp_path / "results"
     folder.mkdir()
-    with open_outputs(named(folder, "out.csv"), settings={}) as outputs:
+    with open_outputs(Targets((folder / "out.csv",)), RunRecord()) as outputs:
         deliver(blocks(ITEMS[:3]), outputs.sinks)
         shutil.rmtree(folder)
         with pytest.raises(UsageError, match=r"results/out\.csv is gone: it or its folder was removed or replaced"):
@@ -390,7 +392,9 @@ HOLD = """
 import sys
 from pathlib import Path
 from zeroshot_cli.results.outputs import open_outputs
-with open_outputs([Path(sys.argv[1])], settings={}):
+from zeroshot_cli.results.run_record import RunRecord
+from zeroshot_cli.results.targets import Targets
+with open_outputs(Targets((Path(sys.argv[1]),)), RunRecord()):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -413,20 +417,20 @@ def test_two_runs_do_not_write_one_file(tmp_path: Path, switches: dict[str, bool
 @pytest.mark.parametrize(
     ("names", "switches", "message"),
     [
-        (["out.xlsx"], {}, r"'\.xlsx' is none of \.csv"),
-        (["missing/out.csv"], {}, "there is no folder .*missing; make it first"),
+        (["out.xlsx"], {}, r"'\.xlsx'; expected one of \.csv"),
+        (["missing/out.csv"], {}, "there is no folder .*missing; create it first"),
         (["folder.csv"], {"overwrite": True}, "it is a folder; name a file in it"),
         (["x" * 300 + ".csv"], {}, "File name too long"),
-        (["old.csv"], {}, r"old\.csv exists already; add --overwrite"),
+        (["old.csv"], {}, r"old\.csv already exists; add --overwrite"),
         (
             ["new.csv", "old.csv"],
             {"resume": True},
             r"old\.csv exists without the record of its run, .*new\.csv\.run\.json",
         ),
         (["new.csv", "old.html"], {"resume": True}, r"old\.html exists without the record of its run"),
-        (["new.csv"], {"resume": True, "overwrite": True}, "begins anew and --resume goes on; give one of them"),
-        ([], {"resume": True}, "--resume goes on with a file; name it with --output"),
-        (["pipe.csv"], {"resume": True}, r"pipe\.csv is a pipe or a device, which cannot be read again; leave"),
+        (["new.csv"], {"resume": True, "overwrite": True}, "`--overwrite` starts over and `--resume` continues; give one of them"),
+        ([], {"resume": True}, "`--resume` needs `--output FILE`"),
+        (["pipe.csv"], {"resume": True}, r"pipe\.csv is a pipe or a device, which cannot be read again; omit"),
         (["pipe.html"], {"overwrite": True}, r"pipe\.html: it is a pipe or a device; name a file"),
         (["new.csv", "folder.csv/../new.csv"], {}, "given twice"),
         (["new.csv", "new.html", "new.csv.run.jsonl"], {}, r"run\.jsonl is a file that the run needs itself"),
@@ -442,7 +446,7 @@ def test_what_can_be_refused_before_the_work(
     for name in ("pipe.csv", "pipe.html"):
         os.mkfifo(tmp_path / name)
     with pytest.raises(UsageError, match=message):
-        check_outputs(named(tmp_path, *names), **{"overwrite": False, **switches})
+        check_outputs(Targets(tuple(named(tmp_path, *names))), **{"overwrite": False, **switches})
     assert (tmp_path / "old.csv").read_text() == "precious"
 
 
@@ -450,7 +454,7 @@ def test_what_can_be_refused_before_the_work(
     ("output", "folder", "message"),
     [
         ("a.csv", "file", "cannot sort into .*file: it is not a folder"),
-        ("a.csv", "missing/sorted", "there is no folder .*missing; make it first"),
+        ("a.csv", "missing/sorted", "there is no folder .*missing; create it first"),
         ("sorted/manifest.csv", "sorted", r"manifest\.csv is a file that the run needs itself"),
         ("new.csv", "new.csv", "is a file that the run needs itself"),
     ],
@@ -459,7 +463,7 @@ def test_folders_that_cannot_be_sorted_into(tmp_path: Path, output: str, folder:
     (tmp_path / "file").touch()
     (tmp_path / "sorted").mkdir()
     with pytest.raises(UsageError, match=message):
-        check_outputs([tmp_path / output], overwrite=False, sort_into=tmp_path / folder)
+        check_outputs(Targets((tmp_path / output,), tmp_path / folder / "manifest.csv"), overwrite=False)
 
 
 def test_parquet_without_its_package_is_refused_before_the_work(
@@ -467,4 +471,4 @@ def test_parquet_without_its_package_is_refused_before_the_work(
 ) -> None:
     monkeypatch.setattr("zeroshot_cli.results.parquet.find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"pip install 'zeroshot-cli\[parquet\]'"):
-        check_outputs([tmp_path / "out.parquet"], overwrite=False)
+        check_outputs(Targets((tmp_path / "out.parquet",)), overwrite=False)

@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from zeroshot_cli.errors import UsageError
-from zeroshot_cli.records import LabelScore, Prediction, SkippedImage
+from zeroshot_cli.records import LabelScore, Prediction, Result, SkippedImage
 from zeroshot_cli.results import parquet
-from zeroshot_cli.results.files import Format, Result, open_writer
+from zeroshot_cli.results.formats import Format, open_writer
 from zeroshot_cli.results.parquet import check_parquet, write_parquet
 
 CAT = (LabelScore("cat", 0.30000001192092896, 0.7123456789012345), LabelScore("狗", -0.25, 1e-9))

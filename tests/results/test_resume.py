@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from zeroshot_cli.errors import UsageError
-from zeroshot_cli.records import LabelScore, Prediction, SkippedImage
+from zeroshot_cli.records import Counts, LabelScore, Prediction, Result, SkippedImage
 from zeroshot_cli.results.append_file import AppendFile
-from zeroshot_cli.results.deliver import Counts
-from zeroshot_cli.results.files import Format, Result, header_of, rendered
+from zeroshot_cli.results.formats import Format, header_of, rendered
 from zeroshot_cli.results.journal import journal_line
 from zeroshot_cli.results.resume import journal_items, keep_whole, scanner_of
 
@@ -109,9 +108,9 @@ def test_zeros_where_the_power_went_end_what_is_whole(tmp_path: Path, form: Form
     [
         (
             ["a.png", "new.png", *PATHS[1:]],
-            r"image 2 in .*out\.\w+ is '\"q\\n\"\\r\.png', .* give 'new\.png' there now",
+            r"image 2 in .*out\.\w+ is '\"q\\n\"\\r\.png', .* now give 'new\.png'",
         ),
-        (PATHS[:2], r"image 3 in .* is '\\udcff,\\n\\n\.png', and the inputs give no more images now"),
+        (PATHS[:2], r"image 3 in .* is '\\udcff,\\n\\n\.png', but the inputs now give no more images"),
         (["./a.png", *PATHS[1:]], r"image 1 in .* is 'a\.png', .*; give the same inputs, or --overwrite"),
     ],
 )

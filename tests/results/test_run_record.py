@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from zeroshot_cli.errors import UsageError
-from zeroshot_cli.results.deliver import Counts
+from zeroshot_cli.records import Counts
 from zeroshot_cli.results.run_record import RunRecord, as_plain, first_difference, read_record, write_record
 
 
@@ -42,7 +42,7 @@ def test_no_record_is_none(tmp_path: Path) -> None:
 def test_what_is_no_record_is_refused(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "out.csv.run.json"
     path.write_bytes(data)
-    with pytest.raises(UsageError, match=r"out\.csv\.run\.json is not the record of a run; add --overwrite"):
+    with pytest.raises(UsageError, match=r"out\.csv\.run\.json is not the record of a run; use --overwrite"):
         read_record(path)
 
 

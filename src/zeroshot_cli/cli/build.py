@@ -8,9 +8,9 @@ import typer
 from zeroshot_cli.cli import options as o
 from zeroshot_cli.cli.classes import Classes, read_classes
 from zeroshot_cli.console.terminal import note
+from zeroshot_cli.disk import check_output
+from zeroshot_cli.display import counted
 from zeroshot_cli.errors import UsageError
-from zeroshot_cli.results.deliver import counted
-from zeroshot_cli.results.files import check_output
 
 ENDING = ".safetensors"
 Target = Annotated[

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zeroshot_cli.cli import options as o
+from zeroshot_cli.display import size_text
 from zeroshot_cli.errors import UsageError
-from zeroshot_cli.sizes import size_text
 
 if TYPE_CHECKING:
     from zeroshot_cli.embed.cache_files import CacheFile, Cleared
@@ -62,7 +62,7 @@ def _entries(file: "CacheFile") -> str:
 
 def _counts(rows: dict[str, int]) -> str:
     """Return the rows by table, whose names are plurals: "1 embedding, 2 files"."""
-    from zeroshot_cli.results.deliver import counted
+    from zeroshot_cli.display import counted
 
     return ", ".join(counted(count, table.removesuffix("s")) for table, count in rows.items())
 

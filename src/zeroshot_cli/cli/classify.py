@@ -14,10 +14,11 @@ from zeroshot_cli.cli import options as o
 from zeroshot_cli.cli.classes import no_labels, read_classes
 from zeroshot_cli.cli.classify_run import Places, Run
 from zeroshot_cli.console.terminal import ProgressBar, TableWriter, console_for, note, progress_bar
+from zeroshot_cli.display import counted
 from zeroshot_cli.errors import DataError, UnreadableImage, UsageError
 from zeroshot_cli.filing.manifest import SortMode
-from zeroshot_cli.results.deliver import Counts, counted, deliver
-from zeroshot_cli.results.files import Format, Sink, open_writer
+from zeroshot_cli.records import Counts
+from zeroshot_cli.results.formats import Format, Sink, deliver, open_writer
 
 if TYPE_CHECKING:
     from zeroshot_cli.images.find import FoundImages

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -14,9 +14,8 @@ from zeroshot_cli.cli.classes import Classes
 from zeroshot_cli.console.terminal import note, progress_bar
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.filing.manifest import SortMode
-from zeroshot_cli.records import SkippedImage
-from zeroshot_cli.results.deliver import Counts
-from zeroshot_cli.results.files import Ending, Result, ending_of
+from zeroshot_cli.records import Counts, Result, SkippedImage
+from zeroshot_cli.results.formats import Extension, extension_of
 
 if TYPE_CHECKING:
     from zeroshot_cli.classify.classifier import Classifier
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from zeroshot_cli.images.find import FoundImages
     from zeroshot_cli.results.outputs import Outputs
     from zeroshot_cli.results.run_record import RunRecord
+    from zeroshot_cli.results.targets import Targets
 
 SHOWN_IN_REPORT = 5  # labels of an image in an HTML report, whatever --top-k keeps
 VERSIONS_OF = ("zeroshot-cli", "torch", "pillow")
@@ -134,7 +134,7 @@ class Places:
 
         if self.sort_into is None and self.sort_mode is not SortMode.COPY:
             raise UsageError(f"--sort-mode {self.sort_mode} is of --sort-into DIR, which is not given; add it")
-        check_outputs(self.outputs, overwrite=self.overwrite, resume=self.resume, sort_into=self.sort_into)
+        check_outputs(self.targets, overwrite=self.overwrite, resume=self.resume)
         if self.sort_into is not None:
             check_sort_into(self.sort_into, self.sort_mode, every_label=every_label)
 
@@ -142,28 +142,29 @@ class Places:
         """Return the record of the run that is to be gone on with."""
         from zeroshot_cli.results.targets import earlier_run
 
-        return earlier_run(self.outputs, self.sort_into) if self.resume else None
+        return earlier_run(self.targets) if self.resume else None
+
+    @property
+    def targets(self) -> "Targets":
+        """The same for results, which know a folder by its manifest."""
+        from zeroshot_cli.filing.manifest import MANIFEST
+        from zeroshot_cli.results.targets import Targets
+
+        return Targets(self.outputs, None if self.sort_into is None else self.sort_into / MANIFEST)
 
     @property
     def shown(self) -> int:
         """How many labels of an image the files need in all."""
-        return SHOWN_IN_REPORT if any(ending_of(path) is Ending.HTML for path in self.outputs) else 0
+        return SHOWN_IN_REPORT if any(extension_of(path) is Extension.HTML for path in self.outputs) else 0
 
     def open(self, run: Run, found: "FoundImages") -> "AbstractContextManager[Outputs]":
         """Open the files, all or none."""
         from zeroshot_cli.results.outputs import open_outputs
+        from zeroshot_cli.results.run_record import RunRecord
 
-        settings: Mapping[str, Any] = {**run.settings(), "sort_mode": self.sort_mode if self.sort_into else None}
-        return open_outputs(
-            self.outputs,
-            settings=settings,
-            resolved={"batch_size": run.batch_size},
-            versions=versions(),
-            expected=found.paths(),
-            sort_into=self.sort_into,
-            overwrite=self.overwrite,
-            resume=self.resume,
-        )
+        settings = {**run.settings(), "sort_mode": self.sort_mode if self.sort_into else None}
+        record = RunRecord(settings=settings, resolved={"batch_size": run.batch_size}, versions=versions())
+        return open_outputs(self.targets, record, expected=found.paths(), overwrite=self.overwrite, resume=self.resume)
 
     def finish(self, run: Run, outputs: "Outputs", counts: Counts, *, quiet: bool) -> int:
         """Make the reports and sort the images; return how many could not be filed."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 import typer
 
 from zeroshot_cli.cli import options as o
-from zeroshot_cli.sizes import size_text
+from zeroshot_cli.display import size_text
 
 if TYPE_CHECKING:
     from zeroshot_cli.models.registry import Published
@@ -69,7 +69,8 @@ def doctor(offline: o.Offline = False, debug: o.Debug = False) -> None:
 
     The last line is what to do, or that all is well. Nothing is downloaded.
     """
-    from zeroshot_cli.console.terminal import print_rows, shown
+    from zeroshot_cli.console.terminal import print_rows
+    from zeroshot_cli.display import shown
 
     findings = Findings()
     _versions(findings)
@@ -173,9 +174,9 @@ def _devices() -> list[str]:
 
 
 def _caches(findings: Findings, answer: "Answer") -> None:
+    from zeroshot_cli.disk import cache_folder
     from zeroshot_cli.embed.cache_files import LIMIT_VARIABLE, cache_files, size_limit
     from zeroshot_cli.errors import UsageError
-    from zeroshot_cli.folders import cache_folder
 
     folder = cache_folder()
     findings.add("cache of embeddings", str(folder), _unwritable(folder, "ZEROSHOT_CACHE_DIR"))

@@ -13,9 +13,9 @@ import typer
 
 from zeroshot_cli.cli import options as o
 from zeroshot_cli.console.terminal import note, progress_bar
+from zeroshot_cli.display import counted
 from zeroshot_cli.errors import DataError, UnreadableImage, UsageError
 from zeroshot_cli.records import SkippedImage
-from zeroshot_cli.results.deliver import counted
 
 if TYPE_CHECKING:
     from zeroshot_cli.embed.files import EmbeddingsFile, Row, Subject

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from zeroshot_cli.cli import options as o
+from zeroshot_cli.display import size_text
 from zeroshot_cli.models.layouts import Layout
-from zeroshot_cli.sizes import size_text
 
 app = typer.Typer(help="List, show, download, export and remove models.", rich_markup_mode=None)
 

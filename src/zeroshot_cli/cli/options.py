@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zeroshot_cli.filing.manifest import SortMode
-from zeroshot_cli.results.files import Format
+from zeroshot_cli.results.formats import Format
 
 if TYPE_CHECKING:
     from zeroshot_cli.images.decode import Decoding

@@ -44,7 +44,8 @@ def show(
 
     A set that holds labels only, such as imagenet, shows these; zeroshot prompts show plain --labels NAME any other's.
     """
-    from zeroshot_cli.console.terminal import note, shown
+    from zeroshot_cli.console.terminal import note
+    from zeroshot_cli.display import shown
     from zeroshot_cli.words.builtin import did_you_mean, label_files, template_files
     from zeroshot_cli.words.labels import read_labels
     from zeroshot_cli.words.prompts import read_prompts
@@ -90,9 +91,9 @@ def lint(
     """
     from zeroshot_cli.classify.lint import NEARLY_EQUAL, check_inputs, lint
     from zeroshot_cli.console.terminal import note, print_rows, progress_bar
+    from zeroshot_cli.display import counted
     from zeroshot_cli.embed.text_cache import TextCache
     from zeroshot_cli.models.load import load
-    from zeroshot_cli.results.deliver import counted
 
     check_inputs(names)
     try:

@@ -2,7 +2,7 @@
 
 from zeroshot_cli.console.terminal import note, print_rows
 from zeroshot_cli.datasets.registry import WDS, Absent, Archive, KnownSet, Local, Shards, known_sets
-from zeroshot_cli.sizes import size_text
+from zeroshot_cli.display import size_text
 
 _COLUMNS = ("name", "data set", "images", "classes", "metric", "prompts", "licence", "from")
 _METRICS = {"top1": "top-1", "mean_per_class_recall": "mean recall", "image_to_text_recall@1": "recall@1"}

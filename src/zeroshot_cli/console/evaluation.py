@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from zeroshot_cli.console.terminal import shown
+from zeroshot_cli.display import shown
 from zeroshot_cli.evaluation.compare import Comparison
 from zeroshot_cli.records import EvalResult
 

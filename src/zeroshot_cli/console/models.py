@@ -4,8 +4,8 @@ import json
 from collections.abc import Sequence
 
 from zeroshot_cli.console.terminal import print_rows
+from zeroshot_cli.display import size_text
 from zeroshot_cli.models.catalogue import Entry
-from zeroshot_cli.sizes import size_text
 
 _COLUMNS = ("name", "pretrained", "default", "params (M)", "pixels", "download", "ImageNet", "ImageNet-V2", "here")
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from zeroshot_cli.console.terminal import shown
+from zeroshot_cli.display import shown
 
 if TYPE_CHECKING:  # rich takes its time to import, and the pairs bring numpy
     from rich.console import Console

@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, TextIO, TypeVar
 
-from zeroshot_cli.records import SkippedImage
-from zeroshot_cli.results.files import Result, delimited_row, labels_to_show, writing
+from zeroshot_cli.disk import writing
+from zeroshot_cli.display import shown
+from zeroshot_cli.records import Result, SkippedImage
+from zeroshot_cli.results.formats import delimited_row, labels_to_show
 
 if TYPE_CHECKING:  # rich takes its time to import, and `zeroshot --version` needs none of it
     from rich.console import Console
@@ -19,21 +21,8 @@ if TYPE_CHECKING:  # rich takes its time to import, and `zeroshot --version` nee
 
 T = TypeVar("T")
 CHUNK = 200  # images in one table: more are drawn as they come, in further tables of the same widths
-_JOINERS = "\u200c\u200d"  # not printable by themselves; emoji and Persian need them
 _FIXED_WIDTH = 34  # columns of score, probability and rank, with the lines between
 _PIPE_WIDTH = 10_000  # wide enough that a table in a pipe is never folded
-
-
-def shown(text: str) -> str:
-    """Return text fit for one line of a terminal: what cannot be printed is escaped, as \\n or \\xff."""
-    return "".join(c if c.isprintable() or c in _JOINERS else _escaped(c) for c in text)
-
-
-def _escaped(character: str) -> str:
-    code = ord(character)
-    if 0xDC80 <= code <= 0xDCFF:  # a byte of a path that is not UTF-8
-        return f"\\x{code - 0xDC00:02x}"
-    return character.encode("unicode_escape").decode("ascii")
 
 
 def note(text: str, *, quiet: bool = False) -> None:

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from zeroshot_cli.console.preflight import print_preflight
-from zeroshot_cli.console.terminal import shown
 from zeroshot_cli.console.training_live import LONG_WAIT, LiveView, TrainingTable, bar
 from zeroshot_cli.console.training_state import TrainingState
-from zeroshot_cli.results.deliver import counted
+from zeroshot_cli.display import counted, shown
 
 if TYPE_CHECKING:
     from zeroshot_cli.train.metrics import RunInfo, StepReport, TrainResult

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from zeroshot_cli.console.training_state import TrainingState
-from zeroshot_cli.results.deliver import counted
+from zeroshot_cli.display import counted
 
 if TYPE_CHECKING:
     from zeroshot_cli.train.metrics import StepReport

@@ -7,8 +7,8 @@ import zlib
 from gzip import BadGzipFile
 from pathlib import Path, PurePosixPath
 
+from zeroshot_cli.display import size_text
 from zeroshot_cli.errors import DataError, UsageError
-from zeroshot_cli.sizes import size_text
 
 _MOST_FILES = 2_000_000
 _GROWTH, _SLACK = 4, 64_000_000  # images hardly shrink when packed, so unpacked they take no more than that

@@ -23,8 +23,8 @@ from zeroshot_cli.datasets.imagenet import read_imagenet
 from zeroshot_cli.datasets.labelled import LabelledImages, read_labelled_folder
 from zeroshot_cli.datasets.matching import match_classes
 from zeroshot_cli.datasets.registry import Absent, Archive, KnownSet, Local, Shards
+from zeroshot_cli.disk import cache_folder, finished_folder
 from zeroshot_cli.errors import DataError, UnavailableError, UsageError
-from zeroshot_cli.folders import cache_folder, finished_folder
 from zeroshot_cli.hub.datasets import (
     RemoteFile,
     Repository,
@@ -35,7 +35,6 @@ from zeroshot_cli.hub.datasets import (
 )
 from zeroshot_cli.hub.download import is_offline
 from zeroshot_cli.hub.hashes import sha256_of
-from zeroshot_cli.sizes import size_text
 from zeroshot_cli.words.labels import Label, Labels, read_labels
 
 NOTE = "zeroshot.json"

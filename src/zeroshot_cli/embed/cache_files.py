@@ -12,8 +12,8 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from zeroshot_cli.disk import cache_folder
 from zeroshot_cli.errors import UsageError
-from zeroshot_cli.folders import cache_folder
 
 DEFAULT_LIMIT = 2 << 30  # bytes on disk: some 900,000 images of 512 numbers each
 LIMIT_VARIABLE = "ZEROSHOT_CACHE_SIZE"

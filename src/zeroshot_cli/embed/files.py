@@ -29,8 +29,9 @@ from typing import TYPE_CHECKING, BinaryIO, Self
 
 import numpy as np
 
+from zeroshot_cli.disk import check_output, replacing, writing
 from zeroshot_cli.errors import UsageError
-from zeroshot_cli.results.files import check_output, form_of, replacing, to_bytes, writing
+from zeroshot_cli.results.formats import format_of, to_bytes
 from zeroshot_cli.results.parquet import arrow_text, check_parquet
 
 if TYPE_CHECKING:
@@ -105,12 +106,12 @@ class EmbeddingsFile:
     def _assemble(self, rows: "_Rows") -> None:
         check_output(self._path, overwrite=self._overwrite)  # again: hours have passed
         with replacing(self._path) as unfinished, unfinished.open("xb") as stream:
-            _WRITERS[format_of(self._path)](stream, _Content(self._path, rows, self._subject, self._about))
+            _WRITERS[embeddings_format(self._path)](stream, _Content(self._path, rows, self._subject, self._about))
 
 
 def check_embeddings_file(path: Path, *, overwrite: bool) -> None:
     """Raise UsageError now for what would come up after an hour's work."""
-    form = format_of(path)
+    form = embeddings_format(path)
     check_output(path, overwrite=overwrite)
     if form is EmbeddingsFormat.PARQUET:
         check_parquet()
@@ -120,13 +121,13 @@ def check_embeddings_file(path: Path, *, overwrite: bool) -> None:
 
 def check_room(path: Path, names: Iterable[str]) -> None:
     """Raise UsageError where safetensors cannot hold so many paths or texts; the other forms have no limit."""
-    if format_of(path) is EmbeddingsFormat.SAFETENSORS:
+    if embeddings_format(path) is EmbeddingsFormat.SAFETENSORS:
         _check_header(path, sum(len(_inside(_json(name) + ", ")) for name in names))
 
 
-def format_of(path: Path) -> EmbeddingsFormat:
+def embeddings_format(path: Path) -> EmbeddingsFormat:
     """Return the form that a file's ending names; UsageError for another ending."""
-    return form_of(path, EmbeddingsFormat)
+    return format_of(path, EmbeddingsFormat)
 
 
 class _Rows:

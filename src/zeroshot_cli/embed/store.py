@@ -13,8 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
+from zeroshot_cli.disk import cache_folder
 from zeroshot_cli.embed.cache_files import DAMAGE
-from zeroshot_cli.folders import cache_folder
 
 T = TypeVar("T")
 KEYS_A_QUERY = 500

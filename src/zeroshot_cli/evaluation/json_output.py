@@ -6,10 +6,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from zeroshot_cli.disk import check_output, replacing, writing
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.evaluation.compare import Comparison
 from zeroshot_cli.records import EvalResult
-from zeroshot_cli.results.files import check_output, replacing, writing
 
 
 def check_json_target(path: Path, *, overwrite: bool) -> None:

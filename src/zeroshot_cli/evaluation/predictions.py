@@ -6,18 +6,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from zeroshot_cli.disk import check_output, replacing, writing
 from zeroshot_cli.evaluation.answers import Answers
 from zeroshot_cli.records import SkippedImage
-from zeroshot_cli.results.files import (
-    DELIMITERS,
-    Format,
-    check_output,
-    delimited_row,
-    form_of,
-    replacing,
-    to_bytes,
-    writing,
-)
+from zeroshot_cli.results.formats import DELIMITERS, Format, delimited_row, format_of, to_bytes
 from zeroshot_cli.results.parquet import arrow_text, check_parquet
 
 COLUMNS = (
@@ -37,7 +29,7 @@ class Form(StrEnum):
 
 def check_predictions_target(path: Path, *, overwrite: bool) -> None:
     """Refuse, before any work, a file that cannot be written: UsageError."""
-    if form_of(path, Form) is Form.PARQUET:
+    if format_of(path, Form) is Form.PARQUET:
         check_parquet()
     check_output(path, overwrite=overwrite)
 
@@ -48,7 +40,7 @@ def write_predictions(answers: Answers, path: Path) -> None:
 
     `path` is at any time the old file, none, or the whole new one. UsageError where it cannot be written.
     """
-    form = form_of(path, Form)
+    form = format_of(path, Form)
     with replacing(path) as unfinished, writing(str(path)):
         if form is Form.PARQUET:
             _write_parquet(answers, unfinished)

@@ -20,6 +20,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import BinaryIO
 
+from zeroshot_cli.disk import writing
 from zeroshot_cli.errors import InputError, UsageError
 from zeroshot_cli.filing.folder_names import numbered
 from zeroshot_cli.filing.placing import (
@@ -32,7 +33,7 @@ from zeroshot_cli.filing.placing import (
     same_content,
     same_place,
 )
-from zeroshot_cli.results.files import delimited_row, to_bytes, writing
+from zeroshot_cli.results.formats import delimited_row, to_bytes
 
 MANIFEST = "manifest.csv"
 

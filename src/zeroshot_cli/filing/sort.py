@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from zeroshot_cli.disk import writing
+from zeroshot_cli.display import counted
 from zeroshot_cli.errors import UnreadableImage, UsageError
 from zeroshot_cli.filing.folder_names import FolderNames, folded, numbered
 from zeroshot_cli.filing.manifest import MANIFEST, Entry, Manifest, SortMode, check_manifest, open_manifest
@@ -25,9 +27,8 @@ from zeroshot_cli.filing.placing import (
     move_link,
     unchanged_copy,
 )
-from zeroshot_cli.records import Prediction, SkippedImage
-from zeroshot_cli.results.deliver import counted
-from zeroshot_cli.results.files import Result, to_bytes, writing
+from zeroshot_cli.records import Prediction, Result, SkippedImage
+from zeroshot_cli.results.formats import to_bytes
 
 __all__ = ["SortMode", "Sorted", "check_sort_into", "sort_into"]
 

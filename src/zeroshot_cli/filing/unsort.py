@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from zeroshot_cli.display import counted
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.filing.manifest import MANIFEST, Entry, SortMode, open_manifest
 from zeroshot_cli.filing.placing import (
@@ -24,7 +25,6 @@ from zeroshot_cli.filing.placing import (
     same_place,
 )
 from zeroshot_cli.records import SkippedImage
-from zeroshot_cli.results.deliver import counted
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from zeroshot_cli.display import size_text
 from zeroshot_cli.errors import UnavailableError, UsageError
 from zeroshot_cli.hub.hashes import check_cached, fits, is_remembered, remember
 from zeroshot_cli.hub.transfer import (
@@ -25,7 +26,6 @@ from zeroshot_cli.hub.transfer import (
     within,
 )
 from zeroshot_cli.models.registry import Published
-from zeroshot_cli.sizes import size_text
 
 T = TypeVar("T")
 HUB_PREFIX = "hf-hub:"

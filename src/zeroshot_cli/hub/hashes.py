@@ -8,8 +8,8 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+from zeroshot_cli.disk import cache_folder
 from zeroshot_cli.errors import CheckpointError
-from zeroshot_cli.folders import cache_folder
 
 _CHUNK = 1 << 20
 _SHA256, _GIT_SHA1 = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}")

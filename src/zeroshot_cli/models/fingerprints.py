@@ -6,7 +6,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from zeroshot_cli.folders import cache_folder
+from zeroshot_cli.disk import cache_folder
 
 _KEPT = 200
 

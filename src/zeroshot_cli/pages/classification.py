@@ -16,8 +16,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from zeroshot_cli.records import LabelScore, SkippedImage
-from zeroshot_cli.results.files import Result, replacing, writing
+from zeroshot_cli.disk import replacing, writing
+from zeroshot_cli.records import LabelScore, Result, SkippedImage
 
 BLOCK = 200  # images in one block of results
 _ASSETS = Path(__file__).with_name("assets")

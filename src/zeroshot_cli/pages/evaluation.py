@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from zeroshot_cli.console.evaluation import figure, points, setting_of, title_of
-from zeroshot_cli.console.terminal import shown
+from zeroshot_cli.disk import check_output, replacing, writing
+from zeroshot_cli.display import shown
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.evaluation.answers import Answers
 from zeroshot_cli.evaluation.compare import Comparison
@@ -22,7 +23,6 @@ from zeroshot_cli.pages.diagram import reliability_diagram
 from zeroshot_cli.pages.markup import escaped, panel, section, table
 from zeroshot_cli.pages.mistakes import Thumbnails, mistakes_markup
 from zeroshot_cli.records import EvalResult, PublishedFigure, SkippedImage
-from zeroshot_cli.results.files import check_output, replacing, writing
 
 MOST_SKIPPED = 200  # images that are named
 

@@ -3,7 +3,7 @@
 import html
 from collections.abc import Iterable, Sequence
 
-from zeroshot_cli.console.terminal import shown
+from zeroshot_cli.display import shown
 
 
 def escaped(text: str) -> str:

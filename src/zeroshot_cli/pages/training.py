@@ -16,11 +16,11 @@ from typing import Any
 
 import yaml
 
-from zeroshot_cli.console.terminal import shown
+from zeroshot_cli.disk import replacing, writing
+from zeroshot_cli.display import shown
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.pages.charts import Row, charts_of
 from zeroshot_cli.records import SkippedImage
-from zeroshot_cli.results.files import replacing, writing
 from zeroshot_cli.train.skipped import Skipped
 
 VERSIONS_OF = ("zeroshot-cli", "torch", "open_clip_torch", "numpy", "pillow")

@@ -10,8 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from zeroshot_cli.disk import write_all, writing
 from zeroshot_cli.errors import UsageError
-from zeroshot_cli.results.files import write_all, writing
 
 if sys.platform != "win32":
     import fcntl

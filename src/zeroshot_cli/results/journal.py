@@ -9,9 +9,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from zeroshot_cli.errors import UsageError
-from zeroshot_cli.records import LabelScore, Prediction, SkippedImage
+from zeroshot_cli.records import LabelScore, Prediction, Result, SkippedImage
 from zeroshot_cli.results.append_file import AppendFile
-from zeroshot_cli.results.files import Result
 
 
 class Journal:

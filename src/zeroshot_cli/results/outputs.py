@@ -1,26 +1,27 @@
-"""The outputs of a run: opened all or none, gone on with after an interruption, completed at the end.
+"""The outputs of a run: opened all or none, resumed after an interruption, completed at the end.
 
-The steps of a run, in an order in which it can be killed between any two of them: files are opened, locked and
-emptied; the record is written, `complete: false`; results are appended, block by block; the record says
-`complete: true`; reports are made from the journal, the record naming those still to make; the journal is removed.
+A run can be killed between any two of its steps: files are opened, locked and emptied; the record is written,
+`complete: false`; results are appended, block by block; the record says `complete: true`; reports are made from the
+journal, and the record names those still to be made; the journal is removed.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
+from zeroshot_cli.disk import writing
+from zeroshot_cli.display import counted
 from zeroshot_cli.errors import UsageError
+from zeroshot_cli.records import Counts, Result
 from zeroshot_cli.results.append_file import AppendFile
-from zeroshot_cli.results.deliver import Counts, counted
-from zeroshot_cli.results.files import Ending, Format, Result, RowWriter, Sink, ending_of, writing
+from zeroshot_cli.results.formats import Extension, Format, RowWriter, Sink, extension_of
 from zeroshot_cli.results.journal import Journal
 from zeroshot_cli.results.parquet import write_parquet
 from zeroshot_cli.results.resume import Scanner, journal_items, keep_whole, scanner_of
 from zeroshot_cli.results.run_record import RunRecord, as_plain, first_difference, read_record, write_record
-from zeroshot_cli.results.targets import Targets, refuse_strangers
+from zeroshot_cli.results.targets import Targets, check_own
 
 T = TypeVar("T")
 Results = Callable[[], Iterator[Result]]
@@ -30,8 +31,8 @@ Maker = Callable[[Path, Results], object]  # makes a report at a path, from resu
 class Outputs:
     """The open files of a run.
 
-    `sinks` take the results that are still to come, `kept` counts those that the files have already, `complete` says
-    that they have all, and `notes` are sentences for people.
+    `sinks` take the results still to come, `kept` counts those that the files already hold, `complete` says that they
+    hold all, and `notes` are sentences for the user.
     """
 
     def __init__(
@@ -44,26 +45,26 @@ class Outputs:
         self.notes = tuple(notes)
         journal = files.get(targets.journal) if targets.journal is not None else None
         self._journal = None if journal is None else Journal(journal)
-        # A finished run takes no more results. Headers come when there is no image yet.
+        # A finished run takes no more results. Headers are written before the first image.
         self.sinks: list[Sink] = []
         if not self.complete:
-            rows = [RowWriter(files[path], _form(path), header=not files[path].size) for path in targets.streamed]
+            rows = [RowWriter(files[path], _format(path), header=not files[path].size) for path in targets.streamed]
             self.sinks = [*rows, *([self._journal] if self._journal else [])]
 
     @property
     def done(self) -> int:
-        """How many images the files have already."""
+        """The number of images that the files already hold."""
         return self.kept.images
 
     def remaining(self, items: Sequence[T]) -> Sequence[T]:
-        """Return what is still to be classified of all items."""
+        """Return those of all items that are still to be classified."""
         return items[len(items) if self.complete else self.done :]
 
     def finish(self, counts: Counts, *, html: Maker | None = None, sort: Maker | None = None) -> None:
         """Mark the run complete, with the counts of all its images; make its reports; remove the journal.
 
-        `sort`, which may move the images, comes last. UsageError where a report cannot be written: `--resume` makes
-        what is missing. ValueError where a report has no maker.
+        `sort`, which may move the images, comes last. Raises UsageError if a report cannot be written (`--resume`
+        makes what is missing), ValueError if a report has no maker.
         """
         if self._targets.record is None:
             return
@@ -80,10 +81,10 @@ class Outputs:
             self._targets.journal.unlink(missing_ok=True)
 
     def _make(self, path: Path, html: Maker | None, sort: Maker | None) -> None:
-        if path == self._targets.sort_into:
+        if path == self._targets.folder:
             maker = sort
         else:
-            maker = write_parquet if ending_of(path) is Ending.PARQUET else html
+            maker = write_parquet if extension_of(path) is Extension.PARQUET else html
         if maker is None or self._journal is None:
             raise ValueError(f"nothing here makes {path}")
         maker(path, self._journal.results)
@@ -96,36 +97,34 @@ class Outputs:
 
 @contextmanager
 def open_outputs(
-    paths: Sequence[Path],
+    targets: Targets,
+    record: RunRecord,
     *,
-    settings: Mapping[str, Any],
-    resolved: Mapping[str, Any] | None = None,
-    versions: Mapping[str, str] | None = None,
     expected: Iterable[str] = (),
-    sort_into: Path | None = None,
     overwrite: bool = False,
     resume: bool = False,
 ) -> Iterator[Outputs]:
     """Open the files of a run, which `check_outputs` has passed, and close them whatever happens.
 
-    `settings` are what the results depend on: with `resume` they must equal those of the earlier run. `expected` are
-    the paths of all images, in order. UsageError where a file cannot be opened (those made before it are removed), is
-    held by another run, or cannot be gone on with.
+    `record` says what the run is asked for; with `resume`, its settings must equal those of the earlier run. `expected`
+    are the paths of all images, in order. Raises UsageError if a file cannot be opened (those created before it are
+    removed), is held by another run, or cannot be resumed.
     """
-    targets = Targets(tuple(paths), sort_into)
-    places = {"outputs": list(map(str, paths)), "sort_into": None if sort_into is None else str(sort_into)}
-    started = datetime.now(UTC).isoformat(timespec="seconds")
-    record = RunRecord(started, as_plain({**settings, **places}), as_plain(resolved or {}), dict(versions or {}))
+    places = {
+        "outputs": list(map(str, targets.paths)),
+        "sort_into": None if not targets.folder else str(targets.folder),
+    }
+    record = replace(record, settings=as_plain({**record.settings, **places}), resolved=as_plain(record.resolved))
     with ExitStack() as closing:
         with ExitStack() as undo:
             start = _Start(targets, record, closing, undo)
-            outputs = start.go_on(expected) if resume else start.begin(exclusive=not overwrite)
+            outputs = start.resume(expected) if resume else start.begin(exclusive=not overwrite)
             undo.pop_all()
         yield outputs
 
 
 class _Start:
-    """Opens files: on the stack `closing` all are closed in the end, on `undo` those made here are removed."""
+    """Opens files: the stack `closing` closes all of them at the end, `undo` removes those created here."""
 
     def __init__(self, targets: Targets, record: RunRecord, closing: ExitStack, undo: ExitStack) -> None:
         self.targets = targets
@@ -135,13 +134,13 @@ class _Start:
         self.files: dict[Path, AppendFile] = {}
 
     def begin(self, *, exclusive: bool, notes: Sequence[str] = ()) -> Outputs:
-        """Begin with empty files; with `exclusive` there must be none, but for what an earlier run left behind."""
-        self._make_folder()
+        """Begin with empty files; with `exclusive` none may exist, except what an earlier run left behind."""
+        self._create_folder()
         for path in self.targets.streamed:
             self._open(path, exclusive=exclusive)
         if self.targets.journal is not None:
             self._open(self.targets.journal)
-        # Nothing is changed before every file is open and held. An old record goes first: it must not be taken for
+        # Nothing is changed before every file is open and locked. An old record goes first: it must not be taken for
         # that of the new files, nor the new one for that of the old files.
         if self.targets.record is not None:
             with writing(str(self.targets.record)):
@@ -153,13 +152,13 @@ class _Start:
             write_record(self.targets.record, self.record)
         return Outputs(self.targets, self.record, self.files, Counts(), notes)
 
-    def go_on(self, expected: Iterable[str]) -> Outputs:
-        """Go on with the files of an earlier run, or begin where there is none."""
+    def resume(self, expected: Iterable[str]) -> Outputs:
+        """Resume the files of an earlier run, or begin if there is none."""
         targets = self.targets
         for path in (*targets.streamed, targets.journal):
             if path is not None and path.exists():
                 self._open(path)
-        refuse_strangers(targets)
+        check_own(targets)
         earlier = None if targets.record is None else read_record(targets.record)
         if earlier is None or not (self.files or any(path.exists() for path in targets.derived)):
             return self.begin(exclusive=False)
@@ -169,42 +168,44 @@ class _Start:
         return self._finished(earlier, expected) if earlier.complete else self._interrupted(earlier, expected)
 
     def _interrupted(self, earlier: RunRecord, expected: Iterable[str]) -> Outputs:
-        scanners: dict[Path, Scanner] = {path: scanner_of(_form(path)) for path in self.targets.streamed}
+        scanners: dict[Path, Scanner] = {path: scanner_of(_format(path)) for path in self.targets.streamed}
         if self.targets.journal is not None:
             scanners[self.targets.journal] = journal_items
         missing = [path for path in scanners if path not in self.files]
         if missing:
-            return self._anew(f"{missing[0]} is missing")
+            return self._start_over(missing[0])
         kept = keep_whole([(self.files[path], scan) for path, scan in scanners.items()], expected)
-        note = f"--resume: {counted(kept.images, 'image')} of {self.targets.anchor} kept, the others follow"
+        note = f"--resume: kept {counted(kept.images, 'image')} of {self.targets.anchor}; classifying the rest"
         return Outputs(self.targets, earlier, self.files, kept, [note])
 
     def _finished(self, earlier: RunRecord, expected: Iterable[str]) -> Outputs:
-        """Leave the files of a finished run alone; only reports that are missing are still to be made."""
+        """Leave the files of a finished run alone; only missing reports are still to be made."""
         targets, kept = self.targets, earlier.counts or Counts()
         missing = [path for path in targets.streamed if path not in self.files]
         to_make = [path for path in targets.derived if str(path) in earlier.to_make or not targets.is_made(path)]
         if not missing and to_make and targets.journal not in self.files:
             missing = to_make
         if missing:
-            return self._anew(f"{missing[0]} is missing")
+            return self._start_over(missing[0])
         if to_make:
-            note = f"--resume: every image is done, {', '.join(map(str, to_make))} is still to be made"
+            note = f"--resume: every image is done; still to be made: {', '.join(map(str, to_make))}"
         else:
-            self._refuse_other_number(kept.images, expected)
+            self._check_number(kept.images, expected)
             note = f"--resume: {targets.anchor} is finished, with {counted(kept.images, 'image')}; nothing to do"
         return Outputs(targets, replace(earlier, to_make=tuple(map(str, to_make))), self.files, kept, [note])
 
-    def _refuse_other_number(self, number: int, expected: Iterable[str]) -> None:
+    def _check_number(self, number: int, expected: Iterable[str]) -> None:
         now = sum(1 for _ in expected)
-        if now != number and self.targets.sort_into is None:  # sorting may have moved the images
+        if now != number and self.targets.folder is None:  # sorting may have moved the images
             raise UsageError(
-                f"--resume: {self.targets.anchor} is finished, with {counted(number, 'image')}, and the inputs give "
-                f"{now} now; --overwrite classifies them all"
+                f"--resume: {self.targets.anchor} is finished, with {counted(number, 'image')}, but there are {now} "
+                "now; --overwrite classifies them all"
             )
 
-    def _anew(self, reason: str) -> Outputs:
-        return self.begin(exclusive=False, notes=[f"--resume: {reason}, so every image is classified again"])
+    def _start_over(self, missing: Path) -> Outputs:
+        return self.begin(
+            exclusive=False, notes=[f"--resume: {missing} is missing, so all images are classified again"]
+        )
 
     def _open(self, path: Path, *, exclusive: bool = False) -> None:
         """Open and lock a file, unless it is open."""
@@ -216,8 +217,8 @@ class _Start:
         file.lock()
         self.files[path] = file
 
-    def _make_folder(self) -> None:
-        folder = self.targets.sort_into
+    def _create_folder(self) -> None:
+        folder = self.targets.folder
         if folder is None or folder.is_dir():
             return
         with writing(str(folder)):
@@ -230,5 +231,5 @@ def _remove_if_empty(folder: Path) -> None:
         folder.rmdir()
 
 
-def _form(path: Path) -> Format:
-    return Format(ending_of(path).value)
+def _format(path: Path) -> Format:
+    return Format(extension_of(path).value)

@@ -12,9 +12,10 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zeroshot_cli.disk import replacing, writing
 from zeroshot_cli.errors import UsageError
-from zeroshot_cli.records import SkippedImage
-from zeroshot_cli.results.files import COLUMNS, Result, labels_to_show, replacing, to_bytes, writing
+from zeroshot_cli.records import Result, SkippedImage
+from zeroshot_cli.results.formats import COLUMNS, labels_to_show, to_bytes
 
 if TYPE_CHECKING:
     import pyarrow as pa

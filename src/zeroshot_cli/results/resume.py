@@ -15,10 +15,9 @@ from functools import partial
 from typing import BinaryIO
 
 from zeroshot_cli.errors import UsageError
-from zeroshot_cli.records import UNKNOWN, SkippedImage
+from zeroshot_cli.records import UNKNOWN, Counts, SkippedImage
 from zeroshot_cli.results.append_file import AppendFile
-from zeroshot_cli.results.deliver import Counts
-from zeroshot_cli.results.files import COLUMNS, DELIMITERS, Format, header_of, to_bytes
+from zeroshot_cli.results.formats import COLUMNS, DELIMITERS, Format, header_of, to_bytes
 from zeroshot_cli.results.journal import parse_line
 
 MAX_RECORD = 1 << 24  # bytes; a quote that is never closed must not take the memory of a whole file
@@ -90,9 +89,9 @@ def journal_items(stream: BinaryIO, _name: str) -> Iterator[Item]:
 def _refuse_other_path(name: str, number: int, path: bytes, expected: str | None) -> None:
     if expected is not None and path == to_bytes(expected):
         return
-    now = "no more images" if expected is None else f"{expected!r} there"
+    now = "no more images" if expected is None else repr(expected)
     raise UsageError(
-        f"--resume: image {number} in {name} is {os.fsdecode(path)!r}, and the inputs give {now} now; "
+        f"--resume: image {number} in {name} is {os.fsdecode(path)!r}, but the inputs now give {now}; "
         "give the same inputs, or --overwrite"
     )
 

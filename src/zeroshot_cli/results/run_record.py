@@ -3,26 +3,31 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from zeroshot_cli.disk import write_file
 from zeroshot_cli.errors import UsageError
-from zeroshot_cli.results.deliver import Counts
-from zeroshot_cli.results.files import replacing, writing
+from zeroshot_cli.records import Counts
 
 SHOWN = 60  # characters of a value in a message
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
     """What a run was asked for, and how far it came.
 
-    `settings` are compared by --resume; `resolved` is what `auto` came to, for a resumed run to take over. `complete`
-    says that every result is written, `to_make` which reports are still to be made from the journal.
+    `--resume` compares `settings`; `resolved` is what `auto` came to, for a resumed run to take over. `complete` says
+    that every result is written, `to_make` which reports are still to be made from the journal.
     """
 
-    started: str
-    settings: Mapping[str, Any]
+    started: str = field(default_factory=_now)
+    settings: Mapping[str, Any] = field(default_factory=dict)
     resolved: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     complete: bool = False
@@ -31,14 +36,13 @@ class RunRecord:
 
 
 def write_record(path: Path, record: RunRecord) -> None:
-    """Write the record as JSON for people too; a run that is killed leaves the old one or the new one."""
+    """Write the record as indented JSON; a killed run leaves the old one or the new one."""
     text = json.dumps(asdict(record), indent=2, ensure_ascii=False) + "\n"
-    with replacing(path, resumable=True) as unfinished, writing(str(path), resumable=True):
-        unfinished.write_bytes(text.encode("utf-8", "backslashreplace"))
+    write_file(path, text.encode("utf-8", "backslashreplace"), resumable=True)
 
 
 def read_record(path: Path) -> RunRecord | None:
-    """Return the record, None where there is no file; UsageError where the file is none of ours."""
+    """Return the record, None if there is no file; UsageError if the file is not a record."""
     try:
         fields = json.loads(path.read_bytes())
         if not isinstance(fields["settings"], dict) or not isinstance(fields["resolved"], dict):
@@ -49,21 +53,21 @@ def read_record(path: Path) -> RunRecord | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}; --resume needs it, --overwrite begins anew") from error
+        raise UsageError(f"cannot read {path}: {error.strerror}; --resume needs it, --overwrite starts over") from error
     except (ValueError, TypeError, KeyError, AttributeError):
-        raise UsageError(f"{path} is not the record of a run; add --overwrite in place of --resume") from None
+        raise UsageError(f"{path} is not the record of a run; use --overwrite instead of --resume") from None
 
 
 def as_plain(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings as they come back from a record: tuples are lists, and what JSON has not is text."""
+    """Return settings as they come back from a record: tuples as lists, and what JSON lacks as text."""
     plain: dict[str, Any] = json.loads(json.dumps(settings, default=str))
     return plain
 
 
 def first_difference(before: Mapping[str, Any], now: Mapping[str, Any], where: str) -> str | None:
-    """Return a phrase for the first setting that differs from that of the run that wrote `where`, None for none."""
+    """Return a phrase for the first setting that differs from the run that wrote `where`, None if none does."""
     old, new = _flat(before), _flat(now)
-    for name in [*new, *(name for name in old if name not in new)]:
+    for name in dict.fromkeys([*new, *old]):
         if old.get(name) != new.get(name):
             name, was, is_now = _narrowed(name, old.get(name), new.get(name))
             return f"{name} was {_brief(was)} in the run that wrote {where} and is {_brief(is_now)} now"
@@ -71,7 +75,7 @@ def first_difference(before: Mapping[str, Any], now: Mapping[str, Any], where: s
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return mappings within mappings as one, with names as `thresholds.min_score`."""
+    """Return nested mappings as one, with names such as `thresholds.min_score`."""
     flat: dict[str, Any] = {}
     for name, value in settings.items():
         flat.update(_flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value})
@@ -79,7 +83,7 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _narrowed(name: str, was: Any, is_now: Any) -> tuple[str, Any, Any]:
-    """Return a difference between long lists as one of their lengths, or of their first entries that differ."""
+    """Narrow a difference between long lists down to their lengths, or to the first entries that differ."""
     lists = isinstance(was, list) and isinstance(is_now, list)
     if not lists or max(len(_json(was)), len(_json(is_now))) <= SHOWN:
         return name, was, is_now

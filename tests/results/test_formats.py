@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from zeroshot_cli.disk import check_output, replacing
 from zeroshot_cli.errors import UsageError
-from zeroshot_cli.records import LabelScore, Prediction, SkippedImage
-from zeroshot_cli.results.deliver import Counts, deliver
-from zeroshot_cli.results.files import Ending, Format, Result, check_output, ending_of, open_writer, replacing
+from zeroshot_cli.records import Counts, LabelScore, Prediction, Result, SkippedImage
+from zeroshot_cli.results.formats import Extension, Format, deliver, extension_of, open_writer
 
 CAT = Prediction(
     "a.png",
@@ -145,13 +145,13 @@ def test_a_block_is_one_write_and_one_flush() -> None:
     ("name", "ending"), [("o.csv", "csv"), ("o.TSV", "tsv"), ("a.b.jsonl", "jsonl"), ("o.Parquet", "parquet")]
 )
 def test_the_ending_names_the_form(name: str, ending: str) -> None:
-    assert ending_of(Path(name)) is Ending(ending)
+    assert extension_of(Path(name)) is Extension(ending)
 
 
 @pytest.mark.parametrize("name", ["out.xlsx", "out.table", "out", ".csv", "out.json"])
 def test_other_endings_are_refused(name: str) -> None:
-    with pytest.raises(UsageError, match=rf"cannot write {name}: .* none of \.csv, \.tsv, \.jsonl, \.parquet, \.html"):
-        ending_of(Path(name))
+    with pytest.raises(UsageError, match=rf"cannot write {name}: .* expected one of \.csv, \.tsv, \.jsonl, \.parquet, \.html"):
+        extension_of(Path(name))
 
 
 def test_an_existing_file_or_dangling_link_is_kept_unless_told_otherwise(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_an_existing_file_or_dangling_link_is_kept_unless_told_otherwise(tmp_pat
     path.touch()
     link.symlink_to("nowhere")
     for taken in (path, link):
-        with pytest.raises(UsageError, match=r"\.csv exists already; add --overwrite"):
+        with pytest.raises(UsageError, match=r"\.csv already exists; add --overwrite"):
             check_output(taken, overwrite=False)
         check_output(taken, overwrite=True)
 
@@ -200,7 +200,7 @@ def test_counts_and_their_sentence() -> None:
     stream = io.BytesIO()
     counts = deliver([[CAT, BAD], [ONE]], [open_writer(stream, Format.CSV)], ignored=4)
     assert counts == Counts(classified=2, unreadable=1, ignored=4)
-    assert counts.sentence() == "2 images classified, 1 could not be read, 4 other files passed over."
+    assert counts.sentence() == "2 images classified, 1 could not be read, 4 other files ignored."
     assert stream.getvalue() == written(Format.CSV, CAT, BAD, ONE)
     assert Counts(1, 0).sentence() == "1 image classified, 0 could not be read."
     assert counts.exit_code(ignore_errors=False) == 4

@@ -1,37 +1,29 @@
-"""Results for scripts: CSV, TSV and JSONL, one flushed write a block of images, so that a file is valid at any moment.
+"""Results for scripts: CSV, TSV and JSONL, with one flushed write per block of images, so a file is always valid.
 
-Numbers: `score` and `probability` have six decimals in CSV and TSV, six significant digits in JSONL. An image that was
-rejected is one row, `unknown`, with the score and the probability of the nearest label.
+`score` and `probability` have six decimals in CSV and TSV, six significant digits in JSONL. A rejected image is one
+row, `unknown`, with the score and the probability of the nearest label.
 Paths are written as given, byte for byte; in JSONL, bytes that are not UTF-8 are lone surrogates, as `\\udcff`.
 """
 
-# pathlib's questions raise OSError where a name is too long or a folder is locked; opening names the reason.
-# ruff: noqa: PTH112
-
-import errno
-import hashlib
 import json
-import os
 import re
-import secrets
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TypeVar
 
+from zeroshot_cli.disk import write_all, writing
 from zeroshot_cli.errors import UsageError
-from zeroshot_cli.records import UNKNOWN, LabelScore, Prediction, SkippedImage
+from zeroshot_cli.records import UNKNOWN, Counts, LabelScore, Prediction, Result, SkippedImage
 
-Result = Prediction | SkippedImage
 COLUMNS = ("path", "rank", "label", "score", "probability", "error")
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _QUOTED = re.compile('["\n\r]')
 _NO_BYTE = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # surrogates that stand for no byte of a path
 
 
 class Format(StrEnum):
-    """The forms that results have on standard output."""
+    """The formats of results on standard output."""
 
     TABLE = "table"
     CSV = "csv"
@@ -42,8 +34,8 @@ class Format(StrEnum):
 DELIMITERS = {Format.CSV: ",", Format.TSV: "\t"}
 
 
-class Ending(StrEnum):
-    """The forms that results have in files, by a file's ending."""
+class Extension(StrEnum):
+    """The formats of results in files, by extension."""
 
     CSV = "csv"
     TSV = "tsv"
@@ -52,9 +44,13 @@ class Ending(StrEnum):
     HTML = "html"
 
 
-FormT = TypeVar("FormT", bound=StrEnum)
+FormatT = TypeVar("FormatT", bound=StrEnum)
 
-STREAMED = (Ending.CSV, Ending.TSV, Ending.JSONL)  # written image by image; the others when all images are done
+STREAMED = (
+    Extension.CSV,
+    Extension.TSV,
+    Extension.JSONL,
+)  # written image by image; the others when all images are done
 
 
 class Sink(Protocol):
@@ -112,14 +108,6 @@ def open_writer(stream: BinaryIO, form: Format) -> RowWriter:
     return RowWriter(StreamTarget(stream), form)
 
 
-def write_all(stream: BinaryIO, data: bytes) -> None:
-    """Write all bytes, which an unbuffered stream may take in pieces, and flush."""
-    rest = memoryview(data)
-    while rest:
-        rest = rest[stream.write(rest) :]
-    stream.flush()
-
-
 def rendered(items: Sequence[Result], form: Format) -> bytes:
     """Return a block of results as it stands in a file."""
     if form is Format.JSONL:
@@ -134,68 +122,18 @@ def header_of(form: Format) -> bytes:
     return b"" if form is Format.JSONL else to_bytes(delimited_row(COLUMNS, DELIMITERS[form]))
 
 
-def ending_of(path: Path) -> Ending:
-    """Return the form of results that a file's ending names; UsageError where it is none of ours."""
-    return form_of(path, Ending)
+def extension_of(path: Path) -> Extension:
+    """Return the format of results that a file's extension names; UsageError if it names none."""
+    return format_of(path, Extension)
 
 
-def form_of(path: Path, forms: type[FormT]) -> FormT:
-    """Return which of some forms a file's ending names; UsageError where it is none of them."""
-    for form in forms:
+def format_of(path: Path, formats: type[FormatT]) -> FormatT:
+    """Return the one of several formats that a file's extension names; UsageError if it names none of them."""
+    for form in formats:
         if path.suffix.lower() == f".{form}":
             return form
-    endings = ", ".join(f".{form}" for form in forms)
-    raise UsageError(f"cannot write {path}: its ending {path.suffix!r} is none of {endings}")
-
-
-def check_output(path: Path, *, overwrite: bool) -> None:
-    """Raise UsageError where a file exists and may not be overwritten, or cannot be made."""
-    with writing(str(path)), suppress(FileNotFoundError, NotADirectoryError):
-        os.lstat(path)  # a name too long, a locked folder
-    if os.path.isdir(path):
-        raise UsageError(f"cannot write {path}: it is a folder; name a file in it")
-    if not os.path.isdir(path.parent):
-        raise UsageError(f"cannot write {path}: there is no folder {path.parent}; make it first")
-    if os.path.lexists(path) and not overwrite:
-        raise UsageError(f"{path} exists already; add --overwrite to replace it, or name another file")
-
-
-@contextmanager
-def writing(name: str, *, resumable: bool = False) -> Iterator[None]:
-    """Turn a failed write to `name` into a UsageError; a closed pipe stays what it is.
-
-    Where the disk failed and the file is `resumable`, the sentence says how to go on.
-    """
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        go_on = "; what was written is valid, and --resume goes on from there"
-        hint = go_on if resumable and error.errno in _FULL else ""
-        raise UsageError(f"cannot write {name}: {error.strerror or error}{hint}") from error
-
-
-@contextmanager
-def replacing(path: Path, *, resumable: bool = False) -> Iterator[Path]:
-    """Give the name of an unfinished file that becomes `path` when it is written; UsageError where it cannot.
-
-    At any time `path` is the old file, none, or the whole new one. A link stays, and the file that it leads to changes.
-    """
-    path = Path(os.path.realpath(path))
-    # Short, however long the name of `path`. A run that is resumed holds locks, and writes over what it left behind.
-    unique = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12] if resumable else secrets.token_hex(6)
-    unfinished = path.with_name(f".{unique}.unfinished")
-    try:
-        yield unfinished
-        with writing(str(path), resumable=resumable):
-            with unfinished.open("r+b") as file:
-                os.fsync(file.fileno())  # a name that outlives a power cut before its bytes do would be an empty file
-            unfinished.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            unfinished.unlink()
-        raise
+    expected = ", ".join(f".{form}" for form in formats)
+    raise UsageError(f"cannot write {path}: unknown extension {path.suffix!r}; expected one of {expected}")
 
 
 def to_bytes(text: str) -> bytes:
@@ -260,3 +198,18 @@ def _label_json(best: LabelScore) -> dict[str, Any]:
 
 def _rounded(value: float) -> float:
     return float(f"{value:.6g}")
+
+
+def deliver(
+    blocks: Iterable[Sequence[Result]], sinks: Sequence[Sink], *, ignored: int = 0, before: Counts | None = None
+) -> Counts:
+    """Write every block to every sink; return the counts, added to those of `before`.
+
+    `ignored` is the number of files skipped while images were looked for.
+    """
+    counts = replace(before or Counts(), ignored=ignored)
+    for block in blocks:
+        for sink in sinks:
+            sink.write(block)
+        counts = counts.plus(block)
+    return counts

@@ -1,0 +1,114 @@
+"""Where files are written, and how: a file is the old one, missing, or the whole new one, and never half of it."""
+
+# pathlib's questions raise OSError where a name is too long or a folder is locked; opening names the reason.
+# ruff: noqa: PTH112
+
+import errno
+import hashlib
+import os
+import secrets
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from zeroshot_cli.errors import UsageError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+
+def cache_folder() -> Path:
+    """Return the folder for what can be computed again: ZEROSHOT_CACHE_DIR, else `zeroshot` in the system's caches."""
+    own = os.environ.get("ZEROSHOT_CACHE_DIR")
+    return Path(own).expanduser() if own else _system_cache() / "zeroshot"
+
+
+def _system_cache() -> Path:
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+
+
+def check_output(path: Path, *, overwrite: bool) -> None:
+    """Raise UsageError if a file exists and may not be overwritten, or cannot be created."""
+    with writing(str(path)), suppress(FileNotFoundError, NotADirectoryError):
+        os.lstat(path)  # a name too long, a locked folder
+    if os.path.isdir(path):
+        raise UsageError(f"cannot write {path}: it is a folder; name a file in it")
+    if not os.path.isdir(path.parent):
+        raise UsageError(f"cannot write {path}: there is no folder {path.parent}; create it first")
+    if os.path.lexists(path) and not overwrite:
+        raise UsageError(f"{path} already exists; add --overwrite to replace it, or name another file")
+
+
+@contextmanager
+def writing(name: str, *, resumable: bool = False) -> Iterator[None]:
+    """Turn a failed write to `name` into a UsageError; a closed pipe stays a BrokenPipeError.
+
+    If the disk is full or broken and the file is `resumable`, the message says how to continue.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        way_out = "; what was written is valid, and --resume continues from there"
+        hint = way_out if resumable and error.errno in _FULL else ""
+        raise UsageError(f"cannot write {name}: {error.strerror or error}{hint}") from error
+
+
+@contextmanager
+def replacing(path: Path, *, resumable: bool = False) -> Iterator[Path]:
+    """Give the name of an unfinished file that replaces `path` at the end; UsageError if it cannot.
+
+    A link stays, and the file it leads to is replaced.
+    """
+    path = Path(os.path.realpath(path))
+    # Short, however long the name of `path`. A resumed run holds locks, and overwrites what the earlier one left.
+    unique = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12] if resumable else secrets.token_hex(6)
+    unfinished = path.with_name(f".{unique}.unfinished")
+    try:
+        yield unfinished
+        with writing(str(path), resumable=resumable):
+            with unfinished.open("r+b") as file:
+                os.fsync(file.fileno())  # a name that outlives a power cut before its bytes do would be an empty file
+            unfinished.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            unfinished.unlink()
+        raise
+
+
+@contextmanager
+def finished_folder(target: Path, temporary: Path) -> Iterator[Path]:
+    """Yield an empty temporary folder that becomes `target` when the block ends, and is removed if the block fails.
+
+    What a killed process left in `temporary` is removed first.
+    """
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        temporary.rename(target)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def write_file(path: Path, content: bytes | str, *, resumable: bool = False) -> None:
+    """Replace a file by `content` (text as UTF-8) as `replacing` does; UsageError if it cannot be written."""
+    data = content.encode() if isinstance(content, str) else content
+    with replacing(path, resumable=resumable) as unfinished, writing(str(path), resumable=resumable):
+        unfinished.write_bytes(data)
+
+
+def write_all(stream: BinaryIO, data: bytes) -> None:
+    """Write all bytes, which an unbuffered stream may take in pieces, and flush."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[stream.write(rest) :]
+    stream.flush()
