@@ -150,7 +150,9 @@ def test_the_ending_names_the_form(name: str, ending: str) -> None:
 
 @pytest.mark.parametrize("name", ["out.xlsx", "out.table", "out", ".csv", "out.json"])
 def test_other_endings_are_refused(name: str) -> None:
-    with pytest.raises(UsageError, match=rf"cannot write {name}: .* expected one of \.csv, \.tsv, \.jsonl, \.parquet, \.html"):
+    with pytest.raises(
+        UsageError, match=rf"cannot write {name}: .* expected one of \.csv, \.tsv, \.jsonl, \.parquet, \.html"
+    ):
         extension_of(Path(name))
 
 

@@ -310,9 +310,7 @@ def test_other_inputs_are_refused_and_nothing_changes(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(named(tmp_path, "out.csv"), stop_after=5)
     before = contents(tmp_path)
-    with pytest.raises(
-        UsageError, match=r"image 1 in .*out\.csv is '0\.png', but the inputs now give 'new\.png'"
-    ):
+    with pytest.raises(UsageError, match=r"image 1 in .*out\.csv is '0\.png', but the inputs now give 'new\.png'"):
         run(named(tmp_path, "out.csv"), items=[SkippedImage("new.png", "why"), *ITEMS], resume=True)
     assert contents(tmp_path) == before
 
@@ -428,7 +426,11 @@ def test_two_runs_do_not_write_one_file(tmp_path: Path, switches: dict[str, bool
             r"old\.csv exists without the record of its run, .*new\.csv\.run\.json",
         ),
         (["new.csv", "old.html"], {"resume": True}, r"old\.html exists without the record of its run"),
-        (["new.csv"], {"resume": True, "overwrite": True}, "`--overwrite` starts over and `--resume` continues; give one of them"),
+        (
+            ["new.csv"],
+            {"resume": True, "overwrite": True},
+            "`--overwrite` starts over and `--resume` continues; give one of them",
+        ),
         ([], {"resume": True}, "`--resume` needs `--output FILE`"),
         (["pipe.csv"], {"resume": True}, r"pipe\.csv is a pipe or a device, which cannot be read again; omit"),
         (["pipe.html"], {"overwrite": True}, r"pipe\.html: it is a pipe or a device; name a file"),
