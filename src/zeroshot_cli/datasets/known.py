@@ -24,6 +24,7 @@ from zeroshot_cli.datasets.labelled import LabelledImages, read_labelled_folder
 from zeroshot_cli.datasets.matching import match_classes
 from zeroshot_cli.datasets.registry import Absent, Archive, KnownSet, Local, Shards
 from zeroshot_cli.disk import cache_folder, finished_folder
+from zeroshot_cli.display import size_text
 from zeroshot_cli.errors import DataError, UnavailableError, UsageError
 from zeroshot_cli.hub.datasets import (
     RemoteFile,
