@@ -1,48 +1,63 @@
-# On a fresh machine with Python 3.11 or newer and make, each target is the only command there is to type.
+# On a fresh machine with make and Python 3.11 or newer, each target installs what it needs.
 
 PYTHON ?= python3
-BIN := .venv/bin
+SCRIPTS := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
+BIN := .venv/$(SCRIPTS)
+LOWEST := .venv-lowest/$(SCRIPTS)
 READY := .venv/.installed
 DOCS := README.md $(wildcard docs/*.md) benchmarks/README.md
-# Most tests keep one core busy, and threads of one process must not spin while another needs theirs. A file's tests stay
-# together: they share models and browsers.
+# Most tests keep one core busy, and one process's threads must not spin while another needs the core. A file's tests
+# stay together: they share models and browsers.
 PYTEST = OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
+PIP = -m pip install --quiet --disable-pip-version-check
 BENCHMARKS := $(filter-out benchmarks/record.py benchmarks/table.py,$(wildcard benchmarks/*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check docs images bench
+.PHONY: help demo test test-slow test-lowest lint check docs images bench upgrade
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
 demo: $(READY) ## label the example pictures with the bundled model
 	$(BIN)/python examples/demo.py
 
-test: $(READY) ## all tests but the slow ones: five minutes on two cores
+test: $(READY) ## all tests except the slow ones: five minutes on two cores
 	$(PYTEST)
 
 test-slow: $(READY) ## kills, wheels, small trainings, browsers (Chromium)
 	$(PYTEST) -m slow
 
-check: $(READY) ## lint, format, types, import direction, pasted documentation
+test-lowest: $(READY) ## the tests but the slow ones, with the lowest version of every dependency
+	test -x $(LOWEST)/python || $(PYTHON) -m venv .venv-lowest
+	$(BIN)/python tests/helpers/versions.py lowest > .venv-lowest/requirements.txt
+	$(LOWEST)/python $(PIP) -r .venv-lowest/requirements.txt -e .
+	OMP_WAIT_POLICY=passive $(LOWEST)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
+
+lint: $(READY) ## lint, format, types, import direction
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+check: lint ## lint, and whether pasted output is current
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/cog --check $(DOCS)
 
-docs: $(READY) ## renew the output that is pasted into README.md, docs/ and benchmarks/
+docs: $(READY) ## renew the output pasted into README.md, docs/ and benchmarks/
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/cog -r $(DOCS)
 
 images: $(READY) ## make README's pictures again (Chromium); look at them afterwards
 	$(BIN)/python docs/images/make.py
 
-bench: $(READY) ## measure our claims against their peers, into benchmarks/results; takes long
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
+bench: $(READY) ## measure every claim against its peer, into benchmarks/results; takes hours
+	$(BIN)/python $(PIP) -c constraints.txt -e '.[bench]'
 	@set -e; for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python benchmarks/record.py $$script; done
 
-# One install for all targets, again when the dependencies change or the version, which __init__.py holds.
-$(READY): pyproject.toml src/zeroshot_cli/__init__.py
+upgrade: $(READY) ## install the newest dependencies and pin them in constraints.txt; run the tests afterwards
+	$(BIN)/python $(PIP) --upgrade --upgrade-strategy eager -e '.[dev]'
+	$(BIN)/python tests/helpers/versions.py pinned > constraints.txt
+
+# One install for all targets, repeated when the dependencies, their pins or the version in __init__.py change.
+$(READY): pyproject.toml constraints.txt src/zeroshot_cli/__init__.py
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	$(BIN)/python $(PIP) -c constraints.txt -e '.[dev]'
 	touch $@

@@ -1,7 +1,7 @@
 """A cache of the test's own, and a model whose answers are known by hand."""
 
 import csv
-import resource
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -11,6 +11,15 @@ import pytest
 from bad_files import make_bad_files
 from PIL import Image, ImageDraw
 
+# These need a pseudo-terminal, signals or a file-size limit, which Windows does not have.
+POSIX_ONLY = [
+    "cli/test_classify_command.py",
+    "cli/test_classify_kills.py",
+    "cli/test_train_command.py",
+    "embed/test_files.py",
+    "pages/test_classification.py",
+]
+collect_ignore = POSIX_ONLY if sys.platform == "win32" else []
 COLOURS = ("red", "green", "blue", "yellow", "purple", "orange", "black", "gray")
 
 
@@ -117,6 +126,8 @@ def draw_pairs(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture
 def file_size_limit() -> Callable[[int], AbstractContextManager[None]]:
     """Let the kernel refuse to make files longer than so many bytes, as a full disk does: EFBIG, after a part."""
+
+    import resource  # not on Windows
 
     @contextmanager
     def limit(size: int) -> Iterator[None]:

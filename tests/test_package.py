@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import versions
+from packaging.utils import canonicalize_name
 
 from zeroshot_cli import __version__
 
@@ -40,8 +43,43 @@ def test_version_is_that_of_the_newest_changelog_entry() -> None:
 
 def test_version_has_one_home() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    assert settings["project"]["dynamic"] == ["version"]
+    assert settings["project"]["dynamic"] == ["version", "readme"]
     assert settings["tool"]["hatch"]["version"]["path"] == "src/zeroshot_cli/__init__.py"
+
+
+def test_constraints_pin_what_the_project_asks_for() -> None:
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = dict(line.split("==") for line in lines)  # names and versions, no addresses or paths
+    named = {canonicalize_name(each.name) for each in versions.requirements()}
+    assert {"torch", "pytest", "mypy", "ruff"} <= pins.keys() <= {*named, versions.WITH_TORCH}
+    for requirement in versions.requirements():
+        name = canonicalize_name(requirement.name)
+        assert name in pins or name == "sentencepiece", name  # of the extra hf, which no test needs
+        assert name not in pins or requirement.specifier.contains(pins[name]), (str(requirement), pins[name])
+
+
+def test_lowest_versions_are_the_lower_bounds(tmp_path: Path) -> None:
+    pyproject = tmp_path / "pyproject.toml"
+    pyproject.write_text(
+        '[project]\ndependencies = ["A_b>=1.5,<3", "c>=2"]\n'
+        '[project.optional-dependencies]\nx = ["c>=10"]\nbench = ["d"]\n'
+    )
+    assert versions.lowest(versions.requirements(pyproject)) == {"a-b": "1.5", "c": "10"}
+    pyproject.write_text('[project]\ndependencies = ["e"]\noptional-dependencies = {}\n')
+    with pytest.raises(ValueError, match=r"e in pyproject\.toml has no lower bound: write e>=VERSION"):
+        versions.lowest(versions.requirements(pyproject))
+
+
+def test_a_package_index_can_follow_every_link_of_the_readme() -> None:
+    with_absolute_links = runpy.run_path(str(ROOT / "hatch_build.py"))["with_absolute_links"]
+    text = "![a](b/c.svg) [d](e.md#f) [g](#h) [i](https://j.k/l) [m]: n"
+    assert with_absolute_links(text, "https://r") == (
+        "![a](https://r/raw/HEAD/b/c.svg) [d](https://r/blob/HEAD/e.md#f) [g](#h) [i](https://j.k/l) [m]: n"
+    )
+    readme = with_absolute_links((ROOT / "README.md").read_text(encoding="utf-8"), "https://r")
+    assert set(re.findall(r"\]\((https?:|#)?", readme)) <= {"https:", "#"}
+    urls = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]
+    assert all(url.startswith(urls["Repository"]) for url in urls.values())
 
 
 def test_importing_the_package_imports_no_torch(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from zeroshot_cli.words.labels import Label, Labels, read_labels
     from zeroshot_cli.words.prompts import Prompts, read_prompts
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "Classifier": "classify.classifier",
