@@ -26,6 +26,7 @@ from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES, OPENAI_IMAGENET_TE
 from record import processor
 
 from zeroshot_cli.clip.config import PRESETS, CLIPConfig, TextTransformerConfig, VisionTransformerConfig
+from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.embed.text_cache import TextCache
 from zeroshot_cli.embed.texts import TREE, WINDOW, class_embeddings
 from zeroshot_cli.embed.trees import trees
@@ -195,7 +196,7 @@ def _measure_memory(folder: Path, precision: str, names: int) -> None:
 
 def _save(folder: Path, config: CLIPConfig) -> None:
     torch.manual_seed(0)
-    save_model(folder, config.build(), config, default_preprocess(config))
+    save_model(folder, CLIP(config), config, default_preprocess(config))
 
 
 def _list(values: Any) -> str:

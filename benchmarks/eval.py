@@ -63,6 +63,7 @@ from zeroshot_cli.clip.config import (
     VisionTransformerConfig,
     config_to_dict,
 )
+from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.datasets.labelled import LabelledImages, read_dataset
 from zeroshot_cli.embed.images import auto_workers
 from zeroshot_cli.models.formats.configs import default_preprocess
@@ -449,7 +450,7 @@ def _train(run: Path, options: argparse.Namespace) -> None:
 def _save_random(folder: Path, name: str) -> None:
     torch.manual_seed(0)
     config = PRESETS[name]
-    save_model(folder, config.build(), config, default_preprocess(config))
+    save_model(folder, CLIP(config), config, default_preprocess(config))
 
 
 # pictures

@@ -42,6 +42,7 @@ from sklearn.datasets import load_sample_images
 
 from zeroshot_cli.classify.classifier import Classifier
 from zeroshot_cli.clip.config import PRESETS
+from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.embed.image_cache import FileState, ImageCache, NewImage
 from zeroshot_cli.embed.images import auto_batch_size, auto_workers
 from zeroshot_cli.images.decode import Decoding, decode
@@ -289,7 +290,7 @@ def _all(rows: Sequence[tuple[float, ...]], column: int, form: str) -> str:
 def _save(folder: Path, name: str) -> None:
     torch.manual_seed(0)
     config = PRESETS[name]
-    save_model(folder, config.build(), config, default_preprocess(config))
+    save_model(folder, CLIP(config), config, default_preprocess(config))
 
 
 def _options() -> argparse.Namespace:

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zeroshot_cli.clip.config import PRESETS
+from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.models.formats.configs import default_preprocess, tokenizer_of
 from zeroshot_cli.models.formats.openai import from_disk, load_into
 from zeroshot_cli.models.loaded import make_ready
@@ -126,7 +127,7 @@ def cosine(found: Tensor, expected: Tensor) -> float:
 
 def ours(model: nn.Module, precision: str) -> Encode:
     config = PRESETS[NAME]
-    bundled = config.build()
+    bundled = CLIP(config)
     load_into(bundled, from_disk(model.state_dict()), source="open_clip")
     loaded = make_ready(
         name=NAME,

@@ -69,6 +69,7 @@ from zeroshot_cli.clip.config import (
     VisionTransformerConfig,
     config_to_dict,
 )
+from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.embed.images import auto_workers
 from zeroshot_cli.models.device import has_bf16
 from zeroshot_cli.models.formats.configs import default_preprocess, read_config
@@ -211,7 +212,7 @@ def _describe(work: Path, config: CLIPConfig, *, with_weights: bool = False) -> 
     folder.mkdir()
     if with_weights:
         torch.manual_seed(0)
-        save_model(folder, config.build(), config, default_preprocess(config))
+        save_model(folder, CLIP(config), config, default_preprocess(config))
         return str(folder), folder
     (folder / CONFIG_FILE).write_text(json.dumps(describe(config, default_preprocess(config))))
     (work / "model.yaml").write_text(yaml.safe_dump(config_to_dict(config)))

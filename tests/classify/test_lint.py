@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from zeroshot_cli.classify.lint import _nearest_before, lint
+from zeroshot_cli.clip.config import CBOWConfig
 from zeroshot_cli.clip.text import CBOW
 from zeroshot_cli.models.vocabulary import tokenizer_for
 
@@ -81,7 +82,7 @@ def test_word_order_is_no_fault_of_the_file(tmp_path: Path) -> None:
     path.write_text("737-400\n747-300\n")
     model = Told({})
     assert [row[1] for row in found(model, path, prompts="mnist")] == ["alike"]
-    model.model.text = CBOW(context_length=77, vocab_size=49408, width=2, embed_dim=2)
+    model.model.text = CBOW(CBOWConfig(width=2), embed_dim=2)
     (fault,) = lint([str(path)], model)  # type: ignore[arg-type]
     assert (fault.kind, fault.in_file) == ("word order", False)
     path.write_text("cat\ndog\n")

@@ -16,6 +16,7 @@ import pytest
 
 from zeroshot_cli.cli import app as entry
 from zeroshot_cli.clip.config import config_from_dict
+from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.errors import UnavailableError
 from zeroshot_cli.images.preprocess import PreprocessConfig
 
@@ -36,7 +37,7 @@ def small(tmp_path: Path) -> Path:
 
     torch.manual_seed(0)
     config = config_from_dict(SMALL)
-    save_model(tmp_path / "small", config.build(), config, PreprocessConfig(size=32))
+    save_model(tmp_path / "small", CLIP(config), config, PreprocessConfig(size=32))
     return tmp_path / "small"
 
 

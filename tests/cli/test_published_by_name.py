@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from zeroshot_cli.cli import app
 from zeroshot_cli.clip.config import PRESETS, CLIPConfig, TextTransformerConfig, VisionTransformerConfig
+from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.images.preprocess import PreprocessConfig
 from zeroshot_cli.models.formats.open_clip import save_model
 
@@ -45,7 +46,7 @@ def test_a_published_name_gives_open_clips_answer(
     monkeypatch.setitem(PRESETS, preset, config)  # a small model where the hub has a large one
     own = {} if mean is None else {"mean": (mean,) * 3, "std": (mean,) * 3}
     torch.manual_seed(0)
-    model = config.build()
+    model = CLIP(config)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     saved = tmp_path / "saved"

@@ -13,7 +13,7 @@ WIDTH, HEADS, LENGTH = 32, 4, 9
 def _attention() -> Attention:
     """In bfloat16, and without the last projection's part in it."""
     torch.manual_seed(0)
-    attention = Attention(width=WIDTH, heads=HEADS)
+    attention = Attention(WIDTH, HEADS)
     torch.nn.init.normal_(attention.in_proj_weight, std=0.4)
     torch.nn.init.eye_(attention.out_proj.weight)
     torch.nn.init.zeros_(attention.out_proj.bias)
@@ -43,13 +43,13 @@ def test_what_learns_is_right_to_the_last_bit_but_one(causal: bool) -> None:
     torch.testing.assert_close(gradient, truth, atol=0.02 * float(truth.abs().max()), rtol=0)
 
 
-@pytest.mark.parametrize("position", [None, torch.tensor([0, 4, 8])])
-def test_autocast_is_no_different(position: Tensor | None) -> None:
+@pytest.mark.parametrize("read", [None, torch.tensor([[0], [4], [8]])])
+def test_autocast_is_no_different(read: Tensor | None) -> None:
     """Autocast would round the queries, keys and values of attention again."""
     attention, x = _attention(), torch.randn(3, LENGTH, WIDTH).bfloat16()
-    expected = attention(x, causal=True, position=position)
+    expected = attention(x, causal=True, read=read)
     with torch.autocast("cpu", torch.bfloat16):
-        found = attention.float()(x.float(), causal=True, position=position)
+        found = attention.float()(x.float(), causal=True, read=read)
     assert torch.equal(found, expected)
 
 

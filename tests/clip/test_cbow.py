@@ -3,12 +3,13 @@
 import numpy as np
 import torch
 
+from zeroshot_cli.clip.config import CBOWConfig
 from zeroshot_cli.clip.text import CBOW
 
 
 def test_cbow_is_the_projected_norm_of_the_mean_up_to_the_end() -> None:
     torch.manual_seed(0)
-    cbow = CBOW(context_length=8, vocab_size=20, width=6, embed_dim=4).eval()
+    cbow = CBOW(CBOWConfig(width=6, context_length=8, vocab_size=20), embed_dim=4).eval()
     with torch.no_grad():
         cbow.ln_final.weight.normal_()
         cbow.ln_final.bias.normal_()

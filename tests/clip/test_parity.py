@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from zeroshot_cli.clip.config import PRESETS, config_from_dict, config_to_dict
+from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.models.formats.openai import from_disk, load_into, to_disk
 
 SMALL_TEXT = {"context_length": 77, "vocab_size": 1000, "width": 64, "heads": 2, "layers": 3}
@@ -38,7 +39,7 @@ MODELS: dict[str, dict[str, Any]] = {
 def test_embeddings_equal_open_clips(name: str, open_clip_model: Callable[..., Any]) -> None:
     model_cfg = MODELS[name]
     theirs = open_clip_model(**model_cfg)
-    ours = config_from_dict(model_cfg).build().eval()
+    ours = CLIP(config_from_dict(model_cfg)).eval()
     load_into(ours, from_disk(theirs.state_dict()), source=name)
 
     generator = torch.Generator().manual_seed(1)
@@ -113,18 +114,18 @@ def test_the_last_block_at_one_position_equals_the_whole_block() -> None:
     from zeroshot_cli.clip.transformer import ResidualAttentionBlock
 
     torch.manual_seed(0)
-    block = ResidualAttentionBlock(width=32, heads=4, hidden=64, activation=torch.nn.GELU()).eval()
+    block = ResidualAttentionBlock(32, heads=4, hidden=64, quick=False).eval()
     torch.nn.init.normal_(block.attn.in_proj_weight, std=0.3)
     x, position = torch.randn(3, 9, 32), torch.tensor([0, 4, 8])
     for causal in (False, True):
         whole = block(x, causal=causal)[torch.arange(3), position]
-        torch.testing.assert_close(block(x, causal=causal, position=position)[:, 0], whole, atol=1e-6, rtol=0)
+        torch.testing.assert_close(block(x, causal=causal, read=position[:, None])[:, 0], whole, atol=1e-6, rtol=0)
 
 
 def test_names_on_disk_are_open_clips(open_clip_model: Callable[..., Any]) -> None:
     model_cfg = MODELS["small ViT"]
     theirs = open_clip_model(**model_cfg)
-    ours = config_from_dict(model_cfg).build()
+    ours = CLIP(config_from_dict(model_cfg))
     assert to_disk(ours.state_dict()).keys() == theirs.state_dict().keys() - {"attn_mask"}
     assert {f"module.{key}": 0 for key in theirs.state_dict()}.keys() >= set()
     assert from_disk({f"module.{k}": v for k, v in theirs.state_dict().items()}).keys() == ours.state_dict().keys()

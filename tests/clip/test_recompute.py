@@ -41,7 +41,7 @@ def _inputs() -> tuple[Tensor, Tensor]:
 
 def _built(config: CLIPConfig) -> CLIP:
     torch.manual_seed(0)
-    model = config.build().train()
+    model = CLIP(config).train()
     for name, parameter in model.named_parameters():
         if name.endswith("bn3.weight"):  # zero in a fresh model: nothing would flow
             torch.nn.init.ones_(parameter)
@@ -116,7 +116,7 @@ def test_without_gradients_nothing_is_computed_twice(monkeypatch: pytest.MonkeyP
     with torch.no_grad():
         expected = model.encode_image(_inputs()[0])
     model.checkpoint_gradients()
-    monkeypatch.setattr("zeroshot_cli.clip.recompute.checkpoint", refused)
+    monkeypatch.setattr("zeroshot_cli.clip.kernels.checkpoint", refused)
     with torch.no_grad():
         assert torch.equal(model.encode_image(_inputs()[0]), expected)
     with torch.inference_mode():

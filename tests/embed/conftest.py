@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from zeroshot_cli.clip.config import CBOWConfig, CLIPConfig, TextTransformerConfig, VisionTransformerConfig
+from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.models.formats.configs import default_preprocess
 from zeroshot_cli.models.formats.open_clip import save_model
 from zeroshot_cli.models.load import load
@@ -22,7 +23,7 @@ _BAG = CLIPConfig(embed_dim=32, vision=_VISION, text=CBOWConfig(width=64))
 def save_randomised(folder: Path, config: CLIPConfig) -> Path:
     """Random gains, biases and weights, of a size that keeps activations near one."""
     generator = torch.Generator().manual_seed(0)
-    model = config.build()
+    model = CLIP(config)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator)

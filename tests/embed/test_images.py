@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from zeroshot_cli.clip.config import PRESETS
+from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.embed import image_cache
 from zeroshot_cli.embed import images as pipeline
 from zeroshot_cli.embed.image_cache import ImageCache
@@ -226,7 +227,7 @@ def test_auto_batch_size(images: int | None, size: int) -> None:
 def test_auto_batch_size_by_device_and_kind_of_model() -> None:
     assert auto_batch_size(None, ToyModel("cuda")) == 128
     with torch.device("meta"):
-        resnet = PRESETS["RN50"].build()
+        resnet = CLIP(PRESETS["RN50"])
     model = ToyModel()
     model.model = resnet  # type: ignore[assignment]
     assert auto_batch_size(None, model) == 16

@@ -148,12 +148,12 @@ def test_shared_beginnings_are_computed_once(small: LoadedModel, monkeypatch: py
     """By hand: "a photo of a" is 5 tokens with the start; a name, a full stop and the end are 3 for each of 4 names."""
     counts = []
     tower: Any = small.model.text
-    in_tree = tower.in_tree
+    forward = tower.forward
 
-    def count(tokens: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+    def count(tokens: torch.Tensor, **tree: torch.Tensor) -> torch.Tensor:
         counts.append(tokens.numel())
-        return in_tree(tokens, *rest)  # type: ignore[no-any-return]
+        return forward(tokens, **tree)  # type: ignore[no-any-return]
 
-    monkeypatch.setattr(tower, "in_tree", count)
+    monkeypatch.setattr(tower, "forward", count)
     class_embeddings(small, [[f"a photo of a {name}."] for name in ("cat", "dog", "car", "tree")])
     assert counts == [5 + 4 * 3]

@@ -9,6 +9,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from zeroshot_cli.clip.config import CLIPConfig, TextTransformerConfig, VisionTransformerConfig
+from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.datasets.labelled import LabelledImages
 from zeroshot_cli.errors import DataError
 from zeroshot_cli.evaluation.probe import ProbeWarning, _answers, _best_c, _Features, fit_probe, frozen_features
@@ -165,7 +166,7 @@ def vit() -> LoadedModel:
     return make_ready(
         name="vit",
         pretrained=None,
-        model=VIT.build(),
+        model=CLIP(VIT),
         config=VIT,
         preprocess=PreprocessConfig(size=16),
         tokenizer=lambda texts: torch.zeros(len(texts), 77, dtype=torch.long),

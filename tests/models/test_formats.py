@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zeroshot_cli.clip.config import PRESETS, CLIPConfig, ResNetConfig, config_from_dict, config_to_dict
+from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.errors import CheckpointError
 from zeroshot_cli.images.preprocess import OPENAI_MEAN, Interpolation, PreprocessConfig, ResizeMode
 from zeroshot_cli.models.formats.configs import tokenizer_of
@@ -58,7 +59,7 @@ def assert_same_embeddings(
     checkpoint: Checkpoint, images: Callable[..., Tensor], tokens: Callable[..., Tensor]
 ) -> None:
     """From pixels and from strings, through our tokenizer and theirs."""
-    model = checkpoint.config.build().eval()
+    model = CLIP(checkpoint.config).eval()
     load_into(model, checkpoint.state, source="the file")
     size = checkpoint.config.vision.image_size
     pixels = torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(1))
@@ -310,7 +311,7 @@ def test_only_what_transformers_has_is_written_for_it() -> None:
 @pytest.mark.parametrize("name", [name for name in PRESETS if not name.endswith("-quickgelu")])
 def test_presets_are_known_by_their_shapes(name: str) -> None:
     with torch.device("meta"):
-        state = PRESETS[name].build().state_dict()
+        state = CLIP(PRESETS[name]).state_dict()
     assert config_of_shapes(state, source="weights") == PRESETS[name]
 
 
@@ -320,7 +321,7 @@ def test_a_preset_whose_activation_is_unknown_says_which_flag_settles_it(
     small = config_from_dict({"embed_dim": 32, "vision_cfg": {**VIT, "head_width": 32}, "text_cfg": TEXT})
     monkeypatch.setitem(PRESETS, "small", small)
     path = tmp_path / "weights.pt"
-    save_model(tmp_path / "saved", small.build(), small, PreprocessConfig(size=32))
+    save_model(tmp_path / "saved", CLIP(small), small, PreprocessConfig(size=32))
     (tmp_path / "saved" / "open_clip_model.safetensors").rename(tmp_path / "model.safetensors")
     path = tmp_path / "model.safetensors"
     checkpoint = read_checkpoint(path)
@@ -343,7 +344,7 @@ def test_a_logit_bias_in_the_weights_is_enough(tmp_path: Path, open_clips: Calla
     like = config_from_dict({"embed_dim": 32, "vision_cfg": VIT, "text_cfg": TEXT})
     for chosen in (None, like):
         checkpoint = read_checkpoint(tmp_path, like=chosen)
-        model = checkpoint.config.build()
+        model = CLIP(checkpoint.config)
         load_into(model, checkpoint.state, source="weights")
         assert model.logit_bias is not None
         assert (model.logit_bias.item(), model.logit_scale.item()) == (-10, 2)
@@ -371,7 +372,7 @@ def test_every_configuration_of_open_clip_is_ours_or_foreign(path: Path) -> None
         )
         return
     with torch.device("meta"):
-        ours = config_from_dict(own).build()
+        ours = CLIP(config_from_dict(own))
         document.pop("custom_text", None)
         theirs = open_clip.CLIP(**{key: value for key, value in document.items() if value is not None})
     count = sum(tensor.numel() for tensor in theirs.parameters())
@@ -488,7 +489,7 @@ def test_what_of_an_image_processor_is_not_followed(document: dict[str, Any], me
 
 def test_our_own_run_folder(tmp_path: Path) -> None:
     config = config_from_dict({"embed_dim": 32, "vision_cfg": VIT, "text_cfg": {"encoder": "cbow", "width": 8}})
-    save_model(tmp_path / "model", config.build(), config, PreprocessConfig(size=32))
+    save_model(tmp_path / "model", CLIP(config), config, PreprocessConfig(size=32))
     (tmp_path / "config.yaml").write_text("model: small\n")
     checkpoint = read_checkpoint(tmp_path)
     assert checkpoint.config == config

@@ -20,6 +20,7 @@ from zeroshot_cli.clip.config import (
     VisionTransformerConfig,
     config_to_dict,
 )
+from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.errors import CheckpointError, UnavailableError, UsageError
 from zeroshot_cli.images.preprocess import OPENAI_MEAN, OPENAI_STD, PreprocessConfig
 from zeroshot_cli.models import load as load_module
@@ -47,7 +48,7 @@ def folder(tmp_path: Path) -> Path:
     """A small model with CLIP's full vocabulary, saved as `zeroshot train` saves it."""
     torch.manual_seed(0)
     preprocess = PreprocessConfig(size=32, mean=(0.5, 0.4, 0.3), std=OPENAI_STD)
-    save_model(tmp_path / "model", SMALL.build(), SMALL, preprocess)
+    save_model(tmp_path / "model", CLIP(SMALL), SMALL, preprocess)
     return tmp_path / "model"
 
 
@@ -88,7 +89,7 @@ def test_the_fingerprint_follows_weights_and_preprocessing(folder: Path) -> None
 
 def test_a_preset_with_a_file_of_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(PRESETS, "ViT-B-32", SMALL)
-    save_model(tmp_path, SMALL.build(), SMALL, PreprocessConfig(size=32, mean=OPENAI_MEAN, std=OPENAI_STD))
+    save_model(tmp_path, CLIP(SMALL), SMALL, PreprocessConfig(size=32, mean=OPENAI_MEAN, std=OPENAI_STD))
     torch.save(
         {"state_dict": {f"module.{k}": v for k, v in load_file(tmp_path / WEIGHTS_FILE).items()}, "epoch": 3},
         tmp_path / "epoch.pt",
@@ -216,7 +217,7 @@ def test_a_wrong_configuration_is_named(folder: Path, change: dict[str, object],
 def test_a_configuration_that_torch_cannot_build_is_an_error_of_input(monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint = read_checkpoint(bundled_folder("tiny"))
     for error in (RuntimeError("too large\nmore"), OverflowError("too large"), TypeError("too large")):
-        monkeypatch.setattr(CLIPConfig, "build", Mock(side_effect=error))
+        monkeypatch.setattr("zeroshot_cli.models.load.CLIP", Mock(side_effect=error))
         with pytest.raises(CheckpointError, match=r"builds no model: too large$"):
             _build(checkpoint)
 
@@ -258,7 +259,7 @@ def test_a_fresh_resnet_survives_the_way_through_disk(tmp_path: Path) -> None:
 def test_counts_stay_whole_numbers_in_half_precision(tmp_path: Path) -> None:
     vision = ResNetConfig(image_size=32, layers=(1, 1, 1, 1), width=8, head_width=32)
     config = replace(SMALL, vision=vision)
-    save_model(tmp_path, config.build(), config, PreprocessConfig(size=32), dtype=torch.float16)
+    save_model(tmp_path, CLIP(config), config, PreprocessConfig(size=32), dtype=torch.float16)
     saved = load_file(tmp_path / WEIGHTS_FILE)
     counts = {name for name in saved if name.endswith("num_batches_tracked")}
     assert counts

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from zeroshot_cli.clip.config import CLIPConfig, ResNetConfig, TextTransformerConfig, VisionTransformerConfig
+from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.models import device, int8
 from zeroshot_cli.models.formats.configs import default_preprocess, tokenizer_of
@@ -52,7 +53,7 @@ def load(config: CLIPConfig, precision: str, seeded: Callable[[nn.Module], nn.Mo
     return make_ready(
         name="small",
         pretrained=None,
-        model=seeded(config.build()),
+        model=seeded(CLIP(config)),
         config=config,
         preprocess=default_preprocess(config),
         tokenizer=tokenizer_of(config),
@@ -179,7 +180,7 @@ def test_a_precision_that_the_device_lacks(precision: str, where: str, message: 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16", "int8"])
 def test_temperature_and_bias_are_the_same_in_every_precision(precision: str) -> None:
-    model = replace(VIT, init_logit_scale=math.log(32.35), init_logit_bias=-10.37).build()
+    model = CLIP(replace(VIT, init_logit_scale=math.log(32.35), init_logit_bias=-10.37))
     short = device.convert(model, device=CPU, precision=precision)
     for found, expected in ((short.logit_scale, math.log(32.35)), (short.logit_bias, -10.37)):
         assert isinstance(found, nn.Parameter)

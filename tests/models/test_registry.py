@@ -8,6 +8,7 @@ import pytest
 from open_clip.pretrained import get_pretrained_cfg
 
 from zeroshot_cli.clip.config import PRESETS
+from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.images.preprocess import Interpolation, PreprocessConfig, ResizeMode
 from zeroshot_cli.models import registry
@@ -125,7 +126,7 @@ def test_sizes_are_of_the_models(name: str) -> None:
     import torch
 
     with torch.device("meta"):
-        model = PRESETS[name].build()
+        model = CLIP(PRESETS[name])
     millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     assert registry.figures(name, "openai").parameters == round(millions, 2)
 

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from zeroshot_cli.clip.config import PRESETS, config_from_dict
+from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.errors import CheckpointError, UsageError
 from zeroshot_cli.models.formats.detect import read_checkpoint
 from zeroshot_cli.models.formats.openai import check_fits
@@ -265,7 +266,7 @@ CONFIG = config_from_dict(
 
 
 def test_tensors_that_do_not_fit_are_named_up_to_five() -> None:
-    model = CONFIG.build()
+    model = CLIP(CONFIG)
     good = model.state_dict()
     extra = {f"extra{n}": torch.zeros(1) for n in range(7)}
     with pytest.raises(CheckpointError, match=r"unknown tensors: extra0, extra1, extra2, extra3, extra4 and 2 more"):
@@ -288,14 +289,14 @@ def test_tensors_that_do_not_fit_are_named_up_to_five() -> None:
     ],
 )
 def test_shapes_that_are_no_clip(change: dict[str, torch.Tensor | None], message: str, tmp_path: Path) -> None:
-    state = CONFIG.build().state_dict() | change
+    state = CLIP(CONFIG).state_dict() | change
     torch.save({key: value for key, value in state.items() if value is not None}, tmp_path / "weights.pt")
     with pytest.raises(CheckpointError, match=message):
         read_checkpoint(tmp_path / "weights.pt")
 
 
 def test_a_cut_vocabulary_is_named(tmp_path: Path) -> None:
-    torch.save(CONFIG.build().state_dict(), tmp_path / "weights.pt")
+    torch.save(CLIP(CONFIG).state_dict(), tmp_path / "weights.pt")
     told = read_checkpoint(tmp_path / "weights.pt").warnings
     assert any("has 600 tokens: CLIP's vocabulary cut to that many is assumed" in warning for warning in told)
 

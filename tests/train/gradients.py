@@ -54,7 +54,7 @@ CONFIGS = {
 
 def model_of(kind: str) -> CLIP:
     torch.manual_seed(0)
-    return CONFIGS[kind].build().train()
+    return CLIP(CONFIGS[kind]).train()
 
 
 def batch_of(kind: str, rows: slice = slice(None)) -> Batch:

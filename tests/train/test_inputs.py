@@ -7,6 +7,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from zeroshot_cli.clip.config import CBOWConfig, CLIPConfig, TextTransformerConfig, VisionTransformerConfig
+from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.images.preprocess import Preprocess, PreprocessConfig
 from zeroshot_cli.models.vocabulary import tokenizer_for
 from zeroshot_cli.train.data import Batch
@@ -35,7 +36,7 @@ def test_trimmed_texts_have_the_same_embeddings(text: str) -> None:
         vision=VisionTransformerConfig(image_size=8, patch_size=8, width=16, layers=1, head_width=8),
         text=CBOWConfig(**sizes) if text == "cbow" else TextTransformerConfig(**sizes, heads=2, layers=2),
     )
-    model, tokenizer = config.build().eval(), tokenizer_for(vocab_size=900, context_length=40)
+    model, tokenizer = CLIP(config).eval(), tokenizer_for(vocab_size=900, context_length=40)
     short, whole = trimmed(tokenizer, TEXTS), tokenizer(TEXTS)
     assert short.shape[1] == max(len(ids) for ids in tokenizer.sequences(TEXTS)) < 40
     assert torch.equal(short, whole[:, : short.shape[1]])

@@ -22,7 +22,7 @@ CONFIG = CLIPConfig(
 @pytest.mark.parametrize("locked", ["visual", "text"])
 def test_a_step_changes_the_other_tower_and_the_temperature_only(locked: str) -> None:
     torch.manual_seed(0)
-    model = CONFIG.build()
+    model = CLIP(CONFIG)
     lock(model, image=locked == "visual", text=locked == "text")
     train_mode(model)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -43,7 +43,7 @@ def _step(model: CLIP) -> None:
 
 
 def test_the_projection_belongs_to_its_tower() -> None:
-    model = replace(CONFIG, init_logit_bias=-10.0).build()
+    model = CLIP(replace(CONFIG, init_logit_bias=-10.0))
     lock(model, image=True, text=False)
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert trained == {
@@ -57,7 +57,7 @@ def test_the_projection_belongs_to_its_tower() -> None:
 
 
 def test_a_locked_tower_is_never_in_training_mode() -> None:
-    model = CONFIG.build().eval()
+    model = CLIP(CONFIG).eval()
     lock(model, image=True, text=False)
     train_mode(model)
     assert not any(module.training for module in model.visual.modules())
@@ -68,7 +68,7 @@ def test_a_locked_tower_is_never_in_training_mode() -> None:
 
 
 def test_without_locks_all_is_trained() -> None:
-    model = CONFIG.build().eval()
+    model = CLIP(CONFIG).eval()
     lock(model, image=False, text=False)
     train_mode(model)
     assert all(module.training for module in model.modules())

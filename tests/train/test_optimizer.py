@@ -13,6 +13,7 @@ from zeroshot_cli.clip.config import (
     TextTransformerConfig,
     VisionTransformerConfig,
 )
+from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.train.optimizer import build_optimizer, learning_rate_scales, parameter_groups, set_learning_rate
 
 VIT = CLIPConfig(
@@ -51,7 +52,7 @@ def names_of(model: nn.Module, parameters: object) -> set[str]:
 
 
 def test_gains_biases_and_temperature_do_not_decay() -> None:
-    model = VIT.build()
+    model = CLIP(VIT)
     decaying, others = parameter_groups(model, weight_decay=0.2)
     assert names_of(model, decaying["params"]) == DECAYING
     rest = names_of(model, others["params"])
@@ -61,14 +62,14 @@ def test_gains_biases_and_temperature_do_not_decay() -> None:
 
 
 def test_batch_norm_does_not_decay() -> None:
-    model = RESNET.build()
+    model = CLIP(RESNET)
     decaying, others = parameter_groups(model, weight_decay=0.1)
     assert not any("bn" in name or name.endswith("bias") for name in names_of(model, decaying["params"]))
     assert any("bn1.weight" in name for name in names_of(model, others["params"]))
 
 
 def test_frozen_parameters_are_left_out() -> None:
-    model = VIT.build()
+    model = CLIP(VIT)
     model.visual.requires_grad_(False)
     groups = parameter_groups(model, weight_decay=0.1)
     named = {name for group in groups for name in names_of(model, group["params"])}
@@ -77,7 +78,7 @@ def test_frozen_parameters_are_left_out() -> None:
 
 @pytest.mark.parametrize(("config", "betas", "eps"), [(VIT, (0.9, 0.98), 1e-6), (RESNET, (0.9, 0.999), 1e-8)])
 def test_adam_is_set_as_in_table_18(config: CLIPConfig, betas: tuple[float, float], eps: float) -> None:
-    optimizer = build_optimizer(config.build(), config, lr=1e-3, weight_decay=0.2)
+    optimizer = build_optimizer(CLIP(config), config, lr=1e-3, weight_decay=0.2)
     assert (optimizer.defaults["betas"], optimizer.defaults["eps"], optimizer.defaults["lr"]) == (betas, eps, 1e-3)
 
 
@@ -124,7 +125,7 @@ DEEPER = replace(VIT, vision=replace(VIT.vision, layers=2), text=replace(VIT.tex
 
 @pytest.mark.parametrize(("config", "expected"), [(DEEPER, VIT_SCALES), (RESNET, RESNET_SCALES)])
 def test_the_learning_rate_falls_with_the_depth(config: CLIPConfig, expected: dict[str, float]) -> None:
-    names = [name for name, _ in config.build().named_parameters()]
+    names = [name for name, _ in CLIP(config).named_parameters()]
     scales = learning_rate_scales(names, layer_decay=0.5)
     assert scales.keys() == set(names)
     assert {name: scales[name] for name in expected} == expected
@@ -134,7 +135,7 @@ def test_the_learning_rate_falls_with_the_depth(config: CLIPConfig, expected: di
 def test_towers_of_different_depth_have_each_their_own_scale() -> None:
     """Both begin with the top, so that the deeper one has the smaller share at its bottom."""
     config = replace(DEEPER, text=replace(VIT.text, layers=11))
-    scales = learning_rate_scales([name for name, _ in config.build().named_parameters()], layer_decay=0.5)
+    scales = learning_rate_scales([name for name, _ in CLIP(config).named_parameters()], layer_decay=0.5)
     assert scales["visual.conv1.weight"] == 0.5**3
     assert scales["text.positional_embedding"] == 0.5**12
     assert scales["text.transformer.resblocks.10.ln_1.weight"] == 0.5
@@ -142,7 +143,7 @@ def test_towers_of_different_depth_have_each_their_own_scale() -> None:
 
 
 def test_a_locked_tower_changes_nothing_for_the_other() -> None:
-    model = DEEPER.build()
+    model = CLIP(DEEPER)
     model.text.requires_grad_(False)
     groups = parameter_groups(model, weight_decay=0.1, layer_decay=0.5)
     found = {name: group["scale"] for group in groups for name in names_of(model, group["params"])}
@@ -152,7 +153,7 @@ def test_a_locked_tower_changes_nothing_for_the_other() -> None:
 
 
 def test_each_scale_decays_and_does_not() -> None:
-    model = DEEPER.build()
+    model = CLIP(DEEPER)
     groups = parameter_groups(model, weight_decay=0.2, layer_decay=0.5)
     kinds = [(group["scale"], group["weight_decay"]) for group in groups]
     assert sorted(kinds) == sorted((scale, decay) for scale in (0.125, 0.25, 0.5, 1.0) for decay in (0.2, 0.0))
@@ -162,12 +163,12 @@ def test_each_scale_decays_and_does_not() -> None:
 
 
 def test_a_layer_decay_of_one_is_none() -> None:
-    groups = parameter_groups(DEEPER.build(), weight_decay=0.2, layer_decay=1.0)
+    groups = parameter_groups(CLIP(DEEPER), weight_decay=0.2, layer_decay=1.0)
     assert [group["scale"] for group in groups] == [1.0, 1.0]
 
 
 def test_a_learning_rate_is_shared_out() -> None:
-    model = DEEPER.build()
+    model = CLIP(DEEPER)
     optimizer = build_optimizer(model, DEEPER, lr=1e-3, weight_decay=0.0, layer_decay=0.5)
 
     def rates() -> dict[str, float]:
@@ -182,7 +183,7 @@ def test_a_learning_rate_is_shared_out() -> None:
 @pytest.mark.parametrize("one_by_one", [False, True])
 def test_a_first_step_by_hand(one_by_one: bool) -> None:
     """Adam's first step is the learning rate in the direction of the gradient; decay takes lr x decay of the weight."""
-    model = DEEPER.build()
+    model = CLIP(DEEPER)
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     optimizer = build_optimizer(model, DEEPER, lr=0.0, weight_decay=0.2, layer_decay=0.5, one_by_one=one_by_one)
     set_learning_rate(optimizer, 0.01)

@@ -1,17 +1,15 @@
-"""What a CLIP is made of: small frozen dataclasses that end at `build()`, and the published presets."""
-
-from __future__ import annotations
+"""What a CLIP is made of: small frozen dataclasses, their form in JSON, and the published presets."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from zeroshot_cli.clip.model import CLIP
+from typing import Any
 
 VOCAB_SIZE = 49408  # 256 bytes, the same 256 ending a word, 48,894 merges, start and end of text
 CONTEXT_LENGTH = 77
+LARGEST = 1_000_000  # a larger size of anything is a mistake
+MOST_LAYERS = 1000
+_REQUIRED: Any = object()
 
 
 def _check_divides(name: str, value: int, of: str, divisor: int) -> None:
@@ -21,7 +19,7 @@ def _check_divides(name: str, value: int, of: str, divisor: int) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VisionTransformerConfig:
-    """A Vision Transformer; sizes in pixels, `head_width` in channels a head."""
+    """A Vision Transformer; sizes in pixels, `head_width` in channels per head."""
 
     image_size: int
     patch_size: int
@@ -31,17 +29,24 @@ class VisionTransformerConfig:
     mlp_ratio: float = 4.0
 
     def __post_init__(self) -> None:
-        """Raise ValueError for sizes that do not go together."""
+        """Raise ValueError for sizes that do not fit together."""
         _check_divides("vision_cfg.width", self.width, "head_width", self.head_width)
         if self.patch_size > self.image_size:
             raise ValueError(
                 f"vision_cfg.patch_size is {self.patch_size}; it must be at most image_size, {self.image_size}"
             )
 
+    @property
+    def heads(self) -> int:
+        return self.width // self.head_width
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResNetConfig:
-    """A modified ResNet with attention pooling; `layers` counts the blocks of its four stages."""
+    """A modified ResNet with attention pooling; `layers` counts the blocks of its four stages.
+
+    What is pooled is 32 times as wide as the first stage.
+    """
 
     image_size: int
     layers: tuple[int, int, int, int]
@@ -49,15 +54,19 @@ class ResNetConfig:
     head_width: int = 64
 
     def __post_init__(self) -> None:
-        """Raise ValueError for sizes that do not go together; the last stage is 32 times as wide as the first."""
+        """Raise ValueError for sizes that do not fit together."""
         _check_divides("32 times vision_cfg.width", 32 * self.width, "head_width", self.head_width)
         if self.image_size % 32:
             raise ValueError(f"vision_cfg.image_size is {self.image_size}; a ResNet needs a multiple of 32")
 
+    @property
+    def heads(self) -> int:
+        return 32 * self.width // self.head_width
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextTransformerConfig:
-    """The causal text Transformer, read at the end-of-text token."""
+    """A causal text Transformer that is read at the end-of-text token."""
 
     width: int
     heads: int
@@ -66,13 +75,13 @@ class TextTransformerConfig:
     vocab_size: int = VOCAB_SIZE
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a width that the heads cannot share."""
+        """Raise ValueError for a width that is not a multiple of the number of heads."""
         _check_divides("text_cfg.width", self.width, "heads", self.heads)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CBOWConfig:
-    """The continuous bag of words: the mean of the token embeddings up to the end of the text."""
+    """A continuous bag of words: the mean of the token embeddings up to the end of the text."""
 
     width: int
     context_length: int = CONTEXT_LENGTH
@@ -94,22 +103,9 @@ class CLIPConfig:
     init_logit_scale: float = math.log(1 / 0.07)
     init_logit_bias: float | None = None
 
-    def build(self) -> CLIP:
-        """The model with fresh weights from torch's global random state."""
-        from zeroshot_cli.clip.model import CLIP
-
-        return CLIP(
-            vision=self.vision,
-            text=self.text,
-            embed_dim=self.embed_dim,
-            quick_gelu=self.quick_gelu,
-            init_logit_scale=self.init_logit_scale,
-            init_logit_bias=self.init_logit_bias,
-        )
-
 
 def config_to_dict(config: CLIPConfig) -> dict[str, Any]:
-    """`config` in the spelling of open_clip's `model_cfg`; CBOW is our addition, as `text_cfg.encoder`."""
+    """Return `config` as open_clip's `model_cfg`; CBOW, which open_clip lacks, is `text_cfg.encoder`."""
     vision, text = config.vision, config.text
     vision_cfg: dict[str, Any] = {
         "image_size": vision.image_size,
@@ -142,10 +138,10 @@ def config_to_dict(config: CLIPConfig) -> dict[str, Any]:
 
 
 def config_from_dict(model_cfg: Mapping[str, Any]) -> CLIPConfig:
-    """The inverse of `config_to_dict`.
+    """Return the config of a `model_cfg`, the inverse of `config_to_dict`.
 
-    Raises ValueError with the name of a setting that is missing, unknown or of the wrong kind; a setting that this
-    model lacks is never passed over, since the weights would then give wrong answers.
+    Raises ValueError with the name of a setting that is missing, unknown or of the wrong type. An unknown setting is
+    never ignored, since the weights would then give wrong answers.
     """
     settings = _Settings("model_cfg", model_cfg)
     config = CLIPConfig(
@@ -156,69 +152,13 @@ def config_from_dict(model_cfg: Mapping[str, Any]) -> CLIPConfig:
         init_logit_scale=settings.take("init_logit_scale", float, math.log(1 / 0.07)),
         init_logit_bias=settings.take("init_logit_bias", float, None),
     )
-    settings.take("custom_text", bool, False)  # a layout of the file, not of the model
+    settings.take("custom_text", bool, False)  # describes the file, not the model
     settings.refuse_rest()
     return config
 
 
-def _vision_from_dict(settings: _Settings) -> VisionTransformerConfig | ResNetConfig:
-    layers = settings.take("layers", (int, list, tuple))
-    image_size, width = settings.take("image_size", int), settings.take("width", int)
-    head_width, patch_size = settings.take("head_width", int, 64), settings.take("patch_size", int, None)
-    mlp_ratio = settings.take("mlp_ratio", float, None)
-    settings.refuse_rest()
-    if isinstance(layers, int):
-        if patch_size is None:
-            raise ValueError("vision_cfg lacks 'patch_size'")
-        if mlp_ratio is not None and not 0 < mlp_ratio <= 100:
-            raise ValueError(f"vision_cfg.mlp_ratio cannot be {mlp_ratio!r}")
-        _check_depth("vision_cfg", layers)
-        return VisionTransformerConfig(
-            image_size=image_size,
-            patch_size=patch_size,
-            width=width,
-            layers=layers,
-            head_width=head_width,
-            mlp_ratio=4.0 if mlp_ratio is None else mlp_ratio,
-        )
-    if len(layers) != 4 or not all(isinstance(n, int) and 0 < n <= MOST_LAYERS for n in layers):
-        raise ValueError(f"vision_cfg.layers must be one number or four, not {layers!r}")
-    for name, value in (("patch_size", patch_size), ("mlp_ratio", mlp_ratio)):
-        if value is not None:
-            raise ValueError(f"vision_cfg.{name} is {value}; a ResNet has none, leave it out")
-    return ResNetConfig(image_size=image_size, layers=tuple(layers), width=width, head_width=head_width)
-
-
-def _check_depth(tower: str, layers: int) -> None:
-    if not 0 < layers <= MOST_LAYERS:
-        raise ValueError(f"{tower}.layers cannot be {layers!r}")
-
-
-def _text_from_dict(settings: _Settings) -> TextTransformerConfig | CBOWConfig:
-    encoder = settings.take("encoder", str, "transformer")
-    width = settings.take("width", int)
-    context_length = settings.take("context_length", int, CONTEXT_LENGTH)
-    vocab_size = settings.take("vocab_size", int, VOCAB_SIZE)
-    if encoder == "cbow":
-        settings.refuse_rest()
-        return CBOWConfig(width=width, context_length=context_length, vocab_size=vocab_size)
-    if encoder != "transformer":
-        raise ValueError(f"text_cfg.encoder is 'transformer' or 'cbow', not {encoder!r}")
-    heads, layers = settings.take("heads", int), settings.take("layers", int)
-    _check_depth("text_cfg", layers)
-    settings.refuse_rest()
-    return TextTransformerConfig(
-        width=width, heads=heads, layers=layers, context_length=context_length, vocab_size=vocab_size
-    )
-
-
-_REQUIRED: Any = object()
-LARGEST = 1_000_000  # of any size; a number over it is a mistake
-MOST_LAYERS = 1000
-
-
 class _Settings:
-    """A mapping read key by key, so that what is missing, of the wrong kind or left over is known by name."""
+    """A mapping read key by key; each error names the setting that is missing, of the wrong type or left over."""
 
     def __init__(self, name: str, values: Any) -> None:
         if not isinstance(values, Mapping):
@@ -245,56 +185,92 @@ class _Settings:
             raise ValueError(f"{self.name} has a setting that this CLIP does not know: {unknown[0]!r}")
 
 
-def _vit(
-    image_size: int,
-    patch_size: int,
-    width: int,
-    layers: int,
-    embed_dim: int,
-    text_layers: int = 12,
-    *,
-    head_width: int = 64,
-    mlp_ratio: float = 4.0,
-) -> CLIPConfig:
-    vision = VisionTransformerConfig(
-        image_size=image_size,
-        patch_size=patch_size,
-        width=width,
-        layers=layers,
-        head_width=head_width,
-        mlp_ratio=mlp_ratio,
+def _vision_from_dict(settings: _Settings) -> VisionTransformerConfig | ResNetConfig:
+    layers = settings.take("layers", (int, list, tuple))
+    image_size, width = settings.take("image_size", int), settings.take("width", int)
+    head_width, patch_size = settings.take("head_width", int, 64), settings.take("patch_size", int, None)
+    mlp_ratio = settings.take("mlp_ratio", float, None)
+    settings.refuse_rest()
+    if isinstance(layers, int):
+        if patch_size is None:
+            raise ValueError("vision_cfg lacks 'patch_size'")
+        if mlp_ratio is not None and not 0 < mlp_ratio <= 100:
+            raise ValueError(f"vision_cfg.mlp_ratio cannot be {mlp_ratio!r}")
+        _check_depth("vision_cfg", layers)
+        return VisionTransformerConfig(
+            image_size=image_size,
+            patch_size=patch_size,
+            width=width,
+            layers=layers,
+            head_width=head_width,
+            mlp_ratio=4.0 if mlp_ratio is None else mlp_ratio,
+        )
+    if len(layers) != 4 or not all(isinstance(n, int) and 0 < n <= MOST_LAYERS for n in layers):
+        raise ValueError(f"vision_cfg.layers must be one number or four, not {layers!r}")
+    for name, value in (("patch_size", patch_size), ("mlp_ratio", mlp_ratio)):
+        if value is not None:
+            raise ValueError(f"vision_cfg.{name} is {value}; a ResNet has none, omit it")
+    return ResNetConfig(image_size=image_size, layers=tuple(layers), width=width, head_width=head_width)
+
+
+def _check_depth(tower: str, layers: int) -> None:
+    if not 0 < layers <= MOST_LAYERS:
+        raise ValueError(f"{tower}.layers cannot be {layers!r}")
+
+
+def _text_from_dict(settings: _Settings) -> TextTransformerConfig | CBOWConfig:
+    encoder = settings.take("encoder", str, "transformer")
+    width = settings.take("width", int)
+    context_length = settings.take("context_length", int, CONTEXT_LENGTH)
+    vocab_size = settings.take("vocab_size", int, VOCAB_SIZE)
+    if encoder == "cbow":
+        settings.refuse_rest()
+        return CBOWConfig(width=width, context_length=context_length, vocab_size=vocab_size)
+    if encoder != "transformer":
+        raise ValueError(f"text_cfg.encoder is 'transformer' or 'cbow', not {encoder!r}")
+    heads, layers = settings.take("heads", int), settings.take("layers", int)
+    _check_depth("text_cfg", layers)
+    settings.refuse_rest()
+    return TextTransformerConfig(
+        width=width, heads=heads, layers=layers, context_length=context_length, vocab_size=vocab_size
     )
-    return CLIPConfig(embed_dim=embed_dim, vision=vision, text=_text(embed_dim, text_layers))
 
 
-def _resnet(
-    image_size: int, layers: tuple[int, int, int, int], width: int, embed_dim: int, text_width: int
-) -> CLIPConfig:
+def _vit(*sizes: int, embed: int, text_layers: int = 12, **options: Any) -> CLIPConfig:
+    image_size, patch_size, width, layers = sizes
+    vision = VisionTransformerConfig(
+        image_size=image_size, patch_size=patch_size, width=width, layers=layers, **options
+    )
+    return CLIPConfig(embed_dim=embed, vision=vision, text=_text(embed, text_layers))
+
+
+def _resnet(image_size: int, layers: tuple[int, int, int, int], width: int, *, embed: int, text: int) -> CLIPConfig:
     vision = ResNetConfig(image_size=image_size, layers=layers, width=width)
-    return CLIPConfig(embed_dim=embed_dim, vision=vision, text=_text(text_width, 12))
+    return CLIPConfig(embed_dim=embed, vision=vision, text=_text(text, 12))
 
 
 def _text(width: int, layers: int) -> TextTransformerConfig:
     return TextTransformerConfig(width=width, heads=width // 64, layers=layers)
 
 
-# Tables 18 to 20 of arXiv 2103.00020; the larger Vision Transformers from open_clip's model_configs.
-_BASE: dict[str, CLIPConfig] = {
-    "RN50": _resnet(224, (3, 4, 6, 3), 64, 1024, 512),
-    "RN101": _resnet(224, (3, 4, 23, 3), 64, 512, 512),
-    "RN50x4": _resnet(288, (4, 6, 10, 6), 80, 640, 640),
-    "RN50x16": _resnet(384, (6, 8, 18, 8), 96, 768, 768),
-    "RN50x64": _resnet(448, (3, 15, 36, 10), 128, 1024, 1024),
-    "ViT-B-32": _vit(224, 32, 768, 12, 512),
-    "ViT-B-32-256": _vit(256, 32, 768, 12, 512),
-    "ViT-B-16": _vit(224, 16, 768, 12, 512),
-    "ViT-B-16-plus-240": _vit(240, 16, 896, 12, 640),
-    "ViT-L-14": _vit(224, 14, 1024, 24, 768),
-    "ViT-L-14-336": _vit(336, 14, 1024, 24, 768),
-    "ViT-H-14": _vit(224, 14, 1280, 32, 1024, 24, head_width=80),
-    "ViT-H-14-378": _vit(378, 14, 1280, 32, 1024, 24, head_width=80),
-    "ViT-g-14": _vit(224, 14, 1408, 40, 1024, 24, head_width=88, mlp_ratio=4.3637),
-    "ViT-bigG-14": _vit(224, 14, 1664, 48, 1280, 32, head_width=104, mlp_ratio=4.9231),
+# Image size, patch size or blocks, width, layers: tables 18 to 20 of arXiv 2103.00020; the larger Vision Transformers
+# are from open_clip's model_configs.
+_BASE = {
+    "RN50": _resnet(224, (3, 4, 6, 3), 64, embed=1024, text=512),
+    "RN101": _resnet(224, (3, 4, 23, 3), 64, embed=512, text=512),
+    "RN50x4": _resnet(288, (4, 6, 10, 6), 80, embed=640, text=640),
+    "RN50x16": _resnet(384, (6, 8, 18, 8), 96, embed=768, text=768),
+    "RN50x64": _resnet(448, (3, 15, 36, 10), 128, embed=1024, text=1024),
+    "ViT-B-32": _vit(224, 32, 768, 12, embed=512),
+    "ViT-B-32-256": _vit(256, 32, 768, 12, embed=512),
+    "ViT-B-16": _vit(224, 16, 768, 12, embed=512),
+    "ViT-B-16-plus-240": _vit(240, 16, 896, 12, embed=640),
+    "ViT-L-14": _vit(224, 14, 1024, 24, embed=768),
+    "ViT-L-14-336": _vit(336, 14, 1024, 24, embed=768),
+    "ViT-H-14": _vit(224, 14, 1280, 32, embed=1024, text_layers=24, head_width=80),
+    "ViT-H-14-378": _vit(378, 14, 1280, 32, embed=1024, text_layers=24, head_width=80),
+    "ViT-g-14": _vit(224, 14, 1408, 40, embed=1024, text_layers=24, head_width=88, mlp_ratio=4.3637),
+    "ViT-bigG-14": _vit(224, 14, 1664, 48, embed=1280, text_layers=32, head_width=104, mlp_ratio=4.9231),
 }
 
 PRESETS: dict[str, CLIPConfig] = {

@@ -1,4 +1,4 @@
-"""The losses that pull an image and its text together. Pure functions.
+"""The losses that pull an image and its text together, and leave out duplicate captions of a batch. Pure functions.
 
 Where several processes make one batch, each scores its own rows against everyone's, and the mean of their losses is
 the loss of the whole batch.
@@ -21,11 +21,11 @@ def clip_loss(
     all_texts: Tensor | None = None,
     first: int = 0,
 ) -> Tensor:
-    """The symmetric contrastive loss: the mean of the cross-entropies over images and texts of their similarities.
+    """Return the symmetric contrastive loss: the mean cross-entropy of the similarities over images and over texts.
 
-    image_features, text_features be, normalised; logit_scale the inverse temperature. same bg, true where two rows
-    carry the same caption: such rows are not each other's negatives. all_images, all_texts ge, of which the rows
-    scored here begin at `first`; without them the rows are the batch. Source: arXiv 2103.00020, figure 3.
+    Features are be, normalised; `logit_scale` is the inverse temperature. `same` bg is true where two rows have the
+    same caption: such rows are not each other's negatives. Of `all_images` and `all_texts` ge the rows scored here
+    begin at `first`; without them the rows are the batch. Source: arXiv 2103.00020, figure 3.
     """
     all_images = image_features if all_images is None else all_images
     all_texts = text_features if all_texts is None else all_texts
@@ -49,10 +49,10 @@ def sigmoid_loss(
     all_texts: Tensor | None = None,
     first: int = 0,
 ) -> Tensor:
-    """The pairwise sigmoid loss: every pair of the batch is a yes-or-no question.
+    """Return the pairwise sigmoid loss, where every pair of the batch is a yes-or-no question.
 
-    Arguments as in `clip_loss`, but `all_images` is not looked at: the images scored here meet all texts, so each pair
-    of the batch is asked once. The sum over these pairs, divided by b. Source: arXiv 2303.15343, algorithm 1.
+    Arguments are those of `clip_loss`, but `all_images` is not used: the images scored here meet all texts, so each
+    pair of the batch counts once. The sum over pairs is divided by b. Source: arXiv 2303.15343, algorithm 1.
     """
     all_texts = text_features if all_texts is None else all_texts
     logits = logit_scale * image_features @ all_texts.T + logit_bias  # bg
@@ -64,6 +64,6 @@ def sigmoid_loss(
 
 
 def _own(logits: Tensor, first: int) -> Tensor:
-    """Where an image meets its own text: row i in column first + i; logits bg -> bg."""
+    """Return where an image meets its own text, row i in column first + i: logits bg -> bg."""
     rows, columns = (torch.arange(n, device=logits.device) for n in logits.shape)
     return rows[:, None] + first == columns

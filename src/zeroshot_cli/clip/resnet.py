@@ -3,13 +3,12 @@
 b batch, c channels, s sequence (mean, then places), d width, e embedding
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zeroshot_cli.clip.recompute import recomputed
+from zeroshot_cli.clip.config import ResNetConfig
+from zeroshot_cli.clip.kernels import recomputed
 
 EXPANSION = 4
 
@@ -17,7 +16,7 @@ EXPANSION = 4
 class Bottleneck(nn.Module):
     """1×1, 3×3, 1×1; a stride is an average pool, so that it does not alias."""
 
-    def __init__(self, *, in_channels: int, channels: int, stride: int) -> None:
+    def __init__(self, in_channels: int, channels: int, stride: int) -> None:
         super().__init__()
         out_channels = channels * EXPANSION
         self.conv1 = nn.Conv2d(in_channels, channels, 1, bias=False)
@@ -37,7 +36,7 @@ class Bottleneck(nn.Module):
         nn.init.zeros_(self.bn3.weight)  # a fresh block is the identity
 
     def forward(self, x: Tensor) -> Tensor:
-        """X bchw -> b c' h/stride w/stride."""
+        """Compute bchw -> b c' h/stride w/stride."""
         y = F.relu(self.bn1(self.conv1(x)))
         y = F.relu(self.bn2(self.conv2(y)))
         y = self.bn3(self.conv3(self.avgpool(y)))
@@ -45,9 +44,9 @@ class Bottleneck(nn.Module):
 
 
 class AttentionPool(nn.Module):
-    """One attention query, the mean of all places, over the mean and all places."""
+    """Attention with one query, the mean of all places, over the mean and all places."""
 
-    def __init__(self, *, side: int, width: int, heads: int, embed_dim: int) -> None:
+    def __init__(self, side: int, width: int, heads: int, embed_dim: int) -> None:
         super().__init__()
         self.heads = heads
         self.positional_embedding = nn.Parameter(nn.init.normal_(torch.empty(1 + side**2, width), std=width**-0.5))
@@ -59,7 +58,7 @@ class AttentionPool(nn.Module):
             nn.init.normal_(layer.weight, std=width**-0.5)
 
     def forward(self, x: Tensor) -> Tensor:
-        """X bdhw -> be."""
+        """Pool bdhw -> be."""
         x = x.flatten(2).transpose(1, 2)  # bdhw -> bsd
         x = torch.cat([x.mean(dim=1, keepdim=True), x], dim=1)
         x = x + self.positional_embedding.to(x.dtype)
@@ -73,14 +72,13 @@ class AttentionPool(nn.Module):
 class ModifiedResNet(nn.Module):
     """Images to embeddings, pooled by attention.
 
-    With `checkpointing` the stem and each block keep their input only for the gradient, and are computed twice.
+    With `checkpointing` the stem and each block keep only their input for the gradient and are computed twice.
     """
 
-    def __init__(
-        self, *, image_size: int, layers: tuple[int, int, int, int], width: int, heads: int, embed_dim: int
-    ) -> None:
+    def __init__(self, config: ResNetConfig, embed_dim: int) -> None:
         super().__init__()
         self.checkpointing = False
+        width, layers = config.width, config.layers
         self.conv1 = nn.Conv2d(3, width // 2, 3, stride=2, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width // 2)
         self.conv2 = nn.Conv2d(width // 2, width // 2, 3, padding=1, bias=False)
@@ -92,16 +90,14 @@ class ModifiedResNet(nn.Module):
         self.layer2 = _stage(width * EXPANSION, width * 2, layers[1], stride=2)
         self.layer3 = _stage(width * 2 * EXPANSION, width * 4, layers[2], stride=2)
         self.layer4 = _stage(width * 4 * EXPANSION, width * 8, layers[3], stride=2)
-        self.attnpool = AttentionPool(
-            side=image_size // 32, width=width * 8 * EXPANSION, heads=heads, embed_dim=embed_dim
-        )
+        self.attnpool = AttentionPool(config.image_size // 32, 32 * width, config.heads, embed_dim)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images b3hw, normalised -> be, not normalised."""
-        x = self._through(self._stem, images, self.bn1, self.bn2, self.bn3)  # b3hw -> bc h/4 w/4
-        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):  # h/4, h/8, h/16, h/32
-            for block in stage:
-                x = self._through(block, x, block)
+        """Embed preprocessed images: b3hw -> be, not normalised."""
+        x = images
+        # The stem gives h/4 w/4, the stages h/4, h/8, h/16 and h/32.
+        for part in (self._stem, *self.layer1, *self.layer2, *self.layer3, *self.layer4):
+            x = recomputed(part, x) if self.checkpointing else part(x)
         out: Tensor = self.attnpool(x)
         return out
 
@@ -112,11 +108,7 @@ class ModifiedResNet(nn.Module):
         out: Tensor = self.avgpool(x)  # h/4
         return out
 
-    def _through(self, part: Callable[[Tensor], Tensor], x: Tensor, *modules: nn.Module) -> Tensor:
-        return recomputed(part, x, *modules) if self.checkpointing else part(x)
-
 
 def _stage(in_channels: int, channels: int, blocks: int, *, stride: int) -> nn.Sequential:
-    first = Bottleneck(in_channels=in_channels, channels=channels, stride=stride)
-    rest = (Bottleneck(in_channels=channels * EXPANSION, channels=channels, stride=1) for _ in range(blocks - 1))
-    return nn.Sequential(first, *rest)
+    first = Bottleneck(in_channels, channels, stride)
+    return nn.Sequential(first, *(Bottleneck(channels * EXPANSION, channels, 1) for _ in range(blocks - 1)))

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from zeroshot_cli.clip.model import CLIP
-from zeroshot_cli.clip.text import TextTransformer, end_of_text
+from zeroshot_cli.clip.text import TextTransformer, ancestors, end_of_text
 from zeroshot_cli.clip.tokenizer import Tokenizer
 from zeroshot_cli.embed.text_cache import TextCache
 from zeroshot_cli.embed.trees import trees
@@ -166,8 +166,9 @@ def _embed_sharing(
     embeddings = torch.empty(len(sequences), tower.text_projection.shape[1])
     for tree in trees(different, most=TREE.get(model.device.type, TREE["cuda"])):
         tokens, positions, parents = torch.tensor([tree.tokens, tree.positions, tree.parents], device=model.device)
-        ends = torch.tensor(tree.ends, device=model.device)
-        encoded = _normalised(tower.in_tree(tokens, positions, parents, ends))
+        ends = torch.tensor([tree.ends], device=model.device)
+        visible = ancestors(parents).to(model.device)
+        encoded = _normalised(tower(tokens[None], positions=positions, visible=visible, ends=ends))
         places = [(owner, row) for row, index in enumerate(tree.sequences) for owner in owners[different[index]]]
         to, of = torch.tensor(places).T
         embeddings[to] = encoded[of]

@@ -29,7 +29,7 @@ def new_model(
     elif text_encoder == "transformer" and isinstance(config.text, CBOWConfig):
         raise UsageError(f"--text-encoder transformer: {name_or_yaml} describes a CBOW only; add heads and layers")
     torch.manual_seed(seed)
-    return config.build(), config, preprocess, tokenizer_of(config)
+    return CLIP(config), config, preprocess, tokenizer_of(config)
 
 
 def _new_config(name_or_yaml: str) -> tuple[CLIPConfig, PreprocessConfig]:

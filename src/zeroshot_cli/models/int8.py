@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from zeroshot_cli.clip.model import CLIP
-from zeroshot_cli.clip.transformer import Attention, ResidualAttentionBlock, Transformer
+from zeroshot_cli.clip.transformer import Attention, ResidualAttentionBlock, Transformer, take
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.models.processor import cpu_flags
 
@@ -65,15 +65,11 @@ class Int8Attention(Attention):
         )
         self.out_proj = attention.out_proj
 
-    def _queries_keys_values(self, x: Tensor) -> tuple[Tensor, ...]:
-        return torch.cat([part(x) for part in self.parts], dim=-1).chunk(3, dim=-1)
-
-    def _queries(self, x: Tensor) -> Tensor:
-        out: Tensor = self.parts[0](x) if self.last else self._queries_keys_values(x)[0]
-        return out
-
-    def _keys_values(self, x: Tensor) -> tuple[Tensor, ...]:
-        return self.parts[1](x).chunk(2, dim=-1) if self.last else self._queries_keys_values(x)[1:]
+    def project(self, x: Tensor, read: Tensor | None) -> tuple[Tensor, ...]:
+        if self.last and read is not None:
+            return self.parts[0](take(x, read)), *self.parts[1](x).chunk(2, dim=-1)
+        q, k, v = torch.cat([part(x) for part in self.parts], dim=-1).chunk(3, dim=-1)
+        return q if read is None else take(q, read), k, v
 
 
 def quantise(model: nn.Module) -> nn.Module:

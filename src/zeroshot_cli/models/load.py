@@ -134,7 +134,7 @@ def _build(checkpoint: Checkpoint, *, copied: bool = True) -> CLIP:
     """
     try:
         with torch.device("meta"), _WithoutInitialising():
-            model = checkpoint.config.build()
+            model = CLIP(checkpoint.config)
     except (RuntimeError, TypeError, ValueError, ArithmeticError) as error:  # a configuration is data
         reason = str(error).splitlines()[0]
         raise CheckpointError(f"{checkpoint.source}: its configuration builds no model: {reason}") from error

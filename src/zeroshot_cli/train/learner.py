@@ -137,6 +137,6 @@ class Learner:
 
     def _copy(self, tensors: dict[str, Tensor]) -> CLIP:
         """A model on the CPU."""
-        model: CLIP = self.start.config.build()
+        model: CLIP = CLIP(self.start.config)
         model.load_state_dict(tensors)
         return model
