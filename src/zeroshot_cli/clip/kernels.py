@@ -97,13 +97,13 @@ def recomputed(part: Callable[..., Tensor], x: Tensor, **arguments: object) -> T
         x,
         use_reentrant=False,
         preserve_rng_state=False,
-        context_fn=lambda: (nullcontext(), _fixed_averages(module)),
+        context_fn=lambda: (nullcontext(), frozen_averages(module)),
     )
     return out
 
 
 @contextmanager
-def _fixed_averages(module: nn.Module) -> Iterator[None]:
+def frozen_averages(module: nn.Module) -> Iterator[None]:
     """Let batch norms see a batch for the second time without moving their running averages."""
     norms = [norm for norm in module.modules() if isinstance(norm, _BatchNorm)]
     statistics = [(norm, name, buffer) for norm in norms for name, buffer in norm.named_buffers(recurse=False)]

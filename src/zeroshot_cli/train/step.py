@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from zeroshot_cli.clip.kernels import frozen_averages
 from zeroshot_cli.clip.loss import clip_loss, sigmoid_loss
 from zeroshot_cli.clip.model import CLIP
-from zeroshot_cli.clip.recompute import uncounted
 from zeroshot_cli.train.config import Loss
 from zeroshot_cli.train.distributed import World
 from zeroshot_cli.train.inputs import Chunk, same_pairs
@@ -106,7 +106,7 @@ def backward(towers: nn.Module, objective: Objective, chunks: Sequence[Callable[
 @torch.no_grad()
 def _embedded(towers: nn.Module, chunks: Sequence[Callable[[], Chunk]]) -> Outputs:
     model = towers.module if isinstance(towers, DistributedDataParallel) else towers
-    with uncounted(model):  # the second pass counts
+    with frozen_averages(model):  # the second pass counts
         parts = [model(*chunk()) for chunk in chunks]
     return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts]), *parts[0][2:]
 
