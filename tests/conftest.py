@@ -1,4 +1,4 @@
-"""A cache of the test's own, and a model whose answers are known by hand."""
+"""A cache of the test's own, a hub on loopback, and a model whose answers are known by hand."""
 
 import csv
 import sys
@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from bad_files import make_bad_files
+from loopback_hub import hub, hub_at
 from PIL import Image, ImageDraw
 
 # These need a pseudo-terminal, signals or a file-size limit, which Windows does not have.
@@ -20,6 +21,9 @@ POSIX_ONLY = [
     "pages/test_classification.py",
 ]
 collect_ignore = POSIX_ONLY if sys.platform == "win32" else []
+
+__all__ = ["hub", "hub_at"]
+
 COLOURS = ("red", "green", "blue", "yellow", "purple", "orange", "black", "gray")
 
 

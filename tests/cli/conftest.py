@@ -1,4 +1,4 @@
-"""The hub on loopback that tests of weights use, models for commands, and what a command answered."""
+"""Models for commands, and what a command answered."""
 
 import csv
 import io
@@ -11,14 +11,11 @@ from typing import Any
 import pytest
 import yaml
 from good_files import make_good_files
-from loopback_hub import hub, hub_at
 
 from zeroshot_cli.cli import app
 from zeroshot_cli.models import load as loading
 from zeroshot_cli.models.create import new_model
 from zeroshot_cli.models.formats.open_clip import save_model
-
-__all__ = ["hub", "hub_at"]
 
 _SMALL = {
     "embed_dim": 8,

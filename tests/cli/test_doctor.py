@@ -54,9 +54,9 @@ def test_what_was_downloaded_is_counted(
     hub: Any, hub_at: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     hub.repos[REPO] = {WEIGHTS: bytes(2_000_000)}
-    from zeroshot_cli.hub.download import fetch
+    from zeroshot_cli.models.download import fetch_file
 
-    fetch(REPO, WEIGHTS)
+    fetch_file(REPO, WEIGHTS)
     hub_at("http://127.0.0.1:9")  # nobody listens there
     rows, last = found(capsys)
     assert rows["downloaded models"] == f"{tmp_path / 'hub'}, 2.0 MB"
@@ -207,7 +207,7 @@ def test_a_model_of_ones_own(
 def test_a_repository_of_the_hub_is_here_or_not(
     hub: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from zeroshot_cli.hub.download import fetch_repo
+    from zeroshot_cli.models.download import fetch_repo
 
     hub.repos["a/b"] = {WEIGHTS: bytes(2_000_000), "open_clip_config.json": b"{}"}
     monkeypatch.setenv("ZEROSHOT_MODEL", "hf-hub:a/b")

@@ -155,7 +155,7 @@ def test_show_a_folder_with_its_fingerprint(small: Path, capsys: pytest.CaptureF
         (["download", "hf-hub:a b"], 2, "'hf-hub:a b' names no repository"),
         (["remove", "tiny"], 2, "tiny comes with zeroshot"),
         (["download", "ViT-B-32", "--offline"], 5, "downloads are off"),
-        (["download", "hf-hub:org/nothing"], 5, "has no repository org/nothing"),
+        (["download", "hf-hub:org/nothing"], 5, "has no model org/nothing"),
     ],
 )
 def test_errors(arguments: list[str], code: int, expected: str, hub: Any, capsys: pytest.CaptureFixture[str]) -> None:

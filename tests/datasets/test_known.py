@@ -89,11 +89,12 @@ def archive() -> bytes:
 
 
 @pytest.fixture
-def v2(data_hub: Any, archive: bytes) -> KnownSet:
+def v2(hub: Any, archive: bytes) -> KnownSet:
     """ImageNet-V2, but for size and hash, which are those of the archive on loopback."""
-    data_hub.repos[REPO] = {FILE: archive}
+    hub.repos[REPO] = {FILE: archive}
     known = named("imagenet-v2")
     assert isinstance(known.source, Archive)
+    hub.revisions.add(known.source.revision)
     source = replace(known.source, bytes=len(archive), sha256=hashlib.sha256(archive).hexdigest())
     return replace(known, source=source)
 
@@ -113,13 +114,13 @@ def check_v2(found: LabelledImages) -> None:
     assert found.notes == ()
 
 
-def test_imagenet_v2_comes_once(opened: Opened, v2: KnownSet, data_hub: Any) -> None:
+def test_imagenet_v2_comes_once(opened: Opened, v2: KnownSet, hub: Any) -> None:
     check_v2(opened(v2))
-    assert data_hub.requests == [(f"/datasets/{REPO}/resolve/d626240be2538720e83103a0e1178d24aca8b12c/{FILE}", None)]
+    assert hub.data_requests() == [(f"/datasets/{REPO}/resolve/d626240be2538720e83103a0e1178d24aca8b12c/{FILE}", None)]
     first = opened.said[0]
     assert re.fullmatch(
         rf"downloading ImageNet-V2, matched frequency \(\d\.\d MB; licence: MIT\) "
-        rf"from {data_hub.endpoint}/datasets/{REPO} to {opened.data_dir}",
+        rf"from {hub.endpoint}/datasets/{REPO} to {opened.data_dir}",
         first,
     )
     assert json.loads((opened.data_dir / "imagenet-v2" / "zeroshot.json").read_text())["images"] == 1000
@@ -127,18 +128,16 @@ def test_imagenet_v2_comes_once(opened: Opened, v2: KnownSet, data_hub: Any) -> 
 
     check_v2(opened(v2, offline=True))
     assert opened.said == []
-    assert len(data_hub.requests) == 1
+    assert len(hub.data_requests()) == 1
 
 
-def test_a_download_that_was_cut_goes_on(opened: Opened, v2: KnownSet, data_hub: Any) -> None:
-    data_hub.cut_after, data_hub.cuts = 400_000, 2
+def test_a_download_that_was_cut_goes_on(opened: Opened, v2: KnownSet, hub: Any) -> None:
+    hub.cut_after, hub.cuts = 400_000, 2
     check_v2(opened(v2))
-    assert [ranged for _, ranged in data_hub.requests] == [None, "bytes=400000-", "bytes=800000-"]
+    assert [ranged for _, ranged in hub.data_requests()] == [None, "bytes=400000-", "bytes=800000-"]
 
 
-def test_a_run_that_was_killed_is_continued_by_the_next(
-    opened: Opened, v2: KnownSet, data_hub: Any, archive: bytes
-) -> None:
+def test_a_run_that_was_killed_is_continued_by_the_next(opened: Opened, v2: KnownSet, hub: Any, archive: bytes) -> None:
     incoming = opened.data_dir / ".incoming" / "imagenet-v2" / f"{FILE}.incomplete"
     incoming.parent.mkdir(parents=True)
     incoming.write_bytes(archive[:500_000])
@@ -146,33 +145,33 @@ def test_a_run_that_was_killed_is_continued_by_the_next(
     unpacking.mkdir(parents=True)
     (unpacking / "another.jpeg").write_bytes(b"half")
     check_v2(opened(v2))
-    assert [ranged for _, ranged in data_hub.requests] == ["bytes=500000-"]
+    assert [ranged for _, ranged in hub.data_requests()] == ["bytes=500000-"]
     assert ", 500 kB of it here already" in opened.said[0]
     assert len(opened.files()) == 1001
 
 
-def test_another_files_beginning_is_thrown_away(opened: Opened, v2: KnownSet, data_hub: Any, archive: bytes) -> None:
+def test_another_files_beginning_is_thrown_away(opened: Opened, v2: KnownSet, hub: Any, archive: bytes) -> None:
     incoming = opened.data_dir / ".incoming" / "imagenet-v2" / f"{FILE}.incomplete"
     incoming.parent.mkdir(parents=True)
     incoming.write_bytes(b"another" * 1000)
     check_v2(opened(v2))
-    assert [ranged for _, ranged in data_hub.requests] == ["bytes=7000-", None]
+    assert [ranged for _, ranged in hub.data_requests()] == ["bytes=7000-", None]
 
 
-def test_one_wrong_byte_is_refused(opened: Opened, v2: KnownSet, data_hub: Any, archive: bytes) -> None:
+def test_one_wrong_byte_is_refused(opened: Opened, v2: KnownSet, hub: Any, archive: bytes) -> None:
     wrong = bytearray(archive)
     wrong[len(wrong) // 2] ^= 1
-    data_hub.sent[FILE] = bytes(wrong)
+    hub.sent[FILE] = bytes(wrong)
     with pytest.raises(UnavailableError, match=r"sent another imagenetv2-matched-frequency.tar.gz .*was not kept"):
         opened(v2)
     assert opened.files() == []
-    data_hub.sent.clear()
+    hub.sent.clear()
     check_v2(opened(v2))
 
 
-def test_an_archive_with_a_path_out_is_not_unpacked(opened: Opened, v2: KnownSet, data_hub: Any) -> None:
+def test_an_archive_with_a_path_out_is_not_unpacked(opened: Opened, v2: KnownSet, hub: Any) -> None:
     evil = tar_of({f"{TOP}/0/a.jpeg": picture(0), "../../evil": b"evil"})
-    data_hub.repos[REPO][FILE] = evil
+    hub.repos[REPO][FILE] = evil
     source = replace(v2.source, bytes=len(evil), sha256=hashlib.sha256(evil).hexdigest())  # type: ignore[type-var]
     with pytest.raises(DataError, match=r"leads out of it"):
         opened(replace(v2, source=source))
@@ -180,13 +179,13 @@ def test_an_archive_with_a_path_out_is_not_unpacked(opened: Opened, v2: KnownSet
     assert not (opened.data_dir / "imagenet-v2").exists()
 
 
-def test_offline_says_what_to_do(opened: Opened, v2: KnownSet, data_hub: Any) -> None:
+def test_offline_says_what_to_do(opened: Opened, v2: KnownSet, hub: Any) -> None:
     with pytest.raises(UnavailableError, match=r"downloads are off: fetch http://.*gz by other means and put it into"):
         opened(v2, offline=True)
-    assert data_hub.requests == []
+    assert hub.data_requests() == []
 
 
-def test_an_archive_that_was_brought(opened: Opened, v2: KnownSet, data_hub: Any, archive: bytes) -> None:
+def test_an_archive_that_was_brought(opened: Opened, v2: KnownSet, hub: Any, archive: bytes) -> None:
     opened.data_dir.mkdir()
     brought = opened.data_dir / FILE
     brought.write_bytes(archive[:-1] + b"x")
@@ -195,16 +194,16 @@ def test_an_archive_that_was_brought(opened: Opened, v2: KnownSet, data_hub: Any
     brought.write_bytes(archive)
     check_v2(opened(v2, offline=True))
     assert brought.is_file()
-    assert data_hub.requests == []
+    assert hub.data_requests() == []
 
 
-def test_a_folder_that_was_brought_must_be_whole(opened: Opened, v2: KnownSet, data_hub: Any, archive: bytes) -> None:
+def test_a_folder_that_was_brought_must_be_whole(opened: Opened, v2: KnownSet, hub: Any, archive: bytes) -> None:
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         tar.extractall(opened.data_dir, filter="data")
     with pytest.raises(DataError, match=r"has 1,000 images where ImageNet-V2, matched frequency has 10,000"):
         opened(v2)
     check_v2(opened(replace(v2, images=1000)))
-    assert data_hub.requests == []
+    assert hub.data_requests() == []
 
 
 def test_images_that_were_removed_are_missed(opened: Opened, v2: KnownSet) -> None:
@@ -230,9 +229,9 @@ def test_another_set_of_the_same_folder(opened: Opened, v2: KnownSet) -> None:
 
 @pytest.mark.slow
 def test_the_command_goes_the_whole_way(
-    opened: Opened, v2: KnownSet, data_hub: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    opened: Opened, v2: KnownSet, hub: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    data_hub.cut_after, data_hub.cuts = 600_000, 1
+    hub.cut_after, hub.cuts = 600_000, 1
     monkeypatch.setattr(registry, "_by_name", lambda: {"imagenet-v2": v2})
     output = tmp_path / "figures.json"
     arguments = ["eval", "imagenet-v2", "--model", "tiny", "--prompts", "plain", "--data-dir", str(opened.data_dir)]
@@ -242,14 +241,14 @@ def test_the_command_goes_the_whole_way(
     figures = json.loads(output.read_text())
     assert (figures["dataset"], figures["n"], len(figures["per_class"])) == ("imagenet-v2", 1000, 1000)
     assert "stored" in figures["decoding"]
-    assert len(data_hub.requests) == 2
+    assert len(hub.data_requests()) == 2
 
 
-def test_no_room(opened: Opened, v2: KnownSet, data_hub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_room(opened: Opened, v2: KnownSet, hub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1_500_000))
     with pytest.raises(UsageError, match=r"do not fit into"):
         opened(v2)
-    assert data_hub.requests == []
+    assert hub.data_requests() == []
 
 
 def test_a_disk_that_fills_up(opened: Opened, v2: KnownSet, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -273,21 +272,19 @@ def test_a_data_dir_that_is_a_file(opened: Opened, v2: KnownSet) -> None:
     ("status", "gated", "message"),
     [(503, False, r"cannot serve .* \(status 503\): try again later"), (403, True, "is gated: accept its terms")],
 )
-def test_a_hub_that_refuses(
-    opened: Opened, v2: KnownSet, data_hub: Any, status: int, gated: bool, message: str
-) -> None:
-    data_hub.status, data_hub.gated = status, gated
+def test_a_hub_that_refuses(opened: Opened, v2: KnownSet, hub: Any, status: int, gated: bool, message: str) -> None:
+    hub.refuse[REPO] = (status, "GatedRepo" if gated else "")
     with pytest.raises(UnavailableError, match=message):
         opened(v2)
 
 
-def test_no_hub(opened: Opened, v2: KnownSet, data_hub_at: Callable[[str], None]) -> None:
-    data_hub_at("http://127.0.0.1:9")
+def test_no_hub(opened: Opened, v2: KnownSet, hub_at: Callable[[str], None]) -> None:
+    hub_at("http://127.0.0.1:9")
     with pytest.raises(UnavailableError, match=r"cannot download .*: try again, or fetch http"):
         opened(v2)
 
 
-def test_two_at_once_download_once(opened: Opened, v2: KnownSet, data_hub: Any) -> None:
+def test_two_at_once_download_once(opened: Opened, v2: KnownSet, hub: Any) -> None:
     found: list[Any] = []
     say = Opened(opened.data_dir)
     threads = [threading.Thread(target=lambda: found.append(say(v2))) for _ in range(2)]
@@ -296,7 +293,7 @@ def test_two_at_once_download_once(opened: Opened, v2: KnownSet, data_hub: Any) 
     for thread in threads:
         thread.join()
     assert [len(each) for each in found] == [1000, 1000]
-    assert len(data_hub.requests) == 1
+    assert len(hub.data_requests()) == 1
 
 
 # CLIP_benchmark's shards
@@ -334,14 +331,14 @@ def labelled(classes: list[int]) -> list[dict[str, bytes]]:
 
 
 @pytest.fixture
-def eurosat(data_hub: Any) -> dict[str, bytes]:
+def eurosat(hub: Any) -> dict[str, bytes]:
     repo = shards(
         labelled([3, 0, 9, 9, 1]),
         2,
         classnames="\n".join(EUROSAT) + "\n",
         zeroshot_classification_templates="a photo of {c}.\n{c}\n",
     )
-    data_hub.repos["clip-benchmark/wds_vtab-eurosat"] = repo
+    hub.repos["clip-benchmark/wds_vtab-eurosat"] = repo
     return repo
 
 
@@ -349,7 +346,7 @@ def truths(found: LabelledImages) -> list[str]:
     return [found.labels.names[target] for target in found.targets]
 
 
-def test_a_webdataset_copy(opened: Opened, eurosat: dict[str, bytes], data_hub: Any) -> None:
+def test_a_webdataset_copy(opened: Opened, eurosat: dict[str, bytes], hub: Any) -> None:
     found = opened(named("eurosat"))
     assert truths(found) == ["annual crop land", "forest", "highway or road", "lake or sea", "lake or sea"]
     assert found.labels.names == tuple(EUROSAT)
@@ -358,14 +355,14 @@ def test_a_webdataset_copy(opened: Opened, eurosat: dict[str, bytes], data_hub: 
     assert (found.name, found.known, found.prompts, found.as_stored) == ("eurosat", "eurosat", "eurosat", True)
     # The first tar has the samples 0, 2 and 4, the second 1 and 3; files are numbered as they come.
     assert [Path(str(item)).name for item in found.items] == [f"000000{n}.webp" for n in (3, 2, 0, 1, 4)]
-    asked = {path.rpartition("/")[2] for path, _ in data_hub.requests}
+    asked = {path.rpartition("/")[2] for path, _ in hub.data_requests()}
     assert "README.md" not in asked
-    assert not any("train" in path for path, _ in data_hub.requests)
-    assert all("da7a5e7" in path for path, _ in data_hub.requests[1:])  # the files of one commit
+    assert not any("train" in path for path, _ in hub.data_requests())
+    assert all("c0ffee" in path for path, _ in hub.data_requests()[1:])  # the files of one commit
 
-    count = len(data_hub.requests)
+    count = len(hub.data_requests())
     assert truths(opened(named("eurosat"), offline=True)) == truths(found)
-    assert len(data_hub.requests) == count
+    assert len(hub.data_requests()) == count
 
 
 def test_pixels_and_classes_stay_together(opened: Opened, eurosat: dict[str, bytes]) -> None:
@@ -384,34 +381,34 @@ def test_the_same_copy_with_its_own_names_and_templates(opened: Opened, eurosat:
     assert read_prompts(found.prompts).templates == ("a photo of {}.", "{}")
 
 
-def test_names_that_are_not_all_of_clips_are_the_sets_own(opened: Opened, data_hub: Any) -> None:
+def test_names_that_are_not_all_of_clips_are_the_sets_own(opened: Opened, hub: Any) -> None:
     names = ["negative", "positively good"]
-    data_hub.repos["clip-benchmark/wds_renderedsst2"] = shards(labelled([0, 1]), 1, classnames="\n".join(names))
+    hub.repos["clip-benchmark/wds_renderedsst2"] = shards(labelled([0, 1]), 1, classnames="\n".join(names))
     found = opened(replace(named("sst2"), images=None))
     assert found.labels.names == tuple(names)
     assert truths(found) == names
 
 
-def test_class_names_that_are_numbers(opened: Opened, data_hub: Any) -> None:
+def test_class_names_that_are_numbers(opened: Opened, hub: Any) -> None:
     names = [str(digit) for digit in (9, 8, 7, 6, 5, 4, 3, 2, 1, 0)]  # class 0 is called 9
-    data_hub.repos["clip-benchmark/wds_mnist"] = shards(labelled([0, 9, 2]), 1, classnames="\n".join(names))
+    hub.repos["clip-benchmark/wds_mnist"] = shards(labelled([0, 9, 2]), 1, classnames="\n".join(names))
     assert truths(opened(named("mnist"))) == ["9", "7", "0"]
 
 
-def test_a_class_without_images_and_one_name_twice(opened: Opened, data_hub: Any) -> None:
-    data_hub.repos["clip-benchmark/wds_own"] = shards(labelled([2, 2]), 1, classnames="missile\ncrane\nmissile\n")
+def test_a_class_without_images_and_one_name_twice(opened: Opened, hub: Any) -> None:
+    hub.repos["clip-benchmark/wds_own"] = shards(labelled([2, 2]), 1, classnames="missile\ncrane\nmissile\n")
     found = opened(named("wds/own"))
     assert found.labels.names == ("missile", "crane", "missile")
     assert found.targets == (2, 2)
     assert found.prompts is None
 
 
-def test_captions(opened: Opened, data_hub: Any) -> None:
+def test_captions(opened: Opened, hub: Any) -> None:
     samples = [
         {"jpg": picture(1), "txt": b"a cat\na black cat"},
         {"jpg": picture(2), "txt": "ein Hündchen".encode()},
     ]
-    data_hub.repos["clip-benchmark/wds_flickr8k"] = shards(samples, 1, dataset_type="retrieval")
+    hub.repos["clip-benchmark/wds_flickr8k"] = shards(samples, 1, dataset_type="retrieval")
     found = opened(named("wds/flickr8k"))
     assert isinstance(found, CaptionedImages)
     assert found.texts == ("a cat", "a black cat", "ein Hündchen")
@@ -420,15 +417,15 @@ def test_captions(opened: Opened, data_hub: Any) -> None:
     assert [Path(str(item)).read_bytes() for item in found.items] == [picture(1), picture(2)]
 
 
-def test_a_shard_with_a_wrong_byte(opened: Opened, eurosat: dict[str, bytes], data_hub: Any) -> None:
-    data_hub.sent["test/1.tar"] = eurosat["test/1.tar"][:-1] + b"x"
+def test_a_shard_with_a_wrong_byte(opened: Opened, eurosat: dict[str, bytes], hub: Any) -> None:
+    hub.sent["test/1.tar"] = eurosat["test/1.tar"][:-1] + b"x"
     with pytest.raises(UnavailableError, match=r"sent another test/1.tar"):
         opened(named("eurosat"))
     assert not (opened.data_dir / "vtab-eurosat").exists()
-    data_hub.sent.clear()
-    asked = len(data_hub.requests)
+    hub.sent.clear()
+    asked = len(hub.data_requests())
     assert len(opened(named("eurosat"))) == 5
-    assert [path.rpartition("/")[2] for path, _ in data_hub.requests[asked + 1 :]] == ["1.tar"]  # the rest was here
+    assert [path.rpartition("/")[2] for path, _ in hub.data_requests()[asked + 1 :]] == ["1.tar"]  # the rest was here
 
 
 def test_what_came_of_another_commit_is_thrown_away(opened: Opened, eurosat: dict[str, bytes]) -> None:
@@ -439,31 +436,31 @@ def test_what_came_of_another_commit_is_thrown_away(opened: Opened, eurosat: dic
     assert opened(named("eurosat")).labels.names == tuple(EUROSAT)
 
 
-def test_a_copy_that_was_brought(opened: Opened, eurosat: dict[str, bytes], data_hub: Any) -> None:
+def test_a_copy_that_was_brought(opened: Opened, eurosat: dict[str, bytes], hub: Any) -> None:
     brought = opened.data_dir / "wds_vtab-eurosat"
     for name, content in eurosat.items():
         (brought / name).parent.mkdir(parents=True, exist_ok=True)
         (brought / name).write_bytes(content)
     assert len(opened(named("eurosat"), offline=True)) == 5
-    assert data_hub.requests == []
+    assert hub.data_requests() == []
     assert brought.is_dir()
 
 
-def test_a_repository_that_is_not_there(opened: Opened, data_hub: Any) -> None:
+def test_a_repository_that_is_not_there(opened: Opened, hub: Any) -> None:
     with pytest.raises(UnavailableError, match=r"has no data set clip-benchmark/wds_nothing"):
         opened(named("wds/nothing"))
 
 
-def test_a_repository_of_another_kind(opened: Opened, data_hub: Any) -> None:
-    data_hub.repos["clip-benchmark/wds_other"] = {"data.parquet": b"x"}
+def test_a_repository_of_another_kind(opened: Opened, hub: Any) -> None:
+    hub.repos["clip-benchmark/wds_other"] = {"data.parquet": b"x"}
     with pytest.raises(UnavailableError, match=r"no test/nshards.txt"):
         opened(named("wds/other"))
 
 
-def test_offline_says_how_to_bring_a_copy(opened: Opened, data_hub: Any) -> None:
+def test_offline_says_how_to_bring_a_copy(opened: Opened, hub: Any) -> None:
     with pytest.raises(UnavailableError, match=r"run hf download clip-benchmark/wds_vtab-dtd --repo-type dataset"):
         opened(named("dtd"), offline=True)
-    assert data_hub.requests == []
+    assert hub.data_requests() == []
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,10 @@
-"""A hub on loopback: what huggingface.co answers for a few small repositories, with its faults on demand."""
+"""A hub on loopback: what huggingface.co answers for a few small models and data sets, with its faults on demand."""
 
 import hashlib
 import json
 import re
 import threading
+import urllib.parse
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 COMMIT = "c0ffee" + "0" * 34
-_LFS = (".safetensors", ".bin", ".pt")
+_LFS = (".safetensors", ".bin", ".pt", ".tar", ".gz")
 
 
 @dataclass
@@ -26,6 +27,7 @@ class Hub:
     sent: dict[str, bytes] = field(default_factory=dict)  # other contents than announced, by file name
     refuse: dict[str, tuple[int, str]] = field(default_factory=dict)  # repository → status and X-Error-Code
     refuse_bodies: int | None = None  # status for the content, not for the announcement
+    revisions: set[str] = field(default_factory=set)  # that every repository has besides main
     requests: list[tuple[str, str, str | None, str | None]] = field(default_factory=list)
     server: Any = None
 
@@ -42,11 +44,24 @@ class Hub:
         """The Range of every request for a large file's content."""
         return [ranged for method, path, ranged, _ in self.requests if method == "GET" and path.startswith("/storage")]
 
+    def data_requests(self) -> list[tuple[str, str | None]]:
+        """Path and Range of every request for a data set or a file of one, before it is redirected."""
+        return [
+            (path, ranged) for _, path, ranged, _ in self.requests if path.startswith(("/datasets/", "/api/datasets/"))
+        ]
+
 
 def etag_of(name: str, content: bytes) -> str:
     if name.endswith(_LFS):
         return hashlib.sha256(content).hexdigest()
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+def _sibling(name: str, content: bytes) -> dict[str, Any]:
+    row: dict[str, Any] = {"rfilename": name, "size": len(content), "blobId": etag_of("", content)}
+    if name.endswith(_LFS):
+        row["lfs"] = {"size": len(content), "sha256": etag_of(name, content), "pointerSize": 130}
+    return row
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -60,14 +75,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.do_GET()
 
     def do_GET(self) -> None:
-        self.hub.requests.append(
-            (self.command, self.path, self.headers.get("Range"), self.headers.get("Authorization"))
-        )
-        if match := re.fullmatch(r"/storage/([^/]+/[^/]+)/(.+)", self.path):
+        path = urllib.parse.unquote(urllib.parse.urlsplit(self.path).path)
+        self.hub.requests.append((self.command, path, self.headers.get("Range"), self.headers.get("Authorization")))
+        if match := re.fullmatch(r"/storage/([^/]+/[^/]+)/(.+)", path):
             return self._body(match[1], match[2])
-        if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/([^/]+))?", self.path):
+        if match := re.fullmatch(r"/api/(?:models|datasets)/([^/]+/[^/]+)(?:/revision/([^/]+))?", path):
             return self._info(match[1], match[2] or "main")
-        if match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", self.path):
+        if match := re.fullmatch(r"(?:/datasets)?/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
             return self._resolve(match[1], match[2], match[3])
         return self._refuse(404, "RepoNotFound")
 
@@ -94,7 +108,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _info(self, repo: str, revision: str) -> None:
         if self._wrong(repo, revision):
             return
-        files = [{"rfilename": name} for name in sorted(self.hub.repos[repo])]
+        files = [_sibling(name, content) for name, content in sorted(self.hub.repos[repo].items())]
         info = {"id": repo, "modelId": repo, "sha": COMMIT, "siblings": files, "tags": [], "private": False}
         self._answer(200, json.dumps(info).encode(), {"Content-Type": "application/json"})
 
@@ -103,7 +117,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(*self.hub.refuse[repo])
         elif repo not in self.hub.repos:
             self._refuse(401, "RepoNotFound")  # so that nobody learns which private ones there are
-        elif revision not in ("main", COMMIT):
+        elif revision not in ("main", COMMIT, *self.hub.revisions):
             self._refuse(404, "RevisionNotFound")
         else:
             return False
@@ -172,7 +186,7 @@ def use_endpoint(endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "notes"))
-    for name in ("HF_HUB_OFFLINE", "HF_TOKEN"):
+    for name in ("HF_HUB_OFFLINE", "HF_TOKEN", "ZEROSHOT_DATA_DIR"):
         monkeypatch.delenv(name, raising=False)
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)

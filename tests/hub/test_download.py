@@ -14,7 +14,8 @@ import pytest
 from huggingface_hub import constants, hf_hub_download, scan_cache_dir
 
 from zeroshot_cli.errors import CheckpointError, UnavailableError, UsageError
-from zeroshot_cli.hub import download, transfer
+from zeroshot_cli.hub import cache, repository, transfer
+from zeroshot_cli.models import download
 from zeroshot_cli.models.registry import Published, find_published
 
 REPO, WEIGHTS = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "open_clip_model.safetensors"
@@ -112,10 +113,10 @@ def test_content_of_another_hash_is_refused(name: str, hub: Any, model: Publishe
     announced = hub.repos[REPO][name]
     hub.sent[name] = b"y" * len(announced)  # of the right size, which is all that huggingface_hub looks at
     with pytest.raises(UnavailableError, match=rf"sent another {name} .* than it announced"):
-        download.fetch(REPO, name)
+        download.fetch_file(REPO, name)
     assert not blobs(tmp_path)
     hub.sent.clear()
-    assert download.fetch(REPO, name).read_bytes() == announced
+    assert download.fetch_file(REPO, name).read_bytes() == announced
 
 
 def test_a_cached_file_is_hashed_once_before_it_is_used(
@@ -155,7 +156,7 @@ def test_the_token_goes_to_the_hub_alone(hub: Any, model: Published, monkeypatch
     ("status", "code", "sentence"),
     [
         (403, "GatedRepo", r"is gated: accept its terms at http://127\.0\.0\.1:\d+/laion/"),
-        (401, "RepoNotFound", "has no repository laion/.* that it would show you"),
+        (401, "RepoNotFound", "has no model laion/.* that you may see"),
         (404, "RevisionNotFound", "has no revision"),
         (403, "", r"refuses laion/.* \(status 403\): set HF_TOKEN"),
         (503, "", r"cannot serve laion/.* now \(status 503\): try again later, or where there is a network"),
@@ -169,10 +170,10 @@ def test_refusals(status: int, code: str, sentence: str, hub: Any, model: Publis
 
 
 def test_missing_files_and_revisions(hub: Any, model: Published) -> None:
-    with pytest.raises(download.MissingFile, match=r"has no file vocab\.txt"):
-        download.fetch(REPO, "vocab.txt")
+    with pytest.raises(repository.MissingFile, match=r"has no file vocab\.txt"):
+        download.fetch_file(REPO, "vocab.txt")
     with pytest.raises(UnavailableError, match="has no revision 'v9'"):
-        download.fetch(REPO, WEIGHTS, revision="v9")
+        download.fetch_file(f"{REPO}@v9", WEIGHTS)
 
 
 def test_offline(hub: Any, model: Published, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,7 +214,7 @@ def test_a_name_that_nobody_resolves(hub_at: Callable[[str], None], monkeypatch:
     hub_at("http://hub.invalid")
     release = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: release.wait(30) and None)
-    monkeypatch.setattr(download, "DEADLINE_SECONDS", 0.3)
+    monkeypatch.setattr(transfer, "DEADLINE_SECONDS", 0.3)
     try:
         with pytest.raises(UnavailableError, match="no answer within"):
             download.fetch_repo("hf-hub:org/repo")
@@ -300,7 +301,7 @@ def test_one_set_of_weights_is_taken(files: set[str], expected: set[str], hub: A
 
 def test_a_repository_in_part_is_completed_or_else_refused(hub: Any) -> None:
     hub.repos["org/siglip"] = SIGLIP
-    path = download.fetch("org/siglip", "open_clip_config.json")
+    path = download.fetch_file("org/siglip", "open_clip_config.json")
     with pytest.raises(UnavailableError, match="not on this machine"):
         download.fetch_repo("org/siglip", offline=True)
     assert download.fetch_repo("org/siglip") == path.parent
@@ -331,15 +332,15 @@ def test_names_that_are_none(name: str) -> None:
 
 def test_remove(hub: Any, model: Published, tmp_path: Path) -> None:
     download.fetch_model(model)
-    assert download.remove(REPO) == len(CONTENT) + len(hub.repos and "c0ffee" + "0" * 34)  # the note of the branch
+    assert cache.remove(REPO) == len(CONTENT) + len(hub.repos and "c0ffee" + "0" * 34)  # the note of the branch
     assert download.cached_model(model) is None
-    assert download.remove(REPO) == 0
+    assert cache.remove(REPO) == 0
 
 
 @pytest.mark.parametrize("revision", ["/etc", "../../x", "a/../../b"])
 def test_a_revision_is_no_path(revision: str) -> None:
     with pytest.raises(UsageError, match="names no revision"):
-        download.parse_repo(f"hf-hub:org/repo@{revision}")
+        repository.parse_repo(f"hf-hub:org/repo@{revision}")
 
 
 @pytest.mark.parametrize(("etag", "commit"), [("..", "c" * 40), ("a/b", "c" * 40), ("a" * 64, "../x")])

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from zeroshot_cli.cli import app
-from zeroshot_cli.hub import download
+from zeroshot_cli.errors import UnavailableError
+from zeroshot_cli.hub import cache
+from zeroshot_cli.models import download
 from zeroshot_cli.models.registry import Published, find_published
 
 REPO, WEIGHTS = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "open_clip_model.safetensors"
@@ -29,7 +31,7 @@ def test_the_size_stands_there_before_the_first_byte(
     hub: Any, model: Published, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     hub.refuse_bodies = 503  # so that nothing comes
-    with pytest.raises(download.UnavailableError):
+    with pytest.raises(UnavailableError):
         download.fetch_model(model)
     expected = f"downloading {NAME} ({WEIGHTS}: 2.0 MB) from {hub.endpoint} to {tmp_path / 'hub'}"
     assert caplog.messages == [expected]
@@ -43,16 +45,16 @@ def test_what_is_here_is_not_announced(hub: Any, model: Published, caplog: pytes
 
 
 def test_small_files_need_no_line(hub: Any, model: Published, caplog: pytest.LogCaptureFixture) -> None:
-    download.fetch(REPO, "open_clip_config.json")
+    download.fetch_file(REPO, "open_clip_config.json")
     assert caplog.messages == []
 
 
 def test_what_is_half_here_is_said(
     hub: Any, model: Published, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("zeroshot_cli.hub.transfer.TRIES_TO_GO_ON", 1)
+    monkeypatch.setattr("zeroshot_cli.hub.transfer.TRIES_TO_RESUME", 1)
     hub.cut_after, hub.cuts = 700_000, 1
-    with pytest.raises(download.UnavailableError):
+    with pytest.raises(UnavailableError):
         download.fetch_model(model)
     download.fetch_model(model)
     assert f"({WEIGHTS}: 2.0 MB, 700 kB of it here already)" in caplog.messages[1]
@@ -93,7 +95,7 @@ def test_quiet_hushes_it(
     err = capsys.readouterr().err
     assert err.startswith("error: ")
     assert [line.split(": ")[0] for line in err.splitlines()] == ["error", *["see"] * terminal]
-    download.remove(REPO)
+    cache.remove(REPO)
     assert app.run(command) == 3
     err = capsys.readouterr().err
     assert err.startswith(f"downloading {NAME} ")

@@ -270,7 +270,7 @@ def _knock(endpoint: str) -> _Hub:
 
 
 def _models(findings: Findings, answer: "Answer") -> None:
-    from zeroshot_cli.hub.download import hub_cache
+    from zeroshot_cli.hub.cache import hub_cache
 
     weights = _bundled_weights()
     if weights.is_file():
@@ -296,7 +296,7 @@ def _bundled_weights() -> Path:
 def _default_model(findings: Findings, hub: _Hub, free: int) -> None:
     """Say whether what --model takes by default is here, and if not whether it can come."""
     from zeroshot_cli.errors import CheckpointError, UnavailableError, UsageError
-    from zeroshot_cli.hub.download import hub_cache
+    from zeroshot_cli.hub.cache import hub_cache
     from zeroshot_cli.models.registry import Published, figures
 
     name, tag = os.environ.get(o.MODEL_VARIABLE) or o.DEFAULT_MODEL, os.environ.get(o.PRETRAINED_VARIABLE) or None
@@ -328,7 +328,8 @@ def _default_model(findings: Findings, hub: _Hub, free: int) -> None:
 def _look_for(name: str, tag: str | None) -> "str | Published":
     """Return what is here of a model, in words, or what is to be downloaded; errors as those of loading it offline."""
     from zeroshot_cli.errors import CheckpointError, UnavailableError, UsageError
-    from zeroshot_cli.hub.download import HUB_PREFIX, cached_model, fetch_repo
+    from zeroshot_cli.hub.repository import HUB_PREFIX
+    from zeroshot_cli.models.download import cached_model, fetch_repo
     from zeroshot_cli.models.formats.detect import find_weights
     from zeroshot_cli.models.registry import (
         BUNDLED,

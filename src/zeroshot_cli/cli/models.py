@@ -81,7 +81,7 @@ def download(
 ) -> None:
     """Download a model into the cache, and with --to into a folder that can be carried to another machine."""
     from zeroshot_cli.console.terminal import note
-    from zeroshot_cli.hub.carry import download_model
+    from zeroshot_cli.models.download import download_model
     from zeroshot_cli.models.registry import split_name
 
     name, tag = split_name(name, pretrained)
@@ -93,7 +93,7 @@ def download(
 def remove(name: Name, pretrained: o.Pretrained = None, debug: o.Debug = False) -> None:
     """Remove a downloaded model from the cache."""
     from zeroshot_cli.console.terminal import note
-    from zeroshot_cli.hub.carry import remove_model
+    from zeroshot_cli.models.download import remove_model
     from zeroshot_cli.models.registry import split_name
 
     name, tag = split_name(name, pretrained)
@@ -114,7 +114,7 @@ def export(
 ) -> None:
     """Write a model in the layout of open_clip or of Transformers."""
     from zeroshot_cli.console.terminal import note
-    from zeroshot_cli.hub.carry import check_target
+    from zeroshot_cli.models.download import check_target
     from zeroshot_cli.models.export import export_model
     from zeroshot_cli.models.load import load
 

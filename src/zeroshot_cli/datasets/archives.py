@@ -1,9 +1,12 @@
 """Unpack the archives of data sets without trusting their content: no path leads out, and nothing is a link."""
 
+import errno
 import lzma
 import shutil
 import tarfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from gzip import BadGzipFile
 from pathlib import Path, PurePosixPath
 
@@ -42,6 +45,20 @@ def unpack(archive: Path, into: Path, *, top: str) -> int:
     if not files:
         raise DataError(f"{archive}: holds no file; download it again")
     return files
+
+
+@contextmanager
+def storage_errors(folder: Path) -> Iterator[None]:
+    """Turn what a disk refuses into a UsageError that says so."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UsageError(f"the disk of {folder} is full; give --data-dir a folder with more space") from error
+        raise UsageError(
+            f"cannot use {error.filename or folder} ({error.strerror or error}); give --data-dir a folder that you "
+            "can write to"
+        ) from error
 
 
 def need_room(bytes_needed: int, folder: Path) -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from zeroshot_cli.datasets import wds
-from zeroshot_cli.datasets.archives import need_room, unpack
+from zeroshot_cli.datasets.archives import need_room, storage_errors, unpack
 from zeroshot_cli.datasets.captioned import CaptionedImages, read_captioned
 from zeroshot_cli.datasets.imagenet import read_imagenet
 from zeroshot_cli.datasets.labelled import LabelledImages, read_labelled_folder
@@ -26,16 +26,8 @@ from zeroshot_cli.datasets.registry import Absent, Archive, KnownSet, Local, Sha
 from zeroshot_cli.disk import cache_folder, finished_folder
 from zeroshot_cli.display import size_text
 from zeroshot_cli.errors import DataError, UnavailableError, UsageError
-from zeroshot_cli.hub.datasets import (
-    RemoteFile,
-    Repository,
-    fetch,
-    list_files,
-    missing_bytes,
-    storage_errors,
-)
-from zeroshot_cli.hub.download import is_offline
 from zeroshot_cli.hub.hashes import sha256_of
+from zeroshot_cli.hub.repository import RemoteFile, Repository, fetch_file, is_offline, list_files, missing_bytes
 from zeroshot_cli.words.labels import Label, Labels, read_labels
 
 NOTE = "zeroshot.json"
@@ -118,7 +110,7 @@ def _bring_archive(place: _Place, source: Archive) -> None:
             )
     else:
         _start(place, repository, source.bytes, missing_bytes(file, incoming))
-        fetch(repository, file, incoming)
+        fetch_file(repository, file, incoming)
     with _unpacking(place) as folder:
         images = unpack(brought if is_brought else incoming, folder, top=source.top)
         _write_note(folder, place.known, repository, {"images": images, "sha256": source.sha256})
@@ -176,10 +168,12 @@ def _fetch_shards(place: _Place, repository: Repository) -> dict[str, object]:
         )
     _forget_another(place, commit)
     missing = sum(missing_bytes(file, place.incoming / file.name) for file in wanted)
-    _start(place, repository, sum(file.size for file in wanted), missing)
+    _start(place, repository, sum(file.size or 0 for file in wanted), missing)
     at_commit = replace(repository, revision=commit)
-    for file in sorted(wanted, key=lambda file: file.size):  # names come before images: a failure then costs little
-        fetch(at_commit, file, place.incoming / file.name)
+    for file in sorted(
+        wanted, key=lambda file: file.size or 0
+    ):  # names come before images: a failure then costs little
+        fetch_file(at_commit, file, place.incoming / file.name)
     return {"commit": commit}
 
 
@@ -257,7 +251,7 @@ def _stop_offline(place: _Place, repository: Repository) -> None:
 
 
 def _write_note(folder: Path, known: KnownSet, repository: Repository, more: dict[str, object]) -> None:
-    note = {"name": known.name, "title": known.title, "licence": known.licence}
+    note: dict[str, object] = {"name": known.name, "title": known.title, "licence": known.licence}
     note |= {"repository": repository.name, "revision": repository.revision}
     (folder / NOTE).write_text(json.dumps(note | more, indent=2) + "\n", encoding="utf-8")
 

@@ -1,6 +1,5 @@
 """The registry of data sets with a name, `registry.yaml`: where each is, its class names, its published figures."""
 
-import csv
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,6 @@ from zeroshot_cli.models import registry
 WDS = "wds/"
 WDS_REPO = "clip-benchmark/wds_"
 TABLE = "open_clip's table of results"
-_QUICKGELU = "-quickgelu"
 _NEAR = 0.75  # similarity of a name that is not a path; below it the user means a missing file
 _WDS_NEAR = 0.85  # there may be repositories that the registry does not list
 _WDS_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)?")
@@ -203,22 +201,5 @@ def published_for(known: KnownSet, model: str, pretrained: str | None, prompts: 
             return figure.metric, figure.value, figure.source
     if known.column is None or prompts != known.prompts:
         return None
-    value = _table_figure(model, pretrained, known.column)
-    return None if value is None else (known.metric, value, TABLE)
-
-
-def _table_figure(model: str, tag: str, column: str) -> float | None:
-    """Return the table's figure; of the same weights with and without `-quickgelu`, the one of the training counts."""
-    found = registry.published().get((model, tag))
-    base = model.removesuffix(_QUICKGELU)
-    names = dict.fromkeys((found.preset if found else model, model, base, base + _QUICKGELU))
-    row = next((_table()[name, tag] for name in names if (name, tag) in _table()), {})
-    return float(row[column]) if row.get(column) else None
-
-
-@cache
-def _table() -> dict[tuple[str, str], dict[str, str]]:
-    path = Path(registry.__file__).with_name("published.csv")
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = csv.DictReader(line for line in file if not line.startswith("#"))
-        return {(row["name"], row["pretrained"]): row for row in rows}
+    value = registry.published_row(model, pretrained).get(known.column)
+    return (known.metric, float(value), TABLE) if value else None

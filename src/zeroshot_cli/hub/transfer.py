@@ -4,6 +4,7 @@ huggingface_hub's own download waits minutes for a hub that is silent and drops 
 """
 
 import logging
+import os
 import queue
 import sys
 import threading
@@ -17,15 +18,25 @@ _log = logging.getLogger(__name__)
 ANSWER_SECONDS = 4.0  # for a step of the first answer: to connect, to send, to read
 DEADLINE_SECONDS = 6.0  # for the whole of it: names that do not resolve and hosts with many addresses take longer
 STALL_SECONDS = 10.0  # for the next bytes of a file
-TRIES_TO_START, TRIES_TO_GO_ON = 2, 5  # without a single byte more, before and after the first one
+TRIES_TO_START, TRIES_TO_RESUME = 2, 5  # without a single byte more, before and after the first one
 
 
 class Silence(Exception):
     """The other side does not answer, or no longer; the text is the reason."""
 
 
+def answer_seconds() -> float:
+    """Return the patience for one step of an answer; HF_HUB_ETAG_TIMEOUT overrides it."""
+    return float(os.environ.get("HF_HUB_ETAG_TIMEOUT") or ANSWER_SECONDS)
+
+
+def deadline_seconds() -> float:
+    """Return the patience for a whole answer."""
+    return DEADLINE_SECONDS * answer_seconds() / ANSWER_SECONDS
+
+
 def within(seconds: float, ask: Callable[[], T]) -> T:
-    """What `ask` returns or raises, or Silence after `seconds`; a thread that still waits is left behind."""
+    """Return or raise what `ask` does, or Silence after `seconds`; a thread that still waits is left behind."""
     answers: queue.SimpleQueue[tuple[T | None, Exception | None]] = queue.SimpleQueue()
 
     def run() -> None:
@@ -45,7 +56,7 @@ def within(seconds: float, ask: Callable[[], T]) -> T:
 
 
 def hub_client() -> Any:
-    """The HTTP client of huggingface_hub, whose making takes a while.
+    """Return the HTTP client of huggingface_hub; making the first one takes a while.
 
     Raises Silence where the environment names a proxy or certificates that cannot be used.
     """
@@ -61,7 +72,7 @@ def hub_client() -> Any:
 
 
 def transport_errors() -> tuple[type[Exception], ...]:
-    """What a connection that fails raises: Silence, and the errors of the hub's HTTP library, which versions change."""
+    """Return what a failed connection raises: Silence, and the errors of the hub's HTTP library in any version."""
     from huggingface_hub.errors import HfHubHTTPError
 
     library = next(base for base in HfHubHTTPError.__mro__ if base.__name__ == "HTTPError")
@@ -69,7 +80,7 @@ def transport_errors() -> tuple[type[Exception], ...]:
 
 
 def receive(url: str, partial: Path, *, size: int | None, label: str) -> None:
-    """Download into `partial`, from where an earlier attempt left it; `size` in bytes, where it is known.
+    """Download into `partial`, resuming an earlier attempt; `size` in bytes, where it is known.
 
     Raises Silence when no more bytes come, and the hub's HfHubHTTPError for a status; what is there is kept.
     """
@@ -90,7 +101,7 @@ def receive(url: str, partial: Path, *, size: int | None, label: str) -> None:
             except transport_errors() as error:
                 reason = str(error) or type(error).__name__
             if _size(partial) > most:  # not than before: a server that starts anew each time would never end
-                tries, allowed, most = 0, TRIES_TO_GO_ON, _size(partial)
+                tries, allowed, most = 0, TRIES_TO_RESUME, _size(partial)
             tries += 1
             if tries >= allowed:
                 raise Silence(reason)
@@ -98,7 +109,7 @@ def receive(url: str, partial: Path, *, size: int | None, label: str) -> None:
 
 
 def _is_whole(partial: Path, size: int | None) -> bool:
-    """Whether nothing is left to ask for; more than there should be is thrown away."""
+    """Return whether the file is complete; one that is too long is deleted."""
     have = _size(partial)
     if size is not None and have > size:
         partial.unlink()
@@ -106,7 +117,7 @@ def _is_whole(partial: Path, size: int | None) -> bool:
 
 
 def _append(url: str, partial: Path, bar: Any) -> None:
-    """One request for the rest of the file; a server that sends the whole again gets its way."""
+    """Request the rest of the file; where the server sends the whole file again, start over."""
     from huggingface_hub import hf_raise_for_status
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # public, says its documentation
 
@@ -117,9 +128,9 @@ def _append(url: str, partial: Path, bar: Any) -> None:
         if response.status_code >= 400:
             response.read()
         hf_raise_for_status(response)
-        goes_on = response.status_code == 206 and _starts_at(response.headers, have)
-        with partial.open("ab" if goes_on else "wb") as file:
-            bar.n = have if goes_on else 0
+        resumes = response.status_code == 206 and _starts_at(response.headers, have)
+        with partial.open("ab" if resumes else "wb") as file:
+            bar.n = have if resumes else 0
             bar.refresh()
             _copy(response, file, bar)
     finally:
@@ -127,7 +138,7 @@ def _append(url: str, partial: Path, bar: Any) -> None:
 
 
 def _open(url: str, headers: Mapping[str, str]) -> Any:
-    """A response whose body is yet to come; redirects are followed, without the token to other hosts."""
+    """Return a response whose body is yet to come; redirects are followed, without the token to other hosts."""
     client = hub_client()
     request = client.build_request("GET", url, headers=dict(headers), timeout=STALL_SECONDS)
     return client.send(request, stream=True, follow_redirects=True)
@@ -148,9 +159,9 @@ def _size(path: Path) -> int:
 
 
 def _progress_bar(label: str, size: int | None) -> Any:
-    """huggingface_hub's bar on a terminal's standard error, nothing elsewhere; HF_HUB_DISABLE_PROGRESS_BARS is kept.
+    """Return huggingface_hub's progress bar, which obeys HF_HUB_DISABLE_PROGRESS_BARS.
 
-    Nor is there one where the logger is for errors only, as --quiet has it.
+    It is shown on a terminal's standard error only, and not where the logger is for errors only, as with --quiet.
     """
     from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]
 

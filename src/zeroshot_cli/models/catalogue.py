@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zeroshot_cli.clip.config import PRESETS, config_to_dict
-from zeroshot_cli.hub import download
+from zeroshot_cli.models.download import cached_model
 from zeroshot_cli.models.registry import (
     BUNDLED,
+    CONFIG_FILE,
+    WEIGHTS_FILES,
     Published,
     bundled_folder,
     canonical_name,
@@ -17,8 +18,10 @@ from zeroshot_cli.models.registry import (
     figures,
     find_published,
     model_config,
+    open_clip_config,
     published,
     tags_of,
+    with_preprocess,
 )
 
 _BYTES_A_PARAMETER = 4  # the usual file is float32
@@ -61,7 +64,7 @@ def describe_published(name: str, tag: str | None = None) -> dict[str, Any]:
     """
     name = canonical_name(name)
     if tag is None and not tags_of(name):
-        return {"name": name, **_with_preprocess(_model_cfg(name), {})}
+        return {"name": name, **with_preprocess(model_config(name), {})}
     found = find_published(name, tag)
     entry = _entry(found)
     return {
@@ -80,27 +83,8 @@ def describe_published(name: str, tag: str | None = None) -> dict[str, Any]:
     }
 
 
-def open_clip_config(found: Published) -> dict[str, Any]:
-    """The `open_clip_config.json` of published weights: with their own activation and preprocessing."""
-    return _with_preprocess(_model_cfg(found.preset), found.preprocess)
-
-
-def _with_preprocess(config: dict[str, Any], preprocess: Mapping[str, Any]) -> dict[str, Any]:
-    from zeroshot_cli.images.preprocess import PreprocessConfig  # imports torch, which the list has no time for
-
-    size = config["vision_cfg"].get("image_size", 224)
-    return {
-        "model_cfg": config,
-        "preprocess_cfg": PreprocessConfig.from_dict({"size": size, **preprocess}).to_dict(),
-    }
-
-
-def _model_cfg(name: str) -> dict[str, Any]:
-    return config_to_dict(PRESETS[name]) if name in PRESETS else model_config(name)
-
-
 def _entry(found: Published) -> Entry:
-    path, known = download.cached_model(found), figures(found.model, found.tag)
+    path, known = cached_model(found), figures(found.model, found.tag)
     return Entry(
         name=found.model,
         pretrained=found.tag,
@@ -115,8 +99,8 @@ def _entry(found: Published) -> Entry:
 
 
 def _bundled(name: str) -> Entry:
-    weights = bundled_folder(name) / download.WEIGHTS[0]
-    config = json.loads((weights.parent / download.CONFIG).read_text(encoding="utf-8")) if weights.is_file() else {}
+    weights = bundled_folder(name) / WEIGHTS_FILES[0]
+    config = json.loads((weights.parent / CONFIG_FILE).read_text(encoding="utf-8")) if weights.is_file() else {}
     return Entry(
         name=name,
         pretrained=None,

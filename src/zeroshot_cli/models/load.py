@@ -21,10 +21,10 @@ from torch.overrides import TorchFunctionMode
 from zeroshot_cli.clip.config import PRESETS, CLIPConfig
 from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.errors import CheckpointError, UsageError
-from zeroshot_cli.hub.download import CONFIG, HUB_PREFIX, fetch_model, fetch_repo, fetch_tokenizer
+from zeroshot_cli.hub.repository import HUB_PREFIX
 from zeroshot_cli.images.preprocess import PreprocessConfig
-from zeroshot_cli.models.catalogue import open_clip_config
 from zeroshot_cli.models.device import resolve_device, resolve_precision
+from zeroshot_cli.models.download import fetch_model, fetch_repo, fetch_tokenizer
 from zeroshot_cli.models.foreign import Fetch, load_foreign
 from zeroshot_cli.models.formats.configs import tokenizer_of
 from zeroshot_cli.models.formats.detect import Checkpoint, find_weights, read_checkpoint
@@ -33,6 +33,7 @@ from zeroshot_cli.models.formats.tensors import read_tensors
 from zeroshot_cli.models.loaded import LoadedModel, make_ready
 from zeroshot_cli.models.registry import (
     BUNDLED,
+    CONFIG_FILE,
     Published,
     bundled_folder,
     canonical_name,
@@ -40,6 +41,7 @@ from zeroshot_cli.models.registry import (
     is_file_of_own,
     known_names,
     model_config,
+    open_clip_config,
     shared_preprocess,
     split_name,
 )
@@ -178,7 +180,7 @@ def _file_of_named(name: str, path: Path) -> _Source:
 
 def _preprocess_of(name: str, file: Path) -> Mapping[str, Any]:
     """The `preprocess_cfg` beside a file of open_clip's kind, else what the model's published weights share."""
-    beside = file.parent / CONFIG
+    beside = file.parent / CONFIG_FILE
     if beside.is_file():
         try:
             given = json.loads(beside.read_text(encoding="utf-8")).get("preprocess_cfg")
@@ -189,7 +191,7 @@ def _preprocess_of(name: str, file: Path) -> Mapping[str, Any]:
     shared = shared_preprocess(name)
     if not shared:
         warnings.warn(
-            f"{file} does not say its preprocessing, OpenAI's is assumed: an {CONFIG} beside it settles it",
+            f"{file} does not say its preprocessing, OpenAI's is assumed: an {CONFIG_FILE} beside it settles it",
             ModelWarning,
             stacklevel=2,
         )

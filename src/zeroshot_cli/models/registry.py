@@ -12,23 +12,31 @@ import os
 import sys
 import types
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from zeroshot_cli.clip.config import PRESETS
+from zeroshot_cli.clip.config import PRESETS, config_to_dict
 from zeroshot_cli.errors import UsageError
 
 BUNDLED = ("tiny",)
+CONFIG_FILE = "open_clip_config.json"
+WEIGHTS_FILES = (  # in the order of preference, open_clip's own names first
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.bin",
+    "model.safetensors",
+    "pytorch_model.bin",
+)
 DEFAULT_TAGS = {"ViT-B-32": "laion2b_s34b_b79k"}  # better known than the model's best; the rest take their best
 
 _QUICKGELU = "-quickgelu"
+_SIZE = "params (M)"
 _PREPROCESS = ("mean", "std", "interpolation", "resize_mode")
 _PRIVATE = "_zeroshot_open_clip"  # open_clip's folder under this name: importing the package itself takes seconds
-_SLOW = ("huggingface_hub", "safetensors", "torch")  # its list of weights does without them
+_SLOW = ("huggingface_hub", "safetensors")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +83,10 @@ def bundled_folder(name: str) -> Path:
 @lru_cache
 def published() -> Mapping[tuple[str, str], Published]:
     """Every pair of model and tag that the installed open_clip publishes."""
-    table = _pretrained()
+    theirs = _open_clip_pretrained()
+    pairs: list[tuple[str, str]] = theirs.list_pretrained()
     return MappingProxyType(
-        {(model, tag): _published(model, tag, entry) for model, tags in table.items() for tag, entry in tags.items()}
+        {(model, tag): _published(model, tag, theirs.get_pretrained_cfg(model, tag)) for model, tag in pairs}
     )
 
 
@@ -164,30 +173,50 @@ def known_names() -> tuple[str, ...]:
     return tuple(dict.fromkeys((*BUNDLED, *(model for model, _ in published()), *PRESETS)))
 
 
-def figures(model: str, tag: str) -> Figures:
-    """The published figures of a pair; what is not in the table is None.
+def published_row(model: str, tag: str) -> Mapping[str, str]:
+    """Return the row of `published.csv` for a pair, figures by column; empty where it has none.
 
     The table has the same weights under the name with and without `-quickgelu`, and low figures where the activation
     was not the one of the training: ours is that of the training, so its row comes first.
     """
     found = published().get((model, tag))
-    table, sizes = _figures(), _sizes()
     names = (found.preset if found else model, model, _sibling(model))
-    pair = next((table[name, tag] for name in names if (name, tag) in table), Figures())
-    return replace(pair, parameters=pair.parameters or sizes.get(model) or sizes.get(_sibling(model)))
+    return next((_table()[name, tag] for name in names if (name, tag) in _table()), {})
+
+
+def figures(model: str, tag: str) -> Figures:
+    """Return the published figures of a pair; what is not in the table is None."""
+    row = published_row(model, tag)
+    size, imagenet, v2 = (float(row[key]) if row.get(key) else None for key in (_SIZE, "ImageNet 1k", "ImageNet v2"))
+    return Figures(size or _sizes().get(model) or _sizes().get(_sibling(model)), imagenet, v2)
 
 
 def model_config(model: str) -> dict[str, Any]:
-    """open_clip's `model_cfg` of a model that it knows by name, also where the bundled CLIP cannot build it.
+    """Return the `model_cfg` of a preset, or of another model that open_clip knows by name.
 
     Raises UsageError for a name without one.
     """
+    if model in PRESETS:
+        return config_to_dict(PRESETS[model])
     for name in (model, model.removesuffix(_QUICKGELU)):
         path = _open_clip_folder() / "model_configs" / f"{name}.json"
         if path.is_file():
             config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             return config | {"quick_gelu": True} if model.endswith(_QUICKGELU) else config
     raise UsageError(f"there is no configuration of {model!r}; zeroshot models lists the names")
+
+
+def open_clip_config(found: Published) -> dict[str, Any]:
+    """Return the `open_clip_config.json` of published weights, with their own activation and preprocessing."""
+    return with_preprocess(model_config(found.preset), found.preprocess)
+
+
+def with_preprocess(config: dict[str, Any], preprocess: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the document of `open_clip_config.json`: `config` as its `model_cfg`, and `preprocess` completed."""
+    from zeroshot_cli.images.preprocess import PreprocessConfig  # imports torch, which the list has no time for
+
+    size = config["vision_cfg"].get("image_size", 224)
+    return {"model_cfg": config, "preprocess_cfg": PreprocessConfig.from_dict({"size": size, **preprocess}).to_dict()}
 
 
 def by_hash(sha256: str) -> Published | None:
@@ -245,21 +274,17 @@ def _advice(wanted: str, known: Iterable[str]) -> str:
 
 
 @lru_cache
-def _figures() -> dict[tuple[str, str], Figures]:
+def _table() -> dict[tuple[str, str], dict[str, str]]:
     path = Path(__file__).with_name("published.csv")
     with path.open(encoding="utf-8", newline="") as file:
         rows = csv.DictReader(line for line in file if not line.startswith("#"))
-        return {(row["name"], row["pretrained"]): _figures_of(row) for row in rows}
+        return {(row["name"], row["pretrained"]): row for row in rows}
 
 
 @lru_cache
 def _sizes() -> dict[str, float]:
-    """Millions of parameters by model: they do not depend on the tag."""
-    return {model: entry.parameters for (model, _), entry in _figures().items() if entry.parameters}
-
-
-def _figures_of(row: Mapping[str, str]) -> Figures:
-    return Figures(*(float(row[key]) if row[key] else None for key in ("params (M)", "ImageNet 1k", "ImageNet v2")))
+    """Return millions of parameters by model: they do not depend on the tag."""
+    return {model: float(row[_SIZE]) for (model, _), row in _table().items() if row[_SIZE]}
 
 
 def _open_clip_folder() -> Path:
@@ -269,8 +294,12 @@ def _open_clip_folder() -> Path:
     return Path(spec.submodule_search_locations[0])
 
 
-def _pretrained() -> dict[str, dict[str, dict[str, Any]]]:
-    """open_clip's table, from its `pretrained.py` alone: model → tag → entry."""
+def _open_clip_pretrained() -> types.ModuleType:
+    """Return open_clip's `pretrained.py`, run without the package around it, whose import takes seconds.
+
+    It does without huggingface_hub and safetensors, and they are withheld from this module only: hiding them in
+    `sys.modules` would fail other threads. A test compares what it lists with open_clip itself.
+    """
     folder = _open_clip_folder()
     package = types.ModuleType(_PRIVATE)
     package.__path__ = [str(folder)]
@@ -281,12 +310,10 @@ def _pretrained() -> dict[str, dict[str, dict[str, Any]]]:
     module = importlib.util.module_from_spec(spec)
     vars(module)["__builtins__"] = vars(builtins) | {"__import__": _import_but_slow}
     spec.loader.exec_module(module)
-    table: dict[str, dict[str, dict[str, Any]]] = module._PRETRAINED
-    return table
+    return module
 
 
 def _import_but_slow(name: str, *args: Any, **kwargs: Any) -> Any:
-    """Import, as if the slow packages were not installed: that module treats them as optional."""
     if name.partition(".")[0] in _SLOW:
         raise ImportError(name)
     return builtins.__import__(name, *args, **kwargs)

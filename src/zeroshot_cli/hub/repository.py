@@ -1,0 +1,236 @@
+"""A repository of the hub, of a model or of a data set: what it holds, one file of it, and what can go wrong."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zeroshot_cli.errors import UnavailableError, UsageError
+from zeroshot_cli.hub.hashes import fits
+from zeroshot_cli.hub.transfer import answer_seconds, deadline_seconds, hub_client, receive, transport_errors, within
+
+HUB_PREFIX = "hf-hub:"
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_ETAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:+=-]*")  # it becomes the name of a file in the cache
+
+
+class MissingFile(UnavailableError):
+    """The repository has no file of that name."""
+
+
+class NoAnswer(UnavailableError):
+    """The hub is silent or out of order, which says nothing about the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """A repository of a model or a data set at a revision.
+
+    `advice` ends sentences about a hub that cannot be used: how to bring the files by other means. `wanted` is what
+    the user named, where that is not the repository itself.
+    """
+
+    name: str
+    revision: str | None
+    advice: str
+    kind: str = "dataset"
+    wanted: str = ""
+
+    @property
+    def address(self) -> str:
+        """Where people find it."""
+        return f"{endpoint()}/{'datasets/' if self.kind == 'dataset' else ''}{self.name}"
+
+    def url(self, filename: str) -> str:
+        """Return the address of one file."""
+        from huggingface_hub import hf_hub_url
+
+        return hf_hub_url(self.name, filename, repo_type=self.kind, revision=self.revision, endpoint=endpoint())
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """A file of a repository: size in bytes where it is known, and its hash, SHA-256 or git's SHA-1 of a blob."""
+
+    name: str
+    size: int | None
+    hash: str
+
+
+def parse_repo(text: str) -> tuple[str, str | None]:
+    """Return repository and revision of `hf-hub:org/repo@revision`. Raises UsageError for what cannot be one."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+    repo, _, revision = text.removeprefix(HUB_PREFIX).partition("@")
+    try:
+        validate_repo_id(repo)
+    except HFValidationError:
+        raise UsageError(
+            f"{text!r} names no repository: write {HUB_PREFIX}ORG/REPO or {HUB_PREFIX}ORG/REPO@REVISION"
+        ) from None
+    if revision.startswith(("/", "\\")) or ".." in revision:
+        raise UsageError(f"{text!r} names no revision: write a branch, a tag or a commit after the @")
+    return repo, revision or None
+
+
+def list_names(repository: Repository) -> tuple[str, list[str]]:
+    """Return the commit that the revision is, and the names of its files. Raises UnavailableError."""
+    info = _info(repository, details=False)
+    return info.sha, [file.rfilename for file in info.siblings or ()]
+
+
+def list_files(repository: Repository) -> tuple[str, list[RemoteFile]]:
+    """Return the commit that the revision is, and its files with size and hash. Raises UnavailableError."""
+    info = _info(repository, details=True)
+    hashes = [(file, file.lfs.sha256 if file.lfs else file.blob_id) for file in info.siblings or ()]
+    return info.sha, [
+        RemoteFile(file.rfilename, file.size, digest) for file, digest in hashes if digest and file.size is not None
+    ]
+
+
+def announced(repository: Repository, filename: str) -> tuple[RemoteFile, str]:
+    """Return what the hub says of a file, and the commit that the revision is. Raises UnavailableError."""
+    from huggingface_hub import get_hf_file_metadata
+    from huggingface_hub.errors import FileMetadataError
+
+    url = repository.url(filename)
+    with hub_errors(repository, filename):
+        found = within(
+            deadline_seconds(), lambda: get_hf_file_metadata(url, timeout=answer_seconds(), endpoint=endpoint())
+        )
+        if not found.etag or not found.commit_hash or not _ETAG.fullmatch(found.etag):
+            raise FileMetadataError("its answer has no ETag or commit")
+        if not _COMMIT.fullmatch(found.commit_hash):
+            raise FileMetadataError(f"its commit is {found.commit_hash!r}")
+        return RemoteFile(filename, found.size, found.etag), found.commit_hash
+
+
+def fetch_file(repository: Repository, file: RemoteFile, target: Path) -> None:
+    """Download a file to `target` unless it is there; until it is whole it is `target.incomplete`.
+
+    Raises what `receive_file` raises.
+    """
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        receive_file(repository, file, target, _incomplete(target))
+
+
+def missing_bytes(file: RemoteFile, target: Path) -> int:
+    """Return how many bytes `fetch_file` still has to download."""
+    if target.exists():
+        return 0
+    partial = _incomplete(target)
+    return max(0, (file.size or 0) - (partial.stat().st_size if partial.exists() else 0))
+
+
+def _incomplete(target: Path) -> Path:
+    return target.with_name(target.name + ".incomplete")
+
+
+def receive_file(repository: Repository, file: RemoteFile, target: Path, partial: Path) -> None:
+    """Download a file to `partial`, resuming what an earlier attempt left there, and rename it when its hash is right.
+
+    Raises UnavailableError where the hub does not send it, or sends another than announced, which is not kept.
+    """
+    resumed = partial.exists()
+    for _ in range(1 + resumed):  # what was there may have been part of another file
+        partial.touch()  # an empty file needs no request
+        with hub_errors(repository, file.name):
+            receive(repository.url(file.name), partial, size=file.size, label=Path(file.name).name)
+        if fits(partial, file.hash):
+            partial.replace(target)
+            return
+        partial.unlink()
+    raise UnavailableError(
+        f"{endpoint()} sent another {file.name} of {repository.name} than it announced (its hash is not "
+        f"{file.hash[:12]}…), and it was not kept: try again, or {repository.advice}"
+    )
+
+
+def endpoint() -> str:
+    """Return the address of the hub, https://huggingface.co unless HF_ENDPOINT names another."""
+    from huggingface_hub import constants
+
+    return constants.ENDPOINT
+
+
+def is_offline(offline: bool) -> bool:
+    """Return whether downloads are off: by the caller, or by HF_HUB_OFFLINE."""
+    from huggingface_hub import constants
+
+    return offline or constants.HF_HUB_OFFLINE
+
+
+def _info(repository: Repository, *, details: bool) -> Any:
+    """Return the hub's description of a repository, with the sizes and hashes of its files if `details`."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import FileMetadataError, HfHubHTTPError
+
+    def ask() -> Any:
+        try:
+            return HfApi(endpoint=endpoint()).repo_info(
+                repository.name,
+                revision=repository.revision,
+                repo_type=repository.kind,
+                timeout=answer_seconds(),
+                files_metadata=details,
+            )
+        except HfHubHTTPError:  # one of them is a ValueError too
+            raise
+        except (KeyError, TypeError, ValueError) as error:
+            raise FileMetadataError("its answer describes no repository") from error
+
+    with hub_errors(repository):
+        info = within(deadline_seconds(), ask)
+        if not info.sha or not _COMMIT.fullmatch(info.sha):
+            raise FileMetadataError("its answer names no commit")
+        return info
+
+
+@contextmanager
+def hub_errors(repository: Repository, filename: str | None = None) -> Iterator[None]:
+    """Turn every failure of hub or network into an UnavailableError that says what to do."""
+    from huggingface_hub.errors import FileMetadataError, HfHubHTTPError
+
+    try:
+        hub_client()  # not within the deadline, a good part of which it takes on a busy machine
+        yield
+    except HfHubHTTPError as error:
+        raise _refusal(repository, filename, error) from error
+    except FileMetadataError as error:
+        raise NoAnswer(f"{endpoint()} does not answer as a hub does ({error}): {repository.advice}") from error
+    except transport_errors() as error:
+        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        thing = f"{filename} of {repository.name}" if filename else repository.name
+        raise NoAnswer(
+            f"cannot download {thing} from {endpoint()} ({reason}): try again, or {repository.advice}"
+        ) from error
+
+
+def _refusal(repository: Repository, filename: str | None, error: Any) -> UnavailableError:
+    """Return what the hub refuses in our words: what is wrong, and the way out."""
+    from huggingface_hub import errors
+
+    name, hub, status = repository.name, endpoint(), error.response.status_code
+    log_in = "run hf auth login or set HF_TOKEN"
+    if isinstance(error, errors.GatedRepoError):
+        return UnavailableError(f"{name} is gated: accept its terms at {repository.address}, then {log_in}")
+    if isinstance(error, errors.RepositoryNotFoundError):
+        kind = "data set" if repository.kind == "dataset" else "model"
+        return UnavailableError(
+            f"{hub} has no {kind} {name} that you may see: check the name; if it is private, {log_in}"
+        )
+    if isinstance(error, errors.RevisionNotFoundError):
+        return UnavailableError(
+            f"{name} has no revision {repository.revision!r}: choose a branch, tag or commit of {repository.address}"
+        )
+    if isinstance(error, errors.EntryNotFoundError):
+        return MissingFile(f"{name} has no file {filename}: see {repository.address} for what it holds")
+    if status in (401, 403):
+        return UnavailableError(f"{hub} refuses {name} (status {status}): set HF_TOKEN to a token that may read it")
+    if status == 404:  # the hub itself would say what is not there
+        return NoAnswer(f"{hub} does not answer as a hub does (status 404): {repository.advice}")
+    return NoAnswer(f"{hub} cannot serve {name} now (status {status}): try again later, or {repository.advice}")
