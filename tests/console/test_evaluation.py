@@ -66,8 +66,8 @@ def test_figures_have_their_intervals() -> None:
 def test_the_published_figure_stands_beside(inside: bool, verdict: str) -> None:
     published = PublishedFigure("top1", 0.52, "open_clip's table", -0.02, inside)
     out = printed(results=(replace(RESULT, published=published),))
-    assert "published top-1 52.00% (open_clip's table); ours differs by -2.00 points" in out
-    assert f"it is {verdict} our 95 % interval" in out
+    assert f"published top-1: 52.00% (open_clip's table), {verdict} our 95 % interval" in out
+    assert "; ours differs by -2.00 points" in out
 
 
 def test_retrieval_has_texts_in_place_of_classes() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from zeroshot_cli.console.datasets import print_known_sets
+from zeroshot_cli.console.lists import print_known_sets
 from zeroshot_cli.datasets.registry import Absent, Archive, Local, Shards, find_known, known_sets, published_for
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.models import registry

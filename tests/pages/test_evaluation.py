@@ -13,8 +13,7 @@ from zeroshot_cli.errors import UsageError
 from zeroshot_cli.evaluation.answers import Answers
 from zeroshot_cli.evaluation.compare import Comparison
 from zeroshot_cli.evaluation.figures import figures
-from zeroshot_cli.pages.evaluation import check_html_target, write_eval_html
-from zeroshot_cli.pages.mistakes import worst_mistakes
+from zeroshot_cli.pages.evaluation import check_html_target, worst_mistakes, write_eval_html
 from zeroshot_cli.records import EvalResult, PublishedFigure, SkippedImage
 
 NASTY = "<img src=x onerror=alert(1)>"
@@ -100,8 +99,8 @@ def test_figures_stand_with_their_intervals_and_the_published_one(tmp_path: Path
     published = PublishedFigure("top1", 0.99, "a <paper>", result.metrics["top1"] - 0.99, False)
     page = write(tmp_path / "r.html", (replace(result, published=published), answers))
     assert f"<td>{result.metrics['top1']:.2%}</td><td>{low:.2%} to {high:.2%}</td><td>99.00%</td>" in page
-    assert "Published top-1: 99.00% (a &lt;paper&gt;)" in page
-    assert f"differs by {100 * result.metrics['top1'] - 99:.2f} points, and it is outside our 95 % interval" in page
+    assert "Published top-1: 99.00% (a &lt;paper&gt;), outside our 95 % interval; ours differs by " in page
+    assert f"differs by {100 * result.metrics['top1'] - 99:.2f} points." in page
     assert "2026-01-02 03:04" in page
 
 

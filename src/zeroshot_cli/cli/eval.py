@@ -162,7 +162,7 @@ def evaluate(
     from zeroshot_cli.cli.eval_sources import Asked, open_sources
 
     if list_sets:
-        from zeroshot_cli.console.datasets import print_known_sets
+        from zeroshot_cli.console.lists import print_known_sets
 
         print_known_sets()
         return

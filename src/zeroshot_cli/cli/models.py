@@ -48,7 +48,7 @@ def list_models(
     debug: o.Debug = False,
 ) -> None:
     """List the models that --model knows by name, and the tags of each for --pretrained."""
-    from zeroshot_cli.console.models import print_models
+    from zeroshot_cli.console.lists import print_models
     from zeroshot_cli.models.catalogue import list_models
 
     print_models(list_models(text), as_json=form is ListFormat.JSON)

@@ -1,4 +1,4 @@
-"""The summary of evaluations for people."""
+"""Evaluations as tables on a terminal, and how figures are written there and on pages."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from rich.text import Text
 
 from zeroshot_cli.display import shown
 from zeroshot_cli.evaluation.compare import Comparison
-from zeroshot_cli.records import EvalResult
+from zeroshot_cli.records import EvalResult, PublishedFigure
 
 WORST = 10  # classes worth a look; the JSON has them all
 CONFUSED = 5  # pairs of classes
@@ -25,14 +25,15 @@ _RETRIEVAL = ("image_to_text_recall@1", "image_to_text_recall@5", "text_to_image
 
 
 def print_eval(result: EvalResult, console: Console) -> None:
-    """Print what was evaluated, its figures with their intervals, the weakest classes and what they are taken for."""
-    console.print(_headline(result), soft_wrap=True)
+    """Print what was evaluated, its figures with intervals, the weakest classes and the most frequent confusions."""
+    console.print(Text(shown(f"{result.dataset}: {setting_of(result)}")), soft_wrap=True)
     console.print(_figures(result))
     if result.published is not None:
-        console.print(_published(result), soft_wrap=True)
+        style = "" if result.published.inside else "yellow"
+        console.print(Text(shown(published_text(result.published)), style=style), soft_wrap=True)
     worst = worst_classes(result, WORST)
     if worst:
-        console.print(f"\nlowest recall, {len(worst)} of {len(result.per_class)} classes")
+        console.print(f"\nlowest recall: {len(worst)} of {len(result.per_class)} classes")
         console.print(_worst_table(worst))
     if result.confused:
         console.print("\nconfused most")
@@ -42,7 +43,7 @@ def print_eval(result: EvalResult, console: Console) -> None:
 def print_comparison(
     results: Sequence[EvalResult], comparisons: Sequence[tuple[int, int, Comparison]], console: Console
 ) -> None:
-    """Print a row for every evaluation, the best of each data set marked, and the differences of pairs."""
+    """Print a row for each evaluation, with the best of each data set marked, and the paired differences."""
     for task in dict.fromkeys(result.task == "retrieval" for result in results):
         rows = [(number, each) for number, each in enumerate(results, 1) if (each.task == "retrieval") is task]
         console.print(_comparison_table(rows, _RETRIEVAL if task else _CLASSIFICATION))
@@ -54,19 +55,19 @@ def print_comparison(
 def worst_classes(result: EvalResult, count: int) -> list[tuple[str, int, float]]:
     """Return label, images and recall of the classes with the lowest recall under 1, lowest first.
 
-    Classes without images are no candidates; equal recalls stay in class order.
+    Classes without images are omitted; equal recalls stay in class order.
     """
     judged = [(row["label"], row["n"], row["recall"]) for row in result.per_class if row["recall"] is not None]
     return sorted((row for row in judged if row[2] < 1), key=lambda row: row[2])[:count]
 
 
 def title_of(metric: str) -> str:
-    """Return what people call a metric."""
+    """Return the name of a metric for people."""
     return TITLES.get(metric) or metric.replace("_", " ")
 
 
 def figure(metric: str, value: float) -> str:
-    """Return a figure as people read it: per cent, but for the log loss."""
+    """Return a figure in per cent; the log loss as it is."""
     return f"{value:.3f}" if metric == "log_loss" else f"{value:.2%}"
 
 
@@ -76,15 +77,33 @@ def points(share: float) -> str:
 
 
 def setting_of(result: EvalResult) -> str:
-    """Return model, weights and prompts of an evaluation in a line."""
+    """Return model, weights and prompts of an evaluation on one line."""
     weights = f" ({result.pretrained})" if result.pretrained else ""
     prompts = f", prompts {result.prompts}" if result.prompts else ""
     probe = ", linear probe" if result.task == "probe" else ""
     return f"{result.model}{weights}{prompts}{probe}"
 
 
-def _headline(result: EvalResult) -> Text:
-    return Text(shown(f"{result.dataset}: {setting_of(result)}"))
+def interval_text(result: EvalResult, metric: str) -> str:
+    """Return the 95 % interval of a metric, empty if it has none."""
+    low_high = (figure(metric, bound) for bound in result.intervals.get(metric, ()))
+    return " to ".join(low_high)
+
+
+def published_text(published: PublishedFigure) -> str:
+    """Return what others measured, and how ours compares."""
+    return (
+        f"published {title_of(published.metric)}: {published.value:.2%} ({published.source}), "
+        f"{'inside' if published.inside else 'outside'} our 95 % interval; "
+        f"ours differs by {points(published.difference)} points"
+    )
+
+
+def is_best(result: EvalResult, metric: str, results: Sequence[EvalResult]) -> bool:
+    """Return whether a figure is the best of several on the same data set."""
+    same = [other.metrics[metric] for other in results if other.dataset == result.dataset and metric in other.metrics]
+    best = (min if metric in ("ece", "log_loss") else max)(same)
+    return len(same) > 1 and result.metrics[metric] == best
 
 
 def _figures(result: EvalResult) -> Table:
@@ -100,28 +119,8 @@ def _figures(result: EvalResult) -> Table:
     else:
         table.add_row("classes", f"{len(result.per_class):,}", "")
     for metric, value in result.metrics.items():
-        table.add_row(title_of(metric), figure(metric, value), _interval(result, metric))
+        table.add_row(title_of(metric), figure(metric, value), interval_text(result, metric))
     return table
-
-
-def _interval(result: EvalResult, metric: str) -> str:
-    if metric not in result.intervals:
-        return ""
-    low, high = (figure(metric, bound) for bound in result.intervals[metric])
-    return f"{low} to {high}"
-
-
-def _published(result: EvalResult) -> Text:
-    published = result.published
-    assert published is not None
-    verdict = "inside" if published.inside else "outside"
-    return Text(
-        shown(
-            f"published {title_of(published.metric)} {published.value:.2%} ({published.source}); "
-            f"ours differs by {points(published.difference)} points, and it is {verdict} our 95 % interval"
-        ),
-        style="" if published.inside else "yellow",
-    )
 
 
 def _worst_table(worst: list[tuple[str, int, float]]) -> Table:
@@ -144,18 +143,15 @@ def _comparison_table(rows: Sequence[tuple[int, EvalResult]], metrics: Sequence[
     table.columns[1].justify = "left"
     table.columns[1].no_wrap = False
     for number, result in rows:
-        same = [other for _, other in rows if other.dataset == result.dataset]
-        cells = [_cell(result, metric, same) for metric in metrics]
+        cells = [_cell(result, metric, [other for _, other in rows]) for metric in metrics]
         what = Text("\n".join(map(shown, (result.dataset, setting_of(result)))), overflow="fold")
         table.add_row(str(number), what, *cells)
     return table
 
 
-def _cell(result: EvalResult, metric: str, same: Sequence[EvalResult]) -> Text:
-    """A figure over its interval; bold where it is the best of several on that data set."""
+def _cell(result: EvalResult, metric: str, results: Sequence[EvalResult]) -> Text:
     value = result.metrics[metric]
-    best = len(same) > 1 and value == max(other.metrics[metric] for other in same)
-    cell = Text(figure(metric, value), style="bold" if best else "")
+    cell = Text(figure(metric, value), style="bold" if is_best(result, metric, results) else "")
     low, high = result.intervals.get(metric, (value, value))
     return cell.append(f"\n{100 * low:.1f}-{high:.1%}", style="dim not bold")
 
@@ -181,7 +177,7 @@ def _differences_table(comparisons: Sequence[tuple[int, int, Comparison]]) -> Ta
 
 
 def _table(*columns: str) -> Table:
-    """A light table whose first column is text and whose others are figures."""
+    """Return a light table: the first column is text, the others are figures."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for place, column in enumerate(columns):
         table.add_column(column, justify="right" if place else "left", no_wrap=place > 0 or not column)

@@ -1,44 +1,57 @@
 """Evaluations as one HTML file: figures, confusion matrix, classes, reliability, the worst mistakes.
 
-The file needs nothing but itself, and its policy forbids the browser to load anything. What people see without the
-script is all but the matrix and the list of classes; those come from blocks of JSON, and the script puts names into the
-page as text.
+The file is self-contained, and its policy forbids the browser to load anything. Without the script, people see all but
+the matrix and the list of classes; those are drawn from blocks of JSON. The script puts names into the page as text.
 """
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 
-from zeroshot_cli.console.evaluation import figure, points, setting_of, title_of
-from zeroshot_cli.disk import check_output, replacing, writing
+from zeroshot_cli.console.evaluation import figure, interval_text, is_best, points, published_text, setting_of, title_of
+from zeroshot_cli.disk import check_output, write_file
 from zeroshot_cli.display import shown
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.evaluation.answers import Answers
 from zeroshot_cli.evaluation.compare import Comparison
-from zeroshot_cli.evaluation.figures import confusion
-from zeroshot_cli.pages.classification import asset, block, policy_of
-from zeroshot_cli.pages.diagram import reliability_diagram
-from zeroshot_cli.pages.markup import escaped, panel, section, table
-from zeroshot_cli.pages.mistakes import Thumbnails, mistakes_markup
-from zeroshot_cli.records import EvalResult, PublishedFigure, SkippedImage
+from zeroshot_cli.evaluation.figures import Reliability, confusion, reliability
+from zeroshot_cli.pages.markup import (
+    asset,
+    block,
+    data_url,
+    definitions,
+    escaped,
+    filled,
+    panel,
+    policy_of,
+    section,
+    skipped_list,
+    table,
+    written,
+)
+from zeroshot_cli.records import EvalResult, PublishedFigure
 
-MOST_SKIPPED = 200  # images that are named
+MISTAKES = 60  # mistakes that are shown
 
+Thumbnails = Callable[[Sequence[str]], Iterable[bytes | None]]
 _Evaluation = tuple[EvalResult, Answers | None]
+_Comparisons = Sequence[tuple[int, int, Comparison]]
 
 
 def check_html_target(path: Path, *, overwrite: bool) -> None:
-    """Refuse, before any work, a file that cannot be the report: UsageError."""
+    """Raise UsageError, before any work, for a file that cannot be the report."""
     if path.suffix.lower() != ".html":
-        raise UsageError(f"{path}: the report of eval is a page; give a name that ends in .html")
+        raise UsageError(f"{path}: the report of eval is a web page; give a name with the extension .html")
     check_output(path, overwrite=overwrite)
 
 
 def write_eval_html(
     evaluations: Sequence[_Evaluation],
-    comparisons: Sequence[tuple[int, int, Comparison]],
+    comparisons: _Comparisons,
     path: Path,
     *,
     thumbnails: Thumbnails,
@@ -46,29 +59,23 @@ def write_eval_html(
 ) -> None:
     """Write the page, so that `path` is at any time the old file, none, or the whole new one.
 
-    Captioned images have no answers, and their part is the summary. `thumbnails` gives a small encoded picture for each
-    path, or None. UsageError where the file cannot be written.
+    Captioned images have no answers; their part is a summary. `thumbnails` gives a small encoded image for each path,
+    or None. Raises UsageError if the file cannot be written.
     """
     style = "".join(asset(name) for name in ("report.css", "training.css", "eval.css"))
     script = asset("eval.js")
-    body = "".join(_body(evaluations, comparisons, thumbnails))
     values = {
         "policy": policy_of(style, script),
         "title": escaped(", ".join(dict.fromkeys(result.dataset for result, _ in evaluations))),
-        "written": f"{now or datetime.now().astimezone():%Y-%m-%d %H:%M}",
+        "written": written(now),
         "style": style,
         "script": script,
-        "body": body,
+        "body": "".join(_body(evaluations, comparisons, thumbnails)),
     }
-    head, *rest = asset("eval.html").split("{{")
-    parts = [head, *(values[name] + tail for name, tail in (part.split("}}", 1) for part in rest))]
-    with replacing(path) as unfinished, writing(str(path)):
-        unfinished.write_text("".join(parts), encoding="utf-8", newline="\n")
+    write_file(path, filled("eval.html", values))
 
 
-def _body(
-    evaluations: Sequence[_Evaluation], comparisons: Sequence[tuple[int, int, Comparison]], thumbnails: Thumbnails
-) -> Iterator[str]:
+def _body(evaluations: Sequence[_Evaluation], comparisons: _Comparisons, thumbnails: Thumbnails) -> Iterator[str]:
     if len(evaluations) > 1:
         yield section("Comparison", _comparison([result for result, _ in evaluations]))
     if comparisons:
@@ -82,9 +89,9 @@ def _article(number: int, result: EvalResult, answers: Answers | None, thumbnail
     parts = [f"<h2>{escaped(name)}</h2>", section("Figures", _figures(result))]
     if answers is not None:
         parts.append(_explored(result, answers))
-        parts.append(section("Worst mistakes", mistakes_markup(answers, thumbnails)))
+        parts.append(section("Worst mistakes", _mistakes(answers, thumbnails)))
     if result.skipped:
-        parts.append(section("Images that could not be read", _skipped(result.skipped)))
+        parts.append(section("Images that could not be read", skipped_list(result.skipped, all_in="--predictions")))
     parts.append(section("Settings", _settings(result)))
     if result.command:
         parts.append(section("How to repeat it", f'<pre class="panel">{escaped(result.command)}</pre>'))
@@ -93,7 +100,24 @@ def _article(number: int, result: EvalResult, answers: Answers | None, thumbnail
     return f'<article id="number-{number + 1}"{marked}>{"".join(parts)}{data}</article>\n'
 
 
-# figures
+def _settings(result: EvalResult) -> str:
+    pairs = [
+        ("Task", result.task),
+        ("Model", result.model),
+        ("Weights", result.pretrained),
+        ("Prompts", result.prompts),
+        ("Device", result.device),
+        ("Precision", result.precision),
+        ("Batch size", result.batch_size),
+        ("Decoding", result.decoding),
+        ("Seed", result.seed),
+        ("Fingerprint", result.fingerprint),
+        *result.versions.items(),
+    ]
+    return f"<dl>{definitions((name, str(value)) for name, value in pairs if value not in (None, ''))}</dl>"
+
+
+# Figures and comparisons
 
 
 def _figures(result: EvalResult) -> str:
@@ -103,34 +127,22 @@ def _figures(result: EvalResult) -> str:
     rows = [(escaped(name), f"{count:,}", "", "") for name, count in counts if count]
     for metric, value in result.metrics.items():
         known = figure(metric, published.value) if published and published.metric == metric else ""
-        rows.append((escaped(title_of(metric)), figure(metric, value), _interval(result, metric), known))
+        rows.append((escaped(title_of(metric)), figure(metric, value), interval_text(result, metric), known))
     columns = ("", "figure", "95 % interval", "published")
     width = len(columns) if published else len(columns) - 1
     return table(columns[:width], [row[:width] for row in rows]) + (_verdict(published) if published else "")
 
 
-def _interval(result: EvalResult, metric: str) -> str:
-    if metric not in result.intervals:
-        return ""
-    low, high = result.intervals[metric]
-    return f"{figure(metric, low)} to {figure(metric, high)}"
-
-
 def _verdict(published: PublishedFigure) -> str:
-    verdict = "inside" if published.inside else "outside"
-    return (
-        f'<p class="verdict {"hint" if published.inside else "far"}">Published {escaped(title_of(published.metric))}: '
-        f"{published.value:.2%} ({escaped(published.source)}); ours differs by {points(published.difference)} points, "
-        f"and it is {verdict} our 95 % interval.</p>"
-    )
+    text = published_text(published)
+    return f'<p class="verdict {"hint" if published.inside else "far"}">{escaped(text[0].upper() + text[1:])}.</p>'
 
 
 def _comparison(results: Sequence[EvalResult]) -> str:
-    """A table of the labelled data sets and one of the captioned ones, the numbers leading to the details."""
-    numbered = list(enumerate(results, 1))
+    """Return a table of the labelled data sets and one of the captioned ones; the numbers link to the details."""
     tables = []
     for captioned in (False, True):
-        rows = [(number, each) for number, each in numbered if (each.task == "retrieval") is captioned]
+        rows = [(number, each) for number, each in enumerate(results, 1) if (each.task == "retrieval") is captioned]
         if rows:
             tables.append(_compared(rows))
     return "".join(tables)
@@ -152,17 +164,15 @@ def _compared(rows: Sequence[tuple[int, EvalResult]]) -> str:
 
 
 def _cell(result: EvalResult, metric: str, results: Sequence[EvalResult]) -> str:
-    """A figure over its interval, marked where it is the best of several on the same data set."""
+    """Return a figure over its interval, marked if it is the best of several on the same data set."""
     if metric not in result.metrics:
         return ""
-    same = [other.metrics[metric] for other in results if other.dataset == result.dataset and metric in other.metrics]
-    best = (min if metric in ("ece", "log_loss") else max)(same)
-    mark = ' class="best"' if len(same) > 1 and result.metrics[metric] == best else ""
-    low_high = f'<br><span class="hint">{_interval(result, metric)}</span>'
-    return f"<span{mark}>{figure(metric, result.metrics[metric])}</span>{low_high}"
+    mark = ' class="best"' if is_best(result, metric, results) else ""
+    interval = f'<br><span class="hint">{interval_text(result, metric)}</span>'
+    return f"<span{mark}>{figure(metric, result.metrics[metric])}</span>{interval}"
 
 
-def _differences(comparisons: Sequence[tuple[int, int, Comparison]]) -> str:
+def _differences(comparisons: _Comparisons) -> str:
     rows = [
         (
             f"{first + 1} − {second + 1}",
@@ -179,7 +189,7 @@ def _differences(comparisons: Sequence[tuple[int, int, Comparison]]) -> str:
     return table(columns, rows)
 
 
-# what the answers show
+# What the answers show: matrix and classes, which the script draws, and the reliability diagram
 
 
 def _explored(result: EvalResult, answers: Answers) -> str:
@@ -188,15 +198,14 @@ def _explored(result: EvalResult, answers: Answers) -> str:
         [(escaped(pair["label"]), escaped(pair["taken_for"]), f"{pair['n']:,}") for pair in result.confused],
         texts=2,
     )
-    matrix, classes = asset("eval_matrix.html"), asset("eval_classes.html")
-    panels = [("Confusion matrix", matrix), ("Recall of classes", classes)]
-    panels += [("Reliability", reliability_diagram(answers))]
+    panels = [("Confusion matrix", asset("eval_matrix.html")), ("Recall by class", asset("eval_classes.html"))]
+    panels += [("Reliability", _reliability_diagram(reliability(answers)))]
     panels += [("Confused most", confused)] if result.confused else []
     return '<section class="pair">' + "".join(panel(*each) for each in panels) + "</section>"
 
 
 def _data(result: EvalResult, answers: Answers) -> dict[str, object]:
-    """What the script draws from; cells of the matrix that are not empty, as row, column and count."""
+    """Return what the script draws from; matrix cells that are not empty are row, column and count."""
     matrix = confusion(answers)
     rows, columns = np.nonzero(matrix)
     intervals = [row["interval"] or (0, 0) for row in result.per_class]
@@ -210,36 +219,104 @@ def _data(result: EvalResult, answers: Answers) -> dict[str, object]:
     }
 
 
-# what it depends on
+_LEFT, _TOP, _SIDE, _BELOW = 62, 10, 300, 84  # of the plot, in units of the drawing
+_COUNTS, _COUNTS_TOP = 36, 46  # how high the highest bar of counts is, and how far below the plot they begin
 
 
-def _skipped(images: Sequence[SkippedImage]) -> str:
-    rows = "".join(
-        f'<li><span class="path">{escaped(image.path)}</span><span class="reason">{escaped(image.reason)}</span></li>'
-        for image in images[:MOST_SKIPPED]
-    )
-    rest = len(images) - MOST_SKIPPED
-    more = f'<p class="hint">and {rest:,} more; --predictions lists them all</p>' if rest > 0 else ""
-    return f'<ul class="failures">{rows}</ul>{more}'
-
-
-def _settings(result: EvalResult) -> str:
-    pairs = [
-        ("Task", result.task),
-        ("Model", result.model),
-        ("Weights", result.pretrained),
-        ("Prompts", result.prompts),
-        ("Device", result.device),
-        ("Precision", result.precision),
-        ("Batch size", result.batch_size),
-        ("Decoding", result.decoding),
-        ("Seed", result.seed),
-        ("Fingerprint", result.fingerprint),
-        *result.versions.items(),
-    ]
-    given = ((name, str(value)) for name, value in pairs if value not in (None, ""))
+def _reliability_diagram(found: Reliability) -> str:
+    """Return accuracy by confidence, the gap to the diagonal, and below the number of images."""
+    width, height = _LEFT + _SIDE + 22, _TOP + _SIDE + _BELOW
     return (
-        "<dl>"
-        + "".join(f"<div><dt>{escaped(name)}</dt><dd>{escaped(value)}</dd></div>" for name, value in given)
-        + "</dl>"
+        f'<svg class="reliability" viewBox="0 0 {width} {height}" role="img" '
+        f'aria-label="Accuracy by confidence">{"".join(_bars(found))}{"".join(_axes())}</svg>'
+        '<p class="hint">Blue: the share of right answers at each confidence. Shaded: its distance from the line on '
+        "which a model is right as often as it is sure. Below: the number of images, on a square-root scale.</p>"
+    )
+
+
+def _bars(found: Reliability) -> Iterator[str]:
+    most = max(1, int(found.counts.max()))
+    for low, high, count, confidence, accuracy in zip(
+        found.edges, found.edges[1:], found.counts.tolist(), found.confidence, found.accuracy, strict=False
+    ):
+        if not count:
+            continue
+        x, width = _LEFT + low * _SIDE, (high - low) * _SIDE - 1
+        title = f"<title>confidence {confidence:.1%}, accuracy {accuracy:.1%}, {count} images</title>"
+        for kind, bottom, top in (("accuracy", 0, accuracy), ("gap", *sorted((accuracy, confidence)))):
+            yield _rectangle(kind, x, _TOP + (1 - top) * _SIDE, width, (top - bottom) * _SIDE, title)
+        tall = _COUNTS * math.sqrt(count / most)
+        yield _rectangle('accuracy" opacity=".5', x, _TOP + _SIDE + _COUNTS_TOP, width, tall, title)
+
+
+def _rectangle(kind: str, x: float, y: float, width: float, height: float, title: str) -> str:
+    return f'<rect class="{kind}" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}">{title}</rect>'
+
+
+def _axes() -> Iterator[str]:
+    bottom, right = _TOP + _SIDE, _LEFT + _SIDE
+    yield f'<line x1="{_LEFT}" y1="{bottom}" x2="{right}" y2="{_TOP}" class="even"/>'
+    yield f'<line x1="{_LEFT}" y1="{bottom}" x2="{right}" y2="{bottom}"/>'
+    yield f'<line x1="{_LEFT}" y1="{bottom}" x2="{_LEFT}" y2="{_TOP}"/>'
+    centre = _TOP + _SIDE / 2
+    yield f'<text x="{_LEFT + _SIDE / 2}" y="{bottom + 34}" text-anchor="middle">confidence</text>'
+    yield f'<text x="14" y="{centre}" text-anchor="middle" transform="rotate(-90 14 {centre})">accuracy</text>'
+    yield f'<text x="{_LEFT - 6}" y="{bottom + _COUNTS_TOP + 10}" text-anchor="end">images</text>'
+    for share in (0, 0.25, 0.5, 0.75, 1):
+        yield f'<text x="{_LEFT + share * _SIDE}" y="{bottom + 16}" text-anchor="middle">{share:.0%}</text>'
+        yield f'<text x="{_LEFT - 6}" y="{bottom - share * _SIDE + 4}" text-anchor="end">{share:.0%}</text>'
+
+
+# The worst mistakes
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """An image, its true class and the one it was taken for, with the probabilities that the model gave them."""
+
+    path: str
+    true: str
+    given: str
+    probability: float
+    true_probability: float
+
+
+def worst_mistakes(answers: Answers, count: int = MISTAKES) -> list[Mistake]:
+    """Return wrong answers, the most confident first; equal ones stay in the data set's order."""
+    wrong = np.flatnonzero(~answers.right)
+    order = wrong[np.argsort(-answers.confidences[wrong], kind="stable")][:count]
+    paths, labels = answers.paths, answers.labels
+    return [
+        Mistake(
+            paths[place],
+            labels[answers.targets[place]],
+            labels[answers.best[place, 0]],
+            float(answers.confidences[place]),
+            float(answers.probabilities_of_true[place]),
+        )
+        for place in order.tolist()
+    ]
+
+
+def _mistakes(answers: Answers, thumbnails: Thumbnails) -> str:
+    worst = worst_mistakes(answers)
+    if not worst:
+        return "<p>There are none.</p>"
+    wrong = len(answers.targets) - int(answers.right.sum())
+    hint = f'<p class="hint">{len(worst)} of {wrong:,} wrong answers, the most confident first.</p>'
+    images = thumbnails([mistake.path for mistake in worst])
+    cards = (_card(mistake, image) for mistake, image in zip(worst, images, strict=True))
+    return f'{hint}<div class="mistakes">{"".join(cards)}</div>'
+
+
+def _card(mistake: Mistake, image: bytes | None) -> str:
+    address = None if image is None else data_url(image)
+    drawn = f'<img src="{address}" alt="">' if address else "cannot be shown"
+    name = "/".join(PurePath(mistake.path).parts[-2:])
+    return (
+        f'<figure><div class="picture">{drawn}</div><figcaption>'
+        f'taken for <span class="given">{escaped(mistake.given)}</span> {mistake.probability:.1%}<br>'
+        f'is <span class="true">{escaped(mistake.true)}</span> {mistake.true_probability:.1%}<br>'
+        f'<span class="path" title="{escaped(mistake.path)}">{escaped(name)}</span>'
+        "</figcaption></figure>"
     )

@@ -1,13 +1,65 @@
-"""Pieces of markup that the parts of an evaluation's report are made of."""
+"""What every page is made of: the files in `assets`, a policy that loads nothing, blocks of data, pieces of markup."""
 
+import base64
+import hashlib
 import html
-from collections.abc import Iterable, Sequence
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
 
 from zeroshot_cli.display import shown
+from zeroshot_cli.records import SkippedImage
+
+MOST_SKIPPED = 200  # images that are named
+_ASSETS = Path(__file__).with_name("assets")
+_ESCAPES = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}  # so that no text ends or opens an element
+
+
+def asset(name: str) -> str:
+    """Return the text of a file that pages are made of."""
+    return (_ASSETS / name).read_text(encoding="utf-8")
+
+
+def filled(name: str, values: Mapping[str, str]) -> str:
+    """Return a template with values for its `{{names}}`, in one pass: no value is itself read as a template."""
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: values[found[1]], asset(name))
+
+
+def written(now: datetime | None) -> str:
+    """Return the time that a page states, `now` or that of the clock."""
+    return f"{now or datetime.now().astimezone():%Y-%m-%d %H:%M}"
+
+
+def policy_of(style: str, script: str) -> str:
+    """Return the policy of a page: nothing is loaded, and only this style and this script are applied."""
+    allowed = f"style-src {_hash_of(style)}; script-src {_hash_of(script)}"
+    return f"default-src 'none'; img-src data:; {allowed}; base-uri 'none'"
+
+
+def _hash_of(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def block(name: str, content: Any) -> str:
+    """Return an element that holds data as JSON, all ASCII; a lone surrogate in a path stays one, as `\\udcff`."""
+    text = json.dumps(content, separators=(",", ":"), allow_nan=False).translate(_ESCAPES)
+    return f'<script type="application/json" id="{name}">{text}</script>\n'
+
+
+def data_url(image: bytes) -> str | None:
+    """Return the address of an encoded image that is part of the page; None if browsers do not show its format."""
+    kinds = {b"\xff\xd8\xff": "jpeg", b"\x89PNG\r\n\x1a\n": "png"}
+    kind = next((kind for start, kind in kinds.items() if image.startswith(start)), None)
+    if image[:4] == b"RIFF" and image[8:12] == b"WEBP":
+        kind = "webp"
+    return kind and f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
 
 
 def escaped(text: str) -> str:
-    """Return a text as markup; what cannot be printed, such as a byte that is not UTF-8, as the console shows it."""
+    """Return text as markup; what cannot be printed, such as a byte that is not UTF-8, as the terminal shows it."""
     return html.escape(shown(text))
 
 
@@ -22,14 +74,30 @@ def panel(title: str, content: str) -> str:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, texts: int = 1) -> str:
-    """Return a table of cells that are markup already; the first `texts` columns are text, the others figures."""
-    head = "".join(f"<th{_kind(place, texts)}>{escaped(column)}</th>" for place, column in enumerate(columns))
+    """Return a table of cells that are already markup; the first `texts` columns are text, the others figures."""
+    kinds = [' class="text"' if place < texts else "" for place in range(len(columns))]
+    head = "".join(f"<th{kind}>{escaped(column)}</th>" for kind, column in zip(kinds, columns, strict=True))
     body = "".join(
-        "<tr>" + "".join(f"<td{_kind(place, texts)}>{cell}</td>" for place, cell in enumerate(row)) + "</tr>"
+        "<tr>" + "".join(f"<td{kind}>{cell}</td>" for kind, cell in zip(kinds, row, strict=True)) + "</tr>"
         for row in rows
     )
     return f'<div class="figures"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def _kind(place: int, texts: int) -> str:
-    return ' class="text"' if place < texts else ""
+def definitions(rows: Iterable[tuple[str, str]]) -> str:
+    """Return names and values as the content of a `dl`; line breaks in a value are kept."""
+    return "".join(
+        f"<div><dt>{escaped(name)}</dt><dd>{chr(10).join(map(escaped, value.split(chr(10))))}</dd></div>"
+        for name, value in rows
+    )
+
+
+def skipped_list(images: Sequence[SkippedImage], *, all_in: str) -> str:
+    """Return the first 200 images that could not be read, each with its reason; `all_in` names where the others are."""
+    rows = "".join(
+        f'<li><span class="path">{escaped(image.path)}</span><span class="reason">{escaped(image.reason)}</span></li>'
+        for image in images[:MOST_SKIPPED]
+    )
+    rest = len(images) - MOST_SKIPPED
+    more = f'<p class="hint">and {rest:,} more; {all_in} lists them all</p>' if rest > 0 else ""
+    return f'<ul class="failures">{rows}</ul>{more}'

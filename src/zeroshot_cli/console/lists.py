@@ -1,0 +1,113 @@
+"""The lists of models and of known data sets, for people and for programs."""
+
+import json
+from collections.abc import Sequence
+
+from zeroshot_cli.console.terminal import note, print_rows
+from zeroshot_cli.datasets.registry import WDS, Absent, Archive, KnownSet, Local, Shards, known_sets
+from zeroshot_cli.display import size_text
+from zeroshot_cli.models.catalogue import Entry
+
+_MODEL_COLUMNS = (
+    "name",
+    "pretrained",
+    "default",
+    "params (M)",
+    "pixels",
+    "download",
+    "ImageNet",
+    "ImageNet-V2",
+    "here",
+)
+_SET_COLUMNS = ("name", "data set", "images", "classes", "metric", "prompts", "licence", "from")
+_METRICS = {"top1": "top-1", "mean_per_class_recall": "mean recall", "image_to_text_recall@1": "recall@1"}
+
+
+def print_models(entries: Sequence[Entry], *, as_json: bool) -> None:
+    """Print the list on standard output: one row per model, or one JSON list."""
+    if as_json:
+        print(json.dumps([_model_object(entry) for entry in entries], indent=2))
+    else:
+        print_rows(_MODEL_COLUMNS, [_model_row(entry) for entry in entries])
+
+
+def _model_row(entry: Entry) -> tuple[str, ...]:
+    return (
+        entry.name,
+        entry.pretrained or "",
+        "*" if entry.default else "",
+        f"{entry.parameters:.1f}" if entry.parameters else "",
+        str(entry.image_size or ""),
+        _download(entry),
+        _percent(entry.imagenet),
+        _percent(entry.imagenet_v2),
+        "yes" if entry.path else "",
+    )
+
+
+def _download(entry: Entry) -> str:
+    """Return the size of the local file, else an estimate; a bundled model needs no download."""
+    if entry.pretrained is None:
+        return "none"
+    if entry.file_bytes:
+        return size_text(entry.file_bytes)
+    return f"~{size_text(entry.estimated_bytes)}" if entry.estimated_bytes else ""
+
+
+def _percent(fraction: float | None) -> str:
+    return "" if fraction is None else f"{fraction:.2%}"
+
+
+def _model_object(entry: Entry) -> dict[str, object]:
+    return {
+        "name": entry.name,
+        "pretrained": entry.pretrained,
+        "default": entry.default,
+        "parameters_millions": entry.parameters,
+        "image_size": entry.image_size,
+        "file_bytes": entry.file_bytes,
+        "estimated_bytes": entry.estimated_bytes,
+        "imagenet_top1": entry.imagenet,
+        "imagenet_v2_top1": entry.imagenet_v2,
+        "on_this_machine": str(entry.path) if entry.path else None,
+    }
+
+
+def print_known_sets() -> None:
+    """Print one row per data set on standard output, and on standard error what else there is."""
+    print_rows(_SET_COLUMNS, [_set_row(known) for known in known_sets()])
+    note(
+        f"These are repositories on the Hugging Face hub. {WDS}NAME is any of CLIP_benchmark's copies there, with its "
+        "own class names and templates. To evaluate any other data set, name a folder of class folders."
+    )
+
+
+def _set_row(known: KnownSet) -> tuple[str, ...]:
+    return (
+        known.name,
+        known.title,
+        "" if known.images is None else str(known.images),
+        "" if known.classes is None else str(known.classes),
+        _METRICS[known.metric],
+        _prompts(known),
+        known.licence,
+        _where(known),
+    )
+
+
+def _prompts(known: KnownSet) -> str:
+    if known.task == "retrieval":
+        return "none"
+    return known.prompts or "its own"
+
+
+def _where(known: KnownSet) -> str:
+    source = known.source
+    if isinstance(source, Archive):
+        return f"{source.repo} ({size_text(source.bytes)})"
+    if isinstance(source, Shards):
+        return source.repo
+    if isinstance(source, Local):
+        return "your own copy, with --data-dir"
+    assert isinstance(source, Absent)
+    return f"nowhere: {source.why}"
