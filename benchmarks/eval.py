@@ -69,8 +69,7 @@ from zeroshot_cli.embed.images import auto_workers
 from zeroshot_cli.models.formats.configs import default_preprocess
 from zeroshot_cli.models.formats.open_clip import save_model
 from zeroshot_cli.words.labels import read_labels
-from zeroshot_cli.words.placeholders import fill
-from zeroshot_cli.words.prompts import read_prompts
+from zeroshot_cli.words.prompts import fill, read_prompts
 
 SMALL = CLIPConfig(
     embed_dim=128,

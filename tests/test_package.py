@@ -105,7 +105,7 @@ def test_every_public_name_exists() -> None:
 
 
 def test_a_checkout_reads_its_own_prompts() -> None:
-    from zeroshot_cli.words.builtin import prompts_dir
+    from zeroshot_cli.words.textfiles import prompts_dir
 
     assert prompts_dir() == ROOT / "prompts"
 
@@ -143,7 +143,7 @@ def test_the_wheel_holds_the_prompts_and_the_model_and_little_else(wheel: Path) 
 @pytest.mark.slow
 def test_an_installed_wheel_finds_its_own_prompts(installed: Path, tmp_path: Path) -> None:
     code = (
-        "import zeroshot_cli.words.builtin as b; print(b.__file__); print(b.prompts_dir());"
+        "import zeroshot_cli.words.textfiles as b; print(b.__file__); print(b.prompts_dir());"
         "from zeroshot_cli.words.prompts import list_prompts; "
         "print(','.join(sorted(each.name for each in list_prompts())))"
     )

@@ -69,7 +69,7 @@ def test_show_labels_that_have_no_templates_of_their_own(capsys: pytest.CaptureF
         (["imagnet"], "no set 'imagnet'; did you mean imagenet?"),
         (["fodo101"], "no set 'fodo101'; did you mean food101?"),
         (["imagenet-81"], "no set 'imagenet-81'; did you mean imagenet-80?"),
-        (["zzz"], "no set 'zzz'; is it a file that ends in .yaml or .txt?"),
+        (["zzz"], "no set 'zzz'; a file needs the extension .yaml or .txt;"),
         (["drawing", "--labels", "stl10"], "no prompt set 'drawing'; did you mean drawings?"),
         (["none.txt"], "cannot read none.txt"),
     ],

@@ -10,8 +10,8 @@ from zeroshot_cli.console.lists import print_known_sets
 from zeroshot_cli.datasets.registry import Absent, Archive, Local, Shards, find_known, known_sets, published_for
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.models import registry
-from zeroshot_cli.words.builtin import label_files, template_files
 from zeroshot_cli.words.labels import read_labels
+from zeroshot_cli.words.textfiles import label_files, template_files
 
 REPO, REVISION = "vaishaal/ImageNetV2", "d626240be2538720e83103a0e1178d24aca8b12c"
 IMAGENET_V2 = {

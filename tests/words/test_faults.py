@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from zeroshot_cli.errors import UsageError
-from zeroshot_cli.words.builtin import label_files, template_files
 from zeroshot_cli.words.faults import Kind, holds_templates, lint_labels, lint_templates
 from zeroshot_cli.words.prompts import prompts_for, read_prompts
+from zeroshot_cli.words.textfiles import label_files, template_files
 
 PHOTO = read_prompts("photo")
 

@@ -90,7 +90,7 @@ def test_a_plain_list_is_whole_prompts_where_all_read_so(tmp_path: Path, texts: 
 
 
 def test_names_that_are_no_texts_are_refused() -> None:
-    with pytest.raises(LabelsError, match="label 2, 7, is not a text"):
+    with pytest.raises(LabelsError, match="label 2, 7, is not a string"):
         Labels.of(["cat", 7])  # type: ignore[list-item]
 
 
@@ -129,19 +129,24 @@ def test_a_template_of_one_label_is_filled_with_name_and_synonyms(tmp_path: Path
         ("two.yaml", "cat:\n  - a {} and a {label}\n", 1, "has 2 placeholders"),
         ("unknown.yaml", "cat: ['a {name}']\n", 1, "{name} is not a placeholder"),
         ("in-name.txt", "cat\na {}\n", 2, "label 'a {}' has a placeholder"),
-        ("nested.yaml", "- cat\n- [dog]\n", 2, "a list stands where a text belongs"),
-        ("mapping.yaml", "- cat\n- dog: [hound]\n", 2, "a mapping stands where a text belongs"),
-        ("field.yaml", "cat:\n  synonyms: [kitten]\n  prompt: [a]\n", 3, "'prompt' of label 'cat' is not one of"),
+        ("nested.yaml", "- cat\n- [dog]\n", 2, "expected text, found a list"),
+        ("mapping.yaml", "- cat\n- dog: [hound]\n", 2, "expected text, found a mapping"),
+        (
+            "field.yaml",
+            "cat:\n  synonyms: [kitten]\n  prompt: [a]\n",
+            3,
+            "'cat' has the unknown key 'prompt'; known are",
+        ),
         ("fields.json", '{"cat": {"prompts": ["a"],\n"prompts": ["b"]}}', 2, "'prompts' twice"),
         ("scalar.yaml", "cat\n", 1, "write a list of labels"),
         ("syntax.yaml", "cat: [a\ndog: b\n", 2, "not valid YAML"),
         ("control.yaml", "cat:\ndog: \x01\n", 2, "not valid YAML"),
         ("syntax.json", '["cat",\n"dog"\n"cow"]', 3, "not valid JSON"),
         ("column.csv", "name,id\ncat,1\n", 1, "no column 'label'; the columns are name, id"),
-        ("fields.csv", "label,prompt\ncat,a cat, asleep\n", 2, "3 fields under 2 columns"),
+        ("fields.csv", "label,prompt\ncat,a cat, asleep\n", 2, "3 fields in 2 columns"),
         ("quote.csv", 'label\ncat\n"dog\n', 3, "not valid CSV"),
         ("twice.csv", "label,prompt,prompt\ncat,a,b\n", 1, "column 'prompt' is given twice"),
-        ("near.csv", "label,prompts\ncat,a cat\n", 1, "did you mean 'prompt'? The columns known are label, synonyms"),
+        ("near.csv", "label,prompts\ncat,a cat\n", 1, "did you mean 'prompt'? The known columns are label, synonyms"),
         ("mixed.yaml", "dog:\ncat: [kitten, A cat purrs.]\n", 2, "under `synonyms:` and `prompts:`"),
     ],
 )
@@ -178,7 +183,7 @@ def test_a_file_without_labels_is_refused(tmp_path: Path, name: str, content: st
 def test_deep_nesting_is_an_error_of_the_file(tmp_path: Path, name: str, depth: int) -> None:
     if name == "deep.yaml" and depth > 12:
         depth = 300  # libyaml itself goes deep in C: stay where a user could be
-    with pytest.raises(LabelsError, match="nested too deep"):
+    with pytest.raises(LabelsError, match="nested too deeply"):
         read_labels(write(tmp_path, name, "[" * depth + "]" * depth))
 
 
@@ -188,7 +193,7 @@ def test_a_file_that_is_not_there_or_not_a_label_file(tmp_path: Path) -> None:
     (tmp_path / "folder.txt").mkdir()
     with pytest.raises(UsageError, match=r"folder\.txt: Is a directory"):
         read_labels(tmp_path / "folder.txt")
-    with pytest.raises(UsageError, match=r"labels\.doc is not a label file; its name must end in \.txt"):
+    with pytest.raises(UsageError, match=r"labels\.doc is not a label file; its extension must be \.txt"):
         read_labels(write(tmp_path, "labels.doc", "cat"))
 
 
@@ -241,15 +246,20 @@ def test_numbers_are_folders_as_they_are_typed(tmp_path: Path) -> None:
             "two.csv",
             "label,folder\ncat,1\ndog,1\n",
             3,
-            "folder '1' of label 'dog' is that of label 'cat' too, on line 2",
+            "folder '1' of label 'dog' already belongs to label 'cat', on line 2",
         ),
-        ("two.yaml", "cat: {folder: 1}\ndog: {folder: [2, 1]}\n", 2, "folder '1' of label 'dog' is that of"),
+        ("two.yaml", "cat: {folder: 1}\ndog: {folder: [2, 1]}\n", 2, "folder '1' of label 'dog' already belongs"),
         ("same.csv", "label,folder\ncat,1\ncat,1\n", 3, "label 'cat' is already on line 2"),
         ("none.csv", "label,folder\ncat,1\ncat,\n", 3, "label 'cat' is already on line 2"),
         ("blank.csv", "label,folder\ncat,1 | \n", 2, "a folder of 'cat' is blank"),
         ("near.csv", "label,folders\ncat,1\n", 1, "did you mean 'folder'?"),
-        ("map.yaml", "cat: {folder: {a: b}}\n", 1, "a mapping stands where a text belongs"),
-        ("key.yaml", "cat: {path: a}\n", 1, "'path' of label 'cat' is not one of synonyms, prompts, folder"),
+        ("map.yaml", "cat: {folder: {a: b}}\n", 1, "expected text, found a mapping"),
+        (
+            "key.yaml",
+            "cat: {path: a}\n",
+            1,
+            "has the unknown key 'path'; known are synonyms, prompts, folder",
+        ),
     ],
 )
 def test_folders_that_are_wrong(tmp_path: Path, name: str, content: str, line: int, message: str) -> None:

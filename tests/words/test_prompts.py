@@ -7,11 +7,11 @@ from types import ModuleType
 
 import pytest
 
-import zeroshot_cli.words.builtin
+import zeroshot_cli.words.textfiles
 from zeroshot_cli.errors import PromptsError, UsageError
-from zeroshot_cli.words.builtin import label_files, prompts_dir
 from zeroshot_cli.words.labels import Label, Labels, read_labels
 from zeroshot_cli.words.prompts import DEFAULT_PROMPTS, Prompts, list_prompts, prompts_for, read_prompts
+from zeroshot_cli.words.textfiles import label_files, prompts_dir
 
 
 @pytest.fixture(scope="module")
@@ -145,10 +145,10 @@ def test_a_users_file(tmp_path: Path, name: str, content: str, expected: Prompts
         ("d.txt", "{} {name}\n", 1, "{name} is not a placeholder"),
         ("a.yaml", "templates:\n  - a {}\n  - a photo\n", 3, "'a photo' has no placeholder"),
         ("bare.yaml", "templates:\n  - {}\n", 2, "in quotes"),
-        ("brace.yaml", "templates:\n  - {} on white\n", 2, "put a text that starts with { in quotes"),
+        ("brace.yaml", "templates:\n  - {} on white\n", 2, "put text that starts with { in quotes"),
         ("key.yaml", "template: a {}\n", 1, "unknown key 'template'"),
         ("twice.yaml", "templates: a {}\nname: a\ntemplates: b {}\n", 3, "'templates' is given twice"),
-        ("list.yaml", "name: [a]\ntemplates: a {}\n", 1, "a list stands where a text belongs"),
+        ("list.yaml", "name: [a]\ntemplates: a {}\n", 1, "expected text, found a list"),
     ],
 )
 def test_errors_name_file_line_and_value(tmp_path: Path, name: str, content: str, line: int, words: str) -> None:
@@ -183,19 +183,19 @@ def test_unknown_names_and_files(tmp_path: Path) -> None:
         read_prompts("imagenet-81")
     with pytest.raises(UsageError, match=r"no prompt set 'pets'; did you mean oxford-pets\? "):
         read_prompts("pets")
-    with pytest.raises(UsageError, match=r"no prompt set 'zzz'; is it a file that ends in .* list shows all"):
+    with pytest.raises(UsageError, match=r"no prompt set 'zzz'; needs the extension .yaml or .txt; .* list shows all"):
         read_prompts("zzz")
     with pytest.raises(UsageError, match=r"none\.yaml: No such file"):
         read_prompts(str(tmp_path / "none.yaml"))
     (tmp_path / "a.json").write_text("[]")
-    with pytest.raises(UsageError, match=r"a\.json is not a prompt file; its name must end in \.yaml"):
+    with pytest.raises(UsageError, match=r"a\.json is not a prompt file; its extension must be \.yaml"):
         read_prompts(str(tmp_path / "a.json"))
 
 
 def test_a_checkout_reads_its_own_prompts_and_a_wheel_its_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = tmp_path / "src" / "zeroshot_cli" / "words" / "builtin.py"
+    module = tmp_path / "src" / "zeroshot_cli" / "words" / "textfiles.py"
     (tmp_path / "prompts").mkdir()
-    monkeypatch.setattr(zeroshot_cli.words.builtin, "__file__", str(module))
+    monkeypatch.setattr(zeroshot_cli.words.textfiles, "__file__", str(module))
     assert prompts_dir() == module.parents[1] / "prompts_data"  # a stray folder beside an installed package
     (tmp_path / "pyproject.toml").touch()
     assert prompts_dir() == tmp_path / "prompts"

@@ -18,12 +18,10 @@ from zeroshot_cli.embed.text_cache import TextCache
 from zeroshot_cli.embed.texts import OnProgress, class_embeddings
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.models.loaded import LoadedModel
-from zeroshot_cli.words.builtin import label_files, template_files
 from zeroshot_cli.words.faults import Fault, Kind, Placed, holds_templates, lint_labels, lint_templates
 from zeroshot_cli.words.labels import Label
-from zeroshot_cli.words.placeholders import fill
-from zeroshot_cli.words.prompts import Prompts, prompts_for, read_prompts
-from zeroshot_cli.words.textfiles import Text
+from zeroshot_cli.words.prompts import Prompts, fill, prompts_for, read_prompts
+from zeroshot_cli.words.textfiles import Text, label_files, template_files
 
 NEARLY_EQUAL = 0.999  # cosine; spellings of one word are below, the same tokens are at 1
 _BLOCK = 1024

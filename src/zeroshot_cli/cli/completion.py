@@ -77,14 +77,14 @@ def _tags(context: Any) -> Iterable[str]:
 
 
 def _labels(context: Any) -> Iterator[str]:
-    from zeroshot_cli.words.builtin import label_files
+    from zeroshot_cli.words.textfiles import label_files
 
     yield from label_files()
     yield from _files(_LABEL_FILES)
 
 
 def _templates(context: Any) -> Iterator[str]:
-    from zeroshot_cli.words.builtin import template_files
+    from zeroshot_cli.words.textfiles import template_files
 
     yield from template_files()
     yield from _files(_TEMPLATE_FILES)

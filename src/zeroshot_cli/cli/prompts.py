@@ -46,16 +46,16 @@ def show(
     """
     from zeroshot_cli.console.terminal import note
     from zeroshot_cli.display import shown
-    from zeroshot_cli.words.builtin import did_you_mean, label_files, template_files
     from zeroshot_cli.words.labels import read_labels
     from zeroshot_cli.words.prompts import read_prompts
+    from zeroshot_cli.words.textfiles import did_you_mean, label_files, template_files
 
     if labels is None and name not in template_files():
         if name in label_files():
             name, labels = "plain", Path(name)
         elif not Path(name).suffix and not Path(name).exists():
             sets = template_files() | label_files()
-            hint = did_you_mean(name, sets, "is it a file that ends in .yaml or .txt")
+            hint = did_you_mean(name, sets, ".yaml or .txt")
             raise UsageError(f"there is no set {name!r}; {hint}")
     found = read_prompts(name)
     lines = found.templates

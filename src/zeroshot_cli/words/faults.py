@@ -1,4 +1,4 @@
-"""What the texts of a label or template file show without a model: every fault, where reading stops at the first."""
+"""The faults of a label or template file that show without a model: all of them, where reading stops at the first."""
 
 import re
 from collections.abc import Iterator
@@ -9,8 +9,7 @@ from pathlib import Path
 from zeroshot_cli.errors import LabelsError, PromptsError
 from zeroshot_cli.images.find import IMAGE_SUFFIXES
 from zeroshot_cli.words.labels import Label, RawLabel, checked_label, read_raw_labels
-from zeroshot_cli.words.placeholders import count_placeholders, fill
-from zeroshot_cli.words.prompts import Prompts, read_raw_templates
+from zeroshot_cli.words.prompts import Prompts, count_placeholders, fill, read_raw_templates
 from zeroshot_cli.words.textfiles import Text, content_lines, read_text
 
 _TEMPLATES_KEY = re.compile(r"""^["']?templates["']?\s*:""", re.MULTILINE)
@@ -19,12 +18,12 @@ _RUN_OF_SPACES = re.compile(r"[ \t\n]{2,}|[\t\n]")
 _JOINERS = "\u200c\u200d"  # emoji and Persian need them
 _NUMBER = re.compile(r"[+-]?\d+([.,]\d+)*%?|n\d{8}")  # and ImageNet's WordNet ids
 _EXPECTS_NUMBERS = re.compile(r"\b(number|digit|numeral)\b|\{(label)?\} objects\b")
-_ENDINGS = (*IMAGE_SUFFIXES, ".txt", ".csv", ".tsv", ".json", ".jsonl", ".yaml", ".yml", ".parquet", ".tar", ".zip")
+_EXTENSIONS = (*IMAGE_SUFFIXES, ".txt", ".csv", ".tsv", ".json", ".jsonl", ".yaml", ".yml", ".parquet", ".tar", ".zip")
 _FOLDERS = re.compile(r"(~|\.{1,2}|[A-Za-z]:)?[/\\]|\S*[/\\]\S*[/\\]|\S+[/\\]$|\w+://")
 
 
 class Kind(StrEnum):
-    """What may be wrong with a label or a template."""
+    """What can be wrong with a label or a template."""
 
     FORM = "form"
     BLANK = "blank"
@@ -41,7 +40,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One fault: where it is, the text that has it, and what is wrong; line 0 is the file as a whole."""
+    """One fault: where it is, the text that has it, and what is wrong; line 0 is the whole file."""
 
     file: str
     line: int
@@ -51,37 +50,37 @@ class Fault:
 
     @property
     def in_file(self) -> bool:
-        """Whether the file is at fault; a text encoder that is blind to word order is not the file's."""
+        """Whether the file is at fault; a text encoder that ignores word order is not."""
         return self.kind is not Kind.WORD_ORDER
 
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A label that can be used, and its line."""
+    """A usable label and its line."""
 
     line: int
     label: Label
 
 
 def holds_templates(path: Path) -> bool:
-    """Whether a file is meant as templates: YAML with that key, or text of which half the lines have a placeholder."""
-    ending = path.suffix.lower()
-    if ending not in (".txt", ".yaml", ".yml"):
+    """Return whether a file has templates: YAML with that key, or text where half of the lines have a placeholder."""
+    extension = path.suffix.lower()
+    if extension not in (".txt", ".yaml", ".yml"):
         return False
     try:
         text = read_text(path, PromptsError)
     except PromptsError:
         return False
-    if ending != ".txt":
+    if extension != ".txt":
         return bool(_TEMPLATES_KEY.search(text))
     lines = [line.text for line in content_lines(text) if "|" not in line.text]
     return bool(lines) and 2 * sum("{}" in line or "{label}" in line for line in lines) >= len(lines)
 
 
 def lint_labels(path: Path, prompts: Prompts) -> tuple[list[Fault], list[Placed]]:
-    """The faults of a label file, and the labels that can be used all the same; UsageError where it is not there.
+    """Return the faults of a label file and its usable labels; UsageError where there is no such file.
 
-    `prompts` are the templates it is for: only with some that ask for a number may a label be one.
+    `prompts` are the templates it is for: a label may be a number only where they ask for one.
     """
     try:
         raws = read_raw_labels(path)
@@ -100,7 +99,7 @@ def lint_labels(path: Path, prompts: Prompts) -> tuple[list[Fault], list[Placed]
                 faults.append(Fault(str(path), raw.line, Kind.FORM, raw.name, str(error)))
             continue
         first = placed.setdefault(label.name, Placed(raw.line, label))
-        if first.label is not label:  # another row of a table, with another prompt
+        if first.label is not label:  # another row of a table, with more prompts
             prompts_of_both = (*first.label.prompts, *label.prompts)
             placed[label.name] = replace(first, label=replace(first.label, prompts=prompts_of_both))
     if not raws:
@@ -109,7 +108,7 @@ def lint_labels(path: Path, prompts: Prompts) -> tuple[list[Fault], list[Placed]
 
 
 def lint_templates(path: Path) -> tuple[list[Fault], list[Text]]:
-    """The faults of a template file, and the templates that can be used; UsageError where it is not there."""
+    """Return the faults of a template file and its usable templates; UsageError where there is no such file."""
     try:
         templates = read_raw_templates(path)
     except PromptsError as error:
@@ -121,7 +120,7 @@ def lint_templates(path: Path) -> tuple[list[Fault], list[Text]]:
         found = [*_text_faults(template.text), *_placeholder_faults(template.text, needed=True)]
         filled = fill(template.text.strip(), "{}")
         if filled and first.setdefault(filled, template.line) != template.line:
-            found.append((Kind.DUPLICATE, template.text, f"is on line {first[filled]} already"))
+            found.append((Kind.DUPLICATE, template.text, f"is already on line {first[filled]}"))
         faults += [Fault(str(path), template.line, *fault) for fault in found]
         usable += [template] * bool(filled)
     if not templates:
@@ -134,14 +133,14 @@ _Found = tuple[Kind, str, str]
 
 
 def _line_faults(path: Path) -> Iterator[Fault]:
-    """Faults of the lines of a .txt file, which its reader mends: blank ones and outer white space."""
+    """Yield the faults of a .txt file that its reader corrects: blank lines and outer white space."""
     if path.suffix.lower() != ".txt":
         return
     lines = read_text(path, LabelsError).rstrip("\n").split("\n")
     for number, (line, after) in enumerate(zip(lines, [*lines[1:], ""], strict=True), start=1):
         content = _COMMENT.sub("", line)
         if not line.strip() and (line or not after.lstrip().startswith("#")):  # one before a comment begins a group
-            yield Fault(str(path), number, Kind.BLANK, line, "is a blank line; it is passed over")
+            yield Fault(str(path), number, Kind.BLANK, line, "is a blank line; it is ignored")
         elif content.strip() and (content != content.lstrip() or (content == line and line != line.rstrip())):
             yield Fault(str(path), number, Kind.WHITE_SPACE, line, "begins or ends with white space")
 
@@ -150,47 +149,47 @@ def _label_faults(raw: RawLabel, *, numbers: bool) -> Iterator[_Found]:
     yield from _text_faults(raw.name)
     name = raw.name.strip()
     if _placeholders(name) != 0:
-        yield Kind.PLACEHOLDER, name, "is a label with a placeholder; that belongs in a prompt"
-    if _FOLDERS.match(name) or name.lower().endswith(_ENDINGS):
-        yield Kind.PATH, name, "looks like a path; a label is words"
+        yield Kind.PLACEHOLDER, name, "is a label with a placeholder; only prompts may have one"
+    if _FOLDERS.match(name) or name.lower().endswith(_EXTENSIONS):
+        yield Kind.PATH, name, "looks like a path; a label should be words"
     if _NUMBER.fullmatch(name) and not numbers:
-        yield Kind.NUMBER, name, "looks like a number or an id; a model needs words"
+        yield Kind.NUMBER, name, "looks like a number or an ID; a model needs words"
     for text in (*raw.words, *raw.prompts):
         yield from _text_faults(text)
         yield from _placeholder_faults(text, needed=False)
 
 
 def _label_duplicates(raws: tuple[RawLabel, ...], file: str) -> Iterator[Fault]:
-    """A name that stands in the file before, or a synonym that is another label's name or synonym."""
+    """Yield names that are repeated, and synonyms that are another label's name or synonym."""
     names: dict[str, RawLabel] = {}
     for raw in raws:
         name = raw.name.strip()
         first = names.setdefault(name, raw)
         if name and first is not raw and not first.takes(raw):
-            yield Fault(file, raw.line, Kind.DUPLICATE, name, f"is on line {first.line} already")
+            yield Fault(file, raw.line, Kind.DUPLICATE, name, f"is already on line {first.line}")
     owners = {name: (raw.line, name) for name, raw in names.items()}
     for raw in raws:
         name = raw.name.strip()
         for word in dict.fromkeys(word.strip() for word in raw.words):
             line, owner = owners.setdefault(word, (raw.line, name))
             if word and owner != name:
-                yield Fault(file, raw.line, Kind.DUPLICATE, word, f"belongs to {owner!r} on line {line} already")
+                yield Fault(file, raw.line, Kind.DUPLICATE, word, f"already belongs to {owner!r} on line {line}")
 
 
 def _text_faults(text: str) -> Iterator[_Found]:
     if not text.strip():
-        yield Kind.BLANK, text, "is blank; write a text or remove it"
+        yield Kind.BLANK, text, "is blank; fill it in or remove it"
         return
     if text != text.strip() or _RUN_OF_SPACES.search(text):
         yield Kind.WHITE_SPACE, text, "has white space around it, or more than one space between words"
     odd = dict.fromkeys(c for place, c in enumerate(text) if c not in "\t\n" and not _prints(text, place))
     if odd:
         codes = ", ".join(f"U+{ord(c):04X}" for c in odd)
-        yield Kind.NON_PRINTING, text, f"holds {codes}, which cannot be seen; type it anew"
+        yield Kind.NON_PRINTING, text, f"contains {codes}, which is invisible; retype it"
 
 
 def _prints(text: str, place: int) -> bool:
-    """Whether a character can be seen; a joiner is good between characters that are not ASCII."""
+    """Return whether a character can be seen; a joiner is fine between characters that are not ASCII."""
     if text[place] in _JOINERS:
         around = text[max(place - 1, 0) : place + 2]
         return len(around) == 3 and not around[0].isascii() and not around[2].isascii()
@@ -200,7 +199,7 @@ def _prints(text: str, place: int) -> bool:
 def _placeholder_faults(text: str, *, needed: bool) -> Iterator[_Found]:
     count = _placeholders(text)
     if count is None:
-        yield Kind.PLACEHOLDER, text, "has a name in braces that is not label; write {} or {label}"
+        yield Kind.PLACEHOLDER, text, "has a name in braces other than label; write {} or {label}"
     elif count > 1:
         yield Kind.PLACEHOLDER, text, f"has {count} placeholders; keep one"
     elif count == 0 and needed and text.strip():
@@ -208,7 +207,7 @@ def _placeholder_faults(text: str, *, needed: bool) -> Iterator[_Found]:
 
 
 def _placeholders(text: str) -> int | None:
-    """How many placeholders there are; None where one has another name than `label`."""
+    """Return the number of placeholders, None where one has another name than `label`."""
     try:
         return count_placeholders(text)
     except ValueError:

@@ -1,8 +1,8 @@
 """Label files → Labels: names, synonyms, whole prompts and folders of the classes, with line numbers in errors.
 
-A label may say which class folders of a data set it stands for, or which values of a label column, where these are
-called otherwise than the label and its synonyms: n02099601 for "golden retriever", 7 for "horse". In a CSV this is the
-column `folder`, several of them as `n02099601 | n02099712`; in YAML and JSON the key `folder` of a label's mapping:
+A label may name the class folders of a data set that it stands for, or the values of a label column, where these differ
+from the label and its synonyms: n02099601 for "golden retriever", 7 for "horse". In CSV this is the column `folder`,
+several of them as `n02099601 | n02099712`; in YAML and JSON the key `folder` of a label's mapping:
 
     golden retriever:
       folder: n02099601
@@ -21,11 +21,23 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from zeroshot_cli.errors import LabelsError, UsageError
-from zeroshot_cli.words.builtin import did_you_mean, label_files
-from zeroshot_cli.words.placeholders import count_placeholders, fill
-from zeroshot_cli.words.textfiles import List, Map, Node, Text, at, content_lines, parse_json, parse_yaml, read_text
+from zeroshot_cli.words.prompts import count_placeholders, fill, has_placeholder
+from zeroshot_cli.words.textfiles import (
+    List,
+    Map,
+    Node,
+    Text,
+    at,
+    content_lines,
+    did_you_mean,
+    label_files,
+    parse_json,
+    parse_yaml,
+    read_text,
+    text_of,
+)
 
-_NOTHING = ("", "~", "null")  # what a mapping has for "no synonyms"
+_NOTHING = ("", "~", "null")  # values of a mapping that mean "no synonyms"
 _FIELDS = ("synonyms", "prompts", "folder")
 _COLUMNS = ("label", "synonyms", "prompt", "folder")
 _ENDS_SENTENCE = re.compile(r"[.!?]$|[^\W\d_]{3,}[.!?]+\s+\w")  # three letters, so that "St. Bernard" is a name
@@ -53,13 +65,13 @@ class Labels:
 
     @classmethod
     def of(cls, names: Iterable[str]) -> "Labels":
-        """Labels from plain names; raises LabelsError for none, a blank one or one given twice."""
+        """Return labels from plain names; raises LabelsError for none, a blank one or a repeated one."""
         if isinstance(names, str):
-            raise LabelsError(f"the labels are one text, {names!r}; give a list of names")
+            raise LabelsError(f"the labels are one string, {names!r}; give a list of names")
         seen: dict[str, int] = {}
         for number, given in enumerate(names, start=1):
             if not isinstance(given, str):
-                raise LabelsError(f"label {number}, {given!r}, is not a text; write it in quotes")
+                raise LabelsError(f"label {number}, {given!r}, is not a string; put it in quotes")
             name = _checked(given, f"label {number}")
             if name in seen:
                 raise LabelsError(f"label {number}, {name!r}, is already label {seen[name]}; remove one of them")
@@ -81,7 +93,7 @@ class Labels:
 
 @dataclass(frozen=True, slots=True)
 class RawLabel:
-    """One label as a file has it, unchecked; `words` are synonyms and whole prompts with a placeholder."""
+    """One entry of a label file, unchecked; `words` are synonyms and whole prompts with a placeholder."""
 
     line: int
     name: str
@@ -91,7 +103,7 @@ class RawLabel:
     from_table: bool = False
 
     def takes(self, other: "RawLabel") -> bool:
-        """Rows of a table may give one label several prompts or folders; anything else is a label given twice."""
+        """Return whether `other` continues this label: rows of a table may add prompts or folders, nothing else may."""
         both = ((self.prompts, other.prompts), (self.folders, other.folders))
         return self.from_table and any(own and more and not set(own) & set(more) for own, more in both)
 
@@ -105,11 +117,11 @@ class RawLabel:
 
 
 def read_labels(name_or_path: str | Path) -> Labels:
-    """A built-in set by its name, else the labels of a `.txt`, `.yaml`, `.yml`, `.json` or `.csv` file.
+    """Read a built-in set by its name, else the labels of a `.txt`, `.yaml`, `.yml`, `.json` or `.csv` file.
 
-    A prompt with a placeholder is filled with the name and with each synonym. A built-in set may hold a name twice,
-    as ImageNet does. Raises UsageError for an unknown name, a missing file or another ending, LabelsError, with the
-    line, when the content is wrong.
+    A prompt with a placeholder is filled with the name and with each synonym. A built-in set may repeat a name, as
+    ImageNet does. Raises UsageError for an unknown name, a missing file or another extension, LabelsError, with the
+    line, for invalid content.
     """
     built_in = label_files().get(str(name_or_path))
     path = built_in or Path(name_or_path)
@@ -117,7 +129,7 @@ def read_labels(name_or_path: str | Path) -> Labels:
     if built_in is None:
         entries = _merged(entries, path)
     if not entries:
-        raise LabelsError(f"{path} holds no labels; write at least one")
+        raise LabelsError(f"{path} holds no labels; add at least one")
     _check_folders(entries, path)
     return Labels(tuple(_label(entry) for entry in entries))
 
@@ -131,32 +143,32 @@ class LabelSet:
 
 
 def list_labels() -> dict[str, LabelSet]:
-    """The built-in label sets, by name; the first line of each file describes it."""
-    sets = {name: read_text(path, LabelsError) for name, path in label_files().items()}
-    return {
-        name: LabelSet(sum(1 for _ in content_lines(text)), text.partition("\n")[0].lstrip("# "))
-        for name, text in sets.items()
-    }
+    """Return the built-in label sets, by name; the first line of each file describes it."""
+    sets = {}
+    for name, path in label_files().items():
+        text = read_text(path, LabelsError)
+        sets[name] = LabelSet(sum(1 for _ in content_lines(text)), text.partition("\n")[0].lstrip("# "))
+    return sets
 
 
 def read_raw_labels(path: Path) -> tuple[RawLabel, ...]:
-    """What a label file says, in order and unchecked; raises as `read_labels` does where the file has another form."""
+    """Read the entries of a label file, unchecked; raises as `read_labels` does for another layout."""
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         if path.suffix or len(path.parts) > 1 or os.path.lexists(path):
-            raise UsageError(f"{path} is not a label file; its name must end in {', '.join(_READERS)}")
-        hint = did_you_mean(str(path), label_files(), "is it a file that ends in .txt, .yaml, .json or .csv")
+            raise UsageError(f"{path} is not a label file; its extension must be {', '.join(_READERS)}")
+        hint = did_you_mean(str(path), label_files(), ".txt, .yaml, .json or .csv")
         raise UsageError(f"there is no label set {str(path)!r}; {hint}")
     return tuple(reader(read_text(path, LabelsError), path))
 
 
 def checked_label(raw: RawLabel, path: Path) -> Label:
-    """The label that an entry of a file is; raises LabelsError, with the line, where it is none."""
+    """Return the label of an entry; raises LabelsError, with the line, where the entry is invalid."""
     return _label(_checked_entry(raw, path))
 
 
 def _merged(entries: list[RawLabel], path: Path) -> list[RawLabel]:
-    """One entry a name; raises LabelsError for a label given twice."""
+    """Return one entry per name; raises LabelsError for a repeated label."""
     merged: dict[str, RawLabel] = {}
     for entry in entries:
         first = merged.get(entry.name)
@@ -174,7 +186,7 @@ def _check_folders(entries: list[RawLabel], path: Path) -> None:
         for folder in entry.folders:
             first = owner.setdefault(folder, entry)
             if first is not entry:
-                both = f"folder {folder!r} of label {entry.name!r} is that of label {first.name!r} too"
+                both = f"folder {folder!r} of label {entry.name!r} already belongs to label {first.name!r}"
                 raise LabelsError(f"{at(path, entry.line)}: {both}, on line {first.line}; remove one of them")
 
 
@@ -182,6 +194,9 @@ def _label(entry: RawLabel) -> Label:
     names = (entry.name, *dict.fromkeys(word for word in entry.words if word != entry.name))
     prompts = (fill(prompt, name) for prompt in entry.prompts for name in names)
     return Label(entry.name, names[1:], tuple(dict.fromkeys(prompts)), tuple(dict.fromkeys(entry.folders)))
+
+
+# text
 
 
 def _read_txt(text: str, path: Path) -> Iterator[RawLabel]:
@@ -194,25 +209,19 @@ def _split(text: str) -> list[str]:
     return [part.strip() for part in text.split("|")]
 
 
-def _read_yaml(text: str, path: Path) -> Iterator[RawLabel]:
-    return _from_node(parse_yaml(text, path, LabelsError), path)
+# YAML and JSON
 
 
-def _read_json(text: str, path: Path) -> Iterator[RawLabel]:
-    return _from_node(parse_json(text, path, LabelsError), path)
-
-
-def _from_node(root: Node | None, path: Path) -> Iterator[RawLabel]:
-    match root:
-        case None:
-            return
-        case Text():
-            raise LabelsError(f"{at(path, root.line)}: {root.text!r} is one text; write a list of labels")
-        case List():
-            for item in root.items:
+def _read_nodes(text: str, path: Path) -> Iterator[RawLabel]:
+    parse = parse_json if path.suffix.lower() == ".json" else parse_yaml
+    match parse(text, path, LabelsError):
+        case Text(line, word):
+            raise LabelsError(f"{at(path, line)}: {word!r} is one text; write a list of labels")
+        case List(_, items):
+            for item in items:
                 yield RawLabel(item.line, _text(item, path))
-        case Map():
-            for key, value in root.pairs:
+        case Map(_, pairs):
+            for key, value in pairs:
                 yield _from_pair(_text(key, path), key.line, value, path)
 
 
@@ -221,19 +230,22 @@ def _from_pair(name: str, line: int, value: Node, path: Path) -> RawLabel:
         return _from_list(name, line, _texts(value, path), path)
     fields: dict[str, tuple[str, ...]] = {}
     for key, texts in value.pairs:
-        field = _text(key, path)
+        field, where = _text(key, path), at(path, key.line)
         if field not in _FIELDS:
-            raise LabelsError(f"{at(path, key.line)}: {field!r} of label {name!r} is not one of {', '.join(_FIELDS)}")
+            raise LabelsError(f"{where}: label {name!r} has the unknown key {field!r}; known are {', '.join(_FIELDS)}")
         if field in fields:
-            raise LabelsError(f"{at(path, key.line)}: label {name!r} has {field!r} twice; write one list")
+            raise LabelsError(f"{where}: label {name!r} has {field!r} twice; write one list")
         fields[field] = _texts(texts, path)
     words, prompts, folders = (fields.get(field, ()) for field in _FIELDS)
     return RawLabel(line, name, words, prompts, folders)
 
 
 def _from_list(name: str, line: int, texts: tuple[str, ...], path: Path) -> RawLabel:
-    """Synonyms, or whole prompts where all texts without a placeholder read as such; LabelsError for a mixture."""
-    plain = [text for text in texts if not _holds_placeholder(text)]
+    """Return a label with synonyms, or with whole prompts where all texts without a placeholder read like prompts.
+
+    Raises LabelsError for a mixture.
+    """
+    plain = [text for text in texts if not _may_be_template(text)]
     whole = [text for text in plain if _is_whole_prompt(text, name)]
     if not whole:
         return RawLabel(line, name, texts)
@@ -245,22 +257,22 @@ def _from_list(name: str, line: int, texts: tuple[str, ...], path: Path) -> RawL
 
 
 def _is_whole_prompt(text: str, name: str) -> bool:
-    """Whether a text ends as a sentence does, has more than one, or has the name among many other words."""
+    """Return whether a text ends like a sentence, has several, or has the name among many other words."""
     if _ENDS_SENTENCE.search(text.strip()):
         return True
     others, found = re.subn(rf"(?<!\w){re.escape(name.strip())}(?!\w)", " ", text, count=1, flags=re.IGNORECASE)
     return bool(found) and len(others.split()) >= _MANY_WORDS
 
 
-def _holds_placeholder(text: str) -> bool:
+def _may_be_template(text: str) -> bool:
     try:
         return count_placeholders(text) > 0
-    except ValueError:  # it is refused later, with its line
+    except ValueError:  # rejected later, with its line
         return True
 
 
 def _texts(node: Node, path: Path) -> tuple[str, ...]:
-    """The texts of a list, or the one text that stands where a list may; none for an empty value."""
+    """Return the texts of a list, or a single text; none for an empty value."""
     if isinstance(node, List):
         return tuple(_text(item, path) for item in node.items)
     text = _text(node, path)
@@ -268,10 +280,10 @@ def _texts(node: Node, path: Path) -> tuple[str, ...]:
 
 
 def _text(node: Node, path: Path) -> str:
-    if isinstance(node, Text):
-        return node.text
-    kind = "a list" if isinstance(node, List) else "a mapping"
-    raise LabelsError(f"{at(path, node.line)}: {kind} stands where a text belongs; put texts with {{}} or : in quotes")
+    return text_of(node, path, LabelsError)
+
+
+# CSV
 
 
 def _read_csv(text: str, path: Path) -> Iterator[RawLabel]:
@@ -283,8 +295,8 @@ def _read_csv(text: str, path: Path) -> Iterator[RawLabel]:
     _check_columns(columns, path)
     for line, row in rows:
         if len(row) > len(columns):
-            count = f"{len(row)} fields under {len(columns)} columns"
-            raise LabelsError(f"{at(path, line)}: {count}; put a text with a comma in double quotes")
+            count = f"{len(row)} fields in {len(columns)} columns"
+            raise LabelsError(f"{at(path, line)}: {count}; put text with a comma in double quotes")
         label, synonyms, prompt, folder = (dict(zip(columns, row, strict=False)).get(name, "") for name in _COLUMNS)
         words, folders = (tuple(_split(cell)) if cell.strip() else () for cell in (synonyms, folder))
         prompts = (prompt,) if prompt.strip() else ()
@@ -292,18 +304,18 @@ def _read_csv(text: str, path: Path) -> Iterator[RawLabel]:
 
 
 def _check_columns(columns: list[str], path: Path) -> None:
-    """Raise LabelsError for a column given twice, or one that is nearly called as one that is read."""
+    """Raise LabelsError for a repeated column, or one that looks like a misspelt known one."""
     for index, column in enumerate(columns):
         if column and column in columns[:index]:
-            raise LabelsError(f"{at(path, 1)}: the column {column!r} is given twice; remove or rename one of them")
+            raise LabelsError(f"{at(path, 1)}: column {column!r} is given twice; remove or rename one of them")
         near = () if column in _COLUMNS else get_close_matches(column, _COLUMNS, n=1, cutoff=0.8)
         if near:
-            meant = f"the column {column!r} is not known; did you mean {near[0]!r}"
-            raise LabelsError(f"{at(path, 1)}: {meant}? The columns known are {', '.join(_COLUMNS)}")
+            hint = f"did you mean {near[0]!r}? The known columns are {', '.join(_COLUMNS)}"
+            raise LabelsError(f"{at(path, 1)}: unknown column {column!r}; {hint}")
 
 
 def _csv_rows(text: str, path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Rows that are not blank, with the line each starts on; the separator is the one that sets `label` apart."""
+    """Yield rows that are not blank, with their first lines; the separator is the one that sets `label` apart."""
     header = text.split("\n", 1)[0].lower()
     columns = {mark: [column.strip(' "') for column in header.split(mark)] for mark in ",;\t"}
     separator = next((mark for mark in columns if "label" in columns[mark]), ",")
@@ -318,47 +330,38 @@ def _csv_rows(text: str, path: Path) -> Iterator[tuple[int, list[str]]]:
         raise LabelsError(f"{at(path, line)}: not valid CSV: {problem}") from None
 
 
+# checks
+
+
 def _checked_entry(raw: RawLabel, path: Path) -> RawLabel:
-    """The entry without outer space, a synonym with a placeholder among the prompts; raises LabelsError."""
+    """Return the entry without outer space, a synonym with a placeholder among the prompts; raises LabelsError."""
     where = at(path, raw.line)
     name = _checked(raw.name, where)
     words = [_checked(word, f"{where}: a synonym of {name!r}") for word in raw.words]
     prompts = [_checked(prompt, f"{where}: a prompt of {name!r}") for prompt in raw.prompts]
     folders = tuple(_checked(folder, f"{where}: a folder of {name!r}") for folder in raw.folders)
-    filled = {text: _placeholders(text, where) for text in (*words, *prompts)}
-    if _placeholders(name, where):
-        raise LabelsError(f"{where}: label {name!r} has a placeholder; that belongs in a prompt")
+    filled = {text: has_placeholder(text, where, LabelsError) for text in (*words, *prompts)}
+    if has_placeholder(name, where, LabelsError):
+        raise LabelsError(f"{where}: label {name!r} has a placeholder; only prompts may have one")
     synonyms = tuple(word for word in words if not filled[word])
     prompts = [*(word for word in words if filled[word]), *prompts]
     return replace(raw, name=name, words=synonyms, prompts=tuple(prompts), folders=folders)
 
 
-def _placeholders(text: str, where: str) -> int:
-    try:
-        count = count_placeholders(text)
-    except ValueError as problem:
-        raise LabelsError(f"{where}: in {text!r}, {problem}") from None
-    if count > 1:
-        raise LabelsError(f"{where}: {text!r} has {count} placeholders; keep one")
-    return count
-
-
 def _checked(text: str, where: str) -> str:
-    """`text` without outer space; raises LabelsError for a blank one or one that cannot be encoded."""
+    """Return `text` without outer space; raises LabelsError where it is blank or cannot be encoded."""
     text = text.strip()
     if not text:
-        raise LabelsError(f"{where} is blank; write a text or remove it")
+        raise LabelsError(f"{where} is blank; fill it in or remove it")
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise LabelsError(f"{where}: {text!r} is not valid Unicode; write it in UTF-8") from None
+        raise LabelsError(f"{where}: {text!r} is not valid Unicode; save it as UTF-8") from None
     return text
 
 
 _READERS: dict[str, Callable[[str, Path], Iterator[RawLabel]]] = {
     ".txt": _read_txt,
-    ".yaml": _read_yaml,
-    ".yml": _read_yaml,
-    ".json": _read_json,
+    **dict.fromkeys((".yaml", ".yml", ".json"), _read_nodes),
     ".csv": _read_csv,
 }

@@ -1,12 +1,16 @@
-"""Text files that users write, read so that an error can name the line.
+"""Files of labels and templates: the built-in ones, and how text, YAML and JSON are read so that errors name the line.
 
-YAML and JSON become the same three nodes. Scalars stay the text that was typed: `yes`, `1.0` and `null`
-are words here, and a key that is given twice is seen twice.
+YAML and JSON become the same three nodes. Scalars stay the text that was typed: `yes`, `1.0` and `null` are words here,
+and a key that is given twice is seen twice.
+
+Of the built-in sets `prompts/NAME.yaml` has the templates and `prompts/labels/NAME.txt` the labels. Their names have no
+extension and a user's file must have one, so neither ever hides the other.
 """
 
+import difflib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,7 +42,7 @@ class List:
 
 @dataclass(frozen=True, slots=True)
 class Map:
-    """A YAML mapping or JSON object, doubled keys included."""
+    """A YAML mapping or JSON object, repeated keys included."""
 
     line: int
     pairs: "tuple[tuple[Node, Node], ...]"
@@ -47,15 +51,40 @@ class Map:
 Node = Text | List | Map
 
 
+def prompts_dir() -> Path:
+    """Return the folder of the built-in sets: the checkout's own `prompts/`, else the copy inside the wheel."""
+    root = Path(__file__).parents[3]
+    if (root / "prompts").is_dir() and (root / "pyproject.toml").is_file():
+        return root / "prompts"
+    return Path(__file__).parents[1] / "prompts_data"
+
+
+def template_files() -> dict[str, Path]:
+    """Return the files of the built-in template sets, by name."""
+    return {path.stem: path for path in sorted(prompts_dir().glob("*.yaml"))}
+
+
+def label_files() -> dict[str, Path]:
+    """Return the files of the built-in label sets, by name."""
+    return {path.stem: path for path in sorted((prompts_dir() / "labels").glob("*.txt"))}
+
+
+def did_you_mean(name: str, known: Iterable[str], extensions: str) -> str:
+    """Return the end of an error about an unknown built-in set: the most similar name, or what a file needs."""
+    near = difflib.get_close_matches(name, known, n=1) or [each for each in known if name and name in each][:1]
+    hint = f"did you mean {near[0]}?" if near else f"a file needs the extension {extensions};"
+    return f"{hint} zeroshot prompts list shows all built-in sets"
+
+
 def at(path: Path, line: int) -> str:
-    """The words that open an error about a line of a file."""
+    """Return the start of an error about a line of a file."""
     return f"{path}, line {line}"
 
 
 def read_text(path: Path, error: type[InputError]) -> str:
-    """The UTF-8 text of a file, without byte order mark, lines ending in LF.
+    """Return the UTF-8 text of a file without byte order mark, its lines ending in LF.
 
-    Raises UsageError when there is no such file to read, `error` when it is not UTF-8.
+    Raises UsageError when the file cannot be read, `error` when it is not UTF-8.
     """
     try:
         data = path.read_bytes()
@@ -72,9 +101,9 @@ def read_text(path: Path, error: type[InputError]) -> str:
 
 
 def content_lines(text: str) -> Iterator[Text]:
-    """The lines of `text` that hold something, without comments and outer space.
+    """Yield the lines of `text` that are not blank, without comments and outer space.
 
-    `#` starts a comment at the start of a line or after white space, so `C#` is whole.
+    `#` starts a comment at the start of a line or after white space, so `C#` stays whole.
     """
     for number, line in enumerate(text.split("\n"), start=1):
         content = _COMMENT.sub("", line).strip()
@@ -82,8 +111,16 @@ def content_lines(text: str) -> Iterator[Text]:
             yield Text(number, content)
 
 
+def text_of(node: Node, path: Path, error: type[InputError]) -> str:
+    """Return the text of a scalar; raises `error` for a list or a mapping."""
+    if isinstance(node, Text):
+        return node.text
+    kind = "a list" if isinstance(node, List) else "a mapping"
+    raise error(f"{at(path, node.line)}: expected text, found {kind}; put text with : or {{}} in quotes")
+
+
 def parse_yaml(text: str, path: Path, error: type[InputError]) -> Node | None:
-    """The one document in `text`; None when it is empty."""
+    """Return the one document in `text`, None when it is empty."""
     try:
         root = yaml.compose(text, Loader=_YamlLoader)
         return None if root is None else _from_yaml(root)
@@ -95,13 +132,13 @@ def parse_yaml(text: str, path: Path, error: type[InputError]) -> Node | None:
         line = text.count("\n", 0, problem.position) + 1
         raise error(f"{at(path, line)}: not valid YAML: {problem.reason}") from None
     except RecursionError:
-        raise error(f"{path}: lists and mappings are nested too deep") from None
+        raise error(f"{path}: lists and mappings are nested too deeply") from None
 
 
 def _quote_hint(text: str, line: int) -> str:
-    """What to do about the usual cause: YAML takes a text that starts with `{` for a mapping."""
+    """Return advice on the usual cause: YAML takes text that starts with `{` for a mapping."""
     near = text.split("\n")[max(0, line - 2) : line]
-    return "; put a text that starts with { in quotes" if any(row.lstrip("- ").startswith("{") for row in near) else ""
+    return "; put text that starts with { in quotes" if any(row.lstrip("- ").startswith("{") for row in near) else ""
 
 
 def _from_yaml(node: yaml.Node, depth: int = 0) -> Node:
@@ -117,7 +154,7 @@ def _from_yaml(node: yaml.Node, depth: int = 0) -> Node:
 
 
 def parse_json(text: str, path: Path, error: type[InputError]) -> Node | None:
-    """The one value in `text`; None when there is nothing; a null is an empty Text."""
+    """Return the one value in `text`, None when it is blank; a null is an empty Text."""
     if not text.strip():
         return None
     try:
@@ -126,11 +163,11 @@ def parse_json(text: str, path: Path, error: type[InputError]) -> Node | None:
     except json.JSONDecodeError as problem:
         raise error(f"{at(path, problem.lineno)}: not valid JSON: {problem.msg}") from None
     except RecursionError:
-        raise error(f"{path}: lists and mappings are nested too deep") from None
+        raise error(f"{path}: lists and mappings are nested too deeply") from None
 
 
 class _JsonNodes:
-    """A second look at text that is known to be JSON, for the lines and doubled keys that json drops."""
+    """A second pass over valid JSON, for the line numbers and repeated keys that `json` drops."""
 
     def __init__(self, text: str) -> None:
         self._tokens = self._scan(text)
@@ -151,7 +188,7 @@ class _JsonNodes:
         return taken
 
     def _until(self, close: str) -> Iterator[None]:
-        """One turn an element, up to and with the closing bracket."""
+        """Yield once per element, and take the closing bracket."""
         while self._token != close:
             yield
             if self._token == ",":
