@@ -27,9 +27,8 @@ from record import processor
 
 from zeroshot_cli.clip.config import PRESETS, CLIPConfig, TextTransformerConfig, VisionTransformerConfig
 from zeroshot_cli.clip.model import CLIP
-from zeroshot_cli.embed.text_cache import TextCache
-from zeroshot_cli.embed.texts import TREE, WINDOW, class_embeddings
-from zeroshot_cli.embed.trees import trees
+from zeroshot_cli.embed.prompt_ensemble import class_embeddings
+from zeroshot_cli.embed.texts import TREE, WINDOW, TextCache, trees
 from zeroshot_cli.models.device import DTYPES, has_bf16
 from zeroshot_cli.models.formats.configs import default_preprocess
 from zeroshot_cli.models.formats.open_clip import save_model

@@ -43,9 +43,10 @@ from sklearn.datasets import load_sample_images
 from zeroshot_cli.classify.classifier import Classifier
 from zeroshot_cli.clip.config import PRESETS
 from zeroshot_cli.clip.model import CLIP
+from zeroshot_cli.embed.batches import auto_batch_size
 from zeroshot_cli.embed.image_cache import FileState, ImageCache, NewImage
-from zeroshot_cli.embed.images import auto_batch_size, auto_workers
 from zeroshot_cli.images.decode import Decoding, decode
+from zeroshot_cli.images.decoder_pool import auto_workers
 from zeroshot_cli.images.find import find_images
 from zeroshot_cli.images.preprocess import resize, resized_size
 from zeroshot_cli.models.formats.configs import default_preprocess

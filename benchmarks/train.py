@@ -70,7 +70,7 @@ from zeroshot_cli.clip.config import (
     config_to_dict,
 )
 from zeroshot_cli.clip.model import CLIP
-from zeroshot_cli.embed.images import auto_workers
+from zeroshot_cli.images.decoder_pool import auto_workers
 from zeroshot_cli.models.device import has_bf16
 from zeroshot_cli.models.formats.configs import default_preprocess, read_config
 from zeroshot_cli.models.formats.open_clip import CONFIG_FILE, describe, save_model

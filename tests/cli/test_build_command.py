@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from zeroshot_cli.cli.app import run
-from zeroshot_cli.embed import texts
+from zeroshot_cli.embed import prompt_ensemble
 from zeroshot_cli.models.create import new_model
 from zeroshot_cli.models.formats.open_clip import save_model
 
@@ -160,13 +160,13 @@ def test_built_in_labels_take_their_own_templates(capsys: pytest.CaptureFixture[
 
 def test_a_second_run_encodes_no_text_and_a_new_label_only_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     encoded: list[int] = []
-    embed = texts.embed_texts
+    embed = prompt_ensemble.embed_texts
 
     def counting(model: Any, some: Any, **options: Any) -> torch.Tensor:
         encoded.append(len(some))
         return embed(model, some, **options)
 
-    monkeypatch.setattr(texts, "embed_texts", counting)
+    monkeypatch.setattr(prompt_ensemble, "embed_texts", counting)
     command = ["classify", "set", "--label", "cat", "--label", "dog"]
     assert [run(command), sum(encoded)] == [0, 14]
     assert [run(command), sum(encoded)] == [0, 14]

@@ -12,12 +12,11 @@ import pytest
 
 from zeroshot_cli.cli.app import run
 from zeroshot_cli.display import size_text
-from zeroshot_cli.embed.cache_files import IMAGES, TEXTS, cache_files, clear, size_limit
+from zeroshot_cli.embed.cache_store import IMAGES, TEXTS, Database, Store, cache_files, clear, size_limit
 from zeroshot_cli.embed.image_cache import ImageCache
-from zeroshot_cli.embed.text_cache import TextCache
+from zeroshot_cli.embed.texts import TextCache
 from zeroshot_cli.errors import UsageError
 
-SCHEMAS = {TEXTS: TextCache.schema, IMAGES: ImageCache.schema}
 EMBEDDING = bytes(range(256)) * 8
 
 # Another process, at work on a database: it answers each line on standard input with one on standard output.
@@ -43,8 +42,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def full(folder: Path) -> Path:
     """3 texts; 2,000 images, of which 1 is known by its path."""
     folder.mkdir()
-    fill(folder / "texts.sqlite", TextCache.schema, "INSERT INTO texts VALUES (?, ?, 0)", 3)
-    fill(folder / "images.sqlite", ImageCache.schema, "INSERT INTO embeddings VALUES (?, ?, 0, 0)", 2000)
+    fill(folder / "texts.sqlite", TEXTS.schema, "INSERT INTO texts VALUES (?, ?, 0)", 3)
+    fill(folder / "images.sqlite", IMAGES.schema, "INSERT INTO embeddings VALUES (?, ?, 0, 0)", 2000)
     fill(folder / "images.sqlite", "", "INSERT INTO files VALUES (?, 1, 1, 1, ?, 0)", 1)
     (folder / "fingerprints.json").write_text(json.dumps({"k": "f", "l": "g"}))
     return folder
@@ -85,11 +84,12 @@ def count(path: Path, table: str) -> int:
 
 
 @pytest.mark.parametrize(("database", "store"), [(TEXTS, TextCache), (IMAGES, ImageCache)], ids=["texts", "images"])
-def test_files_and_tables_are_those_of_the_stores(database: object, store: type) -> None:
+def test_files_and_tables_are_those_of_the_stores(database: Database, store: type[Store], tmp_path: Path) -> None:
     with closing(sqlite3.connect(":memory:")) as memory:
-        memory.executescript(store.schema)
+        memory.executescript(database.schema)
         tables = {name for (name,) in memory.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    assert (set(database.tables), database.file) == (tables, store.name)
+    assert set(database.tables) == tables
+    assert store(tmp_path).path == tmp_path / database.file
 
 
 # info
@@ -156,7 +156,7 @@ def test_info_says_in_a_sentence_what_it_cannot_read(full: Path, capsys: pytest.
 def test_info_of_a_database_that_is_locked(
     full: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("zeroshot_cli.embed.cache_files._PATIENCE", 0.1)
+    monkeypatch.setattr("zeroshot_cli.embed.cache_store._PATIENCE", 0.1)
     with closing(sqlite3.connect(full / "texts.sqlite", isolation_level=None)) as owner:
         owner.execute("PRAGMA locking_mode=EXCLUSIVE")
         owner.execute("BEGIN EXCLUSIVE")
@@ -196,7 +196,7 @@ def test_a_folder_that_is_a_file(folder: Path, capsys: pytest.CaptureFixture[str
 def test_a_folder_of_any_name(name: str, tmp_path: Path) -> None:
     folder = tmp_path / name
     folder.mkdir()
-    fill(folder / "texts.sqlite", TextCache.schema, "INSERT INTO texts VALUES (?, ?, 0)", 3)
+    fill(folder / "texts.sqlite", TEXTS.schema, "INSERT INTO texts VALUES (?, ?, 0)", 3)
     assert cache_files(folder)[0].rows == {"texts": 3}
     assert clear([TEXTS], folder)[0].removed == {"texts": 3}
     assert cache_files(folder)[0].rows == {"texts": 0}
@@ -204,7 +204,7 @@ def test_a_folder_of_any_name(name: str, tmp_path: Path) -> None:
 
 def test_info_loads_neither_torch_nor_numpy(full: Path) -> None:
     program = (
-        "import sys; from zeroshot_cli.embed.cache_files import cache_files, clear; cache_files(); clear()\n"
+        "import sys; from zeroshot_cli.embed.cache_store import cache_files, clear; cache_files(); clear()\n"
         "import zeroshot_cli.cli.cache; print({'torch', 'numpy', 'open_clip'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -311,7 +311,7 @@ def test_a_reader_keeps_what_it_reads_and_is_named(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("zeroshot_cli.embed.cache_files._PATIENCE", 0.1)
+    monkeypatch.setattr("zeroshot_cli.embed.cache_store._PATIENCE", 0.1)
     other_process("BEGIN")
     other_process("SELECT count(*) FROM embeddings")
     assert run(["cache", "clear", "--images"]) == 0
@@ -330,7 +330,7 @@ def test_a_writer_that_goes_on_for_long_is_a_sentence(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("zeroshot_cli.embed.cache_files._PATIENCE", 0.1)
+    monkeypatch.setattr("zeroshot_cli.embed.cache_store._PATIENCE", 0.1)
     other_process("BEGIN IMMEDIATE")
     assert run(["cache", "clear"]) == 2
     lines = capsys.readouterr().err.splitlines()

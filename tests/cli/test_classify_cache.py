@@ -18,7 +18,7 @@ from zeroshot_cli.models.loaded import LoadedModel
 
 pytestmark = [
     pytest.mark.usefixtures("small_model"),
-    pytest.mark.filterwarnings("always::zeroshot_cli.embed.store.CacheWarning"),
+    pytest.mark.filterwarnings("always::zeroshot_cli.embed.cache_store.CacheWarning"),
 ]
 ANIMALS = ["--label", "cat", "--label", "dog", "--label", "horse", "--top-k", 3, "--batch-size", 4]
 THINGS = ["--label", "a table", "--label", "a lamp", "--prompts", "plain", "--top-k", 2, "--batch-size", 4]

@@ -1,9 +1,12 @@
 """The cache of image embeddings by itself: what its keys depend on, what goes when it is full, damage, threads."""
 
+import hashlib
+import json
 import os
 import sqlite3
 import threading
 import time
+import zlib
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -11,11 +14,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import PIL
 import pytest
+import torch
 
-from zeroshot_cli.embed import image_cache
+from zeroshot_cli.embed import cache_store, image_cache
+from zeroshot_cli.embed.cache_store import CacheWarning
 from zeroshot_cli.embed.image_cache import FileState, ImageCache, NewImage, RunCache
-from zeroshot_cli.embed.store import CacheWarning
 
 SETTING = {"fingerprint": "f" * 64, "precision": "fp32", "device": "cpu", "decoding": "exact", "batch_size": 32}
 PAGE = 16384
@@ -57,7 +62,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
         nonlocal now
         now = seconds
 
-    monkeypatch.setattr(image_cache, "time", SimpleNamespace(time=lambda: now, time_ns=lambda: now * 10**9))
+    for module in (image_cache, cache_store):
+        monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: now, time_ns=lambda: now * 10**9))
     return set_to
 
 
@@ -106,6 +112,27 @@ def test_a_key_depends_on_the_versions_of_torch_and_pillow(
         patch.setattr(getattr(image_cache, owner), "__version__", "99.0")
         assert run_of(cache).by_content(content(1)) is None
     assert run_of(cache).by_content(content(1)) is not None
+
+
+def test_a_file_that_0_1_0_wrote_is_still_known(tmp_path: Path) -> None:
+    """Written here by SQL alone, as that version did; only the versions of torch and Pillow are this machine's."""
+    setting = ["2", "f" * 64, "fp32", "cpu", "exact", 32, torch.__version__, PIL.__version__]
+    key = hashlib.sha256(hashlib.sha256(json.dumps(setting).encode()).digest() + content(1)).digest()
+    row = np.array([0.5, -0.25], dtype="<f4").tobytes()
+    with closing(sqlite3.connect(tmp_path / "images.sqlite")) as database, database:
+        database.execute(
+            "CREATE TABLE embeddings (key BLOB PRIMARY KEY, embedding BLOB NOT NULL, checksum INTEGER NOT NULL, "
+            "used INTEGER NOT NULL)"
+        )
+        database.execute(
+            "CREATE TABLE files (path BLOB PRIMARY KEY, size INTEGER NOT NULL, modified INTEGER NOT NULL, "
+            "changed INTEGER NOT NULL, content BLOB NOT NULL, used INTEGER NOT NULL)"
+        )
+        database.execute("INSERT INTO embeddings VALUES (?, ?, ?, 5)", (key, row, zlib.crc32(key + row)))
+        database.execute("INSERT INTO files VALUES (x'2f61', 1, 2, 3, ?, 5)", (content(1),))
+    run = run_of(ImageCache(tmp_path))
+    assert run.by_content(content(1)).tolist() == [0.5, -0.25]
+    assert run.by_state([FileState(b"/a", 1, 2, 3)])[0].tolist() == [0.5, -0.25]
 
 
 def test_nothing_is_made_before_there_is_something_to_keep(tmp_path: Path) -> None:

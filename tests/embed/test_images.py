@@ -17,15 +17,10 @@ from zeroshot_cli.clip.config import PRESETS
 from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.embed import image_cache
 from zeroshot_cli.embed import images as pipeline
+from zeroshot_cli.embed.batches import auto_batch_size, padded_rows
 from zeroshot_cli.embed.image_cache import ImageCache
-from zeroshot_cli.embed.images import (
-    EmbeddedImage,
-    auto_batch_size,
-    auto_workers,
-    encode_images,
-    padded_rows,
-)
-from zeroshot_cli.images.decoder_pool import Decoded, Decoders
+from zeroshot_cli.embed.images import EmbeddedImage, encode_images
+from zeroshot_cli.images.decoder_pool import Decoded, Decoders, auto_workers
 from zeroshot_cli.images.preprocess import Preprocess, PreprocessConfig
 from zeroshot_cli.records import SkippedImage
 

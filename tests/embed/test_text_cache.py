@@ -1,9 +1,11 @@
 """The cache of text embeddings: what is known is not encoded, and nothing that happens to the file ends a run."""
 
 import dataclasses
+import hashlib
 import multiprocessing
 import sqlite3
 import struct
+import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,11 +14,12 @@ from typing import Any
 import pytest
 import torch
 
-import zeroshot_cli.embed.texts as texts_module
 from zeroshot_cli.clip.tokenizer import TruncatedTextWarning
 from zeroshot_cli.disk import cache_folder
-from zeroshot_cli.embed.text_cache import CacheWarning, TextCache
-from zeroshot_cli.embed.texts import class_embeddings
+from zeroshot_cli.embed import prompt_ensemble
+from zeroshot_cli.embed.cache_store import CacheWarning
+from zeroshot_cli.embed.prompt_ensemble import class_embeddings
+from zeroshot_cli.embed.texts import TextCache
 from zeroshot_cli.models.loaded import LoadedModel
 
 CATS = [["a cat.", "the cat."], ["a dog.", "the dog."]]
@@ -61,7 +64,7 @@ def test_a_file_read_by_sqlite_alone_holds_normalised_rows(small: LoadedModel, t
 def test_a_run_that_is_killed_keeps_the_windows_that_are_done(
     counted: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(texts_module, "WINDOW", 2)
+    monkeypatch.setattr(prompt_ensemble, "WINDOW", 2)
 
     def interrupt(done: int, total: int) -> None:
         if done == 4:
@@ -131,6 +134,19 @@ class _Key:
     """All that a cache asks of a model."""
 
     fingerprint, precision, device = "f" * 64, "fp32", torch.device("cpu")
+
+
+def test_a_file_that_0_1_0_wrote_is_still_known(tmp_path: Path) -> None:
+    key = hashlib.sha256(b"3" + b"f" * 64 + b"\0fp32\0cpu\0" + b"a cat").digest()
+    row = struct.pack("<2f", 0.5, -0.25)
+    database = sqlite3.connect(tmp_path / "texts.sqlite")
+    database.execute("CREATE TABLE texts (key BLOB PRIMARY KEY, embedding BLOB NOT NULL, checksum INTEGER NOT NULL)")
+    database.execute("INSERT INTO texts VALUES (?, ?, ?)", (key, row, zlib.crc32(key + row)))
+    database.commit()
+    database.close()
+    cache: Any = TextCache(tmp_path)
+    known, rows = cache.get(_Key(), ["a dog", "a cat"])
+    assert (known, rows.tolist()) == ([1], [[0.5, -0.25]])
 
 
 def _fill(folder: Path, start: int) -> None:

@@ -8,10 +8,11 @@ import pytest
 import torch
 from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES, OPENAI_IMAGENET_TEMPLATES, SIMPLE_IMAGENET_TEMPLATES
 
-import zeroshot_cli.embed.texts as texts_module
 from zeroshot_cli.clip.config import PRESETS, CLIPConfig
 from zeroshot_cli.clip.tokenizer import TruncatedTextWarning
-from zeroshot_cli.embed.texts import class_embeddings, embed_texts
+from zeroshot_cli.embed import prompt_ensemble
+from zeroshot_cli.embed.prompt_ensemble import class_embeddings
+from zeroshot_cli.embed.texts import embed_texts
 from zeroshot_cli.models.load import load
 from zeroshot_cli.models.loaded import LoadedModel
 from zeroshot_cli.words.labels import Labels
@@ -126,7 +127,7 @@ def test_a_model_of_any_other_kind_takes_the_plain_way(angle_model: Any) -> None
 def test_windows_change_nothing(small: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     prompts = read_prompts("imagenet-7").fill(Labels.of(IMAGENET_CLASSNAMES[:30]))
     whole = class_embeddings(small, prompts)
-    monkeypatch.setattr(texts_module, "WINDOW", 17)
+    monkeypatch.setattr(prompt_ensemble, "WINDOW", 17)
     torch.testing.assert_close(class_embeddings(small, prompts), whole, atol=1e-6, rtol=0)
 
 

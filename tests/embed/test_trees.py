@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from zeroshot_cli.embed.trees import Tree, trees
+from zeroshot_cli.embed.texts import Tree, trees
 
 
 def test_a_tree_by_hand() -> None:

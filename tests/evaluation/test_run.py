@@ -120,7 +120,7 @@ def test_top1_is_what_classify_answers(angle_model: Any, angle_folder: Path) -> 
 def test_several_prompts_of_a_class_are_averaged(angle_model: Any, tmp_path: Path) -> None:
     """Labels "1" and "2" with the templates "{}0" and "{}4" are 10, 14 and 20, 24: their means are 12 and 22."""
     prompts = Prompts(name="two", description="", source="", templates=("{}0", "{}4"))
-    from zeroshot_cli.embed.texts import class_embeddings
+    from zeroshot_cli.embed.prompt_ensemble import class_embeddings
 
     embeddings = class_embeddings(angle_model, prompts.fill(Labels.of(["1", "2"])))
     angles = torch.rad2deg(torch.atan2(embeddings[:, 1], embeddings[:, 0]))

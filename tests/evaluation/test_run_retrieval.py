@@ -11,7 +11,7 @@ from scipy.stats import binomtest
 
 from zeroshot_cli.datasets.captioned import CaptionedImages, captioned
 from zeroshot_cli.embed.image_cache import ImageCache
-from zeroshot_cli.embed.text_cache import TextCache
+from zeroshot_cli.embed.texts import TextCache
 from zeroshot_cli.errors import CheckpointError, DataError
 from zeroshot_cli.evaluation.run_retrieval import RetrievalFigures, evaluate_retrieval
 from zeroshot_cli.records import SkippedImage

@@ -397,7 +397,7 @@ def test_registered_configurations_are_open_clips() -> None:
     assert registered_config("../model_configs/ViT-B-32") is None
 
 
-@pytest.mark.filterwarnings("ignore::zeroshot_cli.embed.text_cache.CacheWarning")
+@pytest.mark.filterwarnings("ignore::zeroshot_cli.embed.cache_store.CacheWarning")
 def test_the_command_takes_a_siglip_from_the_hub_and_then_without_it(
     hub: Any, tokenizer_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

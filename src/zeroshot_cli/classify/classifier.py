@@ -11,12 +11,14 @@ from torch import Tensor
 
 from zeroshot_cli.classify.classifier_file import SavedClassifier, write_classifier
 from zeroshot_cli.classify.scoring import Floats, Rules, judge, score
+from zeroshot_cli.embed.batches import auto_batch_size
 from zeroshot_cli.embed.image_cache import ImageCache
-from zeroshot_cli.embed.images import EmbeddedImage, Outcome, auto_batch_size, auto_workers, encode_images
-from zeroshot_cli.embed.text_cache import TextCache
-from zeroshot_cli.embed.texts import OnProgress, class_embeddings
+from zeroshot_cli.embed.images import EmbeddedImage, Outcome, encode_images
+from zeroshot_cli.embed.prompt_ensemble import OnProgress, class_embeddings
+from zeroshot_cli.embed.texts import TextCache
 from zeroshot_cli.errors import CheckpointError, LabelsError
 from zeroshot_cli.images.decode import EXACTLY, Decoding
+from zeroshot_cli.images.decoder_pool import auto_workers
 from zeroshot_cli.models.loaded import LoadedModel
 from zeroshot_cli.records import Prediction, SkippedImage
 from zeroshot_cli.words.labels import Labels

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from zeroshot_cli.clip.text import CBOW
 from zeroshot_cli.clip.tokenizer import Tokenizer, TruncatedTextWarning
-from zeroshot_cli.embed.text_cache import TextCache
-from zeroshot_cli.embed.texts import OnProgress, class_embeddings
+from zeroshot_cli.embed.prompt_ensemble import OnProgress, class_embeddings
+from zeroshot_cli.embed.texts import TextCache
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.models.loaded import LoadedModel
 from zeroshot_cli.words.faults import Fault, Kind, Placed, holds_templates, lint_labels, lint_templates

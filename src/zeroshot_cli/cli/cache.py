@@ -9,7 +9,7 @@ from zeroshot_cli.display import size_text
 from zeroshot_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from zeroshot_cli.embed.cache_files import CacheFile, Cleared
+    from zeroshot_cli.embed.cache_store import CacheFile, Cleared
 
 app = typer.Typer(help="Show and empty the cache of embeddings.", rich_markup_mode=None)
 
@@ -24,7 +24,7 @@ def cache(context: typer.Context) -> None:
 def info(quiet: o.Quiet = False, debug: o.Debug = False) -> None:
     """Say where the cache is, and for each of its files how many entries and bytes it has, and how many it may have."""
     from zeroshot_cli.console.terminal import note, print_rows
-    from zeroshot_cli.embed.cache_files import cache_files, size_limit
+    from zeroshot_cli.embed.cache_store import cache_files, size_limit
 
     limits = {"images": size_text(size_limit())}
     files = cache_files()
@@ -43,8 +43,8 @@ def clear(
 ) -> None:
     """Empty the cache, while others may be using it: the embeddings of texts and of images, and damaged files."""
     from zeroshot_cli.console.terminal import note
-    from zeroshot_cli.embed.cache_files import IMAGES, TEXTS
-    from zeroshot_cli.embed.cache_files import clear as clear_files
+    from zeroshot_cli.embed.cache_store import IMAGES, TEXTS
+    from zeroshot_cli.embed.cache_store import clear as clear_files
 
     both = texts == images
     chosen = [database for database, wanted in ((TEXTS, texts), (IMAGES, images)) if wanted or both]

@@ -56,7 +56,7 @@ class Classes:
     def classifier(self, model: "LoadedModel", *, cache: bool, quiet: bool) -> "Classifier":
         """Return the classifier of a model, with a progress bar while texts are encoded."""
         from zeroshot_cli.classify.classifier import Classifier
-        from zeroshot_cli.embed.text_cache import TextCache
+        from zeroshot_cli.embed.texts import TextCache
 
         known = TextCache() if cache else None
         if self.saved is not None:

@@ -81,7 +81,7 @@ def classify(
     earlier = places.earlier()
     found = _find(images, null=null, places=places, finished=earlier is not None and earlier.complete)
 
-    from zeroshot_cli.embed.images import auto_batch_size
+    from zeroshot_cli.embed.batches import auto_batch_size
     from zeroshot_cli.models.load import load
 
     name, weights = classes.model(model, pretrained)

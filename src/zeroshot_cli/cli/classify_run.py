@@ -182,8 +182,7 @@ class Places:
 
 
 def _write_report(path: Path, results: Results, run: Run, total: int, *, quiet: bool) -> None:
-    from zeroshot_cli.embed.images import auto_workers
-    from zeroshot_cli.images.decoder_pool import thumbnails
+    from zeroshot_cli.images.decoder_pool import auto_workers, thumbnails
     from zeroshot_cli.pages.classification import write_html
 
     with progress_bar(quiet=quiet) as bar:

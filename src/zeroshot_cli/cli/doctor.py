@@ -137,7 +137,7 @@ def _extras(findings: Findings) -> None:
 def _computing(findings: Findings, answer: "Answer") -> None:
     import torch
 
-    from zeroshot_cli.embed.images import auto_workers
+    from zeroshot_cli.images.decoder_pool import auto_workers
     from zeroshot_cli.models.device import resolve_device, resolve_precision
 
     findings.add("devices", ", ".join(_devices()))
@@ -175,7 +175,7 @@ def _devices() -> list[str]:
 
 def _caches(findings: Findings, answer: "Answer") -> None:
     from zeroshot_cli.disk import cache_folder
-    from zeroshot_cli.embed.cache_files import LIMIT_VARIABLE, cache_files, size_limit
+    from zeroshot_cli.embed.cache_store import LIMIT_VARIABLE, cache_files, size_limit
     from zeroshot_cli.errors import UsageError
 
     folder = cache_folder()

@@ -18,7 +18,7 @@ from zeroshot_cli.errors import DataError, UnreadableImage, UsageError
 from zeroshot_cli.records import SkippedImage
 
 if TYPE_CHECKING:
-    from zeroshot_cli.embed.files import EmbeddingsFile, Row, Subject
+    from zeroshot_cli.embed.embeddings_file import EmbeddingsFile, Row, Subject
     from zeroshot_cli.images.decode import Decoding
     from zeroshot_cli.models.loaded import LoadedModel
 
@@ -64,7 +64,7 @@ def embed(
 
     An image that could not be read is in the file with its reason. The file is there only when it is whole.
     """
-    from zeroshot_cli.embed.files import EmbeddingsFile, check_embeddings_file, check_room
+    from zeroshot_cli.embed.embeddings_file import EmbeddingsFile, check_embeddings_file, check_room
 
     # What takes no time comes first: a mistake shows before the model is loaded.
     check_embeddings_file(output, overwrite=overwrite)
@@ -72,7 +72,7 @@ def embed(
     source = _source(images or [], texts, null=null, exact=exact_decode, decoding=decoding, cache=cache)
     check_room(output, source.names)
 
-    from zeroshot_cli.embed.images import auto_batch_size
+    from zeroshot_cli.embed.batches import auto_batch_size
     from zeroshot_cli.models.load import load
 
     loaded = load(model, pretrained, device=device, precision=precision.value, offline=offline)
@@ -105,7 +105,7 @@ class _Images:
 
     @property
     def subject(self) -> "Subject":
-        from zeroshot_cli.embed.files import Subject
+        from zeroshot_cli.embed.embeddings_file import Subject
 
         return Subject.PATH
 
@@ -128,7 +128,8 @@ class _Images:
 
     def rows(self, model: "LoadedModel", batch_size: int, workers: int | None) -> "Generator[list[Row]]":
         from zeroshot_cli.embed.image_cache import ImageCache
-        from zeroshot_cli.embed.images import auto_workers, encode_images
+        from zeroshot_cli.embed.images import encode_images
+        from zeroshot_cli.images.decoder_pool import auto_workers
 
         blocks = encode_images(
             model,
@@ -156,7 +157,7 @@ class _Texts:
 
     @property
     def subject(self) -> "Subject":
-        from zeroshot_cli.embed.files import Subject
+        from zeroshot_cli.embed.embeddings_file import Subject
 
         return Subject.TEXT
 

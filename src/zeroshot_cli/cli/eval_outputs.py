@@ -106,8 +106,7 @@ def _far_off(evaluation: Evaluation) -> str:
 def _write_report(
     path: Path, evaluations: Sequence[Evaluation], comparisons: "list[tuple[int, int, Comparison]]", settings: Settings
 ) -> None:
-    from zeroshot_cli.embed.images import auto_workers
-    from zeroshot_cli.images.decoder_pool import thumbnails
+    from zeroshot_cli.images.decoder_pool import auto_workers, thumbnails
     from zeroshot_cli.pages.evaluation import write_eval_html
 
     decoding = settings.decoding(as_stored=False)

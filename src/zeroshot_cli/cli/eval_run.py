@@ -180,7 +180,7 @@ def _evaluate_probe(
 def _evaluate_retrieval(
     model: "LoadedModel", images: "CaptionedImages", templates: "Prompts | None", settings: Settings
 ) -> Evaluation:
-    from zeroshot_cli.embed.text_cache import TextCache
+    from zeroshot_cli.embed.texts import TextCache
     from zeroshot_cli.evaluation.run import versions
     from zeroshot_cli.evaluation.run_retrieval import MAIN_METRIC, evaluate_retrieval
 
@@ -229,7 +229,7 @@ def _tracked(bar: Any, count: int) -> Callable[[Iterable[Any]], Iterable[Any]]:
 
 
 def _batch_size(items: Sequence[object], model: "LoadedModel", settings: Settings) -> int:
-    from zeroshot_cli.embed.images import auto_batch_size
+    from zeroshot_cli.embed.batches import auto_batch_size
 
     return settings.batch_size or auto_batch_size(sum(isinstance(item, str) for item in items), model)
 

@@ -59,7 +59,7 @@ def decoding(*, exact: bool, max_pixels: int | None, timeout: float | None) -> "
 
 def check_cache(cache: bool) -> None:
     """Raise UsageError now where ZEROSHOT_CACHE_SIZE is no size."""
-    from zeroshot_cli.embed.cache_files import size_limit
+    from zeroshot_cli.embed.cache_store import size_limit
 
     if cache:
         size_limit()

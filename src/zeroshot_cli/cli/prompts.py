@@ -92,7 +92,7 @@ def lint(
     from zeroshot_cli.classify.lint import NEARLY_EQUAL, check_inputs, lint
     from zeroshot_cli.console.terminal import note, print_rows, progress_bar
     from zeroshot_cli.display import counted
-    from zeroshot_cli.embed.text_cache import TextCache
+    from zeroshot_cli.embed.texts import TextCache
     from zeroshot_cli.models.load import load
 
     check_inputs(names)

@@ -115,7 +115,7 @@ def train(
 
 def _half_the_cores() -> int:
     """Half of this process's share of the cores; the other half trains."""
-    from zeroshot_cli.embed.images import auto_workers
+    from zeroshot_cli.images.decoder_pool import auto_workers
     from zeroshot_cli.train.distributed import processes_here
 
     return min(8, max(1, auto_workers() // 2 // processes_here()))

@@ -1,20 +1,16 @@
-"""Class embeddings: the mean of a class's normalised prompt embeddings, normalised again.
+"""Embed texts, and keep their embeddings on disk.
 
-A causal text tower sees only what stands before a token, so what many prompts begin with is computed once, and nothing
-is padded (see `trees`). All other towers get batches of texts as they are.
-
-An embedding depends on what else is encoded with it: by 1e-7 in float32, by 1e-3 in lower precisions. So below float32
-the cache keeps the embeddings of a whole call, by all its prompts, and a call that differs in one of them is computed
-anew: what is cached is what would have been computed.
-
-b batch, e embedding, c classes, p prompts
+A causal text tower sees only what stands before a token, so the beginning that many texts share is computed once, and
+nothing is padded (see `trees`). All other towers get batches of texts as they are.
 """
 
 import hashlib
-import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import takewhile
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -22,61 +18,30 @@ from torch.nn import functional as F
 from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.clip.text import TextTransformer, ancestors, end_of_text
 from zeroshot_cli.clip.tokenizer import Tokenizer
-from zeroshot_cli.embed.text_cache import TextCache
-from zeroshot_cli.embed.trees import trees
+from zeroshot_cli.embed.cache_store import TEXTS, Store, read_embeddings, write_embeddings
 from zeroshot_cli.models.loaded import LoadedModel
 
-WINDOW = 16_384  # prompts in memory at once; they share beginnings, and the cache keeps what is done, window by window
+WINDOW = 16_384  # texts in memory at once; they share beginnings, and the cache keeps what is done, window by window
 _PLAIN_BATCH = 256
-_CLASS = "\0class "  # what a class's entry in the cache begins with, and no prompt that means anything
+_VERSION = b"3"  # of the cache's keys: raised when the same text would get another embedding
 TREE = {"cpu": 256, "cuda": 1024}  # tokens: each is compared with each, which costs little while they are few
 
-OnProgress = Callable[[int, int], None]
+OnEncoded = Callable[[int], None]
+Tokens = tuple[int, ...]
 
 
-def class_embeddings(
-    model: LoadedModel,
-    prompts: Sequence[Sequence[str]],
-    *,
-    on_progress: OnProgress | None = None,
-    cache: TextCache | None = None,
-) -> Tensor:
-    """One embedding a class from its prompts; c classes -> ce, normalised, float32.
+def embed_texts(model: LoadedModel, texts: Sequence[str], *, on_encoded: OnEncoded = lambda count: None) -> Tensor:
+    """Return the embeddings of different texts: (texts, embedding), normalised, float32, on the CPU.
 
-    A prompt that occurs twice is encoded once and counts twice. `on_progress` gets the number of different prompts that
-    are done and of all. What `cache` knows, a class or a prompt, is not encoded. ValueError for a class without a
-    prompt, or no class. Source: arXiv 2103.00020, section 3.1.4, prompt ensembling in embedding space.
+    `on_encoded` gets how many more are done.
     """
-    if not prompts or not all(prompts):
-        raise ValueError("every class needs a prompt, and there must be a class")
-    if cache is None:
-        return _ensembled(model, prompts, on_progress or _nobody, None)
-    exact = model.precision == "fp32"
-    names = _names(prompts) if exact else _names_in_company(prompts)
-    known, embeddings = cache.get(model, names)
-    if not exact and len(known) < len(prompts):
-        known = []
-    _warn_of_long(model, dict.fromkeys(text for index in known for text in prompts[index]))
-    missing = sorted(set(range(len(prompts))) - set(known))
-    if not missing:
-        return embeddings
-    wanted = [prompts[index] for index in missing]
-    fresh = _ensembled(model, wanted, on_progress or _nobody, cache if exact else None)
-    cache.put(model, [names[index] for index in missing], fresh)
-    return _merged(len(prompts), (known, embeddings), (missing, fresh))
+    tower = getattr(getattr(model, "model", None), "text", None)
+    if isinstance(tower, TextTransformer) and isinstance(model.tokenizer, Tokenizer):
+        return _embed_sharing(model, tower, model.tokenizer.sequences(texts), on_encoded)
+    return _embed_plainly(model, texts, on_encoded)
 
 
-def _names(prompts: Sequence[Sequence[str]]) -> list[str]:
-    return [_CLASS + json.dumps(list(texts)) for texts in prompts]
-
-
-def _names_in_company(prompts: Sequence[Sequence[str]]) -> list[str]:
-    """A name for each class that depends on its place and on all prompts of the call."""
-    call = hashlib.sha256(json.dumps([list(texts) for texts in prompts]).encode()).hexdigest()
-    return [f"{_CLASS}{index} of {call}" for index in range(len(prompts))]
-
-
-def _warn_of_long(model: LoadedModel, known: Iterable[str]) -> None:
+def warn_of_long(model: LoadedModel, known: list[str]) -> None:
     """Tokenise what may be too long, so that a text from the cache is warned of as one that is encoded."""
     limit = getattr(getattr(model, "tokenizer", None), "context_length", None)
     if limit is None:
@@ -86,80 +51,11 @@ def _warn_of_long(model: LoadedModel, known: Iterable[str]) -> None:
         model.tokenizer(doubtful)
 
 
-def _ensembled(
-    model: LoadedModel, prompts: Sequence[Sequence[str]], on_progress: OnProgress, cache: TextCache | None
-) -> Tensor:
-    classes_of: dict[str, list[int]] = {}
-    for index, texts in enumerate(prompts):
-        for text in texts:
-            classes_of.setdefault(text, []).append(index)
-    sums: Tensor | None = None
-    for texts, embeddings in _embedded(model, list(classes_of), on_progress, cache):
-        rows = torch.tensor([row for row, text in enumerate(texts) for _ in classes_of[text]])
-        classes = torch.tensor([index for text in texts for index in classes_of[text]])
-        sums = torch.zeros(len(prompts), embeddings.shape[1]) if sums is None else sums
-        sums.index_add_(0, classes, embeddings[rows])  # the mean but for its length, which is lost in the next line
-    assert sums is not None
-    return F.normalize(sums, dim=-1)
-
-
-def embed_texts(
-    model: LoadedModel, texts: Sequence[str], *, on_encoded: Callable[[int], None] = lambda count: None
-) -> Tensor:
-    """Different texts, p of them -> pe, normalised, float32, on the CPU; `on_encoded` gets how many more are done."""
-    tower = getattr(getattr(model, "model", None), "text", None)
-    if isinstance(tower, TextTransformer) and isinstance(model.tokenizer, Tokenizer):
-        return _embed_sharing(model, tower, model.tokenizer.sequences(texts), on_encoded)
-    return _embed_plainly(model, texts, on_encoded)
-
-
-def _embedded(
-    model: LoadedModel, texts: list[str], on_progress: OnProgress, cache: TextCache | None
-) -> Iterator[tuple[Sequence[str], Tensor]]:
-    """Yield the texts and their embeddings pe, a window at a time, from the cache or the model."""
-    done = 0
-
-    def count(more: int) -> None:
-        nonlocal done
-        done += more
-        on_progress(done, len(texts))
-
-    waiting = iter(texts)
-    while window := list(islice(waiting, WINDOW)):
-        if cache is None:
-            yield window, embed_texts(model, window, on_encoded=count)
-        else:
-            yield window, _embed_unknown(model, window, count, cache)
-
-
-def _embed_unknown(model: LoadedModel, texts: list[str], on_encoded: Callable[[int], None], cache: TextCache) -> Tensor:
-    known, embeddings = cache.get(model, texts)
-    if known:
-        on_encoded(len(known))
-        _warn_of_long(model, (texts[place] for place in known))
-    missing = sorted(set(range(len(texts))) - set(known))
-    if not missing:
-        return embeddings
-    unknown = [texts[place] for place in missing]
-    fresh = embed_texts(model, unknown, on_encoded=on_encoded)
-    cache.put(model, unknown, fresh)
-    return _merged(len(texts), (known, embeddings), (missing, fresh))
-
-
-def _merged(count: int, *parts: tuple[list[int], Tensor]) -> Tensor:
-    """Rows from several places, put where they belong."""
-    merged = torch.empty(count, parts[-1][1].shape[1])
-    for places, rows in parts:
-        if places:
-            merged[places] = rows
-    return merged
-
-
 @torch.inference_mode()
 def _embed_sharing(
-    model: LoadedModel, tower: TextTransformer, sequences: list[list[int]], on_encoded: Callable[[int], None]
+    model: LoadedModel, tower: TextTransformer, sequences: list[list[int]], on_encoded: OnEncoded
 ) -> Tensor:
-    owners: dict[tuple[int, ...], list[int]] = {}  # texts may differ and be the same to the model
+    owners: dict[Tokens, list[int]] = {}  # texts may differ and be the same to the model
     for owner, ids in enumerate(sequences):
         owners.setdefault(tuple(ids[: ids.index(tower.eot_id) + 1]), []).append(owner)
     different = list(owners)
@@ -176,7 +72,7 @@ def _embed_sharing(
     return embeddings
 
 
-def _embed_plainly(model: LoadedModel, texts: Sequence[str], on_encoded: Callable[[int], None]) -> Tensor:
+def _embed_plainly(model: LoadedModel, texts: Sequence[str], on_encoded: OnEncoded) -> Tensor:
     parts = []
     for start in range(0, len(texts), _PLAIN_BATCH):
         parts.append(_encode_plainly(model, list(texts[start : start + _PLAIN_BATCH])))
@@ -191,12 +87,120 @@ def _encode_plainly(model: LoadedModel, texts: list[str]) -> Tensor:
     clip, _, tokenizer = model.bundled()
     tokens = tokenizer(texts)
     longest = 1 + int(end_of_text(tokens, clip.text.eot_id).max())
-    return _normalised(clip.encode_text(tokens[:, :longest].to(model.device)))  # nothing behind the end counts
+    return _normalised(clip.encode_text(tokens[:, :longest].to(model.device)))  # nothing after the end counts
 
 
 def _normalised(embeddings: Tensor) -> Tensor:
     return F.normalize(embeddings.float(), dim=-1).cpu()
 
 
-def _nobody(done: int, total: int) -> None:
-    """Nobody watches."""
+# sequences as trees
+
+
+@dataclass(slots=True)
+class Tree:
+    """Tokens, each after the one at `parents` (-1: none); `sequences`, as indices, end at `ends`."""
+
+    tokens: list[int] = field(default_factory=list)
+    positions: list[int] = field(default_factory=list)
+    parents: list[int] = field(default_factory=list)
+    sequences: list[int] = field(default_factory=list)
+    ends: list[int] = field(default_factory=list)
+
+
+def trees(sequences: Sequence[Tokens], *, most: int) -> Iterator[Tree]:
+    """Yield trees that together hold each of `sequences` once, in sorted order; a shared beginning is there once.
+
+    Eighty templates for a thousand names give 80,000 sequences that have only eighty beginnings. No tree has more than
+    `most` tokens, unless a single sequence has.
+    """
+    tree, path, before = Tree(), list[int](), Tokens()
+    for index in sorted(range(len(sequences)), key=lambda index: sequences[index]):
+        ids = sequences[index]
+        shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(ids, before, strict=False)))
+        if tree.sequences and len(tree.tokens) + len(ids) - shared > most:
+            yield tree
+            tree, path, shared = Tree(), [], 0
+        for position in range(shared, len(ids)):
+            tree.parents.append(path[position - 1] if position else -1)
+            path[position:] = [len(tree.tokens)]
+            tree.tokens.append(ids[position])
+            tree.positions.append(position)
+        tree.sequences.append(index)
+        tree.ends.append(path[len(ids) - 1])
+        before = ids
+    if tree.sequences:
+        yield tree
+
+
+# on disk
+
+
+class TextCache(Store):
+    """Text embeddings of any model, by its fingerprint, precision, kind of device and the text."""
+
+    database = TEXTS
+
+    def get(self, model: LoadedModel, texts: Sequence[str]) -> tuple[list[int], Tensor]:
+        """Return the places of the texts that are known, and their embeddings (known, embedding), float32."""
+        keys = _keys(model, texts)
+        nothing: dict[bytes, bytes] = {}
+        found = self.read(lambda database: read_embeddings(database, "texts", keys), nothing)
+        known = [place for place, key in enumerate(keys) if key in found]
+        if not known:
+            return [], torch.empty(0, 0)
+        content = bytearray().join(found[keys[place]] for place in known)
+        rows = np.frombuffer(content, dtype="<f4").astype(np.float32, copy=False)
+        return known, torch.from_numpy(rows).view(len(known), -1)
+
+    def put(self, model: LoadedModel, texts: Sequence[str], embeddings: Tensor) -> None:
+        """Keep the embeddings (texts, embedding), float32, of texts."""
+        contents = (row.tobytes() for row in embeddings.numpy().astype("<f4"))
+        rows = list(zip(_keys(model, texts), contents, strict=True))
+
+        def write(database: sqlite3.Connection) -> None:
+            with database:  # one transaction: all of them or none
+                write_embeddings(database, "texts", rows)
+
+        self.use(write, None)
+
+    def complete(
+        self,
+        model: LoadedModel,
+        texts: Sequence[str],
+        encode: Callable[[list[int]], Tensor],
+        *,
+        on_known: Callable[[list[int]], None],
+        together: bool = False,
+    ) -> Tensor:
+        """Return the embeddings of texts: those that are known, and the others from `encode`, which are then kept.
+
+        `encode` and `on_known` get places in `texts`. `together`: where one is unknown all are encoded.
+        """
+        known, embeddings = self.get(model, texts)
+        if together and len(known) < len(texts):
+            known = []
+        on_known(known)
+        missing = sorted(set(range(len(texts))) - set(known))
+        if not missing:
+            return embeddings
+        fresh = encode(missing)
+        self.put(model, [texts[place] for place in missing], fresh)
+        completed = torch.empty(len(texts), fresh.shape[1])
+        completed[missing] = fresh
+        if known:
+            completed[known] = embeddings
+        return completed
+
+
+def _keys(model: LoadedModel, texts: Sequence[str]) -> list[bytes]:
+    setting = hashlib.sha256(_VERSION)
+    for part in (model.fingerprint, model.precision, model.device.type):
+        setting.update(part.encode() + b"\0")
+    return [_key(setting, text) for text in texts]
+
+
+def _key(setting: "hashlib._Hash", text: str) -> bytes:
+    digest = setting.copy()
+    digest.update(text.encode("utf-8", "surrogatepass"))
+    return digest.digest()

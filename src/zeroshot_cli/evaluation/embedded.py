@@ -7,9 +7,11 @@ import numpy as np
 
 from zeroshot_cli.classify.classifier import embeddings_of
 from zeroshot_cli.classify.scoring import Floats
+from zeroshot_cli.embed.batches import auto_batch_size
 from zeroshot_cli.embed.image_cache import ImageCache
-from zeroshot_cli.embed.images import EmbeddedImage, Outcome, auto_batch_size, auto_workers, encode_images
+from zeroshot_cli.embed.images import EmbeddedImage, Outcome, encode_images
 from zeroshot_cli.images.decode import EXACTLY, Decoding
+from zeroshot_cli.images.decoder_pool import auto_workers
 from zeroshot_cli.models.loaded import LoadedModel
 from zeroshot_cli.records import SkippedImage
 

@@ -10,13 +10,15 @@ import numpy as np
 from zeroshot_cli.classify.classifier import Classifier, embeddings_of
 from zeroshot_cli.classify.scoring import best, cosines
 from zeroshot_cli.datasets.labelled import LabelledImages
+from zeroshot_cli.embed.batches import auto_batch_size
 from zeroshot_cli.embed.image_cache import ImageCache
-from zeroshot_cli.embed.images import EmbeddedImage, Outcome, auto_batch_size, auto_workers, encode_images
+from zeroshot_cli.embed.images import EmbeddedImage, Outcome, encode_images
 from zeroshot_cli.errors import DataError
 from zeroshot_cli.evaluation.answers import KEPT, Answers, Doubles, Floats, Ints
 from zeroshot_cli.evaluation.figures import figures
 from zeroshot_cli.evaluation.metrics import true_class_ranks
 from zeroshot_cli.images.decode import EXACTLY, Decoding
+from zeroshot_cli.images.decoder_pool import auto_workers
 from zeroshot_cli.models.loaded import LoadedModel
 from zeroshot_cli.records import EvalResult, PublishedFigure, SkippedImage
 from zeroshot_cli.words.prompts import Prompts

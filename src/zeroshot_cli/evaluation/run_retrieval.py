@@ -11,8 +11,8 @@ import torch
 from zeroshot_cli.datasets.captioned import CaptionedImages
 from zeroshot_cli.embed.image_cache import ImageCache
 from zeroshot_cli.embed.images import Outcome
-from zeroshot_cli.embed.text_cache import TextCache
-from zeroshot_cli.embed.texts import OnProgress, class_embeddings
+from zeroshot_cli.embed.prompt_ensemble import OnProgress, class_embeddings
+from zeroshot_cli.embed.texts import TextCache
 from zeroshot_cli.errors import CheckpointError, DataError
 from zeroshot_cli.evaluation.embedded import embed_all
 from zeroshot_cli.evaluation.metrics import wilson

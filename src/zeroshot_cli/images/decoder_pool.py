@@ -230,6 +230,12 @@ def _signal_name(code: int) -> str:
     return f"exit code {code}"
 
 
+def auto_workers(device: str = "cpu") -> int:
+    """Return how many processes decode: one a core that this process may use; beside a GPU one less, which feeds it."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores if device == "cpu" else max(1, cores - 1)
+
+
 def thumbnails(paths: Iterable[str], *, workers: int, decoding: Decoding) -> Generator[bytes | None]:
     """Yield a WebP file of at most 192 pixels an edge for every path, None for an image that can no longer be read.
 

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from zeroshot_cli.embed.images import auto_workers
 from zeroshot_cli.errors import DataError, UnreadableImage, UsageError
+from zeroshot_cli.images.decoder_pool import auto_workers
 from zeroshot_cli.pairs.read import Pairs, read_pairs
 from zeroshot_cli.train.config import TrainConfig
 from zeroshot_cli.train.data import open_image

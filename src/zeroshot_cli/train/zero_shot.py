@@ -14,7 +14,7 @@ from zeroshot_cli.clip.config import CLIPConfig
 from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.clip.tokenizer import Tokenizer, TruncatedTextWarning
 from zeroshot_cli.datasets.labelled import LabelledImages, read_dataset
-from zeroshot_cli.embed.images import auto_batch_size
+from zeroshot_cli.embed.batches import auto_batch_size
 from zeroshot_cli.errors import CheckpointError, DataError, UnreadableImage, UsageError
 from zeroshot_cli.evaluation.metrics import top_k_accuracy
 from zeroshot_cli.evaluation.run import answer

@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors import safe_open
 
-from zeroshot_cli.embed import files as module
-from zeroshot_cli.embed.files import EmbeddingsFile, Row, Subject, check_embeddings_file, check_room
+from zeroshot_cli.embed import embeddings_file as module
+from zeroshot_cli.embed.embeddings_file import EmbeddingsFile, Row, Subject, check_embeddings_file, check_room
 from zeroshot_cli.errors import UsageError
 
 ENDINGS = (".parquet", ".npz", ".safetensors")
@@ -351,7 +351,7 @@ def test_a_folder_that_goes_away_is_one_sentence(tmp_path: Path) -> None:
 
 def test_a_killed_run_leaves_nothing(tmp_path: Path) -> None:
     program = (
-        "import os, sys, numpy, pathlib; from zeroshot_cli.embed.files import *\n"
+        "import os, sys, numpy, pathlib; from zeroshot_cli.embed.embeddings_file import *\n"
         "f = EmbeddingsFile(pathlib.Path(sys.argv[1]), Subject.PATH, width=3, about={})\n"
         "f.write([('a', numpy.ones(3, numpy.float32), None)]); os.kill(os.getpid(), 9)"
     )
@@ -375,5 +375,5 @@ def test_memory_does_not_grow_with_the_rows(ending: str, tmp_path: Path, monkeyp
 
 
 def test_the_module_loads_no_torch() -> None:
-    program = "import sys, zeroshot_cli.embed.files; print('torch' in sys.modules, 'pyarrow' in sys.modules)"
+    program = "import sys, zeroshot_cli.embed.embeddings_file; print('torch' in sys.modules, 'pyarrow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout == b"False False\n"
