@@ -10,9 +10,10 @@ if TYPE_CHECKING:
     from zeroshot_cli.classify.classifier import Classifier
     from zeroshot_cli.classify.classifier_file import read_classifier
     from zeroshot_cli.classify.scoring import Rules
+    from zeroshot_cli.datasets.labelled import LabelledImages
     from zeroshot_cli.embed.image_cache import ImageCache
     from zeroshot_cli.errors import ZeroshotError
-    from zeroshot_cli.evaluation.run import evaluate
+    from zeroshot_cli.evaluation.classification import evaluate
     from zeroshot_cli.images.decode import Decoding
     from zeroshot_cli.models.load import load
     from zeroshot_cli.models.loaded import LoadedModel
@@ -29,6 +30,7 @@ _HOMES = {
     "ImageCache": "embed.image_cache",
     "Label": "words.labels",
     "LabelScore": "records",
+    "LabelledImages": "datasets.labelled",
     "Labels": "words.labels",
     "LoadedModel": "models.loaded",
     "Prediction": "records",
@@ -36,7 +38,7 @@ _HOMES = {
     "Rules": "classify.scoring",
     "SkippedImage": "records",
     "ZeroshotError": "errors",
-    "evaluate": "evaluation.run",
+    "evaluate": "evaluation.classification",
     "load": "models.load",
     "read_classifier": "classify.classifier_file",
     "read_labels": "words.labels",
@@ -50,6 +52,7 @@ __all__ = [
     "ImageCache",
     "Label",
     "LabelScore",
+    "LabelledImages",
     "Labels",
     "LoadedModel",
     "Prediction",

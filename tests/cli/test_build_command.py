@@ -134,7 +134,7 @@ def test_a_classifier_has_its_own_labels_and_templates(
     command: list[str], option: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run([*command, "--classifier", "c.safetensors", *option]) == 2
-    assert f"leave out {option[0]}" in capsys.readouterr().err
+    assert f"omit {option[0]}" in capsys.readouterr().err
 
 
 def test_files_that_cannot_be(capsys: pytest.CaptureFixture[str]) -> None:

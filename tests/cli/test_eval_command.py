@@ -264,7 +264,7 @@ def test_the_model_of_the_environment_may_have_blanks(
         (("--model", "a", "--model", "b", "--pretrained", "x"), "--model NAME:TAG"),
         (("--model", "a", "--model", "b", "--predictions", "p.csv"), "2 evaluations"),
         (("--task", "retrieval", "--probe", "train"), "--task retrieval has captions"),
-        (("--probe", "train"), "leave out --prompts"),
+        (("--probe", "train"), "omit --prompts"),
         (("--predictions", "p.json"), "its ending"),
         (("--report", "r.pdf"), "html"),
     ],

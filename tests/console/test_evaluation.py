@@ -8,7 +8,7 @@ from rich.console import Console
 
 from zeroshot_cli.console.evaluation import print_comparison, print_eval
 from zeroshot_cli.evaluation.compare import Comparison
-from zeroshot_cli.evaluation.json_output import write_eval_json
+from zeroshot_cli.evaluation.output import write_eval_json
 from zeroshot_cli.records import EvalResult, PublishedFigure, SkippedImage
 
 RESULT = EvalResult(

@@ -12,6 +12,7 @@ from zeroshot_cli.clip.config import CLIPConfig, TextTransformerConfig, VisionTr
 from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.datasets.labelled import LabelledImages
 from zeroshot_cli.errors import DataError
+from zeroshot_cli.evaluation.classification import Pipeline
 from zeroshot_cli.evaluation.probe import ProbeWarning, _answers, _best_c, _Features, fit_probe, frozen_features
 from zeroshot_cli.images.preprocess import PreprocessConfig
 from zeroshot_cli.models.loaded import LoadedModel, make_ready
@@ -117,7 +118,7 @@ def test_training_images_pass_first(angle_model: Any, angles: Callable[..., Labe
             yield outcome
 
     train, test = angles(*LOW, *HIGH), angles(("low", 12), name="test")
-    fit_probe(train, test, angle_model, track=track)
+    fit_probe(train, test, angle_model, Pipeline(track=track))
     assert tuple(seen) == (*train.items, *test.items)
 
 
@@ -138,7 +139,7 @@ def test_training_that_is_cut_short_is_said(
     angle_model: Any, angles: Callable[..., LabelledImages], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("zeroshot_cli.evaluation.probe.ITERATIONS", 1)
-    with pytest.warns(ProbeWarning, match="not at its end after 1 iterations"):
+    with pytest.warns(ProbeWarning, match="did not converge in 1 iterations"):
         fit_probe(angles(*LOW, *HIGH), angles(("low", 12), name="test"), angle_model)
 
 
@@ -157,7 +158,7 @@ def test_the_search_ends_where_a_full_grid_is_best() -> None:
 
 def test_images_of_the_test_that_were_learned_are_said(angle_model: Any, angles: Callable[..., LabelledImages]) -> None:
     train = angles(*LOW, *HIGH)
-    with pytest.warns(ProbeWarning, match="2 of the 2 images of set are among those that the probe learns from"):
+    with pytest.warns(ProbeWarning, match="2 of the 2 images of set are also training images of the probe"):
         fit_probe(train, angles(LOW[0], HIGH[0]), angle_model)
 
 

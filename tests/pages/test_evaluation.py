@@ -12,7 +12,7 @@ import pytest
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.evaluation.answers import Answers
 from zeroshot_cli.evaluation.compare import Comparison
-from zeroshot_cli.evaluation.figures import figures
+from zeroshot_cli.evaluation.metrics import figures
 from zeroshot_cli.pages.evaluation import check_html_target, worst_mistakes, write_eval_html
 from zeroshot_cli.records import EvalResult, PublishedFigure, SkippedImage
 

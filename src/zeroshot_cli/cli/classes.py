@@ -109,7 +109,7 @@ def saved_classes(classifier: Path, *, labels: Path | None, texts: Sequence[str]
 
     given = {"--labels": labels is not None, "--label": bool(texts), "--prompts": prompts is not None}
     for option in (option for option, is_given in given.items() if is_given):
-        raise UsageError(f"--classifier {classifier} holds its own labels and templates; leave out {option}")
+        raise UsageError(f"--classifier {classifier} holds its own labels and templates; omit {option}")
     saved = read_classifier(classifier)
     return Classes(saved.labels, saved.prompts, saved)
 

@@ -157,9 +157,8 @@ def evaluate(
     sets, models or template sets there is one table, with the differences between those that saw the same images.
     Images that cannot be read are listed and not counted.
     """
-    from zeroshot_cli.cli.eval_outputs import Outputs
-    from zeroshot_cli.cli.eval_run import Settings, evaluate_all
-    from zeroshot_cli.cli.eval_sources import Asked, open_sources
+    from zeroshot_cli.cli.eval_outputs import Outputs, Terminal
+    from zeroshot_cli.evaluation.sources import EvalSettings, open_sources
 
     if list_sets:
         from zeroshot_cli.console.lists import print_known_sets
@@ -172,35 +171,37 @@ def evaluate(
     o.check_cache(cache)
     outputs = Outputs(output, predictions, report)
     outputs.check(overwrite=overwrite)
-    settings = Settings(
+    settings = EvalSettings(
+        datasets=tuple(datasets),
+        default_model=o.DEFAULT_MODEL,
+        models=tuple(model or o.model_from_environment()),
+        pretrained=pretrained,
+        labels=labels,
+        prompts=tuple(prompts or ()),
+        classifier=classifier,
+        retrieval=None if task is Task.AUTO else task is Task.RETRIEVAL,
+        probe=probe,
+        data_dir=data_dir,
+        image_column=image_column,
+        label_column=label_column,
+        max_pixels=max_pixels,
+        decode_timeout=decode_timeout,
         device=device,
         precision=precision.value,
         offline=offline,
         batch_size=o.as_count(batch_size),
         workers=o.as_count(workers),
         cache=cache,
-        max_pixels=max_pixels,
-        timeout=decode_timeout,
         seed=seed,
         command=shlex.join(["zeroshot", *sys.argv[1:]]),
-        quiet=quiet,
-        verbose=verbose,
     )
-    asked = Asked(
-        names=tuple(datasets),
-        labels=labels,
-        prompts=tuple(prompts or ()),
-        classifier=classifier,
-        retrieval=None if task is Task.AUTO else task is Task.RETRIEVAL,
-        probe=probe,
-        models=tuple(model or o.model_from_environment()),
-        pretrained=pretrained,
-        data_dir=data_dir,
-        columns=(image_column, label_column),
-    )
-    sources = open_sources(asked, settings)
-    outputs.check_sources(sources, max(1, len(asked.models)))
-    evaluations = evaluate_all(sources, asked, settings)
-    outputs.write(evaluations, settings)
+    terminal = Terminal(quiet=quiet, verbose=verbose)
+    sources = open_sources(settings, terminal)
+    outputs.check_sources(sources, max(1, len(settings.models)))
+
+    from zeroshot_cli.evaluation.run import evaluate_all  # imports torch
+
+    evaluations = evaluate_all(sources, settings, terminal)
+    outputs.write(evaluations, settings, terminal)
     skipped = any(each.result.skipped for each in evaluations)
     raise typer.Exit(UnreadableImage.exit_code if skipped and not ignore_errors else 0)

@@ -1,1 +1,1 @@
-"""Evaluation: labelled images in, figures out."""
+"""Evaluation: labelled or captioned images in, metrics out."""

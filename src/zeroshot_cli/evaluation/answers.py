@@ -1,10 +1,12 @@
-"""What a model answered for every image of a data set: all that figures, tables and reports are made of. No torch."""
+"""What a model answered for every image of a data set: all that metrics, tables and pages are made of. No torch."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from zeroshot_cli.classify.scoring import best
 from zeroshot_cli.records import SkippedImage
 
 Ints = npt.NDArray[np.int64]
@@ -13,16 +15,20 @@ Doubles = npt.NDArray[np.float64]
 
 KEPT = 5  # best classes of an image
 
+Graded = tuple[Ints, Ints, Floats, Doubles, Floats, Doubles]
+"""Of some images that were read: `ranks` to `log_likelihoods`, as in Answers."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Answers:
-    """The best classes of n images that were read, out of m that there are, and what their true class c got.
+    """The best classes of the images that were read, and the scores of their true classes.
 
-    `items` are all m in order, those that could not be read as SkippedImage; `item_targets` (m,) their true classes.
-    The others are of the n that were read, in the same order: `targets` (n,); `ranks` (n,), the place of the true class
-    from 0, of equal scores the lower index first; `best` (n, k) class indices, best first, k = min(5, c), with their
-    cosines `scores` (n, k) and `probabilities` (n, k), the softmax over all c classes with the model's own temperature;
-    `true_scores` (n,), the cosine of the true class, and `log_likelihoods` (n,), the natural log of its probability.
+    `items` are all images of the data set in order, unreadable ones as SkippedImage, and `item_targets` (items,) their
+    true classes. The other arrays have a row per image that was read, in the same order. `targets` (images,) are true
+    classes; `ranks` (images,) the place of the true class from 0, where of equal scores the lower index comes first;
+    `best` (images, kept) class indices, best first, at most 5, with their cosines `scores` (images, kept) and
+    `probabilities` (images, kept), the softmax over all classes with the model's own temperature; `true_scores`
+    (images,) the cosine of the true class, and `log_likelihoods` (images,) the natural log of its probability.
     """
 
     labels: tuple[str, ...]
@@ -36,29 +42,77 @@ class Answers:
     true_scores: Floats
     log_likelihoods: Doubles
 
+    @classmethod
+    def of(
+        cls,
+        labels: tuple[str, ...],
+        items: Sequence[str | SkippedImage],
+        item_targets: Ints,
+        parts: Sequence[Graded],
+    ) -> "Answers":
+        """Return answers from at least one part of them, as `graded` returns it."""
+        targets = item_targets[[isinstance(item, str) for item in items]]
+        return cls(labels, tuple(items), item_targets, targets, *map(np.concatenate, zip(*parts, strict=True)))
+
     @property
     def paths(self) -> tuple[str, ...]:
-        """The n images that were read."""
+        """The images that were read."""
         return tuple(item for item in self.items if isinstance(item, str))
 
     @property
     def skipped(self) -> tuple[SkippedImage, ...]:
+        """The images that could not be read."""
         return tuple(item for item in self.items if isinstance(item, SkippedImage))
 
     @property
     def right(self) -> npt.NDArray[np.bool_]:
-        """(n,) whether the best class is the true one."""
+        """Whether the best class is the true one, (images,)."""
         right: npt.NDArray[np.bool_] = self.ranks == 0
         return right
 
     @property
     def confidences(self) -> Doubles:
-        """(n,) the probability of the best class."""
+        """The probability of the best class, (images,)."""
         confidences: Doubles = self.probabilities[:, 0]
         return confidences
 
     @property
     def probabilities_of_true(self) -> Doubles:
-        """(n,) the probability of the true class."""
+        """The probability of the true class, (images,)."""
         probabilities: Doubles = np.exp(self.log_likelihoods)
         return probabilities
+
+
+def graded(scores: Floats, logs: Doubles, targets: Ints) -> Graded:
+    """Return what Answers keep of scores and log probabilities, both (images, classes), and true classes (images,)."""
+    first = best(scores, min(KEPT, scores.shape[1]))
+    true = targets[:, None]
+    return (
+        true_class_ranks(scores, targets),
+        first.astype(np.int64),
+        np.take_along_axis(scores, first, axis=1),
+        np.exp(np.take_along_axis(logs, first, axis=1)),
+        np.take_along_axis(scores, true, axis=1)[:, 0],
+        np.take_along_axis(logs, true, axis=1)[:, 0],
+    )
+
+
+def true_class_ranks(scores: npt.ArrayLike, targets: npt.ArrayLike) -> Ints:
+    """Return the place of each image's true class among all classes, 0 for the best, (images,).
+
+    `scores` are (images, classes), higher is better; `targets` are class indices (images,). Of classes with equal
+    scores the one with the lower index comes first, as everywhere in this package.
+    Raises ValueError for NaN, which compares as neither higher nor lower and would count as right.
+    """
+    table, truth = np.asarray(scores), np.asarray(targets, dtype=np.int64)
+    if table.ndim != 2 or truth.shape != table.shape[:1]:
+        raise ValueError(f"scores {table.shape} and targets {truth.shape} do not belong together")
+    if not np.isfinite(table).all():
+        raise ValueError("scores must be finite numbers")
+    if truth.size and not (truth.min() >= 0 and truth.max() < table.shape[1]):
+        raise ValueError(f"targets must be class indices under {table.shape[1]}")
+    own = np.take_along_axis(table, truth[:, None], axis=1)
+    earlier = np.arange(table.shape[1])[None, :] < truth[:, None]
+    ahead = (table > own) | ((table == own) & earlier)
+    ranks: Ints = ahead.sum(axis=1, dtype=np.int64)
+    return ranks

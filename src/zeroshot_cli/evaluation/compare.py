@@ -1,4 +1,4 @@
-"""Two evaluations of the same images: is the difference more than chance?"""
+"""Compare two evaluations of the same images: is the difference more than chance?"""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -13,10 +13,10 @@ from zeroshot_cli.records import SkippedImage
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """N images that both read: how many only one of them had right, the difference of top-1 and its 95 % interval.
+    """Of `n` images that both read: how many only one had right, the difference of top-1 and its 95 % interval.
 
-    `difference` is the first's top-1 less the second's; `p` is the chance of a split at least as uneven if both were
-    equally good: McNemar's exact test.
+    `difference` is the first's top-1 minus the second's; `p` is the probability of a split at least as uneven if both
+    were equally good: McNemar's exact test.
     """
 
     n: int
@@ -28,13 +28,13 @@ class Comparison:
 
 
 def compare(first: Answers, second: Answers) -> Comparison:
-    """Compare the answers to the images that both have read, which are told by their paths.
+    """Compare the answers for the images that both have read, matched by path.
 
-    DataError where there is none, or where an image has another true class.
+    Raises DataError where there is none, or where an image has another true class.
     """
-    theirs = {key: (label, right) for key, label, right in _told(second)}
+    theirs = {key: (label, right) for key, label, right in _rows(second)}
     counts = {(True, True): 0, (True, False): 0, (False, True): 0, (False, False): 0}
-    for key, label, right in _told(first):
+    for key, label, right in _rows(first):
         if key not in theirs:
             continue
         other_label, other_right = theirs[key]
@@ -46,10 +46,10 @@ def compare(first: Answers, second: Answers) -> Comparison:
     return _compared(*counts.values())
 
 
-def _told(answers: Answers) -> Iterator[tuple[tuple[str, int], str, bool]]:
-    """Path and which time it comes, label, and whether it was right, of every image that was read.
+def _rows(answers: Answers) -> Iterator[tuple[tuple[str, int], str, bool]]:
+    """Yield path and occurrence, label, and whether the answer was right, of every image that was read.
 
-    A table may have an image several times, with several labels.
+    A table may list an image several times, with several labels.
     """
     times: Counter[str] = Counter()
     right = iter(answers.right.tolist())
@@ -75,10 +75,10 @@ def _compared(both: int, first_only: int, second_only: int, neither: int) -> Com
 
 
 def _newcombe(both: int, first_only: int, second_only: int, neither: int) -> tuple[float, float]:
-    """The 95 % interval of a difference of paired shares, from those of the two shares.
+    """Return the 95 % interval of a difference of paired fractions, from the intervals of both.
 
     Newcombe 1998, Statistics in Medicine 17, pages 2635 to 2650, method 10: the correlation of the two, with a
-    correction for continuity where it is positive.
+    continuity correction where it is positive.
     """
     n = both + first_only + second_only + neither
     one, two = (both + first_only) / n, (both + second_only) / n

@@ -1,13 +1,10 @@
-"""The linear probe of the CLIP paper: logistic regression on frozen features (arXiv 2103.00020, section 3.2, A.3).
-
-n images, e features, c classes, k classes that the training images have
-"""
+"""The linear probe of the CLIP paper: logistic regression on frozen features (arXiv 2103.00020, section 3.2, A.3)."""
 
 import copy
 import hashlib
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,34 +17,29 @@ from zeroshot_cli.clip.config import CLIPConfig
 from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.clip.vit import VisionTransformer
 from zeroshot_cli.datasets.labelled import LabelledImages
-from zeroshot_cli.embed.image_cache import ImageCache
-from zeroshot_cli.embed.images import Outcome
 from zeroshot_cli.errors import DataError
-from zeroshot_cli.evaluation.answers import Answers, Doubles, Ints
-from zeroshot_cli.evaluation.embedded import embed_all
-from zeroshot_cli.evaluation.run import graded, nothing_read
-from zeroshot_cli.images.decode import EXACTLY, Decoding
+from zeroshot_cli.evaluation.answers import Answers, Doubles, Ints, graded
+from zeroshot_cli.evaluation.classification import Item, Pipeline, nothing_read
 from zeroshot_cli.models.loaded import LoadedModel
-from zeroshot_cli.records import SkippedImage
 
 ITERATIONS = 1000
-VALIDATION = 0.2  # of each class's training images, for the choice of C
-WITHOUT_CHOICE = 0.316  # C where no class has images to spare: that of CLIP's own example
+VALIDATION = 0.2  # of each class's training images, to choose C
+WITHOUT_CHOICE = 0.316  # C where no class has images to spare, as in CLIP's own example
 
-# log10 of C: from these the search goes on around the best, in steps half as large, to eight a decade.
+# log10 of C: the search continues around the best of these, in ever smaller steps, down to eight per decade.
 _FIRST = (-6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0)
 _FINEST = 0.125
 
 
 class ProbeWarning(UserWarning):
-    """What makes a probe's figures doubtful."""
+    """Something that makes a probe's metrics doubtful."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Features:
-    """Items of a data set, what is known of those that were read: features ne and classes n."""
+    """Items of a data set, and of those that were read the features (images, features) and classes (images,)."""
 
-    items: list[str | SkippedImage]
+    items: Sequence[Item]
     values: Floats
     targets: Ints
 
@@ -56,61 +48,37 @@ def fit_probe(
     train: LabelledImages,
     test: LabelledImages,
     model: LoadedModel,
+    pipeline: Pipeline | None = None,
     *,
-    batch_size: int | None = None,
-    workers: int | None = None,
-    cache: ImageCache | None = None,
-    decoding: Decoding = EXACTLY,
     seed: int = 0,
-    track: Callable[[Iterator[Outcome]], Iterable[Outcome]] = iter,
 ) -> Answers:
     """Train a probe and return what it answers for the test images; its scores are those of the decision function.
 
-    The features are `frozen_features`, normalised. L-BFGS as scikit-learn has it, C chosen on a fifth of the training
-    images, between 1e-6 and 1e6, then all of them are trained on. `track` may watch the training images pass and
-    then those of the test, one by one. DataError where images or classes are missing; warns with ProbeWarning where a
-    thousand iterations were too few, or test images were trained on.
+    The features are `frozen_features`, normalised. Training is scikit-learn's L-BFGS; C, between 1e-6 and 1e6, is
+    chosen on a fifth of the training images, then all of them are trained on. The training images pass the pipeline
+    first. Raises DataError where images or classes are missing; warns with ProbeWarning where a thousand iterations
+    were too few, or test images were trained on.
     """
     if train.labels != test.labels:
         raise ValueError("the training images have other labels than those of the test")
     if seen := len({str(item) for item in train.items} & {str(item) for item in test.items}):
-        learned_too = f"{seen} of the {len(test)} images of {test.name} are among those that the probe learns from"
-        warnings.warn(f"{learned_too}; give it others", ProbeWarning, stacklevel=2)
-    frozen = frozen_features(model)
-    whole = replace(test, items=(*train.items, *test.items), targets=(*train.targets, *test.targets))
-    items, values = embed_all(
-        frozen,
-        whole.items,
-        batch_size=batch_size,
-        workers=workers,
-        cache=cache,
-        decoding=decoding,
-        track=track,
-    )
-    learned, asked = _parted(items, values, np.array(whole.targets, dtype=np.int64), len(train))
+        message = f"{seen} of the {len(test)} images of {test.name} are also training images of the probe; use others"
+        warnings.warn(message, ProbeWarning, stacklevel=2)
+    items, values = (pipeline or Pipeline()).embed_all(frozen_features(model), (*train.items, *test.items))
+    targets = np.array((*train.targets, *test.targets), dtype=np.int64)
+    learned, asked = _parted(items, values, targets, len(train))
     _check(train, learned, test, asked)
-    classes = np.unique(learned.targets)  # k
+    classes = np.unique(learned.targets)
     probe = _trained(learned, _best_c(learned, seed), seed, warn=True)
     scores, logs = _answers(probe, asked.values, classes, len(test.labels))
-    ranks, best, best_scores, probabilities, true_scores, log_likelihoods = graded(scores, logs, asked.targets)
-    return Answers(
-        labels=test.labels.names,
-        items=tuple(asked.items),
-        item_targets=np.array(test.targets, dtype=np.int64),
-        targets=asked.targets,
-        ranks=ranks,
-        best=best,
-        scores=best_scores,
-        probabilities=probabilities,
-        true_scores=true_scores,
-        log_likelihoods=log_likelihoods,
-    )
+    part = graded(scores, logs, asked.targets)
+    return Answers.of(test.labels.names, asked.items, np.array(test.targets, dtype=np.int64), [part])
 
 
 def frozen_features(model: LoadedModel) -> LoadedModel:
-    """Return the model without the projection into the common space, where the paper takes its features from.
+    """Return the model without the projection into the common space, as in the paper.
 
-    That is so for our Vision Transformers; any other model is returned as it is.
+    This works for our Vision Transformers; any other model is returned unchanged.
     """
     clip, config = model.model, model.config
     if not (isinstance(clip, CLIP) and isinstance(config, CLIPConfig) and isinstance(clip.visual, VisionTransformer)):
@@ -124,14 +92,14 @@ def frozen_features(model: LoadedModel) -> LoadedModel:
 
 
 def _shallow(module: nn.Module) -> Any:
-    """The module with the same parameters, of which some may be replaced without changing it."""
+    """Return a copy that shares the parameters, some of which may then be replaced without changing the module."""
     other = copy.copy(module)
     other._parameters, other._modules = dict(module._parameters), dict(module._modules)
     return other
 
 
-def _parted(items: list[str | SkippedImage], values: Floats, targets: Ints, count: int) -> tuple[_Features, _Features]:
-    """The first `count` items, and the others."""
+def _parted(items: Sequence[Item], values: Floats, targets: Ints, count: int) -> tuple[_Features, _Features]:
+    """Return the features of the first `count` items, and of the others."""
     read = np.array([isinstance(item, str) for item in items], dtype=bool)
     cut = int(read[:count].sum())
     return (
@@ -147,16 +115,16 @@ def _check(train: LabelledImages, learned: _Features, test: LabelledImages, aske
     known = np.unique(learned.targets)
     if len(known) < 2:
         only = train.labels.names[known[0]]
-        raise DataError(f"{train.name}: {only!r} is the only class to learn; give images of a second one")
+        raise DataError(f"{train.name}: {only!r} is the only class to learn; add images of a second one")
     for target in np.setdiff1d(asked.targets, known):
         raise DataError(
-            f"{train.name}: has no image of {train.labels.names[target]!r}, which {test.name} has; add some, or leave "
-            "out that class"
+            f"{train.name}: has no image of {train.labels.names[target]!r}, which {test.name} has; add some, or "
+            "remove that class"
         )
 
 
 def _best_c(features: _Features, seed: int) -> float:
-    """The C with the highest accuracy on images that are held back; of equal ones that with the lowest log loss."""
+    """Return the C with the highest accuracy on validation images; of equal ones, that with the lowest log loss."""
     held = _held_back(features.targets, np.random.default_rng(seed))
     if not held.any():
         return WITHOUT_CHOICE
@@ -180,7 +148,7 @@ def _best_c(features: _Features, seed: int) -> float:
 
 
 def _held_back(targets: Ints, rng: np.random.Generator) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Which images are held back: the same share of every class, whose other images are never none."""
+    """Return which images are for validation: the same fraction of every class, and never all of its images."""
     held = np.zeros(len(targets), dtype=bool)
     for target in np.unique(targets):
         own = np.flatnonzero(targets == target)
@@ -198,7 +166,7 @@ def _trained(features: _Features, c: float, seed: int, *, warn: bool = False) ->
         probe.fit(features.values.astype(np.float64), features.targets)
     if warn and int(probe.n_iter_.max()) >= ITERATIONS:
         warnings.warn(
-            f"the probe's training was not at its end after {ITERATIONS} iterations; its figures may be too low",
+            f"the probe's training did not converge in {ITERATIONS} iterations; its metrics may be too low",
             ProbeWarning,
             stacklevel=3,
         )
@@ -206,7 +174,7 @@ def _trained(features: _Features, c: float, seed: int, *, warn: bool = False) ->
 
 
 def _answers(probe: Any, values: Floats, classes: Ints, count: int) -> tuple[Floats, Doubles]:
-    """Scores nc and log probabilities nc; a class that was not learned is behind all others and impossible."""
+    """Return scores and log probabilities (images, classes); a class that was not learned is impossible."""
     from scipy.special import log_softmax
 
     decided: Doubles = probe.decision_function(values.astype(np.float64))

@@ -1,7 +1,4 @@
-"""Retrieval: how often a right text is among the k nearest of an image, and a right image among those of a text.
-
-Legend: n images, m texts, e embedding, p pairs that belong together; q queries, c candidates, in either direction.
-"""
+"""Retrieval: how often a model finds the right texts of images, and the right images of texts."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,16 +8,100 @@ import torch
 from torch import Tensor
 
 from zeroshot_cli.classify.scoring import cosines
+from zeroshot_cli.datasets.captioned import CaptionedImages
+from zeroshot_cli.embed.prompt_ensemble import OnProgress, class_embeddings
+from zeroshot_cli.embed.texts import TextCache
+from zeroshot_cli.errors import CheckpointError, DataError
+from zeroshot_cli.evaluation.classification import Item, Pipeline
+from zeroshot_cli.evaluation.metrics import Interval, wilson
+from zeroshot_cli.models.loaded import LoadedModel
+from zeroshot_cli.records import SkippedImage
+from zeroshot_cli.words.labels import Label
+from zeroshot_cli.words.prompts import Prompts
 
+MAIN_METRIC = "image_to_text_recall@1"
 RECALL_AT = (1, 5, 10)
 
 _ROWS, _COLUMNS = 1024, 4096  # of the scores that are in memory at once
-_PAIRS = 16_384  # whose embeddings are
+_PAIRS = 16_384  # whose embeddings are in memory at once
+
+
+@dataclass(frozen=True, slots=True)
+class RetrievalFigures:
+    """Recall@1, 5 and 10 in both directions with their 95 % intervals, by name; images and texts to choose from.
+
+    `image_to_text_recall@k` is the fraction of images that have one of their texts among the k nearest, and
+    `text_to_image_recall@k` that of texts; CLIP_benchmark calls them text_retrieval_recall@k and
+    image_retrieval_recall@k. `skipped` images could not be read, and take no part, nor do their texts.
+    """
+
+    metrics: dict[str, float]
+    intervals: dict[str, Interval]
+    images: int
+    texts: int
+    skipped: tuple[SkippedImage, ...] = ()
+
+
+def evaluate_retrieval(
+    model: LoadedModel,
+    captioned: CaptionedImages,
+    pipeline: Pipeline | None = None,
+    *,
+    template: Prompts | None = None,
+    text_cache: TextCache | None = None,
+    on_progress: OnProgress | None = None,
+) -> RetrievalFigures:
+    """Return how often a model finds the right texts of images, and the right images of texts.
+
+    Texts are encoded as they are, or put into the templates of `template` and averaged. `on_progress` gets the number
+    of texts done and of all texts. Of equal cosines the lower index is nearer. Raises DataError where no image can be
+    read, CheckpointError for embeddings that are not finite.
+    """
+    items, images = (pipeline or Pipeline()).embed_all(model, captioned.items)
+    read = _without_unread(captioned, items)
+    prompts = template.fill(map(Label, read.texts)) if template else tuple((text,) for text in read.texts)
+    texts = class_embeddings(model, prompts, cache=text_cache, on_progress=on_progress)
+    if not texts.isfinite().all():
+        raise CheckpointError(
+            f"{model.name}: its text embeddings are not finite numbers; try --precision fp32 instead of "
+            f"{model.precision}, or other weights"
+        )
+    found = retrieval(torch.from_numpy(images), texts, read.pairs)
+    asked = {"image_to_text": len({image for image, _ in read.pairs}), "text_to_image": len({t for _, t in read.pairs})}
+    metrics: dict[str, float] = {}
+    intervals: dict[str, Interval] = {}
+    for direction, recalls in (("image_to_text", found.image_to_text), ("text_to_image", found.text_to_image)):
+        for k, recall in recalls.items():
+            metrics[f"{direction}_recall@{k}"] = recall
+            intervals[f"{direction}_recall@{k}"] = wilson(round(recall * asked[direction]), asked[direction])
+    skipped = tuple(item for item in items if isinstance(item, SkippedImage))
+    return RetrievalFigures(metrics, intervals, len(images), len(read.texts), skipped)
+
+
+def _without_unread(captioned: CaptionedImages, items: Sequence[Item]) -> CaptionedImages:
+    """Return the data set without images that could not be read, and without texts that no other image has."""
+    image_of = {
+        place: number for number, place in enumerate(i for i, item in enumerate(items) if isinstance(item, str))
+    }
+    if not any(image in image_of for image, _ in captioned.pairs):
+        first = next((item for item in items if isinstance(item, SkippedImage)), None)
+        why = f"; the first, {first.path}: {first.reason}" if first else ""
+        raise DataError(f"{captioned.name}: none of its {len(captioned)} images with a caption can be read{why}")
+    had = {text for _, text in captioned.pairs}
+    have = {text for image, text in captioned.pairs if image in image_of}
+    kept = [place for place in range(len(captioned.texts)) if place in have or place not in had]
+    text_of = {place: number for number, place in enumerate(kept)}
+    return CaptionedImages(
+        captioned.name,
+        tuple(item for item in items if isinstance(item, str)),
+        tuple(captioned.texts[place] for place in kept),
+        tuple((image_of[image], text_of[text]) for image, text in captioned.pairs if image in image_of),
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Retrieval:
-    """Recall@k by k: the share of images with a right text among the k nearest, and of texts with a right image.
+    """Recall@k by k: the fraction of images with a right text among the k nearest, and of texts with a right image.
 
     `images` and `texts` are how many there were to choose from.
     """
@@ -35,18 +116,19 @@ class Retrieval:
 def retrieval(
     images: Tensor, texts: Tensor, pairs: Sequence[tuple[int, int]], *, at: Sequence[int] = RECALL_AT
 ) -> Retrieval:
-    """Images ne and texts me, normalised, on the CPU, and which of them belong together -> recall@k for each k of `at`.
+    """Return recall@k, for each k of `at`, of images and texts and the pairs of them that belong together.
 
-    An image may have several texts and a text several images; one that has none is never asked for, but is in the way
-    of others. Of equal cosines the lower index is nearer, and one that is no number is nowhere near. A query counts
-    once, whether one of its answers is near or all are: the recall of papers on CLIP, and of LAION's CLIP_benchmark
-    (clip_benchmark/metrics/zeroshot_retrieval.py). ValueError for no pair, a pair that is not there, a k under 1.
+    `images` (images, embedding) and `texts` (texts, embedding) are normalised and on the CPU. An image may have several
+    texts and a text several images; one without a partner is never a query, but is in the way of others. Of equal
+    cosines the lower index is nearer; NaN is nowhere near. A query counts once, whether one of its answers is near or
+    all are, as in papers on CLIP and in LAION's CLIP_benchmark (clip_benchmark/metrics/zeroshot_retrieval.py).
+    Raises ValueError for no pair, a pair that does not exist, or k under 1.
     """
-    links = _checked(pairs, len(images), len(texts), at)  # p2
-    scores = _scores_of(images, texts, links)  # p
+    links = _checked(pairs, len(images), len(texts), at)
+    scores = _scores_of(images, texts, links)
     best_texts = _best(scores, links, len(images))
     best_images = _best(scores, links.flip(1), len(texts))
-    text_ranks, image_ranks = (torch.zeros(count, dtype=torch.long) for count in (len(images), len(texts)))  # n, m
+    text_ranks, image_ranks = (torch.zeros(count, dtype=torch.long) for count in (len(images), len(texts)))
     for rows, columns, others in _blocks(images, texts, links):
         text_ranks[rows] += best_texts[rows].behind(others, columns)
         image_ranks[columns] += best_images[columns].behind(others.T, rows)
@@ -60,9 +142,9 @@ def retrieval(
 
 @dataclass(frozen=True, slots=True)
 class _Best:
-    """The nearest right answer of each of q queries: its cosine, -inf where there is none, and its index.
+    """The nearest right answer of each query: its cosine, -inf where there is none, and its index.
 
-    `asked` is whether a query has an answer at all, near or not.
+    `asked` is whether a query has an answer at all, near or not. All are (queries,).
     """
 
     scores: Tensor
@@ -73,8 +155,8 @@ class _Best:
         return _Best(self.scores[queries], self.places[queries], self.asked[queries])
 
     def behind(self, others: Tensor, candidates: slice) -> Tensor:
-        """How many of some candidates, wrong ones with cosines qc, are nearer than the answer -> q."""
-        own = self.scores[:, None]  # q1
+        """Return how many wrong candidates, of cosines `others` (queries, candidates), are nearer than the answer."""
+        own = self.scores[:, None]
         nearer = others > own
         equal = others == own
         if equal.any():
@@ -82,7 +164,7 @@ class _Best:
         return nearer.sum(dim=1)
 
     def recalls(self, ranks: Tensor, at: Sequence[int]) -> dict[int, float]:
-        """The share of queries, of those that are asked, whose answer has a place under k; ranks q."""
+        """Return the fraction of asked queries whose answer has a rank under k; `ranks` are (queries,)."""
         found = self.scores.isfinite()
         return {k: float(((ranks < k) & found)[self.asked].double().mean()) for k in at}
 
@@ -99,7 +181,7 @@ def _checked(pairs: Sequence[tuple[int, int]], images: int, texts: int, at: Sequ
 
 
 def _scores_of(images: Tensor, texts: Tensor, links: Tensor) -> Tensor:
-    """The cosines of pairs, summed and rounded as `cosines` does: links p2 -> p; -inf for what is no number."""
+    """Return the cosines (pairs,) of links (pairs, 2), summed and rounded as `cosines` does; -inf for NaN."""
     parts = []
     for part in _slices(len(links), _PAIRS):
         i, j = links[part].T
@@ -109,7 +191,7 @@ def _scores_of(images: Tensor, texts: Tensor, links: Tensor) -> Tensor:
 
 
 def _best(scores: Tensor, links: Tensor, queries: int) -> _Best:
-    """The best answer of each query, the first of equal ones: scores p of the links p2 from query to answer."""
+    """Return the best answer of each query, the first of equal ones: scores (pairs,) of links from query to answer."""
     query, answer = links.T
     best = torch.full((queries,), -torch.inf).scatter_reduce(0, query, scores, "amax")
     first = answer.where(scores == best[query], torch.iinfo(torch.long).max)
@@ -119,7 +201,7 @@ def _best(scores: Tensor, links: Tensor, queries: int) -> _Best:
 
 
 def _blocks(images: Tensor, texts: Tensor, links: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
-    """Yield the cosines of all images with all texts, a part at a time, -inf for those that belong together."""
+    """Yield the cosines of all images with all texts, a block at a time, -inf for pairs that belong together."""
     for rows in _slices(len(images), _ROWS):
         near = links[_within(links[:, 0], rows)]
         for columns in _slices(len(texts), _COLUMNS):

@@ -18,7 +18,7 @@ from zeroshot_cli.display import shown
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.evaluation.answers import Answers
 from zeroshot_cli.evaluation.compare import Comparison
-from zeroshot_cli.evaluation.figures import Reliability, confusion, reliability
+from zeroshot_cli.evaluation.metrics import Reliability, confusion, reliability
 from zeroshot_cli.pages.markup import (
     asset,
     block,

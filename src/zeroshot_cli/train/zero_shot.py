@@ -16,8 +16,8 @@ from zeroshot_cli.clip.tokenizer import Tokenizer, TruncatedTextWarning
 from zeroshot_cli.datasets.labelled import LabelledImages, read_dataset
 from zeroshot_cli.embed.batches import auto_batch_size
 from zeroshot_cli.errors import CheckpointError, DataError, UnreadableImage, UsageError
+from zeroshot_cli.evaluation.classification import Pipeline, answer
 from zeroshot_cli.evaluation.metrics import top_k_accuracy
-from zeroshot_cli.evaluation.run import answer
 from zeroshot_cli.images.decode import decode
 from zeroshot_cli.images.preprocess import Preprocess, PreprocessConfig
 from zeroshot_cli.models.loaded import LoadedModel
@@ -94,7 +94,7 @@ class ZeroShot:
             raise _diverged("labels")
         size = min(batch_size, auto_batch_size(len(self.dataset), model))
         try:
-            answers = answer(model, self.dataset, classifier, batch_size=size, workers=workers)
+            answers = answer(model, self.dataset, classifier, Pipeline(batch_size=size, workers=workers))
         except CheckpointError as error:  # it gives advice for weights that are not in training
             raise _diverged("images") from error
         top1, top5 = (top_k_accuracy(answers.ranks, k) for k in (1, 5))

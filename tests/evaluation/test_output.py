@@ -7,7 +7,7 @@ import pytest
 
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.evaluation.answers import Answers
-from zeroshot_cli.evaluation.predictions import COLUMNS, check_predictions_target, write_predictions
+from zeroshot_cli.evaluation.output import COLUMNS, check_predictions_target, write_predictions
 from zeroshot_cli.records import SkippedImage
 
 STRANGE = 'a\udcff, "b"\n\tc.jpg'  # a byte that is not UTF-8, a comma, quotes, a line break, a tab

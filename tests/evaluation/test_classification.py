@@ -1,4 +1,6 @@
 import dataclasses
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,8 @@ import torch
 from zeroshot_cli.classify.classifier import Classifier
 from zeroshot_cli.datasets.labelled import LabelledImages, read_labelled_folder
 from zeroshot_cli.errors import CheckpointError, DataError
-from zeroshot_cli.evaluation.run import answer, compared, evaluate
-from zeroshot_cli.records import Prediction, SkippedImage
+from zeroshot_cli.evaluation.classification import Pipeline, answer, compared, evaluate
+from zeroshot_cli.records import EvalResult, Prediction, SkippedImage
 from zeroshot_cli.words.labels import Labels
 from zeroshot_cli.words.prompts import Prompts
 
@@ -105,7 +107,7 @@ def test_every_image_passes_the_tracker(angle_model: Any, angle_folder: Path) ->
             yield outcome
 
     data = read_labelled_folder(angle_folder)
-    answer(angle_model, data, Classifier(angle_model, data.labels, BARE), track=track)
+    answer(angle_model, data, Classifier(angle_model, data.labels, BARE), Pipeline(track=track))
     assert tuple(seen) == data.items
 
 
@@ -152,7 +154,7 @@ def test_answers_over_several_parts(angle_model: Any, angle_folder: Path, monkey
     data = read_labelled_folder(angle_folder)
     classifier = Classifier(angle_model, data.labels, BARE)
     whole = answer(angle_model, data, classifier)
-    monkeypatch.setattr("zeroshot_cli.evaluation.run._AT_ONCE", 4)
+    monkeypatch.setattr("zeroshot_cli.evaluation.classification._AT_ONCE", 4)
     parts = answer(angle_model, data, classifier)
     for field in dataclasses.fields(whole):
         assert np.array_equal(getattr(whole, field.name), getattr(parts, field.name)), field.name
@@ -165,7 +167,15 @@ def test_a_classifier_of_other_labels_is_refused(angle_model: Any, angle_folder:
 
 @pytest.mark.parametrize(("value", "inside"), [(0.5, True), (0.4, True), (0.39, False), (0.61, False)])
 def test_a_published_figure_is_held_against_ours(value: float, inside: bool) -> None:
-    figure = compared(("top1", value, "a paper"), {"top1": 0.5}, {"top1": (0.4, 0.6)})
+    result = EvalResult("set", 10, "model", None, None, {"top1": 0.5}, {"top1": (0.4, 0.6)})
+    figure = compared(("top1", value, "a paper"), result)
     assert (figure.metric, figure.value, figure.source) == ("top1", value, "a paper")
     assert figure.difference == pytest.approx(0.5 - value)
     assert figure.inside is inside
+
+
+def test_the_function_is_public_beside_the_package() -> None:
+    """`evaluation/` is a package, and importing what is in it leaves `zeroshot_cli.evaluate` the function."""
+    code = "import zeroshot_cli.evaluation.classification as room; from zeroshot_cli import evaluate, LabelledImages; "
+    code += "assert evaluate is room.evaluate; assert LabelledImages is room.LabelledImages"
+    subprocess.run([sys.executable, "-c", code], check=True)

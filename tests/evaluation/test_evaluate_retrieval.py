@@ -1,4 +1,4 @@
-"""Retrieval with a model whose answers are known by hand: pictures and texts are angles, and the nearest angle wins."""
+"""Retrieval with a model whose answers are known by hand: images and texts are angles, and the nearest angle wins."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +13,8 @@ from zeroshot_cli.datasets.captioned import CaptionedImages, captioned
 from zeroshot_cli.embed.image_cache import ImageCache
 from zeroshot_cli.embed.texts import TextCache
 from zeroshot_cli.errors import CheckpointError, DataError
-from zeroshot_cli.evaluation.run_retrieval import RetrievalFigures, evaluate_retrieval
+from zeroshot_cli.evaluation.classification import Pipeline
+from zeroshot_cli.evaluation.retrieval import RetrievalFigures, evaluate_retrieval
 from zeroshot_cli.records import SkippedImage
 from zeroshot_cli.words.prompts import Prompts
 
@@ -22,7 +23,7 @@ Draw = Callable[[Path, int], Path]
 
 @pytest.fixture
 def made(tmp_path: Path, draw_angle: Draw) -> Callable[[dict[int, tuple[str, ...]]], CaptionedImages]:
-    """Pictures of angles, with their captions."""
+    """Images of angles, with their captions."""
 
     def make(captions: dict[int, tuple[str, ...]]) -> CaptionedImages:
         rows = ((str(draw_angle(tmp_path / f"{angle:03}.png", angle)), texts) for angle, texts in captions.items())
@@ -36,7 +37,7 @@ def test_by_hand(angle_model: Any, made: Any) -> None:
     180°: 170 first. From 50° the images come in the order 0 100 180: first (100 ties, and comes later). From 90°:
     100 0 180: second. From 20°: 0 100 180: second. From 170°: 180 first.
     """
-    found = evaluate_retrieval(angle_model, made({0: ("50", "90"), 100: ("20",), 180: ("170",)}), workers=1)
+    found = evaluate_retrieval(angle_model, made({0: ("50", "90"), 100: ("20",), 180: ("170",)}), Pipeline(workers=1))
     assert found == RetrievalFigures(
         metrics={
             "image_to_text_recall@1": 1 / 3,
@@ -70,7 +71,7 @@ def test_several_captions_as_clip_benchmark_counts_them(angle_model: Any, made: 
     angles = rng.choice(256, size=30, replace=False)
     captions = rng.choice(3600, size=(30, 3), replace=False) / 10
     data = made({int(angle): tuple(map(str, row)) for angle, row in zip(angles, captions, strict=True)})
-    found = evaluate_retrieval(angle_model, data, workers=1, batch_size=7)
+    found = evaluate_retrieval(angle_model, data, Pipeline(workers=1, batch_size=7))
 
     def embedded(degrees: Any) -> Any:
         table = np.stack([np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))], axis=1)
@@ -85,14 +86,14 @@ def test_several_captions_as_clip_benchmark_counts_them(angle_model: Any, made: 
 
 def test_ties_go_to_the_lower_index(angle_model: Any, made: Any) -> None:
     """60 and 120 are equally far from 90."""
-    found = evaluate_retrieval(angle_model, made({90: ("60",), 120: ("120",)}), workers=1)
+    found = evaluate_retrieval(angle_model, made({90: ("60",), 120: ("120",)}), Pipeline(workers=1))
     assert found.metrics["image_to_text_recall@1"] == 1.0
-    other = evaluate_retrieval(angle_model, made({120: ("120",), 90: ("60",)}), workers=1)
+    other = evaluate_retrieval(angle_model, made({120: ("120",), 90: ("60",)}), Pipeline(workers=1))
     assert other.metrics["image_to_text_recall@1"] == 0.5
 
 
 def test_a_text_of_two_images_is_one_text(angle_model: Any, made: Any) -> None:
-    found = evaluate_retrieval(angle_model, made({0: ("10",), 90: ("10", "95")}), workers=1)
+    found = evaluate_retrieval(angle_model, made({0: ("10",), 90: ("10", "95")}), Pipeline(workers=1))
     assert (found.images, found.texts) == (2, 2)
     assert found.metrics["image_to_text_recall@1"] == found.metrics["text_to_image_recall@1"] == 1.0
 
@@ -101,19 +102,19 @@ def test_texts_that_are_there_twice_as_others_have_them(angle_model: Any, made: 
     """A data set may keep a text for each image: then only one's own image is right."""
     data = made({0: ("0",), 90: ("90",)})
     twice = CaptionedImages("twice", data.items, ("0", "0"), ((0, 0), (1, 1)))
-    found = evaluate_retrieval(angle_model, twice, workers=1)
+    found = evaluate_retrieval(angle_model, twice, Pipeline(workers=1))
     assert (found.texts, found.metrics["text_to_image_recall@1"]) == (2, 0.5)
 
 
 def test_images_that_cannot_be_read_take_no_part_nor_do_their_texts(
     angle_model: Any, made: Any, tmp_path: Path
 ) -> None:
-    """The text 1 is nearest to the picture of 0, and would be in its way; 170 has an image that can be read, too."""
+    """The text 1 is nearest to the image of 0, and would be in its way; 170 has an image that can be read, too."""
     (tmp_path / "bad.png").write_bytes(b"")
     good = made({0: ("20",), 180: ("170",)})
     rows = [(good.items[0], ["20"]), (str(tmp_path / "bad.png"), ["1", "170"]), (good.items[1], ["170"])]
     rows.append((SkippedImage("gone.png", "no such file"), ["2"]))
-    found = evaluate_retrieval(angle_model, captioned("bad", rows), workers=1)
+    found = evaluate_retrieval(angle_model, captioned("bad", rows), Pipeline(workers=1))
     assert (found.images, found.texts) == (2, 2)
     assert found.metrics["image_to_text_recall@1"] == 1.0
     assert [item.path for item in found.skipped] == [str(tmp_path / "bad.png"), "gone.png"]
@@ -122,30 +123,30 @@ def test_images_that_cannot_be_read_take_no_part_nor_do_their_texts(
 def test_no_image_that_can_be_read(angle_model: Any) -> None:
     data = captioned("bad", [(SkippedImage("x.png", "the file is empty"), ["1"])])
     with pytest.raises(DataError, match=r"bad: none of its 1 images with a caption can be read; the first, x.png: the"):
-        evaluate_retrieval(angle_model, data, workers=1)
+        evaluate_retrieval(angle_model, data, Pipeline(workers=1))
 
 
 def test_templates_are_averaged(angle_model: Any, made: Any) -> None:
     """With 1{} and 2{} the caption 50 is 150° and 250°, so 200°; 00 is 100° and 200°, so 150°. All is near to 180°."""
     template = Prompts("hundreds", "", "", ("1{}", "2{}"))
-    found = evaluate_retrieval(angle_model, made({0: ("00",), 180: ("50",)}), template=template, workers=1)
+    found = evaluate_retrieval(angle_model, made({0: ("00",), 180: ("50",)}), Pipeline(workers=1), template=template)
     assert found.metrics["image_to_text_recall@1"] == 1.0
     assert found.metrics["text_to_image_recall@1"] == 0.5
 
 
 def test_caches_spare_the_model(angle_model: Any, made: Any) -> None:
     data = made({0: ("20",), 180: ("170",)})
-    first = evaluate_retrieval(angle_model, data, workers=1, cache=ImageCache(), text_cache=TextCache())
+    first = evaluate_retrieval(angle_model, data, Pipeline(workers=1, cache=ImageCache()), text_cache=TextCache())
     angle_model.batches.clear()
     angle_model.encode_texts = None
-    again = evaluate_retrieval(angle_model, data, workers=1, cache=ImageCache(), text_cache=TextCache())
+    again = evaluate_retrieval(angle_model, data, Pipeline(workers=1, cache=ImageCache()), text_cache=TextCache())
     assert (again, angle_model.batches) == (first, [])
 
 
 def test_texts_that_are_no_numbers(angle_model: Any, made: Any) -> None:
     angle_model.encode_texts = lambda texts: torch.full((len(texts), 2), torch.nan)
-    with pytest.raises(CheckpointError, match="the embeddings of its texts are not finite numbers; try --precision"):
-        evaluate_retrieval(angle_model, made({0: ("20",)}), workers=1)
+    with pytest.raises(CheckpointError, match="its text embeddings are not finite numbers; try --precision"):
+        evaluate_retrieval(angle_model, made({0: ("20",)}), Pipeline(workers=1))
 
 
 def test_progress_is_told(angle_model: Any, made: Any) -> None:
@@ -154,8 +155,7 @@ def test_progress_is_told(angle_model: Any, made: Any) -> None:
     evaluate_retrieval(
         angle_model,
         made({0: ("20", "30"), 180: ("170",)}),
-        workers=1,
-        track=lambda outcomes: (seen.append(item) or item for item in outcomes),
+        Pipeline(workers=1, track=lambda outcomes: (seen.append(item) or item for item in outcomes)),
         on_progress=lambda done, of: told.append((done, of)),
     )
     assert (len(seen), told[-1]) == (2, (3, 3))

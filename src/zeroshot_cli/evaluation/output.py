@@ -1,0 +1,124 @@
+"""The files of an evaluation: metrics as JSON, whose fields docs/eval.md names, and a table with a row per image."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from zeroshot_cli.disk import check_output, replacing, writing
+from zeroshot_cli.errors import UsageError
+from zeroshot_cli.evaluation.answers import Answers
+from zeroshot_cli.evaluation.compare import Comparison
+from zeroshot_cli.records import EvalResult, SkippedImage
+from zeroshot_cli.results.formats import DELIMITERS, Format, delimited_row, format_of, to_bytes
+from zeroshot_cli.results.parquet import arrow_text, check_parquet
+
+COLUMNS = (
+    *("path", "label", "predicted", "correct", "rank"),
+    *("score", "probability", "true_score", "true_probability", "error"),
+)
+
+
+class PredictionsFormat(StrEnum):
+    """The formats of the predictions, by the file's extension."""
+
+    CSV = "csv"
+    TSV = "tsv"
+    JSONL = "jsonl"
+    PARQUET = "parquet"
+
+
+def check_json_target(path: Path, *, overwrite: bool) -> None:
+    """Raise UsageError, before any work, for a file that cannot be the JSON output."""
+    if path.suffix.lower() != ".json":
+        raise UsageError(f"{path}: eval writes JSON; give a file name with the extension .json")
+    check_output(path, overwrite=overwrite)
+
+
+def write_eval_json(
+    results: Sequence[EvalResult], comparisons: Sequence[tuple[int, int, Comparison]], path: Path
+) -> None:
+    """Write one result, or several under `results` with their `comparisons`, whose `first` and `second` count from 0.
+
+    `path` is at any time the old file, none, or the whole new one. Bytes of a path that are not UTF-8 become lone
+    surrogates, escaped as in JSON.
+    """
+    content: Any = _as_json(results[0])
+    if len(results) > 1:
+        pairs = [{"first": first, "second": second, **asdict(each)} for first, second, each in comparisons]
+        content = {"results": [_as_json(result) for result in results], "comparisons": pairs}
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    with replacing(path) as unfinished, writing(str(path)):
+        unfinished.write_bytes(text.encode("utf-8", errors="backslashreplace"))
+
+
+def _as_json(result: EvalResult) -> dict[str, Any]:
+    """Return the fields of a result, with the intervals among the metrics."""
+    fields = asdict(result)
+    intervals = fields.pop("intervals")
+    return {**fields, "metrics": {**result.metrics, "intervals": intervals}}
+
+
+def check_predictions_target(path: Path, *, overwrite: bool) -> None:
+    """Raise UsageError, before any work, for a file of predictions that cannot be written."""
+    if format_of(path, PredictionsFormat) is PredictionsFormat.PARQUET:
+        check_parquet()
+    check_output(path, overwrite=overwrite)
+
+
+def write_predictions(answers: Answers, path: Path) -> None:
+    """Write a row per image in the data set's order, with COLUMNS; ranks count from 1.
+
+    `path` is at any time the old file, none, or the whole new one. Raises UsageError if it cannot be written.
+    """
+    form = format_of(path, PredictionsFormat)
+    with replacing(path) as unfinished, writing(str(path)):
+        if form is PredictionsFormat.PARQUET:
+            _write_parquet(answers, unfinished)
+        elif form is PredictionsFormat.JSONL:
+            lines = (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in _rows(answers))
+            unfinished.write_bytes("".join(lines).encode("utf-8", "backslashreplace"))
+        else:
+            table = (COLUMNS, *(tuple(map(_cell, row.values())) for row in _rows(answers)))
+            unfinished.write_bytes(to_bytes("".join(delimited_row(row, DELIMITERS[Format(form)]) for row in table)))
+
+
+def _rows(answers: Answers) -> Iterator[dict[str, Any]]:
+    """Yield the columns of every image; what does not apply is None."""
+    number = 0
+    for item, target in zip(answers.items, answers.item_targets.tolist(), strict=True):
+        label = answers.labels[target]
+        if isinstance(item, SkippedImage):
+            yield dict.fromkeys(COLUMNS) | {"path": item.path, "label": label, "error": item.reason}
+            continue
+        yield {
+            "path": item,
+            "label": label,
+            "predicted": answers.labels[answers.best[number, 0]],
+            "correct": bool(answers.ranks[number] == 0),
+            "rank": int(answers.ranks[number]) + 1,
+            "score": float(answers.scores[number, 0]),
+            "probability": float(answers.probabilities[number, 0]),
+            "true_score": float(answers.true_scores[number]),
+            "true_probability": float(answers.probabilities_of_true[number]),
+            "error": None,
+        }
+        number += 1
+
+
+def _cell(value: Any) -> str:
+    """Return the shortest text that reads back as the same number; true and false as in JSON; nothing for None."""
+    return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _write_parquet(answers: Answers, path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    types: dict[str, Callable[[], Any]] = dict.fromkeys(("path", "label", "predicted", "error"), pa.string)
+    types |= {"correct": pa.bool_, "rank": pa.int32}
+    schema = pa.schema([(column, types.get(column, pa.float64)()) for column in COLUMNS])
+    texts = [{key: arrow_text(v) if isinstance(v, str) else v for key, v in row.items()} for row in _rows(answers)]
+    pq.write_table(pa.Table.from_pylist(texts, schema=schema), path)

@@ -1,0 +1,175 @@
+"""What is evaluated on: data sets by name and the user's own, opened before any model is loaded."""
+
+import os
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from zeroshot_cli.datasets.captioned import CaptionedImages, read_captioned
+from zeroshot_cli.datasets.known import open_known
+from zeroshot_cli.datasets.labelled import LabelledImages, read_dataset
+from zeroshot_cli.datasets.registry import KnownSet, find_known
+from zeroshot_cli.errors import DataError, UsageError
+from zeroshot_cli.images.decode import Decoding
+from zeroshot_cli.words.labels import Labels, read_labels
+from zeroshot_cli.words.prompts import Prompts, prompts_for, read_prompts
+
+if TYPE_CHECKING:
+    from zeroshot_cli.classify.classifier_file import SavedClassifier
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalSettings:
+    """What is evaluated, on what, and how.
+
+    Without `models` the classifier file's own is evaluated, else the default one. `retrieval` is None where the data
+    set decides. None elsewhere means the default.
+    """
+
+    datasets: tuple[str, ...]
+    default_model: str
+    models: tuple[str, ...] = ()
+    pretrained: str | None = None
+    labels: Path | None = None
+    prompts: tuple[str, ...] = ()
+    classifier: Path | None = None
+    retrieval: bool | None = None
+    probe: str | None = None
+    data_dir: Path | None = None
+    image_column: str | None = None
+    label_column: str | None = None
+    max_pixels: int | None = None
+    decode_timeout: float | None = None
+    device: str = "auto"
+    precision: str = "fp32"
+    offline: bool = False
+    batch_size: int | None = None
+    workers: int | None = None
+    cache: bool = True
+    seed: int = 0
+    command: str = ""
+
+    def check(self) -> None:
+        """Raise UsageError for options that contradict each other."""
+        if self.pretrained is not None and len(self.models) > 1:
+            raise UsageError("--pretrained is for one model; with several, give each its own, as --model NAME:TAG")
+        if self.retrieval and (self.labels or self.classifier or self.probe):
+            raise UsageError("--task retrieval has captions instead of labels; omit --labels, --classifier and --probe")
+        if self.classifier is not None and (self.labels or self.prompts):
+            option = "--labels" if self.labels else "--prompts"
+            raise UsageError(f"--classifier {self.classifier} holds its own labels and templates; omit {option}")
+        if self.probe is not None and (self.prompts or self.classifier is not None):
+            raise UsageError("--probe learns from images alone; omit --prompts and --classifier")
+
+    def decoding(self, *, as_stored: bool = False) -> Decoding:
+        """Return how images are read: named data sets as the reference reads them, others upright."""
+        limits: dict[str, Any] = {"max_pixels": self.max_pixels, "timeout": self.decode_timeout}
+        return Decoding(as_stored=as_stored, **{name: value for name, value in limits.items() if value is not None})
+
+
+class Progress(Protocol):
+    """A progress bar."""
+
+    def track(self, items: Iterable[Any], total: int, description: str) -> Iterable[Any]:
+        """Yield the items and count them."""
+        ...
+
+    def counter(self, description: str, unit: str) -> Callable[[int, int], None]:
+        """Return a function that takes how many units are done, and how many there are."""
+        ...
+
+
+class Listener(Protocol):
+    """Who hears what an evaluation has to say while it runs."""
+
+    def note(self, text: str) -> None:
+        """Take a sentence that a user should read."""
+        ...
+
+    def detail(self, text: str) -> None:
+        """Take a sentence for users who want to know more."""
+        ...
+
+    def progress(self) -> AbstractContextManager[Progress]:
+        """Return a progress bar."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A data set that is open: labelled or captioned images, and how they are evaluated.
+
+    `prompts` are the template sets to evaluate one by one; captioned images usually have none, because captions are
+    whole sentences. With `saved` the classes are a classifier file's, with `train` a probe is fitted to that.
+    `known` is the row of the registry; published figures apply if the data set's `own_labels` are used.
+    """
+
+    images: LabelledImages | CaptionedImages
+    prompts: tuple[Prompts, ...] = ()
+    saved: "SavedClassifier | None" = None
+    train: LabelledImages | None = None
+    known: KnownSet | None = None
+    own_labels: bool = True
+
+    @property
+    def evaluations(self) -> int:
+        """The number of evaluations of it, for each model."""
+        return max(1, len(self.prompts))
+
+
+def open_sources(settings: EvalSettings, listener: Listener) -> list[Source]:
+    """Open every data set, which may download it.
+
+    Raises UsageError for what contradicts or is missing, DataError for what is wrong, UnavailableError for a data set
+    that cannot be downloaded.
+    """
+    settings.check()
+    saved = None
+    if settings.classifier is not None:
+        from zeroshot_cli.classify.classifier_file import read_classifier
+
+        saved = read_classifier(settings.classifier)
+    return [_open(name, saved, settings, listener) for name in settings.datasets]
+
+
+def _open(name: str, saved: "SavedClassifier | None", settings: EvalSettings, listener: Listener) -> Source:
+    labels = None if settings.labels is None else read_labels(settings.labels)
+    images, known = _read(name, labels if saved is None else saved.labels, settings, listener)
+    for text in images.notes:
+        listener.note(text)
+    if isinstance(images, CaptionedImages):
+        return Source(images=images, prompts=tuple(map(read_prompts, settings.prompts)), known=known)
+    if saved is not None:
+        return Source(images=images, saved=saved, known=known, own_labels=False)
+    if settings.probe is not None:
+        train = replace(read_dataset(Path(settings.probe), images.labels), as_stored=images.as_stored)
+        return Source(images=images, train=train, known=known)
+    sets = settings.prompts or (images.prompts or prompts_for(settings.labels),)
+    return Source(images=images, prompts=tuple(map(read_prompts, sets)), known=known, own_labels=labels is None)
+
+
+def _read(
+    name: str, labels: Labels | None, settings: EvalSettings, listener: Listener
+) -> tuple[LabelledImages | CaptionedImages, KnownSet | None]:
+    known = None if os.path.lexists(name) else find_known(name)  # a Path of a name too long raises
+    if known is not None:
+        images = open_known(known, data_dir=settings.data_dir, offline=settings.offline, say=listener.note)
+        return images if labels is None else _relabelled(images, labels), known
+    path, image_column = Path(name), settings.image_column
+    if settings.retrieval:
+        return read_captioned(path, image_column=image_column, caption_column=settings.label_column), None
+    return read_dataset(path, labels, image_column=image_column, label_column=settings.label_column), None
+
+
+def _relabelled(images: LabelledImages | CaptionedImages, labels: Labels) -> LabelledImages:
+    """Return a known data set with other names for its classes, in its order."""
+    if not isinstance(images, LabelledImages):
+        raise UsageError(f"{images.name}: has captions instead of labels; omit --labels")
+    if len(labels) != len(images.labels):
+        raise DataError(
+            f"{images.name}: has {len(images.labels)} classes, and --labels has {len(labels)}; give one label per "
+            "class, in their order"
+        )
+    return replace(images, labels=labels)
