@@ -62,14 +62,15 @@ def writing(name: str, *, resumable: bool = False) -> Iterator[None]:
 
 
 @contextmanager
-def replacing(path: Path, *, resumable: bool = False) -> Iterator[Path]:
+def replacing(path: Path, *, resumable: bool = False, locked: bool = False) -> Iterator[Path]:
     """Give the name of an unfinished file that replaces `path` at the end; UsageError if it cannot.
 
-    A link stays, and the file it leads to is replaced.
+    A link stays, and the file it leads to is replaced. A caller that is the only one to write `path`, because it holds
+    a lock (`locked`) or is a `resumable` run, overwrites what a killed process left unfinished.
     """
     path = Path(os.path.realpath(path))
-    # Short, however long the name of `path`. A resumed run holds locks, and overwrites what the earlier one left.
-    unique = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12] if resumable else secrets.token_hex(6)
+    known = resumable or locked  # the name is short, however long that of `path`
+    unique = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12] if known else secrets.token_hex(6)
     unfinished = path.with_name(f".{unique}.unfinished")
     try:
         yield unfinished
@@ -99,10 +100,10 @@ def finished_folder(target: Path, temporary: Path) -> Iterator[Path]:
         raise
 
 
-def write_file(path: Path, content: bytes | str, *, resumable: bool = False) -> None:
+def write_file(path: Path, content: bytes | str, *, resumable: bool = False, locked: bool = False) -> None:
     """Replace a file by `content` (text as UTF-8) as `replacing` does; UsageError if it cannot be written."""
     data = content.encode() if isinstance(content, str) else content
-    with replacing(path, resumable=resumable) as unfinished, writing(str(path), resumable=resumable):
+    with replacing(path, resumable=resumable, locked=locked) as unfinished, writing(str(path), resumable=resumable):
         unfinished.write_bytes(data)
 
 

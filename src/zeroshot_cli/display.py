@@ -5,7 +5,7 @@ _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 def shown(text: str) -> str:
-    """Return text fit for one line of a terminal: what cannot be printed is escaped, as \\n or \\xff."""
+    r"""Return text fit for one line of a terminal: what cannot be printed is escaped, as \n or \xff."""
     return "".join(c if c.isprintable() or c in _JOINERS else _escaped(c) for c in text)
 
 

@@ -1,4 +1,4 @@
-"""Frozen records that cross rooms. No torch here."""
+"""Frozen records that several rooms share. Nothing here imports torch."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -8,7 +8,7 @@ from typing import Any
 from zeroshot_cli.display import counted
 from zeroshot_cli.errors import UnreadableImage
 
-UNKNOWN = "unknown"  # the label of an image that is like none of the labels
+UNKNOWN = "unknown"  # the label of an image that matches none of the labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +24,9 @@ class LabelScore:
 class Prediction:
     """The labels of one image, best first.
 
-    `margin` is the lead in cosine of the first label over the second; None where there is one label only. A `rejected`
-    image is like none of the labels: its `label` is "unknown", and `predictions` are those nearest to it. `others` are
-    the next labels, for reports that show them.
+    `margin` is the lead in cosine of the first label over the second, None if there is only one label. A `rejected`
+    image matches none of the labels: its `label` is "unknown", and `predictions` are the nearest ones. `others` are the
+    next labels, for reports that show them.
     """
 
     path: str
@@ -37,18 +37,22 @@ class Prediction:
 
     @property
     def label(self) -> str:
+        """The best label, or "unknown"."""
         return UNKNOWN if self.rejected else self.nearest
 
     @property
     def nearest(self) -> str:
+        """The best label, even of a rejected image."""
         return self.predictions[0].label
 
     @property
     def score(self) -> float:
+        """The cosine of the best label."""
         return self.predictions[0].score
 
     @property
     def probability(self) -> float:
+        """The probability of the best label."""
         return self.predictions[0].probability
 
 
@@ -74,6 +78,7 @@ class Counts:
 
     @property
     def images(self) -> int:
+        """The number of images."""
         return self.classified + self.unreadable
 
     def plus(self, items: Iterable[Result]) -> "Counts":
@@ -104,9 +109,10 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class PublishedFigure:
-    """What others measured with the same model, prompts and data set, as a fraction, and how far ours is from it.
+    """A figure that others measured with the same model, prompts and data set, as a fraction.
 
-    `inside`: whether it lies in our 95 % interval, so that the difference may be chance.
+    `difference` is ours minus theirs; `inside` says that theirs is in our 95 % interval, so the difference may be due
+    to chance.
     """
 
     metric: str
@@ -120,11 +126,10 @@ class PublishedFigure:
 class EvalResult:
     """The figures of one evaluation, as `zeroshot eval --output` writes them.
 
-    `n` images, and `texts` of captioned ones. `metrics` are by name, fractions but for the log loss (nats), `intervals`
-    the 95 % intervals of them. `per_class` has one mapping a class: label, n, recall, interval; `confused` one a pair
-    of classes: label, taken_for, n.
-    `fingerprint` is the weights'; with device, precision, batch size, decoding and seed it says all that the figures
-    depend on besides the versions.
+    `n` is the number of images, `texts` that of captions. `metrics` by name are fractions, except the log loss (nats);
+    `intervals` are their 95 % intervals. `per_class` has a mapping per class: label, n, recall, interval; `confused` one
+    per pair of classes: label, taken_for, n. `fingerprint` is that of the weights; with device, precision, batch size,
+    decoding, seed and versions it names everything that the figures depend on.
     """
 
     dataset: str

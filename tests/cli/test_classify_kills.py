@@ -251,7 +251,7 @@ def test_a_second_run_on_outputs_that_are_being_written_is_refused(
     for switch in ("--resume", "--overwrite"):
         code, out, err = finish(start(*COMMAND, switch))
         assert (code, out) == (2, b"")
-        assert err == "error: another run is writing out.csv; wait for its end, or name another file\n"
+        assert err == "error: another run is writing out.csv; wait until it ends, or name another file\n"
     first.send_signal(signal.SIGCONT)
     assert finish(first)[0] == 4
     assert contents(tmp_path) == uninterrupted["contents"]

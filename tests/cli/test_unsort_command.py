@@ -39,15 +39,15 @@ def test_what_is_left_is_named_on_one_line_each(folder: Path) -> None:
     Path(os.fsdecode(b"\xff\n.jpg")).write_text("new")
     result = CliRunner().invoke(app, ["out", "--quiet"])
     assert (result.exit_code, result.stdout) == (4, "")
-    assert result.stderr == f"{folder}/out/cat/\\xff\\n.jpg: another file is at {folder}/\\xff\\n.jpg now\n"
+    assert result.stderr == f"{folder}/out/cat/\\xff\\n.jpg: another file is now at {folder}/\\xff\\n.jpg\n"
     result = CliRunner().invoke(app, ["out"])
-    assert result.stderr.splitlines()[1:] == ["0 files moved back, 0 copies and links removed, 1 left as they are."]
+    assert result.stderr.splitlines()[1:] == ["0 files moved back, 0 copies and links removed, 1 left unchanged."]
 
 
 @pytest.mark.parametrize(
     ("name", "code", "message"),
     [
-        ("nowhere.csv", 2, "there is no manifest nowhere.csv; name the manifest.csv that --sort-into has written"),
+        ("nowhere.csv", 2, "there is no manifest nowhere.csv; name the manifest.csv that --sort-into wrote"),
         ("mine.csv", 3, "mine.csv, line 1: not a manifest of sorted images; its columns are not action,label,source"),
     ],
 )

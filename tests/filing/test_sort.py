@@ -151,7 +151,7 @@ def test_progress_counts_images(here: Path) -> None:
 def test_sentence() -> None:
     assert Sorted(1, 0, ()).sentence(Path("out")) == "1 image filed into out."
     done = Sorted(2, 3, (SkippedImage("a", "b"),))
-    assert done.sentence(Path("out")) == "2 images filed into out, 3 there already, 1 could not be filed."
+    assert done.sentence(Path("out")) == "2 images filed into out, 3 already there, 1 could not be filed."
 
 
 # names
@@ -306,7 +306,7 @@ def test_an_image_in_its_place_stays_there(here: Path, mode: SortMode) -> None:
     assert sort_into(Path("through"), say(like("through/cat/a.jpg", "cat")), mode) == Sorted(0, 1, ())
     assert filed(here / "out") == {"cat/a.jpg": "A"}
     gone = sort_into(Path("out"), say(like("out/cat/b.jpg", "cat")), mode)
-    assert gone.failed == (SkippedImage("out/cat/b.jpg", "gone since it was classified"),)
+    assert gone.failed == (SkippedImage("out/cat/b.jpg", "missing since it was classified"),)
 
 
 def test_the_folder_may_be_named_in_another_way_the_next_time(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -371,9 +371,9 @@ def test_what_has_gone_or_changed_its_nature_is_said(here: Path, mode: SortMode)
     done = sort_into(Path("out"), results, mode)
     assert done.filed == 1
     assert done.failed == (
-        SkippedImage("gone.jpg", "gone since it was classified"),
-        SkippedImage("pipe.jpg", "not a file any more"),
-        SkippedImage("folder.jpg", "not a file any more"),
+        SkippedImage("gone.jpg", "missing since it was classified"),
+        SkippedImage("pipe.jpg", "no longer a file"),
+        SkippedImage("folder.jpg", "no longer a file"),
     )
     assert filed(here / "out") == {"cat/a.jpg": "A"}
     assert len(rows(here / "out")) == 2
@@ -383,7 +383,7 @@ def test_what_has_gone_or_changed_its_nature_is_said(here: Path, mode: SortMode)
 def test_a_link_that_dangles_is_gone(here: Path, mode: SortMode) -> None:
     Path("a.jpg").symlink_to("nowhere")
     done = sort_into(Path("out"), say(like("a.jpg", "cat")), mode)
-    assert done.failed == (SkippedImage("a.jpg", "gone since it was classified"),)
+    assert done.failed == (SkippedImage("a.jpg", "missing since it was classified"),)
 
 
 @contextmanager
@@ -412,7 +412,7 @@ def public(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_a_folder_that_may_not_be_written_to_is_refused(public: Path) -> None:
     (public / "shut").mkdir(mode=0o555)
     for target in ("shut", "shut/new/folder"):
-        with not_root(), pytest.raises(UsageError, match=r"cannot sort into shut.*: .*shut may not be written to"):
+        with not_root(), pytest.raises(UsageError, match=r"cannot sort into shut.*: .*shut is not writable"):
             check_sort_into(Path(target), COPY)
     (public / "locked").mkdir(mode=0)
     with not_root(), pytest.raises(UsageError, match="cannot write locked/out: Permission denied"):
@@ -528,7 +528,7 @@ def test_a_move_whose_copy_fails_keeps_the_source(here: Path, two_disks: None, m
     assert done == Sorted(0, 0, (SkippedImage("in/a.jpg", "input/output error"),))
     monkeypatch.setattr(shutil, "copyfileobj", lambda reader, writer, length: writer.write(b"hal"))
     done = sort_into(Path("out"), say(like("in/a.jpg", "cat")), MOVE)
-    assert done.failed == (SkippedImage("in/a.jpg", "the file changed while it was copied"),)
+    assert done.failed == (SkippedImage("in/a.jpg", "the file changed while it was being copied"),)
     assert (tree(here / "in"), filed(here / "out"), len(rows(here / "out"))) == ({"a.jpg": "A"}, {}, 1)
 
 
@@ -563,7 +563,9 @@ def test_a_full_disk_ends_with_one_sentence(
     results = say(*(like(f"in/{name}.jpg", "cat") for name in "abc"))
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "copyfileobj", full)
-        with pytest.raises(UsageError, match=r"cannot write to .*out: no space left on device; .*make room and run"):
+        with pytest.raises(
+            UsageError, match=r"cannot write to .*out: no space left on device; .*free some space and run"
+        ):
             sort_into(Path("out"), results, mode)
     assert filed(here / "out") == {"cat/a.jpg": "A"}
     assert [row[3] for row in rows(here / "out")[1:]] == ["cat/a.jpg"]
@@ -651,7 +653,7 @@ def test_a_torn_header_is_repaired(here: Path, size: int) -> None:
         (HEADER + "copy,cat,/a.jpg,../a.jpg,\n", "line 2: the target '../a.jpg' is not a file in a folder beside"),
         (HEADER + "copy,cat,/a.jpg,/etc/passwd,\n", "line 2: the target '/etc/passwd' is not"),
         (HEADER + "copy,cat,/a.jpg,a.jpg,\n", "line 2: the target 'a.jpg' is not"),
-        (HEADER + 'copy,cat,"/a,cat/a,\nmove,cat,/b,cat/b,\n', "line 2: a quotation mark has no end"),
+        (HEADER + 'copy,cat,"/a,cat/a,\nmove,cat,/b,cat/b,\n', "line 2: a quotation mark is never closed"),
     ],
 )
 def test_a_file_that_is_no_manifest_is_left_alone(here: Path, content: str, message: str) -> None:
@@ -670,7 +672,7 @@ def test_two_at_once_are_refused(here: Path) -> None:
     draw("a.jpg")
 
     def meddle() -> Iterator[Result]:
-        with pytest.raises(UsageError, match=r"manifest.csv is in use by another zeroshot; wait"):
+        with pytest.raises(UsageError, match=r"manifest.csv is in use by another zeroshot process; wait"):
             sort_into(Path("out"), say(like("a.jpg", "dog")), COPY)
         yield like("a.jpg", "cat")
 

@@ -140,8 +140,8 @@ def test_nothing_is_overwritten_at_the_old_place(here: Path) -> None:
         1,
         0,
         (
-            SkippedImage(f"{here}/out/cat/b.jpg", f"another file is at {here}/b.jpg now"),
-            SkippedImage(f"{here}/out/cat/a.jpg", f"another file is at {here}/a.jpg now"),
+            SkippedImage(f"{here}/out/cat/b.jpg", f"another file is now at {here}/b.jpg"),
+            SkippedImage(f"{here}/out/cat/a.jpg", f"another file is now at {here}/a.jpg"),
         ),
     )
     assert (Path("a.jpg").read_text(), Path("c.jpg").read_text()) == ("new", "C")
@@ -164,9 +164,9 @@ def test_copies_that_changed_or_are_the_last_stay(here: Path) -> None:
     done = undo(MANIFEST)
     assert (done.moved_back, done.removed) == (0, 1)  # touched.jpg
     assert {Path(item.path).stem: item.reason for item in done.kept} == {
-        "changed": f"not the same any more as {here}/changed.jpg",
-        "newer": f"not the same any more as {here}/newer.jpg",
-        "gone": f"the only copy: {here}/gone.jpg is gone",
+        "changed": f"no longer the same as {here}/changed.jpg",
+        "newer": f"no longer the same as {here}/newer.jpg",
+        "gone": f"the only copy: {here}/gone.jpg is missing",
         "replaced": f"the only copy: {here}/replaced.jpg leads here",
     }
     want = {"changed": "CHANGED", "gone": "gone", "newer": "newer", "replaced": "replaced"}
@@ -185,7 +185,7 @@ def test_only_links_that_were_made_are_removed(here: Path) -> None:
     done = undo(MANIFEST)
     assert done.removed == 2
     reasons = {Path(item.path).name: item.reason for item in done.kept}
-    assert reasons == dict.fromkeys(("file.jpg", "turned.jpg"), "not the link any more that was made")
+    assert reasons == dict.fromkeys(("file.jpg", "turned.jpg"), "no longer the link that was created")
     assert filed(here / "out") == {"cat/turned.jpg": "kept", "cat/file.jpg": "mine"}
 
 
@@ -199,9 +199,9 @@ def test_moved_files_that_are_nowhere_or_something_else(here: Path) -> None:
     draw("c.jpg", "put back by hand"), draw("out/cat/d.jpg", "mine")
     done = undo(MANIFEST)
     assert {Path(item.path).name: item.reason for item in done.kept} == {
-        "a.jpg": f"gone, and not at {here}/a.jpg either",
-        "b.jpg": "not the file any more that was moved",
-        "d.jpg": "not the file any more that was moved",
+        "a.jpg": f"missing, and not at {here}/a.jpg either",
+        "b.jpg": "no longer the file that was moved",
+        "d.jpg": "no longer the file that was moved",
     }
     assert tree(here / "out/cat") == {"d.jpg": "mine"}
 
@@ -212,7 +212,7 @@ def test_a_newer_file_of_the_same_name_does_not_go_where_an_older_was(here: Path
     Path("out/cat/a.jpg").rename("mine.jpg")
     sort_into(Path("out"), say(like("2/a.jpg", "cat")), MOVE)
     draw("2/a.jpg", "in the way")
-    assert [item.reason for item in undo(MANIFEST).kept] == [f"another file is at {here}/2/a.jpg now"]
+    assert [item.reason for item in undo(MANIFEST).kept] == [f"another file is now at {here}/2/a.jpg"]
     assert (filed(here / "out"), tree(here / "1"), len(rows(here / "out"))) == ({"cat/a.jpg": "2"}, {}, 3)
 
 
@@ -355,7 +355,7 @@ def test_undoing_killed_without_hard_links_loses_nothing(here: Path, monkeypatch
         sort_into(Path("out"), results, MOVE)
         killed = killed_at(step, lambda: undo(MANIFEST))
         for item in undo(MANIFEST).kept if MANIFEST.exists() else ():
-            source = Path(item.reason.removeprefix("another file is at ").removesuffix(" now"))
+            source = Path(item.reason.removeprefix("another file is now at "))
             assert source.stat().st_size == 0, step
             source.unlink()
             assert undo(MANIFEST).kept == (), step
@@ -370,7 +370,7 @@ def texts(folder: Path) -> dict[str, str]:
     ("undone", "sentence"),
     [
         (Undone(0, 0, ()), "0 files moved back, 0 copies and links removed."),
-        (Undone(1, 2, (SkippedImage("a", "b"),)), "1 file moved back, 2 copies and links removed, 1 left as they are."),
+        (Undone(1, 2, (SkippedImage("a", "b"),)), "1 file moved back, 2 copies and links removed, 1 left unchanged."),
     ],
 )
 def test_sentence(undone: Undone, sentence: str) -> None:

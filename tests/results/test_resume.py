@@ -140,7 +140,7 @@ def test_only_what_is_kept_is_compared(tmp_path: Path) -> None:
     ],
 )
 def test_a_file_that_is_not_ours_is_refused_and_stays(tmp_path: Path, form: Format, data: bytes) -> None:
-    with pytest.raises(UsageError, match=r"out\.\w+ does not begin as zeroshot writes it; name another file"):
+    with pytest.raises(UsageError, match=r"out\.\w+ was not written by zeroshot; name another file"):
         kept(tmp_path, form, data)
     assert (tmp_path / f"out.{form}").read_bytes() == data
 

@@ -1,6 +1,6 @@
-"""Results for people: tables on standard output; progress and notes on standard error.
+"""What people read on a terminal: tables on standard output; progress and notes on standard error.
 
-Nothing that a user or a file name holds is read as rich's markup, and no control character reaches the terminal.
+No text from a user or a file name is read as rich's markup, and no control character reaches the terminal.
 """
 
 import sys
@@ -14,34 +14,34 @@ from zeroshot_cli.display import shown
 from zeroshot_cli.records import Result, SkippedImage
 from zeroshot_cli.results.formats import delimited_row, labels_to_show
 
-if TYPE_CHECKING:  # rich takes its time to import, and `zeroshot --version` needs none of it
+if TYPE_CHECKING:  # rich is slow to import, and `zeroshot --version` does not need it
     from rich.console import Console
     from rich.progress import Progress, TaskID
     from rich.table import Table
 
 T = TypeVar("T")
-CHUNK = 200  # images in one table: more are drawn as they come, in further tables of the same widths
-_FIXED_WIDTH = 34  # columns of score, probability and rank, with the lines between
+CHUNK = 200  # images in one table; more follow in further tables of the same widths
+_FIXED_WIDTH = 34  # columns of score, probability and rank, with their gaps
 _PIPE_WIDTH = 10_000  # wide enough that a table in a pipe is never folded
 
 
 def note(text: str, *, quiet: bool = False) -> None:
-    """Say something on standard error, on one line."""
+    """Print one line on standard error."""
     if not quiet:
         print(shown(text), file=sys.stderr)
 
 
 def console_for(stream: TextIO) -> "Console":
-    """Return a console that folds lines on a terminal only."""
+    """Return a console that folds lines only on a terminal."""
     from rich.console import Console
 
     return Console(file=stream, width=None if stream.isatty() else _PIPE_WIDTH, highlight=False, emoji=False)
 
 
 class TableWriter:
-    """A sink that draws tables of 200 images, all with the widths of the first.
+    """A sink that draws tables of 200 images, all with the column widths of the first.
 
-    `paused` gives the context in which to draw, for a progress bar on the same terminal.
+    `paused` gives a context to draw in, such as a paused progress bar on the same terminal.
     """
 
     def __init__(
@@ -58,11 +58,13 @@ class TableWriter:
         self._widths: tuple[int, int] | None = None
 
     def write(self, items: Sequence[Result]) -> None:
+        """Draw every table that is full."""
         self._items.extend(items)
         while len(self._items) >= CHUNK:
             self._draw()
 
     def close(self) -> None:
+        """Draw what is left."""
         if self._items:
             self._draw()
 
@@ -111,7 +113,7 @@ def _table(items: Sequence[Result], widths: tuple[int, int], *, ranks: bool, hea
 
 
 def _add_rows(table: "Table", item: Result, *, ranks: bool) -> None:
-    """Add a line for each label; the path stands on the first, a reason in the label's place."""
+    """Add a line for each label, the first with the path; an unreadable image has its reason as label."""
     from rich.text import Text
 
     path = Text(shown(item.path))  # Text, because a str would be read as markup
@@ -126,7 +128,7 @@ def _add_rows(table: "Table", item: Result, *, ranks: bool) -> None:
 
 
 def print_rows(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a plain table on standard output: aligned on a terminal, tab-separated in a pipe."""
+    """Print a plain table on standard output, aligned on a terminal and tab-separated in a pipe."""
     if not sys.stdout.isatty():
         for row in (columns, *rows):
             print(delimited_row([shown(field) for field in row], "\t"), end="")
@@ -142,7 +144,7 @@ def print_rows(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 class ProgressBar:
-    """A progress bar on standard error, or nothing where nobody would see it."""
+    """A progress bar on standard error, or nothing if nobody would see it."""
 
     def __init__(self, progress: "Progress | None" = None) -> None:
         self._progress = progress
@@ -162,7 +164,7 @@ class ProgressBar:
             self._progress.update(task, completed=done, rate=_rate(done, start, "images"))
 
     def counter(self, description: str, unit: str) -> Callable[[int, int], None]:
-        """Return what shows how many of all are done, once that has taken a second."""
+        """Return a function that shows how many of a total are done, once the work has taken a second."""
         start = time.monotonic()
         task: TaskID | None = None
 
@@ -178,7 +180,7 @@ class ProgressBar:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Take the bar off the terminal while something else is written there."""
+        """Hide the bar while something else is written to the terminal."""
         if self._progress is None or not self._progress.live.is_started:
             yield
             return
@@ -195,7 +197,7 @@ def _rate(done: int, start: float, unit: str) -> str:
 
 @contextmanager
 def progress_bar(*, quiet: bool = False) -> Iterator[ProgressBar]:
-    """Give a progress bar that shows how many a second; it is drawn only where standard error is a terminal."""
+    """Give a progress bar with a rate per second; it is drawn only if standard error is a terminal."""
     if quiet or not sys.stderr.isatty():
         yield ProgressBar()
         return
@@ -209,6 +211,6 @@ def progress_bar(*, quiet: bool = False) -> Iterator[ProgressBar]:
         TextColumn("{task.fields[rate]}", markup=False),
         TimeRemainingColumn(),
     )
-    # Standard output is left alone: rich would send it to standard error.
+    # Without redirect_stdout=False, rich would send standard output to standard error.
     with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as progress:
         yield ProgressBar(progress)

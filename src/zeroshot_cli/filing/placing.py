@@ -1,10 +1,10 @@
-"""Put files where they belong: nothing is overwritten, and a process killed at any moment loses nothing.
+"""Copy and move files so that nothing is overwritten, and a process killed at any moment loses nothing.
 
-A target is either not there or whole. Every function raises FileExistsError where the target's name is taken, and
-after any OSError all is as it was. (Paths are str: any bytes, as os.fsdecode gives them.)
+A target is either missing or whole. Every function raises FileExistsError if the target's name is taken, and after any
+OSError everything is as it was. (Paths are str: any bytes, as os.fsdecode gives them.)
 """
 
-# pathlib would tidy up paths that are to stay as they are.
+# pathlib would normalise paths that must stay as they are.
 # ruff: noqa: PTH105, PTH108, PTH114, PTH115, PTH116, PTH118, PTH119, PTH120, PTH123, PTH211
 
 import errno
@@ -32,7 +32,7 @@ def copy_file(source: str, target: str) -> None:
 
 
 def move_file(source: str, target: str) -> None:
-    """Move a regular file, also to another file system: there its source goes once the copy is on the disk."""
+    """Move a regular file, also to another file system, where the source is removed once the copy is on disk."""
     try:
         rename(source, target)
     except OSError as error:
@@ -44,7 +44,7 @@ def move_file(source: str, target: str) -> None:
 
 
 def move_link(source: str, target: str, text: str) -> None:
-    """Move a symbolic link, which leads to `text` from now on."""
+    """Move a symbolic link and let it lead to `text`."""
     os.symlink(text, target)
     _remove_source(source, target)
 
@@ -62,7 +62,7 @@ def rename(source: str, target: str) -> None:
 
 
 def _rename_over_placeholder(source: str, target: str) -> None:
-    """Rename where there are no hard links: an empty file takes the name first, and only that is replaced."""
+    """Rename without hard links: an empty file reserves the name first, and only that is replaced."""
     os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     try:
         os.replace(source, target)
@@ -74,7 +74,7 @@ def _rename_over_placeholder(source: str, target: str) -> None:
 def _remove_source(source: str, target: str) -> None:
     try:
         os.unlink(source)
-    except FileNotFoundError:  # somebody else was faster: the target is now the only one
+    except FileNotFoundError:  # another process was faster: the target is now the only one
         pass
     except OSError:
         os.unlink(target)
@@ -87,8 +87,8 @@ def _copy_to(source: str, unfinished: str) -> None:
         writer.flush()
         os.fsync(writer.fileno())
         if os.fstat(writer.fileno()).st_size != os.fstat(reader.fileno()).st_size:
-            raise OSError(errno.EIO, "the file changed while it was copied")
-    with suppress(OSError):  # a file system without modes: the content is what counts
+            raise OSError(errno.EIO, "the file changed while it was being copied")
+    with suppress(OSError):  # a file system without modes: the content matters
         shutil.copystat(source, unfinished)
 
 
@@ -102,13 +102,13 @@ def _sync_folder(folder: str) -> None:
 
 
 def remove_if_there(path: str) -> None:
-    """Remove a file unless there is none."""
+    """Remove a file if it exists."""
     with suppress(FileNotFoundError):
         os.unlink(path)
 
 
 def is_there(path: str) -> bool:
-    """Whether there is something of this name; OSError where that cannot be told."""
+    """Return whether anything has this name; OSError if that cannot be determined."""
     try:
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -117,7 +117,7 @@ def is_there(path: str) -> bool:
 
 
 def is_regular(path: str) -> bool:
-    """Whether there is a regular file, not a link to one."""
+    """Return whether this is a regular file, not a link to one."""
     try:
         return stat.S_ISREG(os.lstat(path).st_mode)
     except OSError:
@@ -125,7 +125,7 @@ def is_regular(path: str) -> bool:
 
 
 def is_link_to(path: str, text: str) -> bool:
-    """Whether there is a symbolic link of this text."""
+    """Return whether this is a symbolic link with this text."""
     try:
         return os.readlink(path) == text
     except OSError:
@@ -133,27 +133,28 @@ def is_link_to(path: str, text: str) -> bool:
 
 
 def error_text(error: OSError) -> str:
-    """Return the reason of an error, without the path."""
+    """Return the reason for an error, without the path."""
     return (error.strerror or str(error)).lower()
 
 
 def same_place(first: str, second: str) -> bool:
-    """Whether two paths lead to one name of one file, so that to remove the second would be to lose the first."""
+    """Return whether two paths lead to one name of one file, so that removing the second would lose the first."""
     try:
         one, other = os.stat(first), os.lstat(second)
     except OSError:
         return False
     if not os.path.samestat(one, other):
         return False
-    return os.path.islink(first) or other.st_nlink == 1 or _absolute(first) == _absolute(second)
+    return os.path.islink(first) or other.st_nlink == 1 or absolute(first) == absolute(second)
 
 
-def _absolute(path: str) -> str:
-    return os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+def absolute(path: str) -> str:
+    """Return the one absolute path of a file or link, however its folder is written."""
+    return os.path.join(os.path.realpath(os.path.dirname(path) or "."), os.path.basename(path))
 
 
 def same_content(first: str, second: str) -> bool:
-    """Whether two files hold the same bytes; not if one cannot be read."""
+    """Return whether two files hold the same bytes; False if one cannot be read."""
     try:
         with open(first, "rb") as one, open(second, "rb") as other:
             if os.fstat(one.fileno()).st_size != os.fstat(other.fileno()).st_size:
@@ -167,7 +168,7 @@ def same_content(first: str, second: str) -> bool:
 
 
 def unchanged_copy(source: str, target: str) -> bool:
-    """Whether the target is a copy of the source as it is now: of the same size and time, or the same content."""
+    """Return whether the target is a copy of the source as it is now: same size and time, or same content."""
     try:
         one, other = os.stat(source), os.stat(target)
     except OSError:

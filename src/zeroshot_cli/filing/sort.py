@@ -1,6 +1,6 @@
-"""Put every classified image into the folder of its label; unsort.py takes it back."""
+"""Put every classified image into the folder of its label; unsort.py undoes it."""
 
-# pathlib would tidy up paths that are to stay as they are.
+# pathlib would normalise paths that must stay as they are.
 # ruff: noqa: PTH103, PTH110, PTH112, PTH114, PTH115, PTH116, PTH118, PTH119, PTH120, PTH122, PTH208, PTH211
 
 import errno
@@ -33,39 +33,39 @@ from zeroshot_cli.results.formats import to_bytes
 __all__ = ["SortMode", "Sorted", "check_sort_into", "sort_into"]
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_LONGEST_ENDING = 32  # bytes; what is longer is no ending but part of the name
-_MOST_LINKS = 40  # one after the other, as Linux follows them
+_LONGEST_EXTENSION = 32  # bytes; what is longer is part of the name
+_MOST_LINKS = 40  # followed in a row, as Linux does
 
 
 @dataclass(frozen=True, slots=True)
 class Sorted:
-    """How the sorting ended, in images: `already` were in their place before."""
+    """How many images were filed, were already in place, and could not be filed."""
 
     filed: int
     already: int
     failed: tuple[SkippedImage, ...]
 
     def sentence(self, folder: Path) -> str:
-        """Return the counts for people."""
+        """Return the counts as a sentence."""
         parts = [f"{counted(self.filed, 'image')} filed into {folder}"]
         if self.already:
-            parts.append(f"{self.already} there already")
+            parts.append(f"{self.already} already there")
         if self.failed:
             parts.append(f"{len(self.failed)} could not be filed")
         return ", ".join(parts) + "."
 
 
 def check_sort_into(folder: Path, mode: SortMode, *, every_label: bool = False) -> None:
-    """Raise now, before any work, what sort_into would: UsageError, or InputError for a manifest that is none."""
+    """Raise now, before any work, what sort_into would: UsageError, or InputError for a damaged manifest."""
     if every_label and mode is SortMode.MOVE:
         raise UsageError("--sort-mode move cannot put an image under several labels; use copy or link")
     with writing(str(folder)), suppress(FileNotFoundError, NotADirectoryError):
         os.lstat(folder)  # a name too long, a locked folder
-    there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
-    if not os.path.isdir(there):
-        raise UsageError(f"cannot sort into {folder}: {there} is not a folder; name another place")
-    if not os.access(there, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
-        raise UsageError(f"cannot sort into {folder}: {there} may not be written to; name another place")
+    existing = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    if not os.path.isdir(existing):
+        raise UsageError(f"cannot sort into {folder}: {existing} is not a folder; name another place")
+    if not os.access(existing, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise UsageError(f"cannot sort into {folder}: {existing} is not writable; name another place")
     manifest = os.path.join(folder, MANIFEST)
     if os.path.lexists(manifest):
         check_manifest(manifest)
@@ -80,12 +80,12 @@ def sort_into(
     labels: Iterable[str] = (),
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> Sorted:
-    """File every image under its label, with `every_label` under each that it has, and list it in a manifest.
+    """File every image under its label (with `every_label`, under each of its labels) and list it in a manifest.
 
-    Called again with the same results, it goes on where it was stopped. Of `labels` that look the same as names of
-    folders, the first keeps the plain name. `results` is called twice if files are moved. `on_progress` gets the
-    number of images done. UsageError where the folder cannot be written or the disk is full; a single image that
-    cannot be filed is in `failed`.
+    Called again with the same results, it continues where it stopped. Of `labels` that look the same as folder names,
+    the first gets the plain name. `results` is called twice if files are moved. `on_progress` gets the number of images
+    done. Raises UsageError if the folder cannot be written or the disk is full; a single image that cannot be filed is
+    in `failed`.
     """
     check_sort_into(folder, mode, every_label=every_label)
     with writing(str(folder)):
@@ -104,7 +104,7 @@ def sort_into(
 
 
 def _in_order(results: Callable[[], Iterator[Result]], mode: SortMode) -> Iterator[Prediction]:
-    """Yield what is to be filed; links are moved after the files, so that they can lead to where those are now."""
+    """Yield what is to be filed; links are moved after files, so that they can lead to where those are now."""
     if mode is not SortMode.MOVE:
         yield from (item for item in results() if isinstance(item, Prediction))
         return
@@ -119,7 +119,7 @@ def _labels_of(item: Prediction, *, every_label: bool) -> Sequence[str]:
 
 
 class _Sorter:
-    """Files one image after the other; knows what was filed before and which names are taken."""
+    """Files one image after another; knows what was filed before and which names are taken."""
 
     def __init__(self, manifest: Manifest, mode: SortMode, labels: Iterable[str]) -> None:
         self.manifest = manifest
@@ -138,21 +138,17 @@ class _Sorter:
         self._real_folder = lru_cache(maxsize=1024)(os.path.realpath)
 
     def file(self, path: str, labels: Sequence[str]) -> bool:
-        """Put an image in the folder of each label; False if it was there already, UnreadableImage if it cannot be."""
-        source = self.absolute(path)
+        """Put an image in the folder of each label; False if it was already there, UnreadableImage if it cannot be."""
+        source = os.path.join(self._real_folder(os.path.dirname(path) or "."), os.path.basename(path))
         try:
             filed = [self._file(source, _as_written(label)) for label in labels]
         except OSError as error:
             if error.errno in _FULL:
-                advice = f"what is filed is in {self.manifest.path}; make room and run the same again"
+                advice = f"{self.manifest.path} lists what is filed; free some space and run the same command again"
                 raise UsageError(f"cannot write to {self.root}: {error_text(error)}; {advice}") from error
             gone = isinstance(error, FileNotFoundError) and not os.path.exists(source)
-            raise UnreadableImage("gone since it was classified" if gone else error_text(error)) from error
+            raise UnreadableImage("missing since it was classified" if gone else error_text(error)) from error
         return any(filed)
-
-    def absolute(self, path: str) -> str:
-        """Return the one absolute path of a file or link, whatever way its folder was written."""
-        return os.path.join(self._real_folder(os.path.dirname(path) or "."), os.path.basename(path))
 
     def _file(self, source: str, label: str) -> bool:
         folder = self.folder_names.folder(label)
@@ -166,10 +162,10 @@ class _Sorter:
         for name in self.names[folder].like(os.path.basename(source)):
             if self._place(Entry(self.mode, label, source, f"{folder}/{name}", link)):
                 return True
-        raise AssertionError("numbers do not end")
+        raise AssertionError("unreachable: there is always a free number")
 
     def _is_there(self, source: str, label: str, folder: str) -> bool:
-        """Whether the image is in its place: by an earlier call, or because it is one of those that are sorted."""
+        """Return whether the image is in place: by an earlier call, or because it is one of the sorted files."""
         if os.path.dirname(source) == self._real_folder(os.path.join(self.root, folder)) and is_there(source):
             return True
         if self.mode is not SortMode.MOVE and self._is_own_copy(source):
@@ -191,15 +187,15 @@ class _Sorter:
         )
 
     def _check(self, source: str) -> None:
-        """Raise OSError where the source is gone, UnreadableImage where it is no file any more."""
+        """Raise OSError if the source is missing, UnreadableImage if it is no longer a file."""
         mode = os.lstat(source).st_mode
         if stat.S_ISLNK(mode) and self.mode is not SortMode.MOVE:
             mode = os.stat(source).st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
-            raise UnreadableImage("not a file any more")
+            raise UnreadableImage("no longer a file")
 
     def _place(self, entry: Entry) -> bool:
-        """Do what the entry says and keep it, or neither; False where somebody else has just taken the name."""
+        """Do what the entry says and keep it, or neither; False if another process has just taken the name."""
         target = os.path.join(self.root, entry.target)
         self.manifest.append(entry)
         try:
@@ -221,11 +217,11 @@ class _Sorter:
         return True
 
     def _still_leading(self, entry: Entry) -> str:
-        """Return an absolute path with which a moved link leads to the same file as before, be that moved itself."""
+        """Return an absolute path for a moved link to the same file as before, even if that is moved itself."""
         goal = os.path.join(os.path.dirname(entry.source), entry.link)
         if os.path.exists(goal) and not os.path.islink(goal):
             return goal
-        # Another link, which may be moved next, or a file that was moved: the file at the end of all links.
+        # Another link, which may be moved next, or a moved file: the file at the end of all links.
         now = end = os.path.realpath(entry.source)
         for _ in range(_MOST_LINKS):
             if os.path.lexists(now) or now not in self.moved:
@@ -235,19 +231,19 @@ class _Sorter:
 
 
 class _FreeNames:
-    """The names that are free in a folder, where a system may not tell capitals from small letters."""
+    """The free names in a folder, on a system that may ignore case."""
 
     def __init__(self, folder: str) -> None:
         self._taken = {folded(name) for name in [*os.listdir(folder), UNFINISHED]}
         self._next: dict[str, int] = {}
 
     def like(self, name: str) -> Iterator[str]:
-        """Yield the name, then it with numbers; what was yielded counts as taken."""
-        stem, ending = os.path.splitext(name)
-        if len(os.fsencode(ending)) > _LONGEST_ENDING:
-            stem, ending = name, ""
+        """Yield the name, then the name with numbers; what was yielded counts as taken."""
+        stem, extension = os.path.splitext(name)
+        if len(os.fsencode(extension)) > _LONGEST_EXTENSION:
+            stem, extension = name, ""
         first = self._next.get(folded(name), 1)
-        for number, free in enumerate(numbered(stem, ending, first=first), start=first):
+        for number, free in enumerate(numbered(stem, extension, first=first), start=first):
             self._next[folded(name)] = number + 1
             if folded(free) not in self._taken:
                 self._taken.add(folded(free))
@@ -262,5 +258,5 @@ def _names_that_are_no_folders(root: str) -> list[str]:
 
 
 def _as_written(label: str) -> str:
-    """Return the label as the manifest gives it back."""
+    """Return the label as it is read back from the manifest."""
     return to_bytes(label).decode("utf-8", "surrogateescape")

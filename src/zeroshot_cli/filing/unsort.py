@@ -1,6 +1,6 @@
-"""Take back what sort.py did, by its manifest."""
+"""Undo what sort.py did, by its manifest."""
 
-# pathlib would tidy up paths that are to stay as they are.
+# pathlib would normalise paths that must stay as they are.
 # ruff: noqa: PTH103, PTH106, PTH110, PTH112, PTH114, PTH118, PTH120
 
 import os
@@ -29,17 +29,17 @@ from zeroshot_cli.records import SkippedImage
 
 @dataclass(frozen=True, slots=True)
 class Undone:
-    """How the undoing ended, in files: `kept` are those that could not be undone, and why."""
+    """How many files were moved back and removed, and which were `kept`, and why."""
 
     moved_back: int
     removed: int
     kept: tuple[SkippedImage, ...]
 
     def sentence(self) -> str:
-        """Return the counts for people."""
+        """Return the counts as a sentence."""
         parts = [f"{counted(self.moved_back, 'file')} moved back", f"{self.removed} copies and links removed"]
         if self.kept:
-            parts.append(f"{len(self.kept)} left as they are")
+            parts.append(f"{len(self.kept)} left unchanged")
         return ", ".join(parts) + "."
 
 
@@ -48,15 +48,15 @@ class _CannotUndo(Exception):
 
 
 def undo(manifest: Path) -> Undone:
-    """Move files back, remove copies and links, the newest first; nothing is overwritten, nothing changed is removed.
+    """Move files back and remove copies and links, newest first; nothing is overwritten, nothing changed is removed.
 
-    A folder stands for the manifest in it. When all is undone the manifest is renamed; else it keeps what was not.
-    Called again, it goes on where it was stopped. UsageError where the manifest is missing or cannot be written,
-    InputError where it is none.
+    A folder stands for the manifest in it. When all is undone the manifest is renamed; otherwise it keeps the rest.
+    Called again, it continues where it stopped. Raises UsageError if the manifest is missing or cannot be written,
+    InputError if the file is not a manifest.
     """
     path = os.path.join(manifest, MANIFEST) if os.path.isdir(manifest) else os.fspath(manifest)
     if not os.path.lexists(path):
-        raise UsageError(f"there is no manifest {path}; name the manifest.csv that --sort-into has written")
+        raise UsageError(f"there is no manifest {path}; name the manifest.csv that --sort-into wrote")
     with open_manifest(path) as opened:
         undone, left = _undo_all(opened.entries, opened.root)
         _remove_empty(opened.root, opened.entries)
@@ -68,13 +68,13 @@ def undo(manifest: Path) -> Undone:
 
 
 def _undo_all(entries: Sequence[Entry], root: str) -> tuple[Undone, list[Entry]]:
-    """Undo what can be; return the counts, and the entries that are left in their order."""
+    """Undo what can be undone; return the counts, and the remaining entries in their order."""
     counts = dict.fromkeys(SortMode, 0)
     left: list[Entry] = []
     kept: dict[str, SkippedImage] = {}
     for entry in reversed(entries):
         target = os.path.join(root, entry.target)
-        if target in kept:  # the file that is there is a newer entry's
+        if target in kept:  # the file there belongs to a newer entry
             left.append(entry)
             continue
         try:
@@ -91,20 +91,20 @@ def _reason(problem: Exception) -> str:
 
 
 def _undo(entry: Entry, target: str) -> bool:
-    """Undo one operation; False where there is nothing to undo."""
+    """Undo one operation; False if there is nothing to undo."""
     if entry.action is SortMode.MOVE:
         return _move_back(entry, target)
     if not is_there(target):
         return False
     if entry.action is SortMode.LINK:
         if not is_link_to(target, entry.source):
-            raise _CannotUndo("not the link any more that was made")
+            raise _CannotUndo("no longer the link that was created")
     elif not os.path.exists(entry.source):
-        raise _CannotUndo(f"the only copy: {entry.source} is gone")
+        raise _CannotUndo(f"the only copy: {entry.source} is missing")
     elif same_place(entry.source, target):
         raise _CannotUndo(f"the only copy: {entry.source} leads here")
     elif not (is_regular(target) and same_content(entry.source, target)):
-        raise _CannotUndo(f"not the same any more as {entry.source}")
+        raise _CannotUndo(f"no longer the same as {entry.source}")
     remove_if_there(target)
     return True
 
@@ -112,15 +112,15 @@ def _undo(entry: Entry, target: str) -> bool:
 def _move_back(entry: Entry, target: str) -> bool:
     if not is_there(target):
         if not is_there(entry.source):
-            raise _CannotUndo(f"gone, and not at {entry.source} either")
+            raise _CannotUndo(f"missing, and not at {entry.source} either")
         return False
-    if same_place(entry.source, target):  # the folders were moved by hand: the file is back already
+    if same_place(entry.source, target):  # the folders were moved by hand: the file is already back
         return False
     if not (os.path.islink(target) if entry.link else is_regular(target)):
-        raise _CannotUndo("not the file any more that was moved")
+        raise _CannotUndo("no longer the file that was moved")
     if is_there(entry.source):
         if not _is_back(entry, target):
-            raise _CannotUndo(f"another file is at {entry.source} now")
+            raise _CannotUndo(f"another file is now at {entry.source}")
         remove_if_there(os.path.join(os.path.dirname(entry.source), UNFINISHED))
         remove_if_there(target)
         return True
@@ -133,7 +133,7 @@ def _move_back(entry: Entry, target: str) -> bool:
 
 
 def _is_back(entry: Entry, target: str) -> bool:
-    """Whether the file is back already, and still here because an earlier call was stopped in between."""
+    """Return whether the file is already back, and still here because an earlier call was interrupted."""
     if entry.link:
         return is_link_to(entry.source, entry.link)
     return is_regular(entry.source) and same_content(entry.source, target)
@@ -141,5 +141,5 @@ def _is_back(entry: Entry, target: str) -> bool:
 
 def _remove_empty(root: str, entries: Iterable[Entry]) -> None:
     for folder in {entry.target.partition("/")[0] for entry in entries}:
-        with suppress(OSError):  # not empty, or gone
+        with suppress(OSError):  # not empty, or missing
             os.rmdir(os.path.join(root, folder))

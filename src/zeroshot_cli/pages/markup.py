@@ -44,7 +44,7 @@ def _hash_of(text: str) -> str:
 
 
 def block(name: str, content: Any) -> str:
-    """Return an element that holds data as JSON, all ASCII; a lone surrogate in a path stays one, as `\\udcff`."""
+    r"""Return an element that holds data as JSON, all ASCII; a lone surrogate in a path stays one, as `\udcff`."""
     text = json.dumps(content, separators=(",", ":"), allow_nan=False).translate(_ESCAPES)
     return f'<script type="application/json" id="{name}">{text}</script>\n'
 

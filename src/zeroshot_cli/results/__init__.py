@@ -1,1 +1,1 @@
-"""Result files, and what a killed run leaves."""
+"""Result files, and what a killed run leaves behind."""

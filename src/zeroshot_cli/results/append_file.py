@@ -18,18 +18,18 @@ if sys.platform != "win32":
 
 
 def is_special(path: Path) -> bool:
-    """Whether the path leads to a pipe or a device, whose bytes are gone once they are written."""
+    """Return whether the path leads to a pipe or a device, whose bytes are gone once written."""
     try:
         return not stat.S_ISREG(path.stat().st_mode)
-    except OSError:  # nothing is there yet
+    except OSError:  # nothing exists yet
         return False
 
 
 class AppendFile:
-    """An open file to which blocks are appended: each whole, or not at all.
+    """An open file to which blocks are appended, each whole or not at all.
 
-    It is made where there is none; with `exclusive` there must be none. UsageError where it cannot be opened or
-    written, where another run holds it, or where it is no longer at its path. Pipes and devices only take blocks.
+    It is created if it does not exist; with `exclusive` it must not exist. Raises UsageError if it cannot be opened or
+    written, if another run holds it, or if it is no longer at its path. Pipes and devices only take blocks.
     """
 
     def __init__(self, path: Path, *, exclusive: bool = False) -> None:
@@ -45,9 +45,9 @@ class AppendFile:
         self.size = 0 if self.special else status.st_size
 
     def lock(self) -> None:
-        """Hold the file until it is closed or the process ends; UsageError where another process holds it.
+        """Lock the file until it is closed or the process ends; UsageError if another process holds it.
 
-        The lock is POSIX's: forked workers that outlive a killed run do not inherit it. It is lost when this process
+        It is a POSIX lock: forked workers that outlive a killed run do not inherit it. It is lost when this process
         closes any other handle of the file, so `reader` opens none.
         """
         if self.special or sys.platform == "win32":
@@ -57,11 +57,11 @@ class AppendFile:
         except OSError as error:
             if error.errno not in (errno.EACCES, errno.EAGAIN):
                 return  # a file system without locks
-            raise UsageError(f"another run is writing {self.name}; wait for its end, or name another file") from None
-        self._refuse_if_gone()
+            raise UsageError(f"another run is writing {self.name}; wait until it ends, or name another file") from None
+        self._check_in_place()
 
     def append(self, data: bytes) -> None:
-        """Write a block and flush it."""
+        """Write a block and flush it; what was written of a failed block is removed."""
         with writing(self.name, resumable=not self.special):
             try:
                 write_all(self._stream, data)
@@ -70,10 +70,10 @@ class AppendFile:
                 with suppress(UsageError):
                     self.truncate(self.size)
                 raise
-        self._refuse_if_gone()
+        self._check_in_place()
 
     def truncate(self, size: int) -> None:
-        """Cut the file to `size` bytes, where the next block goes."""
+        """Cut the file to `size` bytes, where the next block will go."""
         if not self.special:
             with writing(self.name):
                 self._stream.truncate(size)
@@ -81,24 +81,29 @@ class AppendFile:
 
     @contextmanager
     def reader(self) -> Iterator[BinaryIO]:
-        """Give a stream over the file from its first byte on; several can be read at once, and while blocks come."""
-        with _opened_again(self.path, self._stream) as stream:
+        """Give a stream over the file from its first byte; several can be read while blocks are appended."""
+        if sys.platform == "win32":
+            opened: BinaryIO = self.path.open("rb")
+        else:
+            opened = io.BufferedReader(_Positioned(self._stream.fileno()), buffer_size=1 << 18)
+        with opened as stream:
             yield stream
 
     def close(self) -> None:
+        """Close the file, which releases its lock."""
         with writing(self.name):
             self._stream.close()
 
     def discard(self) -> None:
-        """Close the file, and remove it if it was made here."""
+        """Close the file, and remove it if it was created here."""
         with suppress(UsageError):
             self.close()
         if self.created:
             with suppress(OSError):
                 self.path.unlink()
 
-    def _refuse_if_gone(self) -> None:
-        """Raise UsageError where the path leads elsewhere by now: what is written to a removed file is lost."""
+    def _check_in_place(self) -> None:
+        """Raise UsageError if the path now leads elsewhere: what is written to a removed file is lost."""
         if self.special:
             return
         with writing(self.name):
@@ -110,14 +115,8 @@ class AppendFile:
             raise UsageError(f"{self.name} is gone: it or its folder was removed or replaced during the run")
 
 
-def _opened_again(path: Path, stream: BinaryIO) -> BinaryIO:
-    if sys.platform == "win32":
-        return path.open("rb")
-    return io.BufferedReader(_Positioned(stream.fileno()), buffer_size=1 << 18)
-
-
 class _Positioned(io.RawIOBase):
-    """Reads an open file by positions of its own, and leaves it open."""
+    """Reads an open file at its own position, and leaves it open."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor

@@ -1,13 +1,14 @@
-"""Results for scripts: CSV, TSV and JSONL, with one flushed write per block of images, so a file is always valid.
+r"""Results for scripts: CSV, TSV and JSONL, with one flushed write per block of images, so a file is always valid.
 
 `score` and `probability` have six decimals in CSV and TSV, six significant digits in JSONL. A rejected image is one
 row, `unknown`, with the score and the probability of the nearest label.
-Paths are written as given, byte for byte; in JSONL, bytes that are not UTF-8 are lone surrogates, as `\\udcff`.
+Paths are written as given, byte for byte; in JSONL, bytes that are not UTF-8 are lone surrogates, as `\udcff`.
 """
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -54,23 +55,27 @@ STREAMED = (
 
 
 class Sink(Protocol):
-    """A place for results, which come in blocks and in order; `close` completes it."""
+    """A destination for results, which come in blocks and in order."""
 
-    def write(self, items: Sequence[Result]) -> None: ...
+    def write(self, items: Sequence[Result]) -> None:
+        """Take a block of results."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Complete what was written."""
 
 
 class Target(Protocol):
-    """A place for bytes."""
+    """A destination for bytes."""
 
-    def append(self, data: bytes) -> None: ...
+    def append(self, data: bytes) -> None:
+        """Take a block of bytes."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Release what was opened."""
 
 
 class RowWriter:
-    """A sink that renders results for a target: one append a block."""
+    """A sink that renders results for a target, with one append per block."""
 
     def __init__(self, target: Target, form: Format, *, header: bool = True) -> None:
         self._target = target
@@ -79,16 +84,18 @@ class RowWriter:
             target.append(header_of(form))
 
     def write(self, items: Sequence[Result]) -> None:
+        """Append the rows of a block."""
         self._target.append(rendered(items, self._form))
 
     def close(self) -> None:
+        """Close the target."""
         self._target.close()
 
 
 class StreamTarget:
     """An open stream as a target, flushed after every block and never closed.
 
-    UsageError where it cannot be written; a closed pipe stays a BrokenPipeError.
+    Raises UsageError if it cannot be written; a closed pipe stays a BrokenPipeError.
     """
 
     def __init__(self, stream: BinaryIO, name: str = "standard output") -> None:
@@ -96,20 +103,21 @@ class StreamTarget:
         self._name = name
 
     def append(self, data: bytes) -> None:
+        """Write and flush a block."""
         with writing(self._name):
             write_all(self._stream, data)
 
     def close(self) -> None:
-        pass
+        """Leave the stream open."""
 
 
 def open_writer(stream: BinaryIO, form: Format) -> RowWriter:
-    """Return a sink that writes to a binary stream, as standard output; closing the sink leaves the stream open."""
+    """Return a sink that writes to a binary stream such as standard output; closing the sink leaves it open."""
     return RowWriter(StreamTarget(stream), form)
 
 
 def rendered(items: Sequence[Result], form: Format) -> bytes:
-    """Return a block of results as it stands in a file."""
+    """Return a block of results as it is written to a file."""
     if form is Format.JSONL:
         # Escaped here, not by ensure_ascii: every other script stays readable.
         return "".join(map(json_line, items)).encode("utf-8", "backslashreplace")
@@ -118,7 +126,7 @@ def rendered(items: Sequence[Result], form: Format) -> bytes:
 
 
 def header_of(form: Format) -> bytes:
-    """Return what a file begins with."""
+    """Return the first line of a file, empty for JSONL."""
     return b"" if form is Format.JSONL else to_bytes(delimited_row(COLUMNS, DELIMITERS[form]))
 
 
@@ -137,7 +145,7 @@ def format_of(path: Path, formats: type[FormatT]) -> FormatT:
 
 
 def to_bytes(text: str) -> bytes:
-    """Return UTF-8, with the bytes of a path that are not UTF-8 as they were."""
+    """Return UTF-8; bytes of a path that are not UTF-8 are kept."""
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:  # a surrogate that stands for no byte, as JSON's "\ud800"
@@ -145,7 +153,7 @@ def to_bytes(text: str) -> bytes:
 
 
 def delimited_row(fields: Sequence[str], delimiter: str) -> str:
-    """Return one line; a field with a delimiter, a quote or any line break in it is quoted (RFC 4180)."""
+    """Return one line; a field that contains a delimiter, a quote or a line break is quoted (RFC 4180)."""
     plain = delimiter.join(fields)
     if plain.count(delimiter) == len(fields) - 1 and not _QUOTED.search(plain):
         return plain + "\n"  # nearly every row
@@ -153,12 +161,12 @@ def delimited_row(fields: Sequence[str], delimiter: str) -> str:
 
 
 def json_line(item: Result) -> str:
-    """Return one JSON object on one line, for one image; lone surrogates are still to be escaped."""
+    """Return one image as a JSON object on one line; lone surrogates are not escaped yet."""
     return json.dumps(_as_json(item), ensure_ascii=False) + "\n"
 
 
 def _quoted(field: str, delimiter: str) -> str:
-    # Python 3.11's csv leaves a lone carriage return bare, which its own reader takes for a line break.
+    # Python 3.11's csv does not quote a lone carriage return, which its own reader takes for a line break.
     if any(character in field for character in (delimiter, '"', "\n", "\r")):
         return '"' + field.replace('"', '""') + '"'
     return field
@@ -174,7 +182,7 @@ def _rows(item: Result) -> list[tuple[str, ...]]:
 
 
 def labels_to_show(item: Prediction) -> tuple[LabelScore, ...]:
-    """Return the labels of an image's rows, best first: one, `unknown`, where it was rejected."""
+    """Return the labels of an image's rows, best first; only `unknown` if it was rejected."""
     return (LabelScore(UNKNOWN, item.score, item.probability),) if item.rejected else item.predictions
 
 
@@ -190,6 +198,29 @@ def _as_json(item: Result) -> dict[str, Any]:
         "margin": None if item.margin is None else _rounded(item.margin),
         "predictions": [_label_json(best) for best in item.predictions],
     }
+
+
+def csv_records(stream: BinaryIO, *, longest: int = sys.maxsize) -> Iterator[bytes]:
+    """Yield the records of a CSV file with the line breaks in their quotes; the last may be torn.
+
+    So may be a record over `longest` bytes, which is cut short so that a quote that is never closed does not fill the
+    memory.
+    """
+    lines, length, in_quotes = list[bytes](), 0, False
+    for line in stream:
+        lines.append(line)
+        length += len(line)
+        in_quotes ^= line.count(b'"') % 2 == 1
+        if not in_quotes or length >= longest:
+            yield b"".join(lines)
+            lines, length, in_quotes = [], 0, False
+    if lines:
+        yield b"".join(lines)
+
+
+def is_torn(record: bytes) -> bool:
+    """Return whether a CSV record ends too early, outside or inside quotes."""
+    return not record.endswith(b"\n") or record.count(b'"') % 2 == 1
 
 
 def _label_json(best: LabelScore) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""The journal of a run: every result, exactly, one line an image, from which reports are made when all are done.
+"""The journal of a run: every result, exactly, one line per image; reports are made from it when all are done.
 
-It is ours alone and goes when the run is finished: floats are as Python repeats them, and lone surrogates are encoded
-like any other character, so that what is read equals what was written.
+It is internal and removed when the run is finished. Floats are written as Python's `repr`, and lone surrogates are
+encoded like any other character, so what is read equals what was written.
 """
 
 import json
@@ -14,16 +14,17 @@ from zeroshot_cli.results.append_file import AppendFile
 
 
 class Journal:
-    """A sink that keeps results exactly; `results` reads them again, as often as one likes."""
+    """A sink that keeps results exactly; `results` may read them several times."""
 
     def __init__(self, file: AppendFile) -> None:
         self._file = file
 
     def write(self, items: Sequence[Result]) -> None:
+        """Append a line per result."""
         self._file.append(b"".join(map(journal_line, items)))
 
     def results(self) -> Iterator[Result]:
-        """Yield all that was written; UsageError where a line is damaged."""
+        """Yield all that was written; UsageError if a line is damaged."""
         with self._file.reader() as stream:
             for number, line in enumerate(stream, start=1):
                 try:
@@ -33,6 +34,7 @@ class Journal:
                     raise UsageError(f"{where}: damaged; add --overwrite to classify all images again") from None
 
     def close(self) -> None:
+        """Close the file."""
         self._file.close()
 
 
@@ -43,7 +45,7 @@ def journal_line(item: Result) -> bytes:
 
 
 def parse_line(line: bytes) -> Result:
-    """Return the result that a line holds; ValueError where it holds none."""
+    """Return the result on a line; ValueError if there is none."""
     fields = json.loads(line.decode("utf-8", "surrogatepass"))
     try:
         if "error" in fields:

@@ -1,8 +1,8 @@
-"""Results as a Parquet file, by the extra `parquet`.
+r"""Results as a Parquet file, with the extra `parquet`.
 
-One row an image and rank, with the columns of the CSV and types: `path`, `label` and `error` string, `rank` int32,
-`score` float32, `probability` float64; what the CSV leaves empty is null. Parquet's strings are UTF-8: other bytes of a
-path are escaped, as in `\\xff`. The other forms have them as they are.
+One row per image and rank, with the columns of the CSV, typed: `path`, `label` and `error` string, `rank` int32,
+`score` float32, `probability` float64; what is empty in the CSV is null. Parquet's strings are UTF-8: other bytes of a
+path are escaped, as in `\xff`. The other formats keep them as they are.
 """
 
 from collections.abc import Callable, Iterator
@@ -25,13 +25,13 @@ _Row = tuple[str, int | None, str | None, float | None, float | None, str | None
 
 
 def check_parquet() -> None:
-    """Raise UsageError where the package that writes Parquet is missing."""
+    """Raise UsageError if the package that writes Parquet is missing."""
     if find_spec("pyarrow") is None:
         raise UsageError("writing .parquet needs pyarrow: pip install 'zeroshot-cli[parquet]'")
 
 
 def write_parquet(path: Path, results: Callable[[], Iterator[Result]]) -> None:
-    """Write all results, a row group for 10,000 images; the file appears when it is whole. UsageError if it cannot."""
+    """Write all results, 10,000 images per row group; UsageError if the file cannot be written."""
     check_parquet()
     import pyarrow.parquet as pq
 
@@ -72,5 +72,5 @@ def _rows(item: Result) -> list[_Row]:
 
 
 def arrow_text(text: str) -> str:
-    """Return the text with bytes that are not UTF-8 as `\\xff`: Arrow's strings are UTF-8."""
+    r"""Return the text with bytes that are not UTF-8 as `\xff`: Arrow's strings are UTF-8."""
     return to_bytes(text).decode("utf-8", "backslashreplace")

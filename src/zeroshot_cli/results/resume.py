@@ -1,7 +1,7 @@
-"""How far an interrupted run came: the images that are whole in all of its files.
+"""Where a killed run learns what is done: the images that are whole in all of its files.
 
-A file may end anywhere: in a line, in a character, between the ranks of an image. What is not certainly whole is given
-up, and written again.
+A file may end anywhere: in a line, in a character, between the ranks of an image. What is not certainly whole is cut
+off and written again.
 """
 
 import csv
@@ -17,14 +17,14 @@ from typing import BinaryIO
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.records import UNKNOWN, Counts, SkippedImage
 from zeroshot_cli.results.append_file import AppendFile
-from zeroshot_cli.results.formats import COLUMNS, DELIMITERS, Format, header_of, to_bytes
+from zeroshot_cli.results.formats import COLUMNS, DELIMITERS, Format, csv_records, header_of, is_torn, to_bytes
 from zeroshot_cli.results.journal import parse_line
 
-MAX_RECORD = 1 << 24  # bytes; a quote that is never closed must not take the memory of a whole file
+MAX_RECORD = 1 << 24  # bytes of a CSV record
 
 
 class Kind(Enum):
-    """What became of an image."""
+    """The outcome of an image."""
 
     LABELLED = "labelled"
     UNKNOWN = "unknown"
@@ -33,32 +33,32 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """An image that is whole in a file: its path, where its bytes end, what became of it."""
+    """An image that is whole in a file: its path, where its bytes end, its outcome."""
 
     path: bytes
     end: int
     kind: Kind
 
 
-Scanner = Callable[[BinaryIO, str], Iterator[Item]]  # of a file's bytes and its name
+Scanner = Callable[[BinaryIO, str], Iterator[Item]]  # takes a file's bytes and its name
 
 
 def keep_whole(files: Sequence[tuple[AppendFile, Scanner]], expected: Iterable[str]) -> Counts:
-    """Cut all files to the images that are whole in each, and return their counts, as the last file has them.
+    """Cut all files to the images that are whole in each of them; return their counts, taken from the last file.
 
-    UsageError, and nothing is cut, where they are not the first of the `expected` paths. With no image left a file is
-    empty.
+    With no image left, a file is empty. Raises UsageError, and cuts nothing, if the images are not the first of the
+    `expected` paths.
     """
     ends = [0] * len(files)
     kinds = dict.fromkeys(Kind, 0)
     paths = iter(expected)
     with ExitStack() as stack:
         scans = [scan(stack.enter_context(file.reader()), file.name) for file, scan in files]
-        # Not strict: the shortest file says how many images are whole everywhere.
+        # Not strict: the shortest file says how many images are whole in all.
         for number, items in enumerate(zip(*scans, strict=False), start=1):
             path = next(paths, None)
             for (file, _), item in zip(files, items, strict=True):
-                _refuse_other_path(file.name, number, item.path, path)
+                _check_path(file.name, number, item.path, path)
             ends = [item.end for item in items]
             kinds[items[-1].kind] += 1
     for (file, _), end in zip(files, ends, strict=True):
@@ -68,7 +68,7 @@ def keep_whole(files: Sequence[tuple[AppendFile, Scanner]], expected: Iterable[s
 
 
 def scanner_of(form: Format) -> Scanner:
-    """Return what finds the whole images in a file of results."""
+    """Return the function that finds the whole images in a file of results."""
     return _json_items if form is Format.JSONL else partial(_delimited_items, form)
 
 
@@ -86,7 +86,7 @@ def journal_items(stream: BinaryIO, _name: str) -> Iterator[Item]:
         yield Item(to_bytes(result.path), end, kind)
 
 
-def _refuse_other_path(name: str, number: int, path: bytes, expected: str | None) -> None:
+def _check_path(name: str, number: int, path: bytes, expected: str | None) -> None:
     if expected is not None and path == to_bytes(expected):
         return
     now = "no more images" if expected is None else repr(expected)
@@ -102,7 +102,7 @@ def _json_items(stream: BinaryIO, name: str) -> Iterator[Item]:
         try:
             fields = json.loads(line)
             path = to_bytes(fields["path"])
-        except (ValueError, TypeError, KeyError, AttributeError):  # zeros, where the power went
+        except (ValueError, TypeError, KeyError, AttributeError):  # zeros, after a power cut
             if not start:
                 raise _not_ours(name) from None
             return
@@ -112,7 +112,7 @@ def _json_items(stream: BinaryIO, name: str) -> Iterator[Item]:
 
 
 def _not_ours(name: str) -> UsageError:
-    return UsageError(f"--resume: {name} does not begin as zeroshot writes it; name another file, or --overwrite")
+    return UsageError(f"--resume: {name} was not written by zeroshot; name another file, or --overwrite")
 
 
 def _delimited_items(form: Format, stream: BinaryIO, name: str) -> Iterator[Item]:
@@ -121,10 +121,12 @@ def _delimited_items(form: Format, stream: BinaryIO, name: str) -> Iterator[Item
     if not header.startswith(begin):
         raise _not_ours(name)
     last: Item | None = None
-    for record, end in _records(stream, len(header)):
-        fields = _fields(record, DELIMITERS[form])
+    end = len(header)
+    for record in csv_records(stream, longest=MAX_RECORD):
+        fields = None if is_torn(record) else _fields(record, DELIMITERS[form])
         if fields is None:
             return
+        end += len(record)
         path, rank, label, *_ = fields
         if last is not None and path == last.path:
             last = Item(path, end, last.kind)
@@ -135,26 +137,10 @@ def _delimited_items(form: Format, stream: BinaryIO, name: str) -> Iterator[Item
         last = Item(path, end, kind)
 
 
-def _records(stream: BinaryIO, end: int) -> Iterator[tuple[bytes, int]]:
-    """Yield the whole CSV records after position `end` and where they end: at a line's end outside quotes."""
-    lines, length, in_quotes = list[bytes](), 0, False
-    for line in stream:
-        lines.append(line)
-        length += len(line)
-        in_quotes ^= line.count(b'"') % 2 == 1
-        if in_quotes and length < MAX_RECORD:
-            continue
-        if in_quotes or not line.endswith(b"\n"):
-            return
-        end += length
-        yield b"".join(lines), end
-        lines, length = [], 0
-
-
 def _fields(record: bytes, delimiter: str) -> list[bytes] | None:
-    """Return the fields of a record, None where it is damaged."""
+    """Return the fields of a record, None if it is damaged."""
     try:
-        rows = list(csv.reader([record.decode("latin-1")], delimiter=delimiter, strict=True))  # any bytes, as they are
+        rows = list(csv.reader([record.decode("latin-1")], delimiter=delimiter, strict=True))  # keeps any bytes
     except csv.Error:
         return None
     if len(rows) != 1 or len(rows[0]) != len(COLUMNS):
