@@ -127,9 +127,9 @@ class EvalResult:
     """The figures of one evaluation, as `zeroshot eval --output` writes them.
 
     `n` is the number of images, `texts` that of captions. `metrics` by name are fractions, except the log loss (nats);
-    `intervals` are their 95 % intervals. `per_class` has a mapping per class: label, n, recall, interval; `confused` one
-    per pair of classes: label, taken_for, n. `fingerprint` is that of the weights; with device, precision, batch size,
-    decoding, seed and versions it names everything that the figures depend on.
+    `intervals` are their 95 % intervals. `per_class` has a mapping for each class (label, n, recall, interval),
+    `confused` one for each pair of classes (label, taken_for, n). `fingerprint` is that of the weights; with device,
+    precision, batch size, decoding, seed and versions it names everything that the figures depend on.
     """
 
     dataset: str
