@@ -227,15 +227,15 @@ def test_csv_labels_from_a_file(tmp_path: Path) -> None:
         ("picture,label\na.png,dog\n", "has no image column (image, filepath,"),
         (
             "a.png,dog\nb.png,cat\n",
-            "has no header line, it begins with 'a.png', 'dog'; add a first line such as image,label",
+            "has no header, it begins with 'a.png', 'dog'; add a first line such as image,label",
         ),
-        ("", "has no header line"),
+        ("", "has no header"),
         ("image,label\n\n", "has no rows"),
         ("image,label\na.png,dog\nb.png,\n", "line 3: the label is empty"),
         ("image,label\na.png,dog\n\nb.png\n", "line 4: the label is empty"),
         ("image,label\n ,dog\n", "line 2: the image is empty"),
-        ('image,label\na.png,"dog\n', "line 2: a quote that opens here is not closed"),
-        ("image,label\na.png,dog, cat\n", "line 2: 3 cells under a header of 2 columns"),
+        ('image,label\na.png,"dog\n', "line 2: a quote opened here is never closed"),
+        ("image,label\na.png,dog, cat\n", "line 2: 3 cells in 2 columns"),
         (
             "image,label,label\na.png,dog,cat\n",
             "has 2 columns named 'label'; rename one, or name another with --label-column",
@@ -280,8 +280,8 @@ def test_lines_of_json(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("label", "message"),
     [
-        ('["dog", "cat"]', r"line 1: the label is \['dog', 'cat'\], and an image has one"),
-        ('{"en": "dog"}', "line 1: the label is {'en': 'dog'}, which is neither a text nor a number"),
+        ('["dog", "cat"]', r"line 1: the label is \['dog', 'cat'\]; an image has one label"),
+        ('{"en": "dog"}', "line 1: the label is {'en': 'dog'}; expected text or a number"),
         ("null", "line 1: the label is empty"),
         ("[]", "line 1: the label is empty"),
     ],

@@ -227,7 +227,7 @@ def test_a_fingerprint_tells_weights_that_differ(draw_pairs: Draw) -> None:
     ("weights", "words"),
     [
         ([1.0], "1 --data-weight for 2 --data"),
-        ([1.0, 0.0], "is 0; it must be over 0"),
+        ([1.0, 0.0], "is 0; it must be greater than 0"),
         ([1.0, -1.0], "is -1"),
         ([1.0, float("nan")], "is nan"),
         ([1.0, float("inf")], "is inf"),

@@ -187,11 +187,11 @@ def test_the_library_is_an_extra(make_tar: MakeTar, monkeypatch: pytest.MonkeyPa
         ({"0.png": RED, "0.json": b'{"x": 1}'}, {}, r"'caption' in json"),
         ({"0.png": RED, "0.json": b"{"}, {}, r"shard-000\.tar/0: its JSON cannot be read"),
         ({"0.png": RED, "0.json": b"[" * 100_000}, {}, r"0: its JSON cannot be read"),
-        ({"0.png": RED, "0.json": b"[1]"}, {}, r"0: its JSON is no object"),
-        ({"0.png": RED, "0.json": b'{"caption": {"en": "x"}}'}, {}, r"0: the caption is .*neither"),
+        ({"0.png": RED, "0.json": b"[1]"}, {}, r"0: its JSON is not an object"),
+        ({"0.png": RED, "0.json": b'{"caption": {"en": "x"}}'}, {}, r"0: the caption is .*expected"),
         ({"0.png": RED, "0.txt": b"\xe9"}, {}, r"0: byte 0xe9 is not UTF-8"),
-        ({"0.png": RED, "0.txt": b"x\0"}, {}, r"0: a NUL"),
-        ({"0.png": RED, "0.PNG": RED, "0.txt": b"x"}, {}, r"0\.PNG is in it twice"),
+        ({"0.png": RED, "0.txt": b"x\0"}, {}, r"0: NUL"),
+        ({"0.png": RED, "0.PNG": RED, "0.txt": b"x"}, {}, r"0\.PNG occurs twice"),
     ],
 )
 def test_a_tar_without_pairs_is_explained(
@@ -208,7 +208,7 @@ def test_a_member_that_comes_twice_is_explained(make_tar: MakeTar) -> None:
             info = tarfile.TarInfo(name)
             info.size = len(content)
             file.addfile(info, io.BytesIO(content))
-    with pytest.raises(DataError, match=r"0\.png is in it twice"):
+    with pytest.raises(DataError, match=r"0\.png occurs twice"):
         read_pairs([tar])
 
 

@@ -13,17 +13,19 @@ import pyarrow.parquet as pq
 import pytest
 
 from zeroshot_cli.errors import DataError, UsageError
-from zeroshot_cli.pairs.columns import Row
+from zeroshot_cli.pairs.columns import CAPTIONS, Columns
 from zeroshot_cli.pairs.tables import Form, form_of, read_table
 
+Row = tuple[str, tuple[str, ...]]
 ROWS = [("a.png", ("red",)), ("b.png", ("blue, or not",))]
 TEXT = 'image,caption\na.png,red\nb.png,"blue, or not"\n'
 JSONL = '{"image": "a.png", "caption": "red"}\n{"caption": "blue, or not", "image": "b.png"}\n'
 
 
-def read(path: Path, **columns: str) -> list[Row]:
+def read(path: Path, *, image_column: str | None = None, caption_column: str | None = None) -> list[Row]:
+    columns = Columns(CAPTIONS, image_column, caption_column)
     with path.open("rb") as file:
-        return list(read_table(path.name, file, form_of(path.name, file), **columns))
+        return [row[1:] for row in read_table(path.name, file, form_of(path.name, file), columns)]
 
 
 @pytest.fixture
@@ -88,12 +90,12 @@ def test_what_a_file_holds_counts_more_than_its_ending(rows_of: RowsOf) -> None:
         (gzip.compress(TEXT.encode(), mtime=0)[:40], "damaged gzip"),
         (gzip.compress(TEXT.encode() * 1000, mtime=0)[:-20], "damaged gzip"),
         (gzip.compress(CONTENTS["parquet"], mtime=0), "unpack it with gunzip"),
-        (b"\x89PNG\r\n\x1a\n" + bytes(100), "a picture .PNG."),
+        (b"\x89PNG\r\n\x1a\n" + bytes(100), "an image .PNG."),
         (bytes(10_000), "NUL"),
-        (b"", "no header line"),
-        (b"\xff\xfe", "no header line"),
-        (gzip.compress(b"", mtime=0), "no header line"),
-        (b"\n \r\n\t\n", "no header line"),
+        (b"", "no header"),
+        (b"\xff\xfe", "no header"),
+        (gzip.compress(b"", mtime=0), "no header"),
+        (b"\n \r\n\t\n", "no header"),
     ],
 )
 def test_what_is_no_table_is_named(rows_of: RowsOf, name: str, content: bytes, words: str) -> None:
@@ -114,7 +116,7 @@ def test_encodings_are_detected(rows_of: RowsOf, encoding: str, form: str) -> No
 
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32"])
 def test_other_unicode_is_explained(rows_of: RowsOf, encoding: str) -> None:
-    with pytest.raises(DataError, match=r"pairs\.csv line 1: a NUL byte.* UTF-8"):
+    with pytest.raises(DataError, match=r"pairs\.csv line 1: NUL byte.* UTF-8"):
         rows_of(TEXT.encode(encoding))
 
 
@@ -187,18 +189,18 @@ def test_columns_with_one_name_do_not_matter_where_they_are_not_wanted(rows_of: 
         ("image,Caption,CAPTION\na,b,c\n", {}, "2 columns named 'caption'"),
         ("image,IMAGE,caption\na,b,c\n", {"image_column": "Image"}, "2 columns named 'Image'.*--image-column"),
         ("image,caption\na,b\n", {"image_column": "caption"}, "one column for both image and caption, 'caption'"),
-        ("a.png,red\nb.png,blue\n", {}, "no header line, it begins with 'a.png', 'red'.*image,caption"),
-        ("photos/1.JPG;red\n", {}, "no header line"),
-        ("image,caption\na.png,red, round\n", {}, "line 2: 3 cells under a header of 2 columns.*quotes"),
+        ("a.png,red\nb.png,blue\n", {}, "no header, it begins with 'a.png', 'red'.*image,caption"),
+        ("photos/1.JPG;red\n", {}, "no header"),
+        ("image,caption\na.png,red, round\n", {}, "line 2: 3 cells in 2 columns.*quotes"),
         ("image,caption\n\na.png,x\n0,b.png,y\n", {}, "line 4: 3 cells"),
-        ('image,caption\na.png,"red\nb.png,blue\nc.png,green\n', {}, r"line 2: a quote that opens here is not closed"),
+        ('image,caption\na.png,"red\nb.png,blue\nc.png,green\n', {}, r"line 2: a quote opened here is never closed"),
         ('image,caption\na.png,"red\nb.png,blue\nc.png,"green"\n', {}, r"line 2: a quote ends before its cell does"),
         ('image,caption\na.png,"red" ball\n', {}, r'line 2: a quote ends .*write "" for'),
-        ('image,caption\na.png,"red\n' + "b.png,blue\n" * 20_000, {}, "line 2: .*quote that is not closed"),
+        ('image,caption\na.png,"red\n' + "b.png,blue\n" * 20_000, {}, "line 2: .*unclosed quote"),
         ('"image,caption\na.png,red\n', {}, "columns are|quote"),
-        ("image,caption\na.png,r\0d\n", {}, "line 2: a NUL byte"),
-        ("image,caption\na.png,red\nb\0.png,x\n", {}, "line 3: a NUL byte"),
-        ("sep=;\n", {}, "no header line"),
+        ("image,caption\na.png,r\0d\n", {}, "line 2: NUL byte"),
+        ("image,caption\na.png,red\nb\0.png,x\n", {}, "line 3: NUL byte"),
+        ("sep=;\n", {}, "no header"),
         ("image\na.png\n", {}, "no caption column"),
         ("x" * 200_000, {}, "larger|no image column"),
         (",".join(f"c{i}" for i in range(5000)), {}, "and 4980 more"),
@@ -267,19 +269,19 @@ def test_json_lines_may_be_blank_and_lack_keys(rows_of: RowsOf) -> None:
     [
         ("", "x.jsonl is empty"),
         ('{"image": "a"}\n', "no caption column"),
-        ('{"image": "a", "caption": "x"}\n{"image": \n', r"x.jsonl line 2: not valid JSON"),
-        ('{\n "image": "a",\n "caption": "x"\n}\n', "line 1: not valid JSON .*a whole object"),
+        ('{"image": "a", "caption": "x"}\n{"image": \n', r"x.jsonl line 2: invalid JSON"),
+        ('{\n "image": "a",\n "caption": "x"\n}\n', "line 1: invalid JSON .*a whole object"),
         ('{"image": "a", "caption": "x"}\n\n["a"]\n', "line 3: not a JSON object"),
         ('[{"image": "a", "caption": "x"},\n 3]\n', "item 2: not a JSON object"),
-        ('[{"image": "a", "caption": "x"}\n', "line 2: not valid JSON"),
-        ('{"image": "a", "caption": {"en": "x"}}\n', "line 1: the caption is .*neither a text"),
+        ('[{"image": "a", "caption": "x"}\n', "line 2: invalid JSON"),
+        ('{"image": "a", "caption": {"en": "x"}}\n', "line 1: the caption is .*; expected text"),
         ('{"image": "a", "caption": true}\n', "the caption is True"),
         ('{"image": "a", "caption": ["x", ["y"]]}\n', r"the caption is \['y'\]"),
-        ('{"image": {"bytes": "x"}, "caption": "x"}\n', "the image is .*not the path of a file"),
+        ('{"image": {"bytes": "x"}, "caption": "x"}\n', "the image is .*expected the path of a file"),
         (r'{"image": "a", "caption": "x\ud83d"}' + "\n", r"half of a character, \\ud83d"),
         (r'{"image": "a", "caption": "x\u0000"}' + "\n", "NUL"),
-        ('{"image": "a", "caption": ' + "9" * 5000 + "}\n", "line 1: JSON that cannot be read"),
-        ("[" * 100_000, "JSON that cannot be read"),
+        ('{"image": "a", "caption": ' + "9" * 5000 + "}\n", "line 1: unreadable JSON"),
+        ("[" * 100_000, "unreadable JSON"),
     ],
 )
 def test_faults_of_json_are_explained(rows_of: RowsOf, text: str, words: str) -> None:
@@ -324,7 +326,7 @@ def test_parquet_is_read_in_parts_and_columns_may_have_dots(rows_of: RowsOf, mon
         (parquet(image=[{"bytes": b"x", "path": "a"}], caption=["x"]), "has struct.* in its image column 'image'"),
         (parquet(image=[b"x"], caption=["x"]), "has binary in its image column"),
         (parquet(image=["a"], caption=[b"x"]), "row 1: the caption is b'x'"),
-        (parquet(image=["a", "b"], caption=["x", "y\0"]), "row 2: a NUL"),
+        (parquet(image=["a", "b"], caption=["x", "y\0"]), "row 2: NUL"),
         (parquet(image=["a"], x=["y"]), "no caption column"),
     ],
 )

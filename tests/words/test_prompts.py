@@ -183,7 +183,7 @@ def test_unknown_names_and_files(tmp_path: Path) -> None:
         read_prompts("imagenet-81")
     with pytest.raises(UsageError, match=r"no prompt set 'pets'; did you mean oxford-pets\? "):
         read_prompts("pets")
-    with pytest.raises(UsageError, match=r"no prompt set 'zzz'; needs the extension .yaml or .txt; .* list shows all"):
+    with pytest.raises(UsageError, match=r"no prompt set 'zzz'; a file needs the extension .* list shows all"):
         read_prompts("zzz")
     with pytest.raises(UsageError, match=r"none\.yaml: No such file"):
         read_prompts(str(tmp_path / "none.yaml"))

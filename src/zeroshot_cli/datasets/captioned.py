@@ -11,7 +11,7 @@ from pathlib import Path
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.images.find import find_images
 from zeroshot_cli.pairs.read import read_pairs
-from zeroshot_cli.pairs.shards import CAPTION_ENDINGS
+from zeroshot_cli.pairs.shards import CAPTION_EXTENSIONS
 from zeroshot_cli.records import SkippedImage
 from zeroshot_cli.words.textfiles import read_text
 
@@ -102,7 +102,7 @@ def _captions_beside(item: str | SkippedImage) -> tuple[str, ...]:
     """Return the lines of the text file with an image's name; none if there is no such file."""
     stem = os.path.splitext(item.path if isinstance(item, SkippedImage) else item)[0]
     path = next(
-        (path for path in (f"{stem}.{extension}" for extension in CAPTION_ENDINGS) if os.path.lexists(path)), None
+        (path for path in (f"{stem}.{extension}" for extension in CAPTION_EXTENSIONS) if os.path.lexists(path)), None
     )
     if path is None:
         return ()

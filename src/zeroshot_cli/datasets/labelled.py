@@ -13,9 +13,9 @@ from zeroshot_cli.datasets.imagenet_classes import is_wnid
 from zeroshot_cli.datasets.matching import match_classes, sorted_classes, spaced, why_unmatched
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.images.find import find_images
-from zeroshot_cli.pairs.columns import LABELS
+from zeroshot_cli.pairs.columns import LABELS, Columns
 from zeroshot_cli.pairs.read import find_image, is_on_web
-from zeroshot_cli.pairs.tables import Form, form_of, read_placed
+from zeroshot_cli.pairs.tables import Form, form_of, read_table
 from zeroshot_cli.records import SkippedImage
 from zeroshot_cli.words.labels import Labels
 
@@ -186,9 +186,7 @@ def _rows(path: Path, image_column: str | None, label_column: str | None) -> Ite
             form = form_of(name, file)
             if form is Form.TAR:
                 raise UsageError(f"{path}: is a tar, which has no labels here; unpack it into class folders")
-            with closing(
-                read_placed(name, file, form, LABELS, image_column=image_column, text_column=label_column)
-            ) as rows:
+            with closing(read_table(name, file, form, Columns(LABELS, image_column, label_column))) as rows:
                 for place, image, (label,) in rows:
                     if not (image.strip() and label):
                         what = "label" if image.strip() else "image"

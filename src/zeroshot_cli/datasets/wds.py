@@ -12,7 +12,7 @@ from pathlib import Path
 
 from zeroshot_cli.datasets.archives import need_room
 from zeroshot_cli.errors import DataError
-from zeroshot_cli.pairs.columns import IMAGE_ENDINGS
+from zeroshot_cli.pairs.columns import IMAGE_EXTENSIONS
 
 SHARD_COUNT = "test/nshards.txt"
 CLASS_NAMES = "classnames.txt"
@@ -119,7 +119,7 @@ def _write_captioned(shards: Iterable[Path], into: Path) -> int:
 
 
 def _image(place: str, sample: Mapping[str, bytes]) -> tuple[str, bytes]:
-    extension = next((extension for extension in IMAGE_ENDINGS if extension in sample), None)
+    extension = next((extension for extension in IMAGE_EXTENSIONS if extension in sample), None)
     if extension is None:
         raise DataError(f"{place}: has no image beside {', '.join(sorted(sample))}; download it again")
     return extension, sample[extension]

@@ -1,4 +1,4 @@
-"""The two columns of a table that matter, the image and a text, and what their cells hold."""
+"""Which columns of a table have the image and its text, guessed by their names, and how their cells are read."""
 
 import ast
 import json
@@ -12,29 +12,27 @@ from pathlib import PurePath
 IMAGE_COLUMNS = ("image", "filepath", "image_path", "path", "file", "file_name", "filename")
 CAPTION_COLUMNS = ("caption", "title", "text", "label", "captions")
 LABEL_COLUMNS = ("label", "class", "class_name", "category", "target")
-IMAGE_ENDINGS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "heic")
+IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "heic")
 
-Row = tuple[str, tuple[str, ...]]
-"""An image as its file names it, and its captions; a caption that is missing is empty."""
-
-# What pandas and NumPy make of a list of texts, or JSON: quoted texts with commas or blanks between them.
+# Lists of texts as pandas, NumPy and JSON write them: quoted texts with commas or spaces between them.
 _TEXT = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
 _TEXTS = re.compile(rf"\[\s*(?:{_TEXT})(?:[\s,]+(?:{_TEXT}))*\s*\]", re.DOTALL)
 _ONE_TEXT = re.compile(_TEXT, re.DOTALL)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _SHOWN = 80  # characters of a value in a message
+NUL = "NUL byte; the file is damaged or in another encoding, save it as UTF-8"
 
 
 class Fault(Exception):
-    """What is wrong with a line; whoever knows the file and the line says so in a DataError."""
+    """What is wrong with a line; whoever knows the file and the line raises it as a DataError."""
 
 
 @dataclass(frozen=True, slots=True)
 class TextColumn:
-    """What stands beside the image: its name in messages, what the column may be called, and how cells are read.
+    """The column beside the image: its name in messages, its usual names, and how its cells are read.
 
-    `of_text` reads a cell of CSV, `of_value` a value of JSON or Parquet; both give the texts of one image, an empty one
-    where it has none, and raise Fault.
+    `of_text` reads a cell of CSV, `of_value` a value of JSON or Parquet; both return the texts of one image, an empty
+    one where it has none, and raise Fault.
     """
 
     name: str
@@ -43,41 +41,48 @@ class TextColumn:
     of_value: Callable[[object], tuple[str, ...]]
 
 
-def find_columns(
-    header: Sequence[str], image_column: str | None, text_column: str | None, kind: TextColumn
-) -> tuple[int, int]:
-    """The places of the image and the text column: those that are asked for, else the first known ones.
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The two columns to read: the names that the user gave, None for the usual ones, and what the second one has."""
 
-    Case counts only where names differ in nothing else. Raises Fault, whose text goes after the file's name.
-    """
-    image = _find_column(header, "image", image_column, IMAGE_COLUMNS, kind.name)
-    text = _find_column(header, kind.name, text_column, kind.known, kind.name)
-    if image == text:
-        both = f"image and {kind.name}, {header[image]!r}"
-        raise Fault(f"has one column for both {both}; name another --{kind.name}-column")
-    return image, text
+    kind: TextColumn
+    image: str | None = None
+    text: str | None = None
 
+    def find(self, header: Sequence[str]) -> tuple[int, int]:
+        """Return the places of the image and the text column: the named ones, else the first with a usual name.
 
-def is_wanted(name: str, asked: Sequence[str | None], kind: TextColumn) -> bool:
-    """Whether a column has one of the names that are known or asked for."""
-    wanted = {*IMAGE_COLUMNS, *kind.known, *(column.casefold() for column in asked if column)}
-    return name.casefold() in wanted
+        Case matters only where names differ in nothing else. Raises Fault, whose text follows the file's name.
+        """
+        name = self.kind.name
+        image = self._find(header, "image", self.image, IMAGE_COLUMNS)
+        text = self._find(header, name, self.text, self.kind.known)
+        if image == text:
+            raise Fault(f"has one column for both image and {name}, {header[image]!r}; name another --{name}-column")
+        return image, text
 
+    def known_in(self, header: Sequence[str]) -> int:
+        """Return how many columns of a header have a usual or a given name."""
+        given = (column.casefold() for column in (self.image, self.text) if column)
+        wanted = {*IMAGE_COLUMNS, *self.kind.known, *given}
+        return sum(column.casefold() in wanted for column in header)
 
-def _find_column(header: Sequence[str], kind: str, asked: str | None, known: Sequence[str], beside: str) -> int:
-    for name in (asked,) if asked else known:
-        places = [place for place, column in enumerate(header) if column == name]
-        places = places or [place for place, column in enumerate(header) if column.casefold() == name.casefold()]
-        if len(places) > 1:
-            raise Fault(f"has {len(places)} columns named {name!r}; rename one, or name another with --{kind}-column")
-        if places:
-            return places[0]
-    if any(PurePath(column).suffix[1:].casefold() in IMAGE_ENDINGS for column in header):
-        raise Fault(f"has no header line, it begins with {_listing(header)}; add a first line such as image,{beside}")
-    lacks = f"no column {asked!r}" if asked else f"no {kind} column ({', '.join(known)})"
-    captions = kind == "label" and any(column.casefold() in CAPTION_COLUMNS for column in header)
-    more = ", or add --task retrieval for its captions" if captions else ""
-    raise Fault(f"has {lacks}, its columns are {_listing(header)}; name the right one with --{kind}-column{more}")
+    def _find(self, header: Sequence[str], kind: str, given: str | None, known: Sequence[str]) -> int:
+        option = f"--{kind}-column"
+        for name in (given,) if given else known:
+            places = [place for place, column in enumerate(header) if column == name]
+            places = places or [place for place, column in enumerate(header) if column.casefold() == name.casefold()]
+            if len(places) > 1:
+                raise Fault(f"has {len(places)} columns named {name!r}; rename one, or name another with {option}")
+            if places:
+                return places[0]
+        if any(PurePath(column).suffix[1:].casefold() in IMAGE_EXTENSIONS for column in header):
+            first_line = f"image,{self.kind.name}"
+            raise Fault(f"has no header, it begins with {_listing(header)}; add a first line such as {first_line}")
+        lacks = f"no column {given!r}" if given else f"no {kind} column ({', '.join(known)})"
+        captions = kind == "label" and any(column.casefold() in CAPTION_COLUMNS for column in header)
+        more = ", or add --task retrieval for its captions" if captions else ""
+        raise Fault(f"has {lacks}, its columns are {_listing(header)}; name the right one with {option}{more}")
 
 
 def _listing(names: Sequence[str]) -> str:
@@ -86,13 +91,13 @@ def _listing(names: Sequence[str]) -> str:
 
 
 def shortened(value: object) -> str:
-    """A value as a message shows it."""
+    """Return a value as messages show it."""
     text = repr(value)
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
 
 
 def captions_of_text(cell: str) -> tuple[str, ...]:
-    """The captions in a cell of text: one, or those of a list as JSON, Python or NumPy write it. Raises Fault."""
+    """Return the captions in a cell of text, one or a list as JSON, Python or NumPy write it; raises Fault."""
     cell = cell.strip()
     return checked(_listed(cell) if cell.startswith("[") and cell.endswith("]") else (cell,))
 
@@ -112,14 +117,14 @@ def _written_by_python(cell: str) -> list[str]:
         return [cell]
     texts = [text.replace("\n", "\\n").replace("\r", "\\r") for text in _ONE_TEXT.findall(cell)]
     try:
-        with warnings.catch_warnings(action="ignore"):  # of backslashes that mean nothing
+        with warnings.catch_warnings(action="ignore"):  # about meaningless backslashes
             return list(map(ast.literal_eval, texts))
-    except (ValueError, SyntaxError):  # a backslash that promises more than there is
+    except (ValueError, SyntaxError):  # an incomplete escape sequence
         return [cell]
 
 
 def captions_of_value(value: object) -> tuple[str, ...]:
-    """The captions in a value of JSON or Parquet: a text, a number, a list of them, or none. Raises Fault else."""
+    """Return the captions in a value of JSON or Parquet: text, a number, a list of them, or none; else raises Fault."""
     return checked(tuple(map(_caption, value)) or ("",) if isinstance(value, list) else (_caption(value),))
 
 
@@ -130,22 +135,22 @@ def _caption(value: object) -> str:
         return ""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
-    raise Fault(f"the caption is {shortened(value)}, which is neither a text nor a list of texts")
+    raise Fault(f"the caption is {shortened(value)}; expected text or a list of texts")
 
 
 def label_of_text(cell: str) -> tuple[str, ...]:
-    """The label in a cell of text, as a list of one. Raises Fault."""
+    """Return the label in a cell of text, as a tuple of one; raises Fault."""
     return checked((cell.strip(),))
 
 
 def label_of_value(value: object) -> tuple[str, ...]:
-    """The label in a value of JSON or Parquet: a text or a number, also as a list of one. Raises Fault else.
+    """Return the label in a value of JSON or Parquet: text or a number, also as a list of one; else raises Fault.
 
-    A whole number that pandas made a fraction is whole again: 3.0 is 3.
+    An integer that pandas stored as a float is an integer again: 3.0 is 3.
     """
     if isinstance(value, list):
         if len(value) > 1:
-            raise Fault(f"the label is {shortened(value)}, and an image has one; keep one")
+            raise Fault(f"the label is {shortened(value)}; an image has one label")
         value = value[0] if value else None
     if isinstance(value, bool):
         return ("true" if value else "false",)
@@ -153,32 +158,29 @@ def label_of_value(value: object) -> tuple[str, ...]:
         value = int(value)
     if value is None or isinstance(value, str | int | float):
         return checked((_caption(value),))
-    raise Fault(f"the label is {shortened(value)}, which is neither a text nor a number")
+    raise Fault(f"the label is {shortened(value)}; expected text or a number")
 
 
 def image_of_value(value: object) -> str:
-    """The path in a value of JSON or Parquet, empty where there is none. Raises Fault where it is no text."""
+    """Return the path in a value of JSON or Parquet, empty where there is none; raises Fault unless it is text."""
     if value is None:
         return ""
     if isinstance(value, str):
         return value
-    raise Fault(f"the image is {shortened(value)}, not the path of a file")
+    raise Fault(f"the image is {shortened(value)}; expected the path of a file")
 
 
 def checked(texts: tuple[str, ...]) -> tuple[str, ...]:
-    """Texts that a file in a right encoding may hold. Raises Fault for others."""
+    """Return the texts; raises Fault for characters that show a wrong encoding."""
     for text in texts:
         if "\0" in text:
-            raise Fault("a NUL byte; the file is damaged or in another encoding, save it as UTF-8")
+            raise Fault(NUL)
         if not text.isascii() and (found := _SURROGATE.search(text)):
-            raise Fault(_why_no_text(ord(found[0]), text))
+            code = ord(found[0])
+            if 0xDC80 <= code <= 0xDCFF:  # what surrogateescape makes of a byte
+                raise Fault(f"byte 0x{code - 0xDC00:02x} is not UTF-8; save the file as UTF-8")
+            raise Fault(f"half of a character, \\u{code:04x}, in the caption {shortened(text)}; correct or remove it")
     return texts
-
-
-def _why_no_text(code: int, text: str) -> str:
-    if 0xDC80 <= code <= 0xDCFF:  # what surrogateescape makes of a byte
-        return f"byte 0x{code - 0xDC00:02x} is not UTF-8; save the file as UTF-8"
-    return f"half of a character, \\u{code:04x}, in the caption {shortened(text)}; mend or remove it"
 
 
 CAPTIONS = TextColumn("caption", CAPTION_COLUMNS, captions_of_text, captions_of_value)

@@ -1,4 +1,4 @@
-"""Pairs of image and caption from the files that people have them in."""
+"""Pairs of image and caption, read from tables and tars."""
 
 # pathlib's questions raise OSError where a name is too long or a folder is locked; opening names the reason.
 # ruff: noqa: PTH111, PTH116, PTH118, PTH120, PTH123
@@ -18,18 +18,18 @@ from urllib.parse import unquote
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.images.decode import open_regular
 from zeroshot_cli.images.file_kinds import special_file
-from zeroshot_cli.pairs.columns import Row
+from zeroshot_cli.pairs.columns import CAPTIONS, Columns
 from zeroshot_cli.pairs.shards import Member, expand, read_shard
-from zeroshot_cli.pairs.tables import Form, form_of, read_table
+from zeroshot_cli.pairs.tables import Form, PlacedRow, form_of, read_table
 
-_WEB = re.compile(r"\s*(?!file:)[a-z][a-z0-9+.-]+://", re.IGNORECASE)  # two letters at least: c: is a drive of Windows
+_WEB = re.compile(r"\s*(?!file:)[a-z][a-z0-9+.-]+://", re.IGNORECASE)  # two letters at least: c: is a Windows drive
 _FORMS = "a csv, tsv, jsonl or parquet file, or WebDataset tars such as shard-{000..099}.tar"
 _LONGEST = 1000  # characters of a path in a message
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Pairs that were named together, and how often each is drawn against those of other sources."""
+    """Pairs that were named together; `weight` is how often each is drawn, relative to other sources."""
 
     name: str
     rows: int
@@ -38,10 +38,10 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """Images and their captions, row by row and source after source, with what was left out and why.
+    """Images and their captions, row by row and source by source, with counts of what was omitted.
 
-    An image that has several captions has as many rows. `members` says where images lie that are in a tar; such an
-    image is named tar/member. Rows without sources are of one.
+    An image with several captions has as many rows. `members` locates images inside tars; such an image is named
+    tar/member. Without `sources` the rows are one source.
     """
 
     images: tuple[str, ...]
@@ -60,15 +60,15 @@ class Pairs:
         return len(self.images)
 
     def open(self, row: int) -> BinaryIO:
-        """The image of a row as a file to read. Raises UnreadableImage with the reason."""
+        """Open the image of a row; raises UnreadableImage with the reason."""
         image = self.images[row]
         member = self.members.get(image)
         return open_regular(image) if member is None else member.open()
 
     def fingerprint(self) -> str:
-        """SHA-256 over names and captions, and weights if they differ: the same wherever the folder lies."""
+        """Return the SHA-256 of names and captions, and of weights if they differ; it survives moving the folder."""
         digest = hashlib.sha256()
-        name_of = cache(lambda folder: Path(folder).name)  # for there are many images to a folder
+        name_of = cache(lambda folder: Path(folder).name)  # a folder has many images
         for image, caption in zip(self.images, self.captions, strict=True):
             folder, name = os.path.split(image)
             name = f"{name_of(folder)}/{name}" if folder else name
@@ -87,15 +87,15 @@ def read_pairs(
     caption_column: str | None = None,
     option: str = "--data",
 ) -> Pairs:
-    """Read the pairs of tables (CSV, lines of JSON, Parquet) and WebDataset tars, one after the other.
+    """Read the pairs of tables (CSV, JSON lines, Parquet) and WebDataset tars, one after the other.
 
-    Each of `files` is a source, a pattern such as shard-{000..099}.tar too; `weights` has none or one for each of them.
-    Image paths are relative to the file that names them. Pairs with an empty caption or a missing image are left out
-    and counted. `option` is what named the files. Raises UsageError for a file that is not there or a weight that is
-    none, DataError for a file that is wrong or a source without usable pairs.
+    Each of `files`, even a pattern such as shard-{000..099}.tar, is a source; `weights` is empty or has one for each.
+    Image paths are relative to the file that names them. Pairs with an empty caption or a missing image are omitted
+    and counted. `option` is the option that named the files. Raises UsageError for a missing file or an invalid
+    weight, DataError for an invalid file or a source without usable pairs.
     """
     weights = _checked_weights(files, weights, option)
-    columns = image_column, caption_column
+    columns = Columns(CAPTIONS, image_column, caption_column)
     parts = [_read_source(str(file), option, columns) for file in files]
     sources = zip(parts, weights, strict=True)
     return Pairs(
@@ -113,12 +113,12 @@ def _checked_weights(files: Sequence[Path | str], weights: Sequence[float], opti
     if not weights:
         return [1.0] * len(files)
     if len(weights) != len(files):
-        raise UsageError(
-            f"{len(weights)} {option}-weight for {len(files)} {option}; give one for each of them, in their order"
-        )
+        raise UsageError(f"{len(weights)} {option}-weight for {len(files)} {option}; give one for each, in order")
     for weight in weights:
         if not (weight > 0 and math.isfinite(weight)):
-            raise UsageError(f"{option}-weight is {weight:g}; it must be over 0 (leave out a file that has no part)")
+            raise UsageError(
+                f"{option}-weight is {weight:g}; it must be greater than 0; omit files that should not be used"
+            )
     return [float(weight) for weight in weights]
 
 
@@ -127,7 +127,7 @@ def _checked_weights(files: Sequence[Path | str], weights: Sequence[float], opti
 
 @dataclass(slots=True)
 class _Part:
-    """What a source has held so far."""
+    """What has been read of a source."""
 
     name: str
     images: list[str] = field(default_factory=list)
@@ -138,7 +138,7 @@ class _Part:
     first_missing: str | None = None
 
     def add(self, image: str, captions: Iterable[str], *, is_there: bool) -> None:
-        """Note the pairs of an image, which as a path is as it will be opened."""
+        """Add the pairs of an image, named as `Pairs.open` opens it."""
         for caption in captions:
             if not caption:
                 self.empty += 1
@@ -150,7 +150,7 @@ class _Part:
                 self.first_missing = self.first_missing or image
 
 
-def _read_source(pattern: str, option: str, columns: tuple[str | None, str | None]) -> _Part:
+def _read_source(pattern: str, option: str, columns: Columns) -> _Part:
     part = _Part(pattern)
     for name in expand(pattern):
         with _opened(name, option) as file:
@@ -158,8 +158,7 @@ def _read_source(pattern: str, option: str, columns: tuple[str | None, str | Non
             if form is Form.TAR:
                 _read_tar(name, file, part, columns)
             else:
-                rows = read_table(name, file, form, image_column=columns[0], caption_column=columns[1])
-                _find_images(rows, os.path.dirname(name), part)
+                _find_images(read_table(name, file, form, columns), os.path.dirname(name), part)
     _check_usable(part)
     return part
 
@@ -182,18 +181,18 @@ def _opened(name: str, option: str) -> Iterator[BinaryIO]:
             raise UsageError(f"{name} cannot be read: {error.strerror or error}; copy it to another disk") from None
 
 
-def _read_tar(name: str, file: BinaryIO, part: _Part, columns: tuple[str | None, str | None]) -> None:
-    for image, member, captions in read_shard(name, file, image_column=columns[0], caption_column=columns[1]):
+def _read_tar(name: str, file: BinaryIO, part: _Part, columns: Columns) -> None:
+    for image, member, captions in read_shard(name, file, columns):
         part.add(image, captions, is_there=member is not None)
         if member is not None and part.members.setdefault(image, member) != member:
-            raise DataError(f"{name}: {image[len(name) + 1 :]} is in it twice; write the shard anew")
+            raise DataError(f"{name}: {image[len(name) + 1 :]} occurs twice; write the shard again")
 
 
-def _find_images(rows: Iterable[Row], folder: str, part: _Part) -> None:
-    """Add the rows of a table, and look for each different image once, for looking takes longer than reading."""
+def _find_images(rows: Iterable[PlacedRow], folder: str, part: _Part) -> None:
+    """Add the rows of a table, looking up each image once, since that takes longer than reading."""
     there: dict[str, str] = {}
     missing: dict[str, str] = {}
-    for cell, captions in rows:
+    for _, cell, captions in rows:
         path = there.get(cell)
         if path is None and cell not in missing:
             path = find_image(cell, folder)
@@ -205,27 +204,27 @@ def _find_images(rows: Iterable[Row], folder: str, part: _Part) -> None:
 
 
 def is_on_web(cell: str) -> bool:
-    """Whether a cell is the address of an image, not its path."""
+    """Return whether a cell is a URL, not a path."""
     return _WEB.match(cell) is not None
 
 
 def find_image(cell: str, folder: str) -> str | None:
-    """The path of the file that a cell of a table in a folder means, if there is one."""
+    """Return the existing file that a cell of a table in `folder` names, if any."""
     if not cell.strip() or is_on_web(cell):
         return None
-    paths = (os.path.join(folder, way) for way in _ways_to_read(cell))
+    paths = (os.path.join(folder, path) for path in _readings(cell))
     return next(filter(os.path.isfile, paths), None)
 
 
 def _shown(cell: str, folder: str) -> str:
-    """What a message says is missing."""
+    """Return how a message names a missing image."""
     if not cell.strip():
         return "an empty cell"
-    path = cell if is_on_web(cell) else os.path.join(folder, next(_ways_to_read(cell)))
+    path = cell if is_on_web(cell) else os.path.join(folder, next(_readings(cell)))
     return path if len(path) <= _LONGEST else f"{path[: _LONGEST - 1]}…"
 
 
-def _ways_to_read(cell: str) -> Iterator[str]:
+def _readings(cell: str) -> Iterator[str]:
     text = cell.strip()
     if text.startswith(("file://", "file:/")):
         local = text.removeprefix("file:").removeprefix("//localhost").removeprefix("//")
@@ -243,16 +242,16 @@ def _check_usable(part: _Part) -> None:
     if part.images:
         return
     if not part.empty and not part.missing:
-        raise DataError(f"{part.name} has no rows; every row names an image and its caption")
+        raise DataError(f"{part.name} has no rows; each row names an image and its caption")
     if not part.missing:
         raise DataError(
             f"{part.name} has {part.empty:,} rows, all with an empty caption; name another --caption-column"
         )
     first = part.first_missing or ""
     if is_on_web(first):
-        way_out = "download them first, as img2dataset does, whose tars can be trained on as they are"
+        way_out = "download them first, for example with img2dataset, whose tars can be used as they are"
         raise DataError(f"the images in {part.name} are on the web, the first is {first}; {way_out}")
     raise DataError(
-        f"none of the {part.missing:,} images in {part.name} is there, the first is {first}; "
+        f"none of the {part.missing:,} images in {part.name} exists, the first is {first}; "
         "paths are relative to the file that names them"
     )
