@@ -265,7 +265,7 @@ def test_the_model_of_the_environment_may_have_blanks(
         (("--model", "a", "--model", "b", "--predictions", "p.csv"), "2 evaluations"),
         (("--task", "retrieval", "--probe", "train"), "--task retrieval has captions"),
         (("--probe", "train"), "omit --prompts"),
-        (("--predictions", "p.json"), "its ending"),
+        (("--predictions", "p.json"), "unknown extension"),
         (("--report", "r.pdf"), "html"),
     ],
 )
