@@ -275,7 +275,7 @@ def test_safetensors_that_nobody_could_read_are_refused(tmp_path: Path, monkeypa
     names = ["ab\n" * 50] * 3  # a line break is three characters in JSON in JSON: 2 + 2 * 50 + 3 * 50 + 4 a name
     check_room(tmp_path / "out.safetensors", names)
     check_room(tmp_path / "out.npz", names * 2)
-    message = r"out\.safetensors: its names have more than .* ends in \.parquet or \.npz"
+    message = r"out\.safetensors: its names take more than .* name a \.parquet or \.npz file"
     with pytest.raises(UsageError, match=message):
         check_room(tmp_path / "out.safetensors", names * 2)
     rows: list[Row] = [(name, np.ones(3, np.float32), None) for name in names * 2]

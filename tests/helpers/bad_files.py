@@ -1,4 +1,4 @@
-"""One hundred files with image suffixes and no picture to be had: cut off, damaged, huge, something else, no file."""
+"""One hundred files with image extensions but no readable image: cut off, damaged, huge, not an image, no file."""
 
 import io
 import os
@@ -217,7 +217,7 @@ def _other_formats() -> Iterator[File]:
 def _zip() -> bytes:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
-        archive.writestr("a.jpg", "no picture")
+        archive.writestr("a.jpg", "no image")
     return stream.getvalue()
 
 
@@ -264,4 +264,4 @@ def _strange_names() -> Iterator[File]:
         "\U0001f600 e\u0301.gif",
     ]
     for number, name in enumerate(names):
-        yield name, f"these are words, {number} of them, and no picture\n".encode(), "text, not an image"
+        yield name, f"these are words, {number} of them, and no image\n".encode(), "text, not an image"

@@ -1,4 +1,4 @@
-"""One hundred pictures of four bands, in a grid of formats, modes and codecs, and the colours that they show."""
+"""One hundred images of four bands, in a grid of formats, modes and codecs, and the colours that they show."""
 
 import io
 import struct
@@ -26,7 +26,7 @@ _ALPHAS = (255, 0, 51, 255)
 
 
 def make_good_files(folder: Path) -> dict[str, tuple[Bands, int]]:
-    """Draw the hundred pictures into a folder: path → its bands, and by how much a codec may miss them."""
+    """Draw the hundred images into a folder: path → its bands, and by how much a codec may miss them."""
     folder.mkdir(parents=True, exist_ok=True)
     expected = {}
     for maker in (_plain, _tiffs, _lossy, _turned, _by_hand):
@@ -55,8 +55,8 @@ def _deep(levels: list[float], kind: str) -> Image.Image:
     return Image.fromarray(np.repeat(np.array([levels], dtype=kind), 8, axis=1).repeat(16, axis=0))
 
 
-def _pictures() -> dict[str, tuple[Image.Image, Bands]]:
-    """Mode → a picture in it and what it shows."""
+def _images() -> dict[str, tuple[Image.Image, Bands]]:
+    """Mode → an image in it and what it shows."""
     gray_levels = [gray for gray, _, _ in _GRAYS]
     return {
         "RGB": (_banded("RGB", list(_COLOURS)), _COLOURS),
@@ -107,17 +107,17 @@ _PLAIN = {
 
 def _plain() -> Iterator[File]:
     """What a format holds without loss."""
-    pictures = _pictures()
+    images = _images()
     for (kind, suffix), modes in _PLAIN.items():
         for mode in modes:
-            image, bands = pictures[mode]
+            image, bands = images[mode]
             options = {"sizes": [SIZE]} if kind == "ICO" else {}
             yield f"{mode.replace(';', '')}.{suffix}", _saved(image, kind, **options), bands, 1
-    rgb, colours = pictures["RGB"]
-    rgba, on_paper = pictures["RGBA"]
-    palette, _ = pictures["P"]
-    gray, grays = pictures["L"]
-    deep, _ = pictures["I;16"]
+    rgb, colours = images["RGB"]
+    rgba, on_paper = images["RGBA"]
+    palette, _ = images["P"]
+    gray, grays = images["L"]
+    deep, _ = images["I;16"]
     yield "rle.tga", _saved(rgb, "TGA", compression="tga_rle"), colours, 1
     yield "one-colour.gif", _saved(palette, "GIF", transparency=1), (_RED, _WHITE, _BLUE, _GRAY), 0
     yield "one-colour.png", _saved(palette, "PNG", transparency=1), (_RED, _WHITE, _BLUE, _GRAY), 0
@@ -134,25 +134,25 @@ def _plain() -> Iterator[File]:
 
 
 def _tiffs() -> Iterator[File]:
-    pictures = _pictures()
+    images = _images()
     for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "I", "F", "LAB"):
-        image, bands = pictures[mode]
+        image, bands = images[mode]
         yield f"{mode.replace(';', '')}.tif", _saved(image, "TIFF"), bands, 1
     for compression in ("tiff_lzw", "tiff_adobe_deflate", "packbits", "zstd", "lzma"):
-        yield f"{compression}.tiff", _saved(pictures["RGB"][0], "TIFF", compression=compression), _COLOURS, 0
+        yield f"{compression}.tiff", _saved(images["RGB"][0], "TIFF", compression=compression), _COLOURS, 0
     for mode in ("L", "RGBA", "I;16", "F"):
-        image, bands = pictures[mode]
+        image, bands = images[mode]
         yield f"{mode.replace(';', '')}-lzw.tiff", _saved(image, "TIFF", compression="tiff_lzw"), bands, 1
-    yield "fax.tiff", _saved(pictures["1"][0], "TIFF", compression="group4"), _BLACK_AND_WHITE, 0
-    yield "jpeg.tiff", _saved(pictures["RGB"][0], "TIFF", compression="jpeg", quality=100), _COLOURS, 6
+    yield "fax.tiff", _saved(images["1"][0], "TIFF", compression="group4"), _BLACK_AND_WHITE, 0
+    yield "jpeg.tiff", _saved(images["RGB"][0], "TIFF", compression="jpeg", quality=100), _COLOURS, 6
 
 
 def _lossy() -> Iterator[File]:
-    pictures = _pictures()
+    images = _images()
     for mode in ("RGB", "L", "CMYK", "YCbCr"):
-        image, bands = pictures[mode]
+        image, bands = images[mode]
         yield f"{mode}.jpg", _saved(image, "JPEG", quality=100, subsampling=0), bands, 4
-    rgb, rgba = pictures["RGB"][0], pictures["RGBA"][0]
+    rgb, rgba = images["RGB"][0], images["RGBA"][0]
     yield "progressive.jpg", _saved(rgb, "JPEG", quality=98, progressive=True, subsampling=0), _COLOURS, 6
     yield "quarter-chroma.jpeg", _saved(rgb, "JPEG", quality=98, subsampling=2), _COLOURS, 6
     yield "frames.mpo", _saved(rgb, "MPO", quality=98, subsampling=0, **_frames(rgb)), _COLOURS, 6
@@ -164,7 +164,7 @@ def _lossy() -> Iterator[File]:
 
 def _turned() -> Iterator[File]:
     """Stored upside down or on its side, with the Exif orientation that says so."""
-    image, options = _pictures()["RGB"][0], {"quality": 98, "subsampling": 0}
+    image, options = _images()["RGB"][0], {"quality": 98, "subsampling": 0}
     turns = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
     for orientation, turn in turns.items():
         exif = Image.Exif()

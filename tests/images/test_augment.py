@@ -26,7 +26,7 @@ from zeroshot_cli.records import Augmentation
 
 
 def icon(colour: tuple[int, int, int], size: int = 24) -> Image.Image:
-    """A square of one colour in the middle of a transparent picture."""
+    """A square of one colour in the middle of a transparent image."""
     image = Image.new("RGBA", (size, size), (0, 0, 0, 0))
     ImageDraw.Draw(image).rectangle((size // 4, size // 4, size * 3 // 4, size * 3 // 4), fill=(*colour, 255))
     return image
@@ -57,8 +57,8 @@ def test_boxes_have_the_area_and_the_ratio_that_were_asked_for() -> None:
 def test_boxes_spread_as_torchvisions() -> None:
     rng = Random(2)
     torch.manual_seed(2)
-    picture = torch.zeros(3, 90, 120)
-    params = [RandomResizedCrop.get_params(picture, scale=[0.5, 1.0], ratio=[3 / 4, 4 / 3]) for _ in range(4000)]
+    image = torch.zeros(3, 90, 120)
+    params = [RandomResizedCrop.get_params(image, scale=[0.5, 1.0], ratio=[3 / 4, 4 / 3]) for _ in range(4000)]
     theirs = np.array([(left, top, left + width, top + height) for top, left, height, width in params])
     ours = np.array([random_crop_box((120, 90), rng, min_scale=0.5) for _ in range(4000)])
     np.testing.assert_allclose(ours.mean(axis=0), theirs.mean(axis=0), atol=1.5)
@@ -94,13 +94,13 @@ def test_margins_are_cut_to_what_can_be_seen() -> None:
     assert trimmed(drawn).getpixel((0, 0)) == (255, 0, 0, 255)
 
 
-def test_a_picture_without_margins_or_without_anything_stays_whole() -> None:
+def test_an_image_without_margins_or_without_anything_stays_whole() -> None:
     full, empty = Image.new("RGBA", (7, 5), (1, 2, 3, 255)), Image.new("RGBA", (7, 5), (1, 2, 3, 0))
     assert trimmed(full).tobytes() == full.tobytes()
     assert trimmed(empty).size == (7, 5)
 
 
-def test_a_picture_is_placed_whole_anywhere_on_a_square() -> None:
+def test_an_image_is_placed_whole_anywhere_on_a_square() -> None:
     drawn = Image.new("RGBA", (30, 15), (0, 0, 255, 255))
     rng = Random(0)
     placed = [place(drawn, rng) for _ in range(300)]
@@ -114,7 +114,7 @@ def test_a_picture_is_placed_whole_anywhere_on_a_square() -> None:
     assert len(corners) > 50
 
 
-def test_half_of_the_pictures_get_a_dark_line_around_and_within() -> None:
+def test_half_of_the_images_get_a_dark_line_around_and_within() -> None:
     drawn = icon((255, 255, 0), size=60)
     ImageDraw.Draw(drawn).rectangle((15, 15, 30, 45), fill=(0, 0, 255, 255))  # two areas that meet at x = 30
     drawings = [outline(drawn, Random(seed)) for seed in range(200)]
@@ -134,7 +134,7 @@ def test_a_line_around_nothing_is_nothing() -> None:
 
 
 @pytest.mark.parametrize("colour", [(0, 0, 0), (255, 255, 255), (128, 128, 128), (220, 30, 30), (250, 240, 60)])
-def test_a_background_never_hides_the_picture(colour: tuple[int, int, int]) -> None:
+def test_a_background_never_hides_the_image(colour: tuple[int, int, int]) -> None:
     rng = Random(5)
     for _ in range(300):
         laid = lay_on_background(icon(colour), rng)
@@ -168,7 +168,7 @@ def test_a_turn_fills_in_the_colour_of_the_corners() -> None:
     assert rotate(image, Random(0)).getcolors() == [(1600, (10, 200, 30))]
 
 
-def test_half_of_the_pictures_are_mirrored() -> None:
+def test_half_of_the_images_are_mirrored() -> None:
     image = Image.new("RGB", (2, 1), "white")
     image.putpixel((0, 0), (0, 0, 0))
     rng = Random(0)

@@ -19,7 +19,7 @@ from good_files import make_good_files
 from PIL import Image, features
 
 from zeroshot_cli.errors import UnreadableImage
-from zeroshot_cli.images.decode import MAX_PIXELS, decode, open_regular, read_image, single_threaded
+from zeroshot_cli.images.decode import MAX_PIXELS, _pillows_check, decode, open_regular, read_image, single_threaded
 from zeroshot_cli.images.find import find_images
 
 
@@ -141,7 +141,7 @@ def test_what_takes_a_files_place_meanwhile_does_not_block(
 ) -> None:
     """As if the pipe had come between the look at the file and its opening."""
     make(folder / "a.jpg")
-    Path("real.jpg").write_text("a picture, once")
+    Path("real.jpg").write_text("an image, once")
     real = os.stat("real.jpg")  # noqa: PTH116 (os.stat is what is replaced)
     monkeypatch.setattr(os, "stat", lambda path: real)
     blocked = threading.Timer(2, os._exit, [99])  # nothing else would end a blocked open()
@@ -271,7 +271,7 @@ def test_the_limit_is_pillows_own() -> None:
     assert reason_for(png_header(50_000, 20_000)) == reason
 
 
-def test_a_picture_of_just_as_many_pixels_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_of_just_as_many_pixels_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     content = saved(Image.fromarray(noise(40, 30)), "PNG")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)  # Pillow's own setting neither refuses nor warns
     assert read_image(io.BytesIO(content), max_pixels=1200).size == (40, 30)
@@ -288,9 +288,20 @@ def test_a_limit_above_pillows_own(monkeypatch: pytest.MonkeyPatch) -> None:
         pass  # for everyone else it holds as before
 
 
-@pytest.mark.parametrize("kind", ["ICO", "GIF", "WEBP", "AVIF", "MPO", "TIFF", "ICNS"])
-def test_the_limit_holds_inside_containers(kind: str) -> None:
-    """A picture of 4096 pixels within a file whose header does not say so, or says it late."""
+def test_pillow_still_asks_the_private_function_that_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit depends on Image._decompression_bomb_check; this fails with a Pillow that has it no more."""
+    assert _pillows_check.__module__ == "PIL.Image"
+    with pytest.raises(Image.DecompressionBombError):
+        _pillows_check((50_000, 20_000))
+    asked = []
+    monkeypatch.setattr(Image, "_decompression_bomb_check", lambda size, **options: asked.append(size))
+    Image.open(io.BytesIO(png_header(50_000, 20_000))).close()
+    assert asked == [(50_000, 20_000)]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "ICO", "GIF", "WEBP", "AVIF", "MPO", "TIFF", "ICNS"])
+def test_the_limit_holds_in_every_format_and_inside_containers(kind: str) -> None:
+    """An image of 4096 pixels; the headers of some containers do not say so, or say it late."""
     image = Image.fromarray(noise(64, 64))
     png = saved(image, "PNG")
     contents = {
@@ -369,7 +380,7 @@ UPRIGHT_SIDES |= {5: "left top", 6: "right top", 7: "right bottom", 8: "left bot
 
 
 def stored_for(upright: np.ndarray, orientation: int) -> np.ndarray:
-    """Exif 2.3, 4.6.4: which side of the picture row 0 and column 0 of the file are."""
+    """Exif 2.3, 4.6.4: which side of the image row 0 and column 0 of the file are."""
     rows, columns = UPRIGHT_SIDES[orientation].split()
     stored = upright if rows in ("top", "bottom") else upright.transpose(1, 0, 2)
     if "bottom" in (rows, columns):
@@ -424,7 +435,7 @@ def test_an_orientation_that_is_none_changes_nothing(folder: Path, orientation: 
     ],
 )
 @pytest.mark.parametrize("reduce_to", [None, lambda height, width: (5, 5)])
-def test_corrupt_exif_does_not_lose_the_picture(exif: bytes, reduce_to: Callable[[int, int], tuple[int, int]]) -> None:
+def test_corrupt_exif_does_not_lose_the_image(exif: bytes, reduce_to: Callable[[int, int], tuple[int, int]]) -> None:
     content = saved(Image.fromarray(noise()), "JPEG", exif=exif)
     assert read_image(io.BytesIO(content), reduce_to=reduce_to).size == ((20, 15) if reduce_to else (40, 30))
 
@@ -471,7 +482,7 @@ def test_the_smallest_scale_of_at_least_twice_the_size(size: tuple[int, int], de
 
 
 @pytest.mark.parametrize(("orientation", "decoded"), [(1, (1000, 250)), (3, (1000, 250)), (6, (250, 1000))])
-def test_the_size_meant_is_that_of_the_upright_picture(orientation: int, decoded: tuple[int, int]) -> None:
+def test_the_size_meant_is_that_of_the_upright_image(orientation: int, decoded: tuple[int, int]) -> None:
     """Wide and low, whichever way it is stored; squashed to 100 × 400 a quarter is enough, else a half would do."""
     upright = np.zeros((1000, 4000, 3), np.uint8) if orientation != 6 else np.zeros((4000, 1000, 3), np.uint8)
     content = saved(Image.fromarray(stored_for(upright, orientation)), "JPEG", exif=oriented(orientation))
@@ -496,7 +507,7 @@ def test_a_smaller_scale_looks_the_same(kind: str, mode: str, orientation: int) 
     small = read_image(io.BytesIO(content), reduce_to=to_224)
     assert small.size == ((1000, 750) if orientation == 1 else (750, 1000))  # a quarter would be 375 < 448
     height, width = to_224(exact.height, exact.width)
-    both = [np.asarray(picture.resize((width, height), Image.Resampling.BICUBIC)) for picture in (exact, small)]
+    both = [np.asarray(image.resize((width, height), Image.Resampling.BICUBIC)) for image in (exact, small)]
     assert np.abs(both[0].astype(int) - both[1]).mean() < 0.5
 
 
@@ -584,9 +595,9 @@ def test_as_stored_exif_turns_nothing(folder: Path, orientation: int) -> None:
     stored = photograph(40, 30)
     stored.save("x.jpg", exif=oriented(orientation))
     with open_regular("x.jpg") as file:
-        picture = read_image(file, as_stored=True)
-    assert np.array_equal(picture, Image.open("x.jpg").convert("RGB"))
-    assert picture.size == (40, 30)
+        image = read_image(file, as_stored=True)
+    assert np.array_equal(image, Image.open("x.jpg").convert("RGB"))
+    assert image.size == (40, 30)
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "L", "1", "I;16", "CMYK"])

@@ -64,7 +64,7 @@ def test_known_content_is_not_decoded(tmp_path: Path) -> None:
     assert [result.pixels is None for result in results] == [True, False, True]
 
 
-def test_a_thumbnail_is_a_small_file_of_the_whole_picture(tmp_path: Path) -> None:
+def test_a_thumbnail_is_a_small_file_of_the_whole_image(tmp_path: Path) -> None:
     Image.new("RGB", (1000, 400), (200, 40, 10)).save(tmp_path / "wide.jpg")
     with Decoders(Job(thumbnail=100), workers=1) as decoders:
         pixels = decoders.submit(str(tmp_path / "wide.jpg")).result().pixels
@@ -178,7 +178,7 @@ def test_a_decoder_ends_when_its_parent_is_gone() -> None:
 
 
 def test_what_is_hashed_is_what_is_decoded(tmp_path: Path) -> None:
-    """The file is replaced between the two: an embedding must not be kept under another picture's hash."""
+    """The file is replaced between the two: an embedding must not be kept under another image's hash."""
     path, other = draw(tmp_path / "a.png"), draw(tmp_path / "another.png")
     before, expected = Path(path).read_bytes(), resize(decode(path), CONFIG).tobytes()
 

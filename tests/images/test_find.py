@@ -114,7 +114,7 @@ def test_names_of_any_bytes(folder: Path) -> None:
     assert find_images(["-"], stdin=io.BytesIO(name + b"\0"), null_separated=True).items == (os.fsdecode(name),)
 
 
-def test_loops_of_links_end_and_pictures_go_by_their_own_path(folder: Path) -> None:
+def test_loops_of_links_end_and_images_go_by_their_own_path(folder: Path) -> None:
     touch("p/z/a.jpg", "out/b.jpg")
     Path("p/a-link").symlink_to("z")
     Path("p/z/up").symlink_to("../../p")

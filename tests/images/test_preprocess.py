@@ -1,4 +1,4 @@
-"""Preprocessing against open_clip's own transform, on picture files that the tests make."""
+"""Preprocessing against open_clip's own transform, on image files that the tests make."""
 
 import io
 import json
@@ -27,7 +27,7 @@ HALVES = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
 SIZES = [(500, 375), (375, 500), (333, 224), (225, 224), (224, 224), (97, 61), (13, 57), (1, 40), (801, 227)]
 
 
-def picture(width: int, height: int, mode: str) -> Image.Image:
+def drawn(width: int, height: int, mode: str) -> Image.Image:
     """A gradient with noise, so that both smooth and sharp parts are resampled."""
     across, down = np.meshgrid(np.linspace(0, 200, width), np.linspace(0, 55, height))
     shape = (height, width, 3) if mode == "RGB" else (height, width)
@@ -61,14 +61,14 @@ def assert_equal_to_open_clip(path: Path, config: PreprocessConfig) -> None:
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    folder = tmp_path_factory.mktemp("pictures")
+def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("images")
     paths = []
     for width, height in SIZES:
         for mode in ("RGB", "L"):
             for suffix in ("jpg", "png"):
                 paths.append(folder / f"{width}x{height}-{mode}.{suffix}")
-                picture(width, height, mode).save(paths[-1])
+                drawn(width, height, mode).save(paths[-1])
     return paths
 
 
@@ -76,11 +76,11 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 @pytest.mark.parametrize("resize_mode", list(ResizeMode))
 @pytest.mark.parametrize(("size", "numbers"), [(224, {}), (65, HALVES), ((48, 80), IMAGENET), ((81, 48), {})])
 def test_equal_to_open_clip(
-    pictures: list[Path], size: Any, numbers: Any, resize_mode: ResizeMode, interpolation: Interpolation
+    images: list[Path], size: Any, numbers: Any, resize_mode: ResizeMode, interpolation: Interpolation
 ) -> None:
     config = PreprocessConfig(size, interpolation=interpolation, resize_mode=resize_mode, fill_color=114, **numbers)
     too_thin = resize_mode is ResizeMode.LONGEST and size != 224  # open_clip rounds 1 pixel of 40 down to none
-    for path in pictures:
+    for path in images:
         if not (too_thin and path.name.startswith("1x40")):
             assert_equal_to_open_clip(path, config)
 
@@ -89,14 +89,14 @@ def test_equal_to_open_clip(
 def test_odd_and_even_crops_round_as_open_clip(tmp_path: Path, extra: int) -> None:
     """Margins of a half pixel go to even: 0.5 to 0, 1.5 to 2, so one remainder alone would not show a fault."""
     for name, (width, height) in {"wide": (32 + extra, 32), "tall": (32, 32 + extra)}.items():
-        picture(width, height, "RGB").save(tmp_path / f"{name}.png")
+        drawn(width, height, "RGB").save(tmp_path / f"{name}.png")
         assert_equal_to_open_clip(tmp_path / f"{name}.png", PreprocessConfig(32))
 
 
 @pytest.mark.parametrize("size", range(33, 41))
 @pytest.mark.parametrize("shape", [(40, 21), (21, 40), (7, 40), (39, 38)])
 def test_odd_and_even_padding_rounds_as_open_clip(tmp_path: Path, size: int, shape: tuple[int, int]) -> None:
-    picture(*shape, "RGB").save(tmp_path / "a.png")
+    drawn(*shape, "RGB").save(tmp_path / "a.png")
     assert_equal_to_open_clip(tmp_path / "a.png", PreprocessConfig(size, resize_mode=ResizeMode.LONGEST, fill_color=7))
 
 
@@ -108,13 +108,13 @@ def test_normalised_by_hand() -> None:
         torch.testing.assert_close(pixels[channel], torch.full((2, 2), value), rtol=0, atol=1e-6)
 
 
-def test_the_border_has_the_fill_colour_and_longest_keeps_the_whole_picture() -> None:
+def test_the_border_has_the_fill_colour_and_longest_keeps_the_whole_image() -> None:
     config = PreprocessConfig(5, resize_mode=ResizeMode.LONGEST, fill_color=9)
     resized = np.asarray(resize(Image.new("RGB", (10, 4), "white"), config))
     assert resized[:, :, 0].tolist() == [[9] * 5, [255] * 5, [255] * 5, [9] * 5, [9] * 5]  # 2 rows of 5, from row 1
 
 
-def test_a_very_long_picture_takes_little_memory_and_keeps_its_middle() -> None:
+def test_a_very_long_image_takes_little_memory_and_keeps_its_middle() -> None:
     """Resized whole, this one would be 16 × 3.2 million pixels; its middle third is red."""
     colours = np.repeat(np.array([[0, 255, 0], [255, 0, 0], [0, 0, 255]], np.uint8), 66_667, axis=0)[None]
     resized = np.asarray(resize(Image.fromarray(colours), PreprocessConfig(16)))
@@ -123,14 +123,14 @@ def test_a_very_long_picture_takes_little_memory_and_keeps_its_middle() -> None:
 
 @pytest.mark.parametrize("shape", [(3, 600), (600, 3)])
 @pytest.mark.parametrize("size", [16, (12, 20)])
-def test_a_long_picture_is_cut_where_open_clip_cuts(shape: tuple[int, int], size: Any) -> None:
-    """To a level of 255, for a picture whose bicubic overshoot is not clipped between Pillow's two passes."""
-    image = picture(*shape, "RGB").point(lambda level: 100 + level // 5)
+def test_a_long_image_is_cut_where_open_clip_cuts(shape: tuple[int, int], size: Any) -> None:
+    """To a level of 255, for an image whose bicubic overshoot is not clipped between Pillow's two passes."""
+    image = drawn(*shape, "RGB").point(lambda level: 100 + level // 5)
     config = PreprocessConfig(size, **HALVES)
     torch.testing.assert_close(Preprocess(config)(image), theirs(config)(image), rtol=0, atol=1.01 * 2 / 255)
 
 
-def test_a_thread_of_a_picture_keeps_one_pixel() -> None:
+def test_a_thread_of_an_image_keeps_one_pixel() -> None:
     config = PreprocessConfig(8, resize_mode=ResizeMode.LONGEST)
     resized = np.asarray(resize(Image.new("RGB", (1, 300), "white"), config))
     assert (resized == 255).all(axis=(0, 2)).sum() == 1
@@ -186,7 +186,7 @@ def test_wrong_values_are_refused(values: dict[str, Any], words: str) -> None:
         PreprocessConfig.from_dict(values)
 
 
-def test_a_transparent_picture_is_put_on_white_first() -> None:
+def test_a_transparent_image_is_put_on_white_first() -> None:
     stream = io.BytesIO()
     Image.new("RGBA", (3, 3), (0, 0, 0, 0)).save(stream, "PNG")
     pixels = Preprocess(PreprocessConfig(2, **HALVES))(Image.open(stream))

@@ -84,7 +84,7 @@ class Store:
     database: Database
 
     def __init__(self, folder: Path | None = None) -> None:
-        self.path = (cache_folder() if folder is None else folder) / self.database.file
+        self.path = (folder or cache_folder()) / self.database.file
         self._usable = True
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
@@ -260,14 +260,11 @@ class CacheFile:
 
 def cache_files(folder: Path | None = None) -> list[CacheFile]:
     """Return every file of the cache, by default the user's, existing or not; then the damaged ones set aside."""
-    where = cache_folder() if folder is None else folder
-    found = [_inspect(database, where) for database in DATABASES]
-    damaged = [
-        CacheFile(f"{database.name}, damaged", path, _size(path))
-        for database in DATABASES
-        for path in _damaged(database, where)
-    ]
-    return [*found, _fingerprints(where / FINGERPRINTS), *damaged]
+    where = folder or cache_folder()
+    files = [*(_inspect(database, where) for database in DATABASES), _fingerprints(where / FINGERPRINTS)]
+    for database in DATABASES:
+        files += [CacheFile(f"{database.name}, damaged", path, _size(path)) for path in _damaged(database, where)]
+    return files
 
 
 def _inspect(database: Database, folder: Path) -> CacheFile:
@@ -355,8 +352,7 @@ def clear(databases: Sequence[Database] = DATABASES, folder: Path | None = None)
     A database stays where it is and loses its rows, as other processes may have it open: were it taken away from under
     them, the journal of one file could become that of the next. Only a damaged one is removed.
     """
-    where = cache_folder() if folder is None else folder
-    return [_clear(database, where) for database in databases]
+    return [_clear(database, folder or cache_folder()) for database in databases]
 
 
 def _clear(database: Database, folder: Path) -> Cleared:

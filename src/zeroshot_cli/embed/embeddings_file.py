@@ -1,26 +1,24 @@
-"""Embeddings as one file, .parquet, .npz or .safetensors by its ending; it is there only when it is whole.
+r"""Write embeddings as one file, .parquet, .npz or .safetensors by its extension; it is there only when it is complete.
 
 For images; with texts, `text` and `texts` stand in place of `path` and `paths`:
 
-    parquet      a row an image, in their order: `path`, `path_bytes`, `embedding` (e float32), `error`
-    npz          `embeddings` (ne, float32), `paths` (n), `errors` (path and reason of each unreadable image),
-                 `metadata` (JSON)
-    safetensors  the tensor `embeddings` (ne, float32); in the metadata `paths` (JSON list), `errors` (JSON mapping)
+    parquet      a row an image, in their order: `path`, `path_bytes`, `embedding` (float32), `error`
+    npz          `embeddings` (images, embedding), float32, `paths` (images), `errors` (path and reason of each
+                 unreadable image), `metadata` (JSON)
+    safetensors  the tensor `embeddings` (images, embedding), float32; in the metadata `paths` (JSON list) and `errors`
+                 (JSON mapping)
 
 What the embeddings came from is metadata in all three. An unreadable image is a row in parquet only, without embedding.
-Of a path that is not UTF-8, npz and JSON have the bytes as lone surrogates, as Python itself; Arrow's texts cannot, so
-`path` has them as `\\xff`, and `path_bytes`, null for all other paths, as they are. npz loses NUL at a text's end.
-
-n embeddings, e width of one
+A path that is not UTF-8 has its bytes as lone surrogates in npz and JSON, as in Python; Arrow's texts cannot hold them,
+so `path` has them as `\xff`, and `path_bytes`, null for all other paths, as they are. npz loses NUL at a text's end.
 """
 
 import json
 import os
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
 from pathlib import Path
@@ -48,7 +46,7 @@ _LITTLE_FLOATS = np.dtype("<f4")
 
 
 class EmbeddingsFormat(StrEnum):
-    """The forms of a file of embeddings, which are its endings too."""
+    """The formats of a file of embeddings, by extension."""
 
     PARQUET = "parquet"
     NPZ = "npz"
@@ -65,7 +63,8 @@ class Subject(StrEnum):
 class EmbeddingsFile:
     """A file of embeddings that is being written; as a context manager it is kept only where no error ends it.
 
-    `width` is e, `about` what the embeddings came from. UsageError where the file cannot be written, here or later.
+    `width` is the size of an embedding, `about` what they came from. UsageError where the file cannot be written, here
+    or later.
     """
 
     def __init__(
@@ -73,27 +72,27 @@ class EmbeddingsFile:
     ) -> None:
         check_embeddings_file(path, overwrite=overwrite)
         self._path = path
-        self._subject = subject
-        self._about = {"format": FORMAT, **{key: _utf8(text) for key, text in about.items()}}
         self._overwrite = overwrite
         with writing(str(path)):
-            self._rows: _Rows | None = _Rows(Path(os.path.realpath(path)).parent, width)
+            self._rows: _Rows | None = _Rows(path, subject, width, about)
 
     def write(self, rows: Sequence[Row]) -> None:
-        """Add rows; ValueError where one has not either an embedding (e,) or a reason."""
+        """Add rows; ValueError where one has not either an embedding or a reason."""
         if self._rows is None:
             raise ValueError(f"{self._path} is closed")
         with writing(str(self._path)):
             self._rows.append(rows)
 
     def close(self, *, complete: bool = True) -> None:
-        """Put the file under its name, or leave nothing of it where it is not `complete`."""
+        """Give the file its name, or remove what there is of it where it is not `complete`."""
         rows, self._rows = self._rows, None
         if rows is None:
             return
         with rows, writing(str(self._path)):
             if complete:
-                self._assemble(rows)
+                check_output(self._path, overwrite=self._overwrite)  # again: hours have passed
+                with replacing(self._path) as unfinished, unfinished.open("xb") as stream:
+                    rows.write(stream)
 
     def __enter__(self) -> Self:
         return self
@@ -103,15 +102,10 @@ class EmbeddingsFile:
     ) -> None:
         self.close(complete=kind is None)
 
-    def _assemble(self, rows: "_Rows") -> None:
-        check_output(self._path, overwrite=self._overwrite)  # again: hours have passed
-        with replacing(self._path) as unfinished, unfinished.open("xb") as stream:
-            _WRITERS[embeddings_format(self._path)](stream, _Content(self._path, rows, self._subject, self._about))
-
 
 def check_embeddings_file(path: Path, *, overwrite: bool) -> None:
-    """Raise UsageError now for what would come up after an hour's work."""
-    form = embeddings_format(path)
+    """Raise UsageError where the file cannot be written, which would otherwise show after an hour's work."""
+    form = format_of(path, EmbeddingsFormat)
     check_output(path, overwrite=overwrite)
     if form is EmbeddingsFormat.PARQUET:
         check_parquet()
@@ -120,24 +114,21 @@ def check_embeddings_file(path: Path, *, overwrite: bool) -> None:
 
 
 def check_room(path: Path, names: Iterable[str]) -> None:
-    """Raise UsageError where safetensors cannot hold so many paths or texts; the other forms have no limit."""
-    if embeddings_format(path) is EmbeddingsFormat.SAFETENSORS:
+    """Raise UsageError where safetensors cannot hold so many paths or texts; the other formats have no limit."""
+    if format_of(path, EmbeddingsFormat) is EmbeddingsFormat.SAFETENSORS:
         _check_header(path, sum(len(_inside(_json(name) + ", ")) for name in names))
 
 
-def embeddings_format(path: Path) -> EmbeddingsFormat:
-    """Return the form that a file's ending names; UsageError for another ending."""
-    return format_of(path, EmbeddingsFormat)
-
-
 class _Rows:
-    """Rows on disk while their number is unknown: two files without a name, which a killed run does not leave behind.
+    """Rows on disk while their number is unknown: two files without a name, which go with a killed run.
 
-    One has a JSON line a row, the other the embeddings, one behind the other.
+    One has a JSON line a row, the other the embeddings, one after the other.
     """
 
-    def __init__(self, folder: Path, width: int) -> None:
-        self.width = width
+    def __init__(self, path: Path, subject: Subject, width: int, about: Mapping[str, str]) -> None:
+        self.path, self.subject, self.width = path, subject, width
+        self.about = {"format": FORMAT, **{key: _utf8(text) for key, text in about.items()}}
+        folder = Path(os.path.realpath(path)).parent
         self.readable = self.unreadable = 0
         self.longest_name = self.longest_error = 1  # in characters
         with ExitStack() as files:
@@ -155,7 +146,7 @@ class _Rows:
     def append(self, rows: Sequence[Row]) -> None:
         for name, embedding, reason in rows:
             if (embedding is None) == (reason is None):
-                raise ValueError(f"a row has an embedding or a reason why it has none, not so {name!r}")
+                raise ValueError(f"a row needs either an embedding or a reason why it has none, unlike {name!r}")
             if embedding is not None and embedding.shape != (self.width,):
                 raise ValueError(f"the embedding of {name!r} has the shape {embedding.shape}, not ({self.width},)")
         for name, embedding, reason in rows:
@@ -169,7 +160,7 @@ class _Rows:
                 self.longest_error = max(self.longest_error, len(name), len(reason or ""))
 
     def names(self) -> Iterator[tuple[str, str | None]]:
-        """Yield path or text, and the reason where it is unreadable, of all rows; one reader at a time."""
+        """Yield the path or text of every row, and the reason where it is unreadable; one reader at a time."""
         self._names.seek(0)
         for line in self._names:
             name, reason = json.loads(line)
@@ -188,7 +179,7 @@ class _Rows:
             yield block
 
     def blocks(self) -> Iterator[tuple[list[str], list[str | None], Embedding]]:
-        """Yield b names and reasons, and embeddings be, zero where there is none."""
+        """Yield names, reasons, and embeddings (rows, embedding), zero where there is none."""
         self._floats.seek(0)
         names = self.names()
         while some := list(islice(names, _rows_in_block(4 * self.width))):
@@ -198,41 +189,39 @@ class _Rows:
             embeddings[known] = np.frombuffer(content, _LITTLE_FLOATS).reshape(len(known), self.width)
             yield [name for name, _ in some], [reason for _, reason in some], embeddings
 
+    def write(self, stream: BinaryIO) -> None:
+        """Write the whole file."""
+        {
+            EmbeddingsFormat.PARQUET: _write_parquet,
+            EmbeddingsFormat.NPZ: _write_npz,
+            EmbeddingsFormat.SAFETENSORS: _write_safetensors,
+        }[format_of(self.path, EmbeddingsFormat)](stream, self)
+
 
 def _rows_in_block(row_bytes: int) -> int:
     return min(max(_BLOCK_BYTES // row_bytes, 1), _BLOCK_ROWS)
 
 
-@dataclass(frozen=True, slots=True)
-class _Content:
-    """All that a file is written from; `target` is for errors."""
-
-    target: Path
-    rows: _Rows
-    subject: Subject
-    about: Mapping[str, str]
-
-
 # Parquet
 
 
-def _write_parquet(stream: BinaryIO, content: _Content) -> None:
+def _write_parquet(stream: BinaryIO, rows: _Rows) -> None:
     from pyarrow.parquet import ParquetWriter
 
-    schema = _schema(content)
+    schema = _schema(rows)
     compression = dict.fromkeys(schema.names, "snappy") | {"embedding.list.element": "none"}  # noise: nothing to gain
     with ParquetWriter(stream, schema, use_dictionary=False, compression=compression) as writer:
-        for block in content.rows.blocks():
+        for block in rows.blocks():
             writer.write_batch(_batch(schema, *block))
 
 
-def _schema(content: _Content) -> "pyarrow.Schema":
+def _schema(rows: _Rows) -> "pyarrow.Schema":
     import pyarrow as pa
 
-    exact = [("path_bytes", pa.binary())] if content.subject is Subject.PATH else []
-    embedding = ("embedding", pa.list_(pa.float32(), content.rows.width))
-    fields = [(content.subject.value, pa.string()), *exact, embedding, ("error", pa.string())]
-    return pa.schema(fields, dict(content.about))
+    exact = [("path_bytes", pa.binary())] if rows.subject is Subject.PATH else []
+    embedding = ("embedding", pa.list_(pa.float32(), rows.width))
+    fields = [(rows.subject.value, pa.string()), *exact, embedding, ("error", pa.string())]
+    return pa.schema(fields, rows.about)
 
 
 def _batch(
@@ -253,16 +242,15 @@ def _batch(
 # npz
 
 
-def _write_npz(stream: BinaryIO, content: _Content) -> None:
-    rows = content.rows
+def _write_npz(stream: BinaryIO, rows: _Rows) -> None:
     # Texts of one width in four bytes a character are mostly zeros, and shrink to what they hold.
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         stored = zipfile.ZipInfo("embeddings.npy")
         _put(archive, stored, _LITTLE_FLOATS, (rows.readable, rows.width), rows.floats())
-        _put_texts(archive, f"{content.subject}s.npy", (rows.readable,), rows.readable_names(), rows.longest_name)
+        _put_texts(archive, f"{rows.subject}s.npy", (rows.readable,), rows.readable_names(), rows.longest_name)
         flat = (text for error in rows.errors() for text in error)
         _put_texts(archive, "errors.npy", (rows.unreadable, 2), flat, rows.longest_error)
-        text = _json(dict(content.about))
+        text = _json(rows.about)
         _put_texts(archive, "metadata.npy", (), iter([text]), len(text))
 
 
@@ -290,27 +278,27 @@ def _put(
 # safetensors
 
 
-def _write_safetensors(stream: BinaryIO, content: _Content) -> None:
+def _write_safetensors(stream: BinaryIO, rows: _Rows) -> None:
     """Write the length of the header, the header, JSON that ends on a multiple of 8, and the embeddings."""
     stream.write(bytes(8))
-    for text in _header(content.rows, content.subject, content.about):
+    for text in _header(rows):
         stream.write(text.encode())
     stream.write(b" " * (-stream.tell() % 8))
     length = stream.tell() - 8
-    _check_header(content.target, length)
+    _check_header(rows.path, length)
     stream.seek(0)
     stream.write(length.to_bytes(8, "little"))
     stream.seek(8 + length)
-    for block in content.rows.floats():
+    for block in rows.floats():
         stream.write(block)
 
 
-def _header(rows: _Rows, subject: Subject, about: Mapping[str, str]) -> Iterator[str]:
-    """Yield the header, piece by piece; in the metadata JSON is a text, so it is JSON in JSON."""
+def _header(rows: _Rows) -> Iterator[str]:
+    """Yield the header, piece by piece; the metadata has texts only, so lists are JSON within JSON."""
     yield '{"__metadata__": {'
-    for key, text in about.items():
+    for key, text in rows.about.items():
         yield f"{_json(key)}: {_json(text)}, "
-    yield f'"{subject}s": "['
+    yield f'"{rows.subject}s": "['
     yield from _joined(_json(name) for name in rows.readable_names())
     yield ']", "errors": "{'
     yield from _joined(f"{_json(name)}: {_json(reason)}" for name, reason in rows.errors())
@@ -332,8 +320,8 @@ def _check_header(path: Path, length: int) -> None:
     if length > _MOST_HEADER_BYTES:
         most = _MOST_HEADER_BYTES // 1_000_000
         raise UsageError(
-            f"cannot write {path}: its names have more than the {most} MB that safetensors takes; "
-            "name a file that ends in .parquet or .npz"
+            f"cannot write {path}: its names take more than the {most} MB that safetensors allows; "
+            "name a .parquet or .npz file"
         )
 
 
@@ -342,12 +330,5 @@ def _json(value: object) -> str:
 
 
 def _utf8(text: str) -> str:
-    """Return the text with lone surrogates, which UTF-8 has not, as JSON has them: `\\udcff`."""
+    r"""Return the text with lone surrogates, which UTF-8 lacks, as JSON writes them: `\udcff`."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-_WRITERS: dict[EmbeddingsFormat, Callable[[BinaryIO, _Content], None]] = {
-    EmbeddingsFormat.PARQUET: _write_parquet,
-    EmbeddingsFormat.NPZ: _write_npz,
-    EmbeddingsFormat.SAFETENSORS: _write_safetensors,
-}

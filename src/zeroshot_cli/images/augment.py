@@ -35,6 +35,7 @@ class Augment:
     resample: Image.Resampling = Image.Resampling.BICUBIC
 
     def __call__(self, image: Image.Image, rng: Random) -> Image.Image:
+        """Return a random view of an image."""
         height, width = self.size
         if image.mode == "RGBA":
             for kind, redraw in _ON_TRANSPARENT.items():

@@ -54,10 +54,9 @@ class Decoders:
         self._watch: threading.Thread | None = None
 
     def submit(self, image: str | bytes, is_known: IsKnown = lambda content: False) -> Future[Decoded]:
-        """Decode an image, given as its path or as the bytes of its file, unless `is_known` says so of its hash.
+        """Decode an image, given as its path or as the bytes of its file, unless `is_known` knows its hash.
 
-        `is_known` is called from another thread.
-        The future raises UnreadableImage with the reason, and RuntimeError for a defect of ours.
+        `is_known` is called from another thread. The future raises UnreadableImage, and RuntimeError for a bug of ours.
         """
         if self._watch is None:
             self._watch = threading.Thread(target=self._end_hanging, name="watch decoders", daemon=True)
