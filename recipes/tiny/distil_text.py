@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from zeroshot_cli.models.create import new_model
 from zeroshot_cli.models.formats.open_clip import save_model
 from zeroshot_cli.models.load import load
-from zeroshot_cli.train.inputs import trimmed
+from zeroshot_cli.train.step import trimmed
 
 BATCH, STEPS, LR = 1024, 1500, 3e-3
 TABLES = ("emoji", "icons", "photos")  # of prepare.py, to train on; what is measured on is not read

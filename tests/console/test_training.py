@@ -19,10 +19,9 @@ from zeroshot_cli.console.training_state import POINTS, Course, Smooth
 from zeroshot_cli.evaluation.retrieval import Retrieval
 from zeroshot_cli.pairs.read import Source
 from zeroshot_cli.records import SkippedImage
-from zeroshot_cli.train.metrics import RunInfo, StepReport, TrainResult
+from zeroshot_cli.train.events import Checked, Finished, Started, Stepped
 from zeroshot_cli.train.preflight import Preflight
-from zeroshot_cli.train.validate import Validation
-from zeroshot_cli.train.zero_shot import Accuracy
+from zeroshot_cli.train.validate import Accuracy, Validation
 
 PREFLIGHT = Preflight(
     pairs=1200,
@@ -49,7 +48,7 @@ PREFLIGHT = Preflight(
     steps_per_epoch=10,
     steps=20,
 )
-INFO = RunInfo(
+INFO = Started(
     preflight=PREFLIGHT,
     steps=20,
     steps_per_epoch=10,
@@ -74,8 +73,8 @@ class Clock:
         return self.now
 
 
-def report(step: int, *, loss: float = 1.23456, steps_per_epoch: int = 10, **more: object) -> StepReport:
-    base = StepReport(
+def report(step: int, *, loss: float = 1.23456, steps_per_epoch: int = 10, **more: object) -> Stepped:
+    base = Stepped(
         step=step,
         epoch=(step - 1) // steps_per_epoch + 1,
         loss=loss,
@@ -90,7 +89,7 @@ def report(step: int, *, loss: float = 1.23456, steps_per_epoch: int = 10, **mor
 
 
 def shown(
-    reports: Iterable[StepReport], *, terminal: bool = False, quiet: bool = False, info: RunInfo = INFO
+    reports: Iterable[Stepped], *, terminal: bool = False, quiet: bool = False, info: Started = INFO
 ) -> list[str]:
     """The lines of a whole run."""
     stream = io.StringIO()
@@ -99,7 +98,7 @@ def shown(
         view.started(info)
         for item in reports:
             view.stepped(item)
-    view.finished(TrainResult(Path("run/model"), None, SKIPPED))
+    view.finished(Finished(Path("run/model"), None, SKIPPED))
     return stream.getvalue().splitlines()
 
 
@@ -194,7 +193,7 @@ def test_the_report_is_named_where_there_is_one(tmp_path: Path) -> None:
     stream = io.StringIO()
     view = TrainingView(console=Console(file=stream, width=200))
     (tmp_path / "report.html").touch()
-    view.finished(TrainResult(tmp_path / "model", None, ()))
+    view.finished(Finished(tmp_path / "model", None, ()))
     assert stream.getvalue() == f"the model is in {tmp_path}/model, its curves in {tmp_path}/report.html\n"
 
 
@@ -309,7 +308,7 @@ def test_what_is_left_on_the_terminal_are_the_lines_alone() -> None:
             validated = step % 10 == 0
             view.stepped(report(step, skipped=step // 4, validation=VALIDATION if validated else None))
             terminal.refresh()
-    view.finished(TrainResult(Path("run/model"), None, ()))
+    view.finished(Finished(Path("run/model"), None, ()))
     line = "loss 1.235, 1,321 images/s, validation loss 2.500, recall@1 12.5% image to text, 11.0% text to image"
     epochs = [f"epoch {number} of 2: {line}" for number in (1, 2)]
     folded = [text[start : start + 60].rstrip() for text in epochs for start in range(0, len(text), 60)]
@@ -354,7 +353,7 @@ def test_a_dumb_terminal_has_lines_alone(monkeypatch: pytest.MonkeyPatch) -> Non
     stream = io.StringIO()
     console = Console(file=stream, force_terminal=True, width=80)
     with TrainingView(console=console) as view:
-        view.checked(1, 2)
+        view.checked(Checked(1, 2))
         view.started(INFO)
         view.stepped(report(9))
         view.stepped(report(10))
@@ -366,14 +365,14 @@ def test_looking_at_images_has_a_bar_after_a_second() -> None:
     clock = Clock()
     terminal = Terminal(60, clock)
     with terminal.view as view:
-        view.checked(1, 30_000)
+        view.checked(Checked(1, 30_000))
         assert view._view._live is None
         clock.now += 1.5
-        view.checked(1500, 30_000)
+        view.checked(Checked(1500, 30_000))
         terminal.refresh()
-        view.checked(3000, 30_000)
+        view.checked(Checked(3000, 30_000))
         terminal.refresh()
-        assert terminal.screen().lines()[0].startswith("looking at images: 3,000 of 30,000 ━")
+        assert terminal.screen().lines()[0].startswith("checking images: 3,000 of 30,000 ━")
         view.started(INFO)
     assert "looking" not in "".join(terminal.screen().lines())
     assert shown([])[0].startswith("pairs")
@@ -383,7 +382,7 @@ def test_looking_at_images_says_nothing_off_a_terminal() -> None:
     clock, stream = Clock(), io.StringIO()
     with TrainingView(console=Console(file=stream), clock=clock) as view:
         clock.now += 5
-        view.checked(1, 2)
+        view.checked(Checked(1, 2))
     assert stream.getvalue() == ""
 
 

@@ -15,9 +15,10 @@ from PIL import Image
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from zeroshot_cli.errors import DataError, UnreadableImage, UsageError
+from zeroshot_cli.images.decoder_process import Job, unpack
 from zeroshot_cli.pairs.read import Pairs, Source, read_pairs
 from zeroshot_cli.pairs.shards import expand
-from zeroshot_cli.train.data import open_image
+from zeroshot_cli.train.data import ImageReader
 
 
 def picture(colour: str, kind: str = "PNG") -> bytes:
@@ -58,7 +59,10 @@ def test_images_and_their_texts_are_found(make_tar: MakeTar, form: int) -> None:
     for row, content in enumerate((RED, BLUE)):
         with pairs.open(row) as file:
             assert file.read() == content
-    assert np.asarray(open_image(pairs, 0, (4, 4))).tolist() == np.full((8, 8, 3), (255, 0, 0)).tolist()
+    assert (
+        np.asarray(unpack(ImageReader(pairs, Job(at_least=(4, 4))).read(0))).tolist()
+        == np.full((8, 8, 3), (255, 0, 0)).tolist()
+    )
 
 
 def test_what_the_library_writes_is_read(tmp_path: Path) -> None:

@@ -31,8 +31,7 @@ from zeroshot_cli.train.distributed import (
     share_scalar_gradients,
     whole,
 )
-from zeroshot_cli.train.inputs import Inputs, pair_ids
-from zeroshot_cli.train.step import Objective, Towers, backward
+from zeroshot_cli.train.step import Inputs, Objective, Towers, backward, pair_ids
 
 ALONE = World()
 CASES: dict[str, tuple[Loss, int | None, bool]] = {

@@ -10,12 +10,14 @@ from PIL import Image
 from zeroshot_cli.errors import DataError, UnreadableImage
 from zeroshot_cli.images.augment import Augment
 from zeroshot_cli.images.decode import decode
+from zeroshot_cli.images.decoder_process import Job, unpack
 from zeroshot_cli.images.preprocess import Preprocess, PreprocessConfig, resize
 from zeroshot_cli.pairs.read import Pairs, Source, read_pairs
 from zeroshot_cli.records import Augmentation
 from zeroshot_cli.train.data import (
     Batch,
     EvalBatches,
+    ImageReader,
     Plan,
     TrainBatches,
     TrainPlans,
@@ -23,7 +25,6 @@ from zeroshot_cli.train.data import (
     draws_of_sources,
     earlier_draws,
     epoch_order,
-    open_image,
     shuffled,
 )
 
@@ -161,7 +162,7 @@ def test_a_replacement_depends_on_the_row_alone(draw_pairs: Draw) -> None:
 
 
 def open_alone(path: Path, size: tuple[int, int] | None = None) -> Image.Image:
-    return open_image(Pairs((str(path),), ("",)), 0, size)
+    return unpack(ImageReader(Pairs((str(path),), ("",)), Job(at_least=size)).read(0))
 
 
 def test_transparency_is_kept_for_the_background(tmp_path: Path) -> None:
@@ -256,7 +257,7 @@ def test_nothing_but_bad_pictures_is_an_error_in_one_sentence(draw_pairs: Draw, 
     pairs = read_pairs([draw_pairs(4)])
     for image in pairs.images:
         Path(image).write_bytes(b"GIF89a")
-    with pytest.raises(DataError, match=r"^100 images one after the other .*png: .*; remove bad ones$"):
+    with pytest.raises(DataError, match=r"^100 images in a row cannot be read .*png: .*; remove the bad ones$"):
         batch_list(pairs, workers=workers)
 
 
@@ -264,7 +265,7 @@ def test_validation_sees_what_classify_sees(draw_pairs: Draw) -> None:
     pairs = read_pairs([draw_pairs(3)])
     Path(pairs.images[1]).write_bytes(b"")
     preprocess = Preprocess(PreprocessConfig(size=16))
-    (batch,) = batches_of(EvalBatches(pairs, preprocess), [Plan(0, (0, 1, 2))], workers=0)
+    (batch,) = batches_of(EvalBatches(pairs, preprocess.config), [Plan(0, (0, 1, 2))], workers=0)
     assert batch.captions == (pairs.captions[0], pairs.captions[2])
     assert [item.path for item in batch.skipped] == [pairs.images[1]]
     for pixels, image in zip(batch.pixels, batch.images, strict=True):
@@ -274,5 +275,5 @@ def test_validation_sees_what_classify_sees(draw_pairs: Draw) -> None:
 def test_a_validation_batch_may_be_empty(draw_pairs: Draw) -> None:
     pairs = read_pairs([draw_pairs(1)])
     Path(pairs.images[0]).write_bytes(b"")
-    (batch,) = batches_of(EvalBatches(pairs, Preprocess(PreprocessConfig(size=16))), [Plan(0, (0,))], workers=0)
+    (batch,) = batches_of(EvalBatches(pairs, PreprocessConfig(size=16)), [Plan(0, (0,))], workers=0)
     assert len(batch.captions) == len(batch.pixels) == 0

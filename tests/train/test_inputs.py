@@ -11,7 +11,7 @@ from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.images.preprocess import Preprocess, PreprocessConfig
 from zeroshot_cli.models.vocabulary import tokenizer_for
 from zeroshot_cli.train.data import Batch
-from zeroshot_cli.train.inputs import Inputs, pair_ids, same_pairs, trimmed
+from zeroshot_cli.train.step import Inputs, pair_ids, same_pairs, trimmed
 
 TEXTS = ["a photo of a cat", "cat", "", "two dogs, and 3 birds!"]
 

@@ -9,8 +9,9 @@ from zeroshot_cli.clip.config import CBOWConfig, CLIPConfig, ResNetConfig
 from zeroshot_cli.clip.loss import clip_loss
 from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.errors import UsageError
-from zeroshot_cli.train.lock import check_locks, lock, train_mode
+from zeroshot_cli.train.learner import lock, train_mode
 from zeroshot_cli.train.optimizer import build_optimizer
+from zeroshot_cli.train.start import check_locks
 
 CONFIG = CLIPConfig(
     embed_dim=16,

@@ -20,10 +20,11 @@ from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.models.create import new_model
 from zeroshot_cli.models.load import load
 from zeroshot_cli.records import Augmentation
-from zeroshot_cli.train import checkpoint, judge, learner
+from zeroshot_cli.train import checkpoint, learner, loop, validate
 from zeroshot_cli.train.config import Loss, TextEncoder, TrainConfig
-from zeroshot_cli.train.loop import epochs_of_at_least, train
-from zeroshot_cli.train.metrics import RunInfo, StepReport, cut_metrics
+from zeroshot_cli.train.events import Finished, Started, Stepped
+from zeroshot_cli.train.folder import cut_metrics
+from zeroshot_cli.train.schedule import epochs_of_at_least
 
 Draw = Callable[..., Path]
 ModelYaml = Callable[[str], str]
@@ -45,6 +46,27 @@ def config(draw_pairs: Draw, model_yaml: ModelYaml) -> TrainConfig:
     )
 
 
+def train(
+    config: TrainConfig,
+    output: Path,
+    *,
+    resume: bool = False,
+    dry_run: bool = False,
+    on_start: Callable[[Started], None] = lambda event: None,
+    on_step: Callable[[Stepped], None] = lambda event: None,
+) -> Finished | None:
+    """Listen to a run to its end."""
+    finished = None
+    for event in loop.train(config, output, resume=resume, dry_run=dry_run):
+        if isinstance(event, Started):
+            on_start(event)
+        elif isinstance(event, Stepped):
+            on_step(event)
+        elif isinstance(event, Finished):
+            finished = event
+    return finished
+
+
 def rows_of(output: Path) -> list[dict[str, Any]]:
     rows = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
     for row in rows:
@@ -57,8 +79,8 @@ def weights_of(output: Path) -> dict[str, torch.Tensor]:
     return load_file(output / "model" / "open_clip_model.safetensors")
 
 
-def stop_after(step: int, number: signal.Signals = signal.SIGINT) -> Callable[[StepReport], None]:
-    def on_step(report: StepReport) -> None:
+def stop_after(step: int, number: signal.Signals = signal.SIGINT) -> Callable[[Stepped], None]:
+    def on_step(report: Stepped) -> None:
         if report.step == step:
             os.kill(os.getpid(), number)
 
@@ -76,8 +98,8 @@ def assert_equal_weights(ours: dict[str, torch.Tensor], expected: dict[str, torc
 
 def test_a_run_leaves_its_settings_metrics_checkpoints_and_model(tmp_path: Path, config: TrainConfig) -> None:
     config = replace(config, val=config.data[0], save_every=3)
-    infos: list[RunInfo] = []
-    reports: list[StepReport] = []
+    infos: list[Started] = []
+    reports: list[Stepped] = []
     result = train(config, tmp_path / "run", on_start=infos.append, on_step=reports.append)
     assert (infos[0].steps, infos[0].steps_per_epoch, infos[0].first_step) == (8, 2, 0)
     assert [(report.step, report.epoch) for report in reports] == [(i, (i + 1) // 2) for i in range(1, 9)]
@@ -256,7 +278,7 @@ def test_augmented_transparent_pictures_train(tmp_path: Path, config: TrainConfi
 
 
 def test_a_dry_run_says_what_would_be_done_and_writes_nothing(tmp_path: Path, config: TrainConfig) -> None:
-    infos: list[RunInfo] = []
+    infos: list[Started] = []
     assert train(config, tmp_path / "run", dry_run=True, on_start=infos.append) is None
     assert (infos[0].steps, infos[0].preflight.pairs) == (8, 10)
     assert not (tmp_path / "run").exists()
@@ -319,8 +341,8 @@ def test_wise_ft_lies_between_the_weights_and_the_result(tmp_path: Path, config:
 def test_the_best_by_validation_is_kept(tmp_path: Path, config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     """The third of four validations is made the best."""
     losses = iter([0.9, 0.8, 0.1, 0.5])
-    real = judge.validate
-    monkeypatch.setattr(judge, "validate", lambda *a: replace(real(*a), loss=next(losses)))
+    real = validate.validate
+    monkeypatch.setattr(validate, "validate", lambda *a: replace(real(*a), loss=next(losses)))
     train(replace(config, val=config.data[0], save_every=2, keep=1), tmp_path / "run")
     kept = checkpoint.list_checkpoints(tmp_path / "run/checkpoints")
     assert [path.name for path in kept] == ["step-00000006", "step-00000008"]
@@ -353,18 +375,18 @@ def test_a_judgement_that_fails_loses_no_step(
     def fail(*_: Any) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(judge, "validate", fail)
+    monkeypatch.setattr(validate, "validate", fail)
     with pytest.raises(MemoryError):
         train(replace(config, val=config.data[0]), tmp_path / "run")
     assert checkpoint.list_checkpoints(tmp_path / "run/checkpoints")[-1].name == "step-00000002"
 
 
 def test_pictures_that_vanish_lose_no_step(tmp_path: Path, config: TrainConfig) -> None:
-    def remove(report: StepReport) -> None:
+    def remove(report: Stepped) -> None:
         for path in (tmp_path / "pictures").iterdir():
             path.unlink()
 
-    with pytest.raises(DataError, match="images one after the other cannot be read"):
+    with pytest.raises(DataError, match="100 images in a row cannot be read"):
         train(config, tmp_path / "run", on_step=remove)
     assert checkpoint.list_checkpoints(tmp_path / "run/checkpoints")[-1].name == "step-00000001"
 
@@ -387,7 +409,7 @@ def test_zero_shot_accuracy_is_measured_and_changes_nothing(tmp_path: Path, conf
     [
         ({"lock_image": True}, "--lock-image keeps a tower as it is, and a new model's is random"),
         ({"wise_ft": 0.5}, "--wise-ft mixes the result with the weights that it came from, and a new model has none"),
-        ({"labels": "x.txt"}, "--labels and --prompts are for --zero-shot DIR"),
+        ({"labels": "x.txt"}, "--labels and --prompts need --zero-shot DIR"),
         ({"fsdp": True}, "--fsdp shares a model among processes, and there is one"),
         ({"zero_shot": "nowhere"}, "nowhere"),
     ],
@@ -414,7 +436,7 @@ def test_a_batch_that_processes_cannot_share_is_refused(
 
 def test_fine_tuning_starts_from_the_weights_and_with_a_small_rate(tmp_path: Path, config: TrainConfig) -> None:
     train(config, tmp_path / "first")
-    infos: list[RunInfo] = []
+    infos: list[Started] = []
     second = replace(config, model=str(tmp_path / "first"), lr=None, epochs=1)
     train(second, tmp_path / "second", on_start=infos.append)
     assert infos[0].lr == 1e-5
@@ -424,7 +446,7 @@ def test_fine_tuning_starts_from_the_weights_and_with_a_small_rate(tmp_path: Pat
 
 
 def test_a_new_model_has_the_rate_of_a_new_model(tmp_path: Path, config: TrainConfig) -> None:
-    infos: list[RunInfo] = []
+    infos: list[Started] = []
     train(replace(config, lr=None, epochs=1), tmp_path / "run", on_start=infos.append)
     assert infos[0].lr == 5e-4
 
@@ -448,7 +470,7 @@ def test_a_run_that_goes_on_is_the_run_that_never_stopped(
     with pytest.raises(KeyboardInterrupt):
         train(config, tmp_path / "run", on_step=stop_after(step))
     assert [row["step"] for row in rows_of(tmp_path / "run")] == list(range(1, step + 1))
-    infos: list[RunInfo] = []
+    infos: list[Started] = []
     train(replace(config, workers=1), tmp_path / "run", resume=True, on_start=infos.append)
     assert infos[0].first_step == step
     assert_equal_weights(weights_of(tmp_path / "run"), weights_of(tmp_path / "whole"))
@@ -468,7 +490,7 @@ def test_a_polite_kill_saves_too(tmp_path: Path, config: TrainConfig) -> None:
 
 
 def test_a_second_interrupt_does_not_wait(tmp_path: Path, config: TrainConfig) -> None:
-    def twice(report: StepReport) -> None:
+    def twice(report: Stepped) -> None:
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
 
@@ -478,7 +500,7 @@ def test_a_second_interrupt_does_not_wait(tmp_path: Path, config: TrainConfig) -
 
 
 def test_a_run_killed_before_its_first_checkpoint_begins_again(tmp_path: Path, config: TrainConfig) -> None:
-    def die(report: StepReport) -> None:
+    def die(report: Stepped) -> None:
         raise RuntimeError("killed")
 
     (tmp_path / "pictures/3.png").write_bytes(b"")

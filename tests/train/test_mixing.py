@@ -4,29 +4,29 @@ import pytest
 import torch
 from torch import nn
 
-from zeroshot_cli.train.mixing import average_of, mix, update_average
+from zeroshot_cli.train.learner import average_of, mix, update_average
 
 
 def test_average_by_hand() -> None:
     model = nn.Sequential(nn.Linear(1, 1, bias=False), nn.BatchNorm1d(1))
     weight, mean = model.get_parameter("0.weight"), model.get_buffer("1.running_mean")
     nn.init.constant_(weight, 1.0)
-    average = average_of(model)
+    average = average_of(model, 0.9)
     nn.init.constant_(weight, 2.0)
     mean.fill_(7.0)
     model.get_buffer("1.num_batches_tracked").fill_(3)
-    update_average(average, model, decay=0.9, step=1)  # early: the decay is 2/11
-    assert float(average.get_parameter("0.weight")) == pytest.approx(2 / 11 * 1 + 9 / 11 * 2)
-    assert float(average.get_buffer("1.running_mean")) == pytest.approx(9 / 11 * 7)  # from 0
-    assert int(average.get_buffer("1.num_batches_tracked")) == 3
-    nn.init.constant_(average.get_parameter("0.weight"), 1.0)
-    update_average(average, model, decay=0.9, step=1000)
-    assert float(average.get_parameter("0.weight")) == pytest.approx(1.1)
+    update_average(average, model, step=1)  # early: the decay is 2/11
+    assert float(average.module.get_parameter("0.weight")) == pytest.approx(2 / 11 * 1 + 9 / 11 * 2)
+    assert float(average.module.get_buffer("1.running_mean")) == pytest.approx(9 / 11 * 7)  # from 0
+    assert int(average.module.get_buffer("1.num_batches_tracked")) == 3
+    nn.init.constant_(average.module.get_parameter("0.weight"), 1.0)
+    update_average(average, model, step=1000)
+    assert float(average.module.get_parameter("0.weight")) == pytest.approx(1.1)
 
 
 def test_the_average_is_a_copy_that_is_not_trained() -> None:
     model = nn.Linear(2, 2)
-    average = average_of(model)
+    average = average_of(model, 0.9).module
     with torch.no_grad():
         model.weight.zero_()
     assert average.weight.any()

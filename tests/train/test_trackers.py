@@ -13,13 +13,12 @@ import pytest
 
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.evaluation.retrieval import Retrieval
-from zeroshot_cli.train.metrics import StepReport
+from zeroshot_cli.train.events import Stepped
 from zeroshot_cli.train.trackers import check_trackers, open_trackers
-from zeroshot_cli.train.validate import Validation
-from zeroshot_cli.train.zero_shot import Accuracy
+from zeroshot_cli.train.validate import Accuracy, Validation
 
 SETTINGS = {"data": ["a|b.csv", "caf\udce9`.csv\nx"], "lr": 5e-4, "val": None, "log_every": 10}
-REPORT = StepReport(
+REPORT = Stepped(
     step=10,
     epoch=2,
     loss=1.5,
@@ -63,7 +62,7 @@ OTHERS = {
 }
 
 
-def log(names: list[str], run: Path, *reports: StepReport, first_step: int = 0) -> None:
+def log(names: list[str], run: Path, *reports: Stepped, first_step: int = 0) -> None:
     with open_trackers(names, run, SETTINGS, first_step=first_step) as tracker:
         for report in reports:
             tracker.log(report)

@@ -24,7 +24,8 @@ from zeroshot_cli.models.create import new_model
 from zeroshot_cli.models.formats.open_clip import save_model
 from zeroshot_cli.models.load import load
 from zeroshot_cli.models.loaded import LoadedModel
-from zeroshot_cli.train.zero_shot import Accuracy, ZeroShot
+from zeroshot_cli.train.start import Start
+from zeroshot_cli.train.validate import Accuracy, LabelledSet
 
 COLOURS = ("red", "lime", "blue", "yellow", "magenta", "cyan", "white")
 TEMPLATES = ("a {} one", "{}")
@@ -45,12 +46,14 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def zero_shot(folder: Path) -> ZeroShot:
-    return ZeroShot(str(folder), None, str(folder.with_name("short.txt")))
+def zero_shot(folder: Path) -> LabelledSet:
+    return LabelledSet(str(folder), None, str(folder.with_name("short.txt")))
 
 
-def accuracy(zero_shot: ZeroShot, parts: Any, *, precision: str = "fp32", batch_size: int = 8) -> Accuracy:
-    return zero_shot.accuracy(*parts, device=torch.device("cpu"), precision=precision, workers=1, batch_size=batch_size)
+def accuracy(zero_shot: LabelledSet, parts: Any, *, precision: str = "fp32", batch_size: int = 8) -> Accuracy:
+    start = Start(*parts, lr=1e-3)
+    cpu = torch.device("cpu")
+    return zero_shot.accuracy(start.model, start, device=cpu, precision=precision, workers=1, batch_size=batch_size)
 
 
 def by_hand(parts: Any, folder: Path) -> tuple[float, float]:
@@ -80,7 +83,7 @@ def by_hand(parts: Any, folder: Path) -> tuple[float, float]:
 
 @pytest.mark.parametrize("kind", ["vit", "resnet"])
 def test_the_figures_are_those_by_hand_and_of_the_saved_model(
-    kind: str, zero_shot: ZeroShot, folder: Path, model_yaml: Callable[[str], str], tmp_path: Path
+    kind: str, zero_shot: LabelledSet, folder: Path, model_yaml: Callable[[str], str], tmp_path: Path
 ) -> None:
     parts = new_model(model_yaml(kind))
     parts[0].train()
@@ -94,7 +97,7 @@ def test_the_figures_are_those_by_hand_and_of_the_saved_model(
     assert (saved.metrics["top1"], saved.metrics["top5"]) == (found.top1, found.top5)
 
 
-def test_it_follows_the_weights(zero_shot: ZeroShot, model_yaml: Callable[[str], str], folder: Path) -> None:
+def test_it_follows_the_weights(zero_shot: LabelledSet, model_yaml: Callable[[str], str], folder: Path) -> None:
     parts = new_model(model_yaml("vit"))
     figures = []
     for seed in range(3):
@@ -125,7 +128,7 @@ def step(model: CLIP, precision: str) -> list[torch.Tensor]:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("kind", ["vit", "resnet"])
 def test_the_model_is_left_as_it_was(
-    kind: str, precision: str, zero_shot: ZeroShot, model_yaml: Callable[[str], str]
+    kind: str, precision: str, zero_shot: LabelledSet, model_yaml: Callable[[str], str]
 ) -> None:
     parts = new_model(model_yaml(kind))
     model = parts[0].train()
@@ -149,7 +152,7 @@ def test_the_model_is_left_as_it_was(
 
 
 def test_the_model_is_left_as_it_was_by_an_error(
-    zero_shot: ZeroShot, model_yaml: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+    zero_shot: LabelledSet, model_yaml: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parts = new_model(model_yaml("vit"))
     parts[0].train()
@@ -166,7 +169,7 @@ def test_the_model_is_left_as_it_was_by_an_error(
 
 
 def test_bf16_is_that_of_training(
-    zero_shot: ZeroShot, model_yaml: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+    zero_shot: LabelledSet, model_yaml: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parts = new_model(model_yaml("vit"))
     kinds = []
@@ -185,7 +188,7 @@ def test_bf16_is_that_of_training(
 def test_few_images_do_not_fill_the_batch_of_training(
     batch_size: int,
     rows: set[int],
-    zero_shot: ZeroShot,
+    zero_shot: LabelledSet,
     model_yaml: Callable[[str], str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -202,7 +205,7 @@ def test_few_images_do_not_fill_the_batch_of_training(
     assert seen == rows
 
 
-def test_nothing_is_cached(zero_shot: ZeroShot, model_yaml: Callable[[str], str]) -> None:
+def test_nothing_is_cached(zero_shot: LabelledSet, model_yaml: Callable[[str], str]) -> None:
     accuracy(zero_shot, new_model(model_yaml("vit")))
     assert list(Path(os.environ["ZEROSHOT_CACHE_DIR"]).rglob("*")) == []
 
@@ -210,14 +213,14 @@ def test_nothing_is_cached(zero_shot: ZeroShot, model_yaml: Callable[[str], str]
 def test_fewer_than_five_classes(folder: Path, model_yaml: Callable[[str], str]) -> None:
     for colour in COLOURS[2:]:
         (folder / colour).rename(folder.parent / colour)
-    found = accuracy(ZeroShot(str(folder), None, str(folder.with_name("short.txt"))), new_model(model_yaml("vit")))
+    found = accuracy(LabelledSet(str(folder), None, str(folder.with_name("short.txt"))), new_model(model_yaml("vit")))
     assert (found.top5, found.images) == (1.0, 6)
 
 
 def test_unreadable_images_are_named(folder: Path, model_yaml: Callable[[str], str]) -> None:
     bad = folder / "blue" / os.fsdecode(b"<img onerror> \xff\n.png")
     bad.write_bytes(b"")
-    zero_shot = ZeroShot(str(folder), None, str(folder.with_name("short.txt")))
+    zero_shot = LabelledSet(str(folder), None, str(folder.with_name("short.txt")))
     parts = new_model(model_yaml("vit"))
     found = accuracy(zero_shot, parts)
     assert found.images == 21
@@ -230,7 +233,7 @@ def test_unreadable_images_are_named(folder: Path, model_yaml: Callable[[str], s
 
 @pytest.mark.parametrize(("tower", "what"), [("visual", "images"), ("text", "labels")])
 def test_weights_that_are_no_numbers_get_advice(
-    tower: str, what: str, zero_shot: ZeroShot, model_yaml: Callable[[str], str]
+    tower: str, what: str, zero_shot: LabelledSet, model_yaml: Callable[[str], str]
 ) -> None:
     parts = new_model(model_yaml("vit"))
     with torch.no_grad():
@@ -243,7 +246,7 @@ def test_weights_that_are_no_numbers_get_advice(
 def test_a_long_prompt_is_warned_of_once(folder: Path, model_yaml: Callable[[str], str]) -> None:
     long = folder.with_name("long.txt")
     long.write_text("a picture of something or other that is {}, as one can see here")
-    zero_shot = ZeroShot(str(folder), None, str(long))
+    zero_shot = LabelledSet(str(folder), None, str(long))
     parts = new_model(model_yaml("vit"))
     with pytest.warns(TruncatedTextWarning, match="something or other"):
         first = accuracy(zero_shot, parts)
@@ -253,18 +256,18 @@ def test_a_long_prompt_is_warned_of_once(folder: Path, model_yaml: Callable[[str
 def test_labels_and_prompts_by_name_and_by_file(folder: Path) -> None:
     labels = folder.with_name("labels.yaml")
     labels.write_text("\n".join(f"{colour}: [{colour} thing]" for colour in reversed(COLOURS)))
-    zero_shot = ZeroShot(str(folder), str(labels), "imagenet-80")
+    zero_shot = LabelledSet(str(folder), str(labels), "imagenet-80")
     assert zero_shot.dataset.labels.names == tuple(reversed(COLOURS))
     assert zero_shot.dataset.targets[0] == COLOURS[::-1].index("blue")
     assert len(zero_shot.prompts.templates) == 80
-    assert len(ZeroShot(str(folder)).prompts.templates) == 7
+    assert len(LabelledSet(str(folder)).prompts.templates) == 7
 
 
 def test_a_csv_will_do(folder: Path, model_yaml: Callable[[str], str]) -> None:
     table = folder.parent / "labels.csv"
     rows = [f"colours/{colour}/{shade}.png,{colour}" for colour in COLOURS for shade in (0, 2)]
     table.write_text("\n".join(["image,label", *rows]))
-    zero_shot = ZeroShot(str(table), None, str(folder.with_name("short.txt")))
+    zero_shot = LabelledSet(str(table), None, str(folder.with_name("short.txt")))
     assert accuracy(zero_shot, new_model(model_yaml("vit"))).images == 14
 
 
@@ -293,7 +296,7 @@ def leave_no_image(root: Path) -> None:
             None,
             None,
             DataError,
-            r"none of its 21 images can be read \(the first, .*0\.png: .*leave out --zero-sh",
+            r"none of its 21 images can be read \(the first, .*0\.png: .*omit --zero-sh",
         ),
         (leave_one_class, None, None, DataError, "'red' is its only class, so every answer is right"),
         (None, "nowhere.txt", None, UsageError, "nowhere.txt"),
@@ -318,6 +321,6 @@ def test_mistakes_show_before_a_run_starts(
     if change is not None:
         change(folder)
     with pytest.raises(kind, match=message) as caught:
-        ZeroShot(str(folder), labels, prompts)
+        LabelledSet(str(folder), labels, prompts)
     assert type(caught.value) is kind
     assert "\n" not in str(caught.value)

@@ -3,7 +3,6 @@
 import warnings
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import typer
 
@@ -11,10 +10,6 @@ from zeroshot_cli.cli import options
 from zeroshot_cli.cli import train_options as o
 from zeroshot_cli.errors import UnreadableImage
 from zeroshot_cli.train.config import Loss, TrainConfig
-
-if TYPE_CHECKING:
-    from zeroshot_cli.train.metrics import RunInfo, StepReport
-    from zeroshot_cli.train.trackers import Tracker
 
 
 def train(
@@ -127,42 +122,34 @@ def _train(config: TrainConfig, output: Path, *, resume: bool, dry_run: bool, qu
     from zeroshot_cli.pages.training import write_training_report
     from zeroshot_cli.train import loop
     from zeroshot_cli.train.distributed import is_first_process, processes_here
+    from zeroshot_cli.train.events import Checked, Finished, Saved, Started, Stepped
     from zeroshot_cli.train.trackers import check_trackers, open_trackers
 
     check_trackers(config.report_to)
-    first = is_first_process()
+    finished, tracker = None, None
     with ExitStack() as stack:
-        view = stack.enter_context(TrainingView(quiet=quiet or not first))
-        trackers: list[Tracker] = []
-
-        def started(info: "RunInfo") -> None:
-            view.started(info)
-            if not dry_run:
-                opened = open_trackers(config.report_to, output, config.to_dict(), first_step=info.first_step)
-                trackers.append(stack.enter_context(opened))
-
-        def stepped(report: "StepReport") -> None:
-            view.stepped(report)
-            for tracker in trackers:
-                tracker.log(report)
-
-        def saved() -> None:
-            try:
-                write_training_report(output)
-            except Exception as error:  # the run is worth more than its report
-                warnings.warn(f"report.html is not written: {error}", stacklevel=2)
-
-        result = loop.train(
-            config,
-            output,
-            resume=resume,
-            dry_run=dry_run,
-            on_check=view.checked,
-            on_start=started,
-            on_step=stepped,
-            on_save=saved,
-        )
-    if result is None:
+        view = stack.enter_context(TrainingView(quiet=quiet or not is_first_process()))
+        for event in loop.train(config, output, resume=resume, dry_run=dry_run):
+            match event:
+                case Checked():
+                    view.checked(event)
+                case Started():
+                    view.started(event)
+                    if not dry_run:
+                        opening = open_trackers(config.report_to, output, config.to_dict(), first_step=event.first_step)
+                        tracker = stack.enter_context(opening)
+                case Stepped():
+                    view.stepped(event)
+                    if tracker is not None:
+                        tracker.log(event)
+                case Saved():
+                    try:
+                        write_training_report(output)
+                    except Exception as error:  # the run is worth more than its report
+                        warnings.warn(f"report.html is not written: {error}", stacklevel=2)
+                case Finished():
+                    finished = event
+    if finished is None:
         return 0
-    view.finished(result)
-    return 0 if processes_here() > 1 else len(result.skipped)  # torchrun would call the run failed, and start it again
+    view.finished(finished)
+    return 0 if processes_here() > 1 else len(finished.skipped)  # torchrun would take a failure and start it again

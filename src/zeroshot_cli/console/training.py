@@ -15,7 +15,7 @@ from zeroshot_cli.console.training_state import TrainingState
 from zeroshot_cli.display import counted, shown
 
 if TYPE_CHECKING:
-    from zeroshot_cli.train.metrics import RunInfo, StepReport, TrainResult
+    from zeroshot_cli.train.events import Checked, Finished, Started, Stepped
 
 MOST_LINES = 100  # of epochs; of more epochs than that, every second, third ... has a line
 LONG = 60.0  # seconds without a line, after which a tenth of an epoch has one
@@ -46,12 +46,13 @@ class TrainingView(AbstractContextManager["TrainingView"]):
         if isinstance(error, KeyboardInterrupt) and state is not None and state.report is not None:
             self.note(f"stopped after step {state.step:,} of {state.info.steps:,}; add --resume to go on")
 
-    def checked(self, done: int, total: int) -> None:
+    def checked(self, event: "Checked") -> None:
         """Show how many images were looked at before the first step, where that takes more than a second."""
         if self._clock() - self._began >= PATIENCE:
-            self._view.show(bar(f"looking at images: {done:,} of {total:,}", done, total))
+            text = f"checking images: {event.done:,} of {event.total:,}"
+            self._view.show(bar(text, event.done, event.total))
 
-    def started(self, info: "RunInfo") -> None:
+    def started(self, info: "Started") -> None:
         """Say what the pairs are like, and what will be done with them."""
         self._view.close()
         print_preflight(info.preflight, self.console)
@@ -65,7 +66,7 @@ class TrainingView(AbstractContextManager["TrainingView"]):
         self._state = TrainingState(info, self._clock)
         self._last_line = self._clock()
 
-    def stepped(self, report: "StepReport") -> None:
+    def stepped(self, report: "Stepped") -> None:
         """Show the step; say how an epoch goes."""
         state = self._state
         assert state is not None, "a run starts before its first step"
@@ -81,7 +82,7 @@ class TrainingView(AbstractContextManager["TrainingView"]):
         tenths = [10 * steps // state.info.steps_per_epoch for steps in (state.within_epoch - 1, state.within_epoch)]
         return tenths[0] != tenths[1] and self._clock() - self._last_line >= LONG
 
-    def finished(self, result: "TrainResult") -> None:
+    def finished(self, result: "Finished") -> None:
         """Say where the model is and how many images could not be read."""
         if result.skipped:
             first = result.skipped[0]
@@ -104,7 +105,7 @@ def _has_line(state: TrainingState) -> bool:
     return judged or report.epoch == state.epochs or report.epoch % math.ceil(state.epochs / MOST_LINES) == 0
 
 
-def epoch_line(state: TrainingState, report: "StepReport") -> str:
+def epoch_line(state: TrainingState, report: "Stepped") -> str:
     """How an epoch went, or goes; the loss is the mean of its steps."""
     share = f", {state.within_epoch / state.info.steps_per_epoch:.0%}" if state.within_epoch else ""
     parts = [f"loss {state.epoch_loss.value:.3f}", f"{report.images_per_second:,.0f} images/s"]

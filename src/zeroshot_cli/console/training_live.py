@@ -18,7 +18,7 @@ from zeroshot_cli.console.training_state import TrainingState
 from zeroshot_cli.display import counted
 
 if TYPE_CHECKING:
-    from zeroshot_cli.train.metrics import StepReport
+    from zeroshot_cli.train.events import Stepped
     from zeroshot_cli.train.validate import Validation
 
 REFRESHES = 4  # a second
@@ -127,7 +127,7 @@ def bar(text: str, done: int, total: int) -> RenderableType:
     return grid
 
 
-def _step_rows(state: TrainingState, report: "StepReport", width: int) -> Iterator[tuple[str, Text]]:
+def _step_rows(state: TrainingState, report: "Stepped", width: int) -> Iterator[tuple[str, Text]]:
     loss = Text(f"{state.smooth_loss.value:.3f}, last {report.loss:.3f}")
     room = width - loss.cell_len - 2
     yield "loss", loss.append("  " + sparkline(state.course.at_most(max(room, 0))), style="cyan")

@@ -7,9 +7,8 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from zeroshot_cli.train.metrics import RunInfo, StepReport
-    from zeroshot_cli.train.validate import Validation
-    from zeroshot_cli.train.zero_shot import Accuracy
+    from zeroshot_cli.train.events import Started, Stepped
+    from zeroshot_cli.train.validate import Accuracy, Validation
 
 SMOOTHING = 0.95  # of the loss that is shown: what it keeps at a step of what it was
 POINTS = 128  # the most means that a course is kept in
@@ -78,10 +77,10 @@ class Course:
 class TrainingState:
     """A run, step by step. Read by the thread that draws it, so what it holds is replaced or a number."""
 
-    def __init__(self, info: "RunInfo", clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, info: "Started", clock: Callable[[], float] = time.monotonic) -> None:
         self.info = info
         self.epochs = info.steps // info.steps_per_epoch
-        self.report: StepReport | None = None
+        self.report: Stepped | None = None
         self.validation: tuple[int, Validation] | None = None  # with the epoch that ended
         self.zero_shot: tuple[int, Accuracy] | None = None
         self.course = Course()
@@ -91,7 +90,7 @@ class TrainingState:
         self._began = clock()
         self._first: tuple[int, float] | None = None  # step and time: it waited for the first images
 
-    def add(self, report: "StepReport") -> None:
+    def add(self, report: "Stepped") -> None:
         """Take in a step."""
         if self.report is not None and self.report.epoch != report.epoch:
             self.epoch_loss = Mean()

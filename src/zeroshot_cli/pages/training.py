@@ -21,7 +21,7 @@ from zeroshot_cli.display import shown
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.pages.charts import Row, charts_of
 from zeroshot_cli.records import SkippedImage
-from zeroshot_cli.train.skipped import Skipped
+from zeroshot_cli.train.folder import read_skipped
 
 VERSIONS_OF = ("zeroshot-cli", "torch", "open_clip_torch", "numpy", "pillow")
 MOST_SKIPPED = 200  # images that are named
@@ -52,14 +52,12 @@ def write_training_report(run: Path, *, now: datetime | None = None) -> Path:
     """
     settings = read_settings(run)
     rows = read_rows(run / "metrics.jsonl")
-    skipped = Skipped(run / "skipped.csv")
-    skipped.recall()
     page = _page(
         name=_text(run.resolve().name or str(run)),
         written=f"{now or datetime.now().astimezone():%Y-%m-%d %H:%M}",
         figures=_figures(rows),
         charts="".join(_figure(*chart) for chart in charts_of(rows).items()),
-        skipped=_skipped(skipped.images()),
+        skipped=_skipped(read_skipped(run / "skipped.csv")),
         settings=_list((name, _value(value)) for name, value in settings.items()),
         versions=_list({"python": platform.python_version(), **{name: version(name) for name in VERSIONS_OF}}.items()),
     )

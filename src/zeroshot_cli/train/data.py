@@ -1,23 +1,25 @@
 """From pairs to batches of pixels and captions, in an order that (seed, epoch) fixes."""
 
 import signal
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing.util import Finalize
 from random import Random
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
-from zeroshot_cli.errors import DataError, UnreadableImage, UsageError
+from zeroshot_cli.errors import DataError, UnreadableImage, UsageError, ZeroshotError
 from zeroshot_cli.images.augment import Augment
-from zeroshot_cli.images.decode import read_image, to_rgb
-from zeroshot_cli.images.preprocess import Preprocess, resize
+from zeroshot_cli.images.decode import EXACTLY, Decoding
+from zeroshot_cli.images.decoder_pool import Decoders
+from zeroshot_cli.images.decoder_process import Job, maker, unpack
+from zeroshot_cli.images.preprocess import PreprocessConfig
 from zeroshot_cli.pairs.read import Pairs, Source
 from zeroshot_cli.records import SkippedImage
+from zeroshot_cli.train.config import TrainConfig
 
 MAX_BAD_IN_A_ROW = 100
 
@@ -25,9 +27,15 @@ Pixels = npt.NDArray[np.uint8]
 Rows = npt.NDArray[np.int64]
 
 
+def decoding_of(config: TrainConfig) -> Decoding:
+    """Return the limits within which a run decodes images."""
+    given = {"max_pixels": config.max_pixels, "timeout": config.decode_timeout}
+    return Decoding(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """b pictures (b, h, w, 3) uint8 with their b captions and paths, and what was skipped to get them."""
+    """Images (batch, height, width, 3), uint8, with their captions and paths, and what was skipped to get them."""
 
     pixels: Pixels
     captions: tuple[str, ...]
@@ -35,34 +43,44 @@ class Batch:
     skipped: tuple[SkippedImage, ...] = ()
 
 
-def open_image(pairs: Pairs, row: int, size: tuple[int, int] | None) -> Image.Image:
-    """Decode the picture of a row upright, as RGBA where it has transparency, else as RGB.
+class ImageReader:
+    """Read the images of pairs as classify does.
 
-    With `size` (height, width) a JPEG is decoded at the smallest scale that is at least twice as large, which is much
-    faster. Raises UnreadableImage with the reason.
+    In a DataLoader's worker a decoding process reads them, so that a file on which a decoder hangs or crashes costs one
+    image. Elsewhere they are decoded on the spot, without a time limit.
     """
-    with pairs.open(row) as file:
-        try:
-            with warnings.catch_warnings(action="ignore"):
-                return _decode(Image.open(file), size)
-        except Exception:  # damaged files make Pillow's plugins raise nearly anything; read_image has the words for it
-            return read_image(file)
+
+    def __init__(self, pairs: Pairs, job: Job) -> None:
+        self.pairs, self.job = pairs, job
+        self._decoders: Decoders | None = None  # each worker has its own, made when it reads its first image
+
+    def read(self, row: int) -> bytes:
+        """Return what the job makes of a row's image. Raises UnreadableImage."""
+        if get_worker_info() is None:
+            with self.pairs.open(row) as file:
+                return maker(self.job)(file)
+        if self._decoders is None:
+            self._decoders = Decoders(self.job, workers=1)
+            Finalize(None, self._decoders.close, exitpriority=10)
+        pixels = self._decoders.submit(source_of(self.pairs, row)).result().pixels
+        assert pixels is not None  # nothing is known already
+        return pixels
 
 
-def _decode(image: Image.Image, size: tuple[int, int] | None) -> Image.Image:
-    if image.format == "EPS":
-        raise ValueError("Pillow would start Ghostscript on it")
-    if size is not None:
-        image.draft(None, (2 * size[1], 2 * size[0]))
-    upright = ImageOps.exif_transpose(image)
-    return upright.convert("RGBA") if upright.has_transparency_data else to_rgb(upright)
+def source_of(pairs: Pairs, row: int) -> str | bytes:
+    """Return what a decoding process is given of a row's image: its path, or the bytes of a tar's member."""
+    image = pairs.images[row]
+    if image not in pairs.members:
+        return image
+    with pairs.open(row) as member:
+        return member.read()
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """The rows of one batch, decided before anything is read.
 
-    `passes` says of each row how often the epoch has drawn it before; where that is never it is left out.
+    `passes` says of each row how often the epoch has drawn it before; it is empty where that is never.
     """
 
     epoch: int
@@ -71,10 +89,10 @@ class Plan:
 
 
 def epoch_order(sources: Sequence[Source], *, seed: int, epoch: int) -> Rows:
-    """The rows of an epoch in their order: as many as there are, of which a source has its share of rows x weight.
+    """Return the rows of an epoch in order: as many as there are, of which a source gets its share of rows x weight.
 
-    A source that gets more draws than it has rows is gone through several times, one that gets fewer is sampled
-    without repetition. With equal weights that is every row once.
+    A source that gets more draws than it has rows repeats them all as often as they fit; what is left is sampled
+    without repetition. With equal weights every row is drawn once.
     """
     rng = np.random.default_rng([seed, epoch])
     if not are_weighted(sources):
@@ -88,12 +106,12 @@ def epoch_order(sources: Sequence[Source], *, seed: int, epoch: int) -> Rows:
 
 
 def are_weighted(sources: Sequence[Source]) -> bool:
-    """Whether rows of some source are drawn more often than those of another."""
+    """Return whether rows of some source are drawn more often than those of another."""
     return len({source.weight for source in sources}) > 1
 
 
 def draws_of_sources(sources: Sequence[Source]) -> list[int]:
-    """How many draws of an epoch each source gets; together as many as there are rows, the largest rests rounded up."""
+    """Return each source's draws of an epoch; they add up to the rows, the largest remainders rounded up."""
     rows = sum(source.rows for source in sources)
     shares = np.array([source.rows * source.weight for source in sources])
     exact = rows * (shares / shares.sum())
@@ -103,7 +121,7 @@ def draws_of_sources(sources: Sequence[Source]) -> list[int]:
 
 
 def earlier_draws(order: Rows) -> Rows:
-    """For each place of an order, how often its row stands at an earlier one."""
+    """Return for each place of an order how often its row stands at an earlier one."""
     by_row = np.argsort(order, kind="stable")
     is_first = np.diff(order[by_row], prepend=-1) > 0
     places = np.arange(len(order))
@@ -113,10 +131,10 @@ def earlier_draws(order: Rows) -> Rows:
 
 
 class TrainPlans(Sampler[Plan]):
-    """The batches of a whole run from `first_step` on; each epoch is shuffled and drops its last, partial batch.
+    """The batches of a run from `first_step` on; each epoch is shuffled and drops its last, partial batch.
 
-    `batch_size` is that of all `world` processes together; that of `rank` gets its share of each batch, which lies
-    together, so that all of them see what a single one would.
+    `batch_size` is that of all `world` processes together; process `rank` gets a contiguous share of each batch, so
+    that all of them see what a single one would.
     """
 
     def __init__(
@@ -155,7 +173,7 @@ class TrainPlans(Sampler[Plan]):
 
 
 def shuffled(n: int, batch_size: int) -> list[Plan]:
-    """All rows once, always in the same order, which is not the file's; the last batch may be smaller.
+    """Return plans of all rows once, shuffled always in the same way; the last batch may be smaller.
 
     Files are often sorted, and a batch of one caption would have no negatives.
     """
@@ -163,53 +181,58 @@ def shuffled(n: int, batch_size: int) -> list[Plan]:
     return [Plan(0, tuple(order[i : i + batch_size])) for i in range(0, n, batch_size)]
 
 
-class TrainBatches(Dataset[Batch | DataError]):
-    """Plan → Batch with random views; a row's depends on (seed, epoch, row, pass) only, never on worker or neighbours.
+class TrainBatches(Dataset[Batch | ZeroshotError]):
+    """Plan → Batch with random views; a view depends on (seed, epoch, row, pass) only, not on worker or neighbours.
 
     An error is returned and not raised, for a DataLoader's worker would bury it in a traceback.
     """
 
-    def __init__(self, pairs: Pairs, augment: Augment, *, seed: int) -> None:
+    def __init__(self, pairs: Pairs, augment: Augment, *, seed: int, decoding: Decoding = EXACTLY) -> None:
         self.pairs, self.augment, self.seed = pairs, augment, seed
+        self._reader = ImageReader(pairs, Job(at_least=augment.size, decoding=decoding))
 
-    def __getitem__(self, plan: Plan) -> Batch | DataError:
+    def __getitem__(self, plan: Plan) -> Batch | ZeroshotError:
         skipped: list[SkippedImage] = []
         try:
             passes = plan.passes or (0,) * len(plan.rows)
             views = [
                 self._view(row, plan.epoch, earlier, skipped) for row, earlier in zip(plan.rows, passes, strict=True)
             ]
-        except DataError as error:
+        except ZeroshotError as error:
             return error
         return _batch(self.pairs, views, skipped)
 
     def _view(self, row: int, epoch: int, earlier: int, skipped: list[SkippedImage]) -> tuple[Pixels, int]:
-        """One random view of a row; a row that cannot be read is noted and another one drawn in its place."""
+        """Return a random view of a row; for one that cannot be read, note it and draw another row."""
         rng = Random(f"{self.seed} {epoch} {row}" + (f" {earlier}" if earlier else ""))
         for _ in range(MAX_BAD_IN_A_ROW):
             try:
-                return np.asarray(self.augment(open_image(self.pairs, row, self.augment.size), rng)), row
+                return np.asarray(self.augment(unpack(self._reader.read(row)), rng)), row
             except UnreadableImage as error:
                 skipped.append(SkippedImage(self.pairs.images[row], str(error)))
                 row = rng.randrange(len(self.pairs))
         reason = f"{skipped[-1].path}: {skipped[-1].reason}"
-        raise DataError(f"{MAX_BAD_IN_A_ROW} images one after the other cannot be read ({reason}); remove bad ones")
+        raise DataError(f"{MAX_BAD_IN_A_ROW} images in a row cannot be read ({reason}); remove the bad ones")
 
 
-class EvalBatches(Dataset[Batch | DataError]):
-    """Plan → Batch with the model's own preprocessing; unreadable images are left out."""
+class EvalBatches(Dataset[Batch | ZeroshotError]):
+    """Plan → Batch with the model's own preprocessing, without the images that cannot be read."""
 
-    def __init__(self, pairs: Pairs, preprocess: Preprocess) -> None:
-        self.pairs, self.preprocess = pairs, preprocess
+    def __init__(self, pairs: Pairs, preprocess: PreprocessConfig, *, decoding: Decoding = EXACTLY) -> None:
+        self.pairs = pairs
+        self._shape = (*preprocess.height_width, 3)
+        self._reader = ImageReader(pairs, Job(preprocess, decoding=decoding))
 
-    def __getitem__(self, plan: Plan) -> Batch | DataError:
+    def __getitem__(self, plan: Plan) -> Batch | ZeroshotError:
         views: list[tuple[Pixels, int]] = []
         skipped: list[SkippedImage] = []
         for row in plan.rows:
             try:
-                views.append((np.asarray(resize(open_image(self.pairs, row, None), self.preprocess.config)), row))
+                views.append((np.frombuffer(self._reader.read(row), np.uint8).reshape(self._shape), row))
             except UnreadableImage as error:
                 skipped.append(SkippedImage(self.pairs.images[row], str(error)))
+            except ZeroshotError as error:
+                return error
         return _batch(self.pairs, views, skipped)
 
 
@@ -223,9 +246,9 @@ def _batch(pairs: Pairs, views: list[tuple[Pixels, int]], skipped: list[SkippedI
 
 
 def batches_of(
-    dataset: Dataset[Batch | DataError], plans: Sampler[Plan] | Sequence[Plan], *, workers: int
+    dataset: Dataset[Batch | ZeroshotError], plans: Sampler[Plan] | Sequence[Plan], *, workers: int
 ) -> Iterator[Batch]:
-    """Batches in the order of their plans, made ahead by `workers` processes; 0 makes them in this one.
+    """Yield batches in the order of their plans, made ahead by `workers` processes; 0 makes them in this one.
 
     Batches stay numpy arrays on their way: tensors would go through /dev/shm, which is 64 MB in a container.
     """
@@ -234,39 +257,33 @@ def batches_of(
         batch_size=None,
         sampler=plans,
         num_workers=workers,
-        collate_fn=_as_it_is,
+        collate_fn=_unchanged,
         prefetch_factor=4 if workers else None,
         worker_init_fn=_leave_interrupts_to_the_parent,
     )
     for batch in _read_by(loader):
-        if isinstance(batch, DataError):
+        if isinstance(batch, ZeroshotError):
             raise batch
         yield batch
 
 
-def _read_by(loader: Iterable[Batch | DataError]) -> Iterator[Batch | DataError]:
-    """Say in one sentence that a process is gone."""
-    batches = iter(loader)
-    while True:
-        try:
-            batch = next(batches, None)
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
-            raise UsageError(
-                "a process that reads images was killed, perhaps for want of memory; use fewer --workers, and go on "
-                "with --resume"
-            ) from error
-        if batch is None:
-            return
-        yield batch
+def _read_by(loader: Iterable[Batch | ZeroshotError]) -> Iterator[Batch | ZeroshotError]:
+    """Yield what a loader makes. Raises UsageError where one of its processes is gone."""
+    try:
+        yield from loader
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise UsageError(
+            "a process that reads images was killed, perhaps for want of memory; use fewer --workers, and add --resume"
+        ) from error
 
 
-def _as_it_is(batch: Any) -> Any:
+def _unchanged(batch: Any) -> Any:
     return batch
 
 
 def _leave_interrupts_to_the_parent(_worker: int) -> None:
-    """Both reach every process of a group; the batches must go on until the parent has saved."""
+    """Ignore signals: they reach every process of a group, and batches must come until the parent has saved."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""The folder of a run: what may be in it before, and what is written while the run goes on.
+"""The folder of a run: what may be in it before, and what is written during the run.
 
 config.yaml  metrics.jsonl  skipped.csv  checkpoints/  model/  best/, and of others report.html  tensorboard/  wandb/
 """
@@ -6,9 +6,10 @@ config.yaml  metrics.jsonl  skipped.csv  checkpoints/  model/  best/, and of oth
 # pathlib's questions raise OSError where a name is too long or a folder is locked; opening names the reason.
 # ruff: noqa: PTH110, PTH112
 
+import csv
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -17,16 +18,23 @@ import yaml
 from safetensors import SafetensorError
 
 from zeroshot_cli.errors import UsageError
-from zeroshot_cli.train.metrics import cut_metrics, write_text
+from zeroshot_cli.records import SkippedImage
 
 
 class RunFolder:
-    """Where one run is written. All that fails raises UsageError with the folder's name and the reason."""
+    """Where one run is written. Every failure raises UsageError with the folder's name and the reason."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.checkpoints, self.model, self.best = path / "checkpoints", path / "model", path / "best"
-        self.skipped, self.metrics = path / "skipped.csv", path / "metrics.jsonl"
+        self.metrics = path / "metrics.jsonl"
+        self._skipped_csv = path / "skipped.csv"
+        self._skipped: dict[str, SkippedImage] = {}
+
+    @property
+    def skipped(self) -> tuple[SkippedImage, ...]:
+        """The images that could not be read so far, each once."""
+        return tuple(self._skipped.values())
 
     def check(self, *, resume: bool) -> None:
         """Raise UsageError unless the folder is free, or with `resume` holds a run."""
@@ -34,38 +42,79 @@ class RunFolder:
             os.lstat(self.path)  # a name too long, a locked folder
         has_run = os.path.exists(self.path / "config.yaml")
         if resume and not has_run:
-            raise UsageError(f"{self.path} holds no run to resume; leave out --resume to start one")
+            raise UsageError(f"{self.path} holds no run to resume; omit --resume to start one")
         if has_run and not resume:
-            raise UsageError(
-                f"{self.path} already holds a run; add --resume to go on with it or choose another --output"
-            )
+            raise UsageError(f"{self.path} already holds a run; add --resume to resume it or choose another --output")
         if os.path.exists(self.path) and not os.path.isdir(self.path):
             raise UsageError(f"{self.path} is a file; --output names the folder of the run")
 
-    def begin(self, settings: Mapping[str, Any]) -> None:
-        """Make the folder, and note the settings."""
+    def begin(self, settings: Mapping[str, Any], *, step: int) -> None:
+        """Make the folder, write the settings, and keep of an interrupted run what was written up to a step."""
         with self.writing():
             self.path.mkdir(parents=True, exist_ok=True)
-            write_text(self.path / "config.yaml", yaml.safe_dump(dict(settings), sort_keys=False))
+            _write_text(self.path / "config.yaml", yaml.safe_dump(dict(settings), sort_keys=False))
+            cut_metrics(self.metrics, step)
+            self._skipped = {image.path: image for image in read_skipped(self._skipped_csv)}
 
     def log(self, row: Mapping[str, Any]) -> None:
         """Add a row to metrics.jsonl."""
         with self.writing(), self.metrics.open("a", encoding="utf-8") as metrics:
             metrics.write(json.dumps(row, allow_nan=False) + "\n")
 
-    def cut(self, step: int) -> None:
-        """Remove from metrics.jsonl what comes after a step."""
-        with self.writing():
-            cut_metrics(self.metrics, step)
+    def skip(self, images: Iterable[SkippedImage]) -> None:
+        """Add those images to skipped.csv that are not in it."""
+        new = {image.path: image for image in images if image.path not in self._skipped}
+        if not new:
+            return
+        rows = [(image.path, image.reason) for image in new.values()]
+        if not self._skipped:
+            rows.insert(0, ("path", "error"))
+        self._skipped |= new
+        with self.writing(), self._skipped_csv.open("a", newline="", **_ANY_PATH) as file:
+            csv.writer(file, lineterminator="\n").writerows(rows)
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Say in one sentence what cannot be written."""
+        """Raise UsageError with the reason where the folder cannot be written."""
         try:
             yield
         except (OSError, SafetensorError) as error:
             reason = getattr(error, "strerror", None) or error
             raise UsageError(
-                f"{self.path} cannot be written: {reason}; make room or choose another --output (--resume goes on "
+                f"{self.path} cannot be written: {reason}; make room or choose another --output (--resume continues "
                 "from the newest complete checkpoint)"
             ) from error
+
+
+_ANY_PATH: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape"}
+
+
+def read_skipped(file: Path) -> tuple[SkippedImage, ...]:
+    """Return the images in a run's skipped.csv, if there is one."""
+    if not file.exists():
+        return ()
+    with file.open(newline="", **_ANY_PATH) as stream:
+        rows = [row for row in csv.reader(stream) if len(row) == 2]
+    return tuple({path: SkippedImage(path, reason) for path, reason in rows[1:]}.values())
+
+
+def cut_metrics(file: Path, step: int) -> None:
+    """Remove from metrics.jsonl the rows after a step, and a last line that was cut off."""
+    if not file.exists():
+        return
+    kept = []
+    for line in file.read_text(encoding="utf-8").splitlines(keepends=True):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            break
+        if line.endswith("\n") and row["step"] <= step:
+            kept.append(line)
+    _write_text(file, "".join(kept))
+
+
+def _write_text(file: Path, text: str) -> None:
+    """Write a file beside its name, then rename it."""
+    temporary = file.with_name(file.name + ".partial")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(file)

@@ -1,29 +1,30 @@
-"""The model that learns, with all that belongs to it: optimizer, running average, the other processes."""
+"""The model that learns, with what belongs to it: optimizer, locked towers, averages of weights, other processes."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from zeroshot_cli.clip.config import ResNetConfig
 from zeroshot_cli.clip.model import CLIP
+from zeroshot_cli.models.device import resolve_precision
 from zeroshot_cli.train.checkpoint import Tensors, load_checkpoint, module_tensors, tensors_of
 from zeroshot_cli.train.config import TrainConfig
 from zeroshot_cli.train.data import Batch
 from zeroshot_cli.train.distributed import World, clip_gradients, replicated, sharded, share_scalar_gradients
-from zeroshot_cli.train.inputs import Inputs, pair_ids
-from zeroshot_cli.train.lock import lock, train_mode
-from zeroshot_cli.train.mixing import average_of, mix, update_average
 from zeroshot_cli.train.optimizer import build_optimizer, set_learning_rate
 from zeroshot_cli.train.start import Start
-from zeroshot_cli.train.step import Objective, Towers, backward
+from zeroshot_cli.train.step import Inputs, Objective, Towers, backward, pair_ids
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What a step came to, for all processes together; `stop` is whether one of them was asked to end."""
+    """The result of a step, for all processes together; `stop` is whether one of them was asked to end."""
 
     loss: float
     norm: float
@@ -33,15 +34,17 @@ class Done:
 
     @property
     def is_finite(self) -> bool:
+        """Whether loss and gradient are finite, so that the step was applied."""
         return math.isfinite(self.loss) and math.isfinite(self.norm)
 
 
 class Learner:
     """One model in training; every process has one, and calls its methods as the others do."""
 
-    def __init__(self, config: TrainConfig, start: Start, world: World, device: torch.device, precision: str) -> None:
+    def __init__(self, config: TrainConfig, start: Start, world: World, device: torch.device) -> None:
         self.config, self.start, self.world, self.device = config, start, world, device
-        # Twice as fast for convolutions.
+        self.precision = resolve_precision(config.precision, device)
+        # Channels last is twice as fast for convolutions.
         layout = torch.channels_last if isinstance(start.config.vision, ResNetConfig) else torch.contiguous_format
         self.inputs = Inputs(start.tokenizer, start.preprocess, device, layout)
         self.model: CLIP = start.model.to(memory_format=layout)
@@ -55,9 +58,9 @@ class Learner:
         self.origin = None
         if config.wise_ft is not None:
             self.origin = {name: tensor.clone() for name, tensor in module_tensors(self.model).items()}
-        self.average = average_of(self.model) if config.ema is not None else None
+        self._average = None if config.ema is None else average_of(self.model, config.ema)
         self.objective = Objective(config.loss, world)
-        self.towers = self._wrapped(Towers(self.model, bf16=precision == "bf16"))
+        self.towers = self._wrapped(Towers(self.model, bf16=self.precision == "bf16"))
         self.trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.optimizer = build_optimizer(
             self.model,
@@ -71,11 +74,13 @@ class Learner:
     def _wrapped(self, towers: Towers) -> nn.Module:
         if self.world.size == 1:
             return towers
-        return (
-            sharded(towers, self.model, self.device)
-            if self.config.fsdp
-            else replicated(towers, self.model, self.device)
-        )
+        wrap = sharded if self.config.fsdp else replicated
+        return wrap(towers, self.model, self.device)
+
+    @property
+    def average(self) -> CLIP | None:
+        """The averaged model, where there is one."""
+        return None if self._average is None else cast(CLIP, self._average.module)
 
     @property
     def scale(self) -> float:
@@ -83,7 +88,7 @@ class Learner:
         return float(self.model.logit_scale.detach().exp())
 
     def step(self, batch: Batch, *, lr: float, number: int, stop: bool) -> Done:
-        """Step `number`, from 1; it changes nothing where loss or gradient are no finite numbers."""
+        """Make step `number`, from 1; it changes nothing where loss or gradient are not finite."""
         set_learning_rate(self.optimizer, lr)
         self.optimizer.zero_grad(set_to_none=True)
         statistics = [buffer.clone() for buffer in self.model.buffers()]
@@ -105,38 +110,99 @@ class Learner:
     def _apply(self, number: int) -> None:
         self.optimizer.step()
         self.model.clamp_logit_scale()
-        if self.average is not None and self.config.ema is not None:
-            update_average(self.average, self.model, decay=self.config.ema, step=number)
+        if self._average is not None:
+            update_average(self._average, self.model, step=number)
 
-    def go_on(self) -> None:
-        """Be in training mode again."""
+    def train_mode(self) -> None:
+        """Return to training mode."""
         train_mode(self.model)
 
     def tensors(self) -> Tensors:
-        """All that a checkpoint keeps, on the first process; the others help where they have shares of it."""
+        """Return what a checkpoint keeps, on the first process; the others help where they have shares of it."""
         if not (self.world.is_first or self.config.fsdp):
             return {}
         return tensors_of(self.model, self.optimizer, self.average)
 
     def load(self, checkpoint: Path) -> None:
-        """Take up a checkpoint. Raises CheckpointError where it does not fit."""
+        """Load a checkpoint. Raises CheckpointError where it does not fit."""
         load_checkpoint(checkpoint, self.model, self.optimizer, self.average)
 
     def current(self) -> CLIP:
-        """The model as it is judged and saved: the average where there is one, and whole, on the first process."""
+        """Return the model that is validated and saved: the average if there is one; whole, on the first process."""
         if self.config.fsdp:
             tensors = module_tensors(self.model)  # with the help of all; the others have no use for a copy
             return self._copy(tensors) if self.world.is_first else self.model
         return self.model if self.average is None else self.average
 
     def mixed(self, model: CLIP) -> CLIP:
-        """The model that a run ends with, on the first process: mixed with its first weights, where that is wanted."""
+        """Return the model that a run ends with, on the first process: mixed with its first weights by `wise_ft`."""
         if self.origin is None or self.config.wise_ft is None:
             return model
         return self._copy(mix(module_tensors(model), self.origin, self.config.wise_ft))
 
     def _copy(self, tensors: dict[str, Tensor]) -> CLIP:
-        """A model on the CPU."""
-        model: CLIP = CLIP(self.start.config)
+        """Return a model on the CPU."""
+        model = CLIP(self.start.config)
         model.load_state_dict(tensors)
         return model
+
+
+# locked towers
+
+
+def lock(model: CLIP, *, image: bool, text: bool) -> None:
+    """Let a tower, with its projection, get no gradient (LiT, arXiv 2111.07991)."""
+    for tower, locked in ((model.visual, image), (model.text, text)):
+        if locked:
+            tower.requires_grad_(False)
+
+
+def train_mode(model: CLIP) -> None:
+    """Put a model in training mode, except for locked towers: their batch norm keeps its statistics."""
+    model.train()
+    for tower in (model.visual, model.text):
+        if not any(parameter.requires_grad for parameter in tower.parameters()):
+            tower.eval()
+
+
+# weights made of weights
+
+
+def average_of(model: nn.Module, decay: float) -> AveragedModel:
+    """Return a running average of a model's weights and batch-norm statistics, which starts at the model.
+
+    The statistics of the last few batches belong to the weights of then, and do not fit averaged ones. Counts are
+    copied. Early on the decay is (1 + step) / (10 + step), so that a short run forgets its random start.
+    """
+
+    def move(kept: list[Tensor], new: list[Tensor], step: Tensor | int) -> None:
+        if kept[0].is_floating_point():
+            torch._foreach_lerp_(kept, new, 1 - min(decay, (1 + int(step)) / (10 + int(step))))
+        else:
+            torch._foreach_copy_(kept, new)
+
+    average = AveragedModel(model, multi_avg_fn=move, use_buffers=True)  # type: ignore[arg-type]
+    average.module.eval().requires_grad_(False)
+    return average
+
+
+def update_average(average: AveragedModel, model: nn.Module, *, step: int) -> None:
+    """Move an average towards the model after a step, counted from 1."""
+    average.n_averaged.fill_(step)  # as it must be after a step that was skipped, and in a run that was resumed
+    average.update_parameters(model)
+
+
+@torch.no_grad()
+def mix(tuned: Mapping[str, Tensor], start: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:
+    """Return (1 - alpha) · start + alpha · tuned for every weight and statistic, in float32; counts are `tuned`'s.
+
+    The tensors are new, of the type and device of `tuned`; `start` has the same names. At 0 and 1 the result is one of
+    the two to the bit. Source: WiSE-FT, arXiv 2109.01903, section 3.
+    """
+    return {name: _between(start[name], tensor, alpha) for name, tensor in tuned.items()}
+
+
+def _between(start: Tensor, tuned: Tensor, alpha: float) -> Tensor:
+    if not tuned.is_floating_point():
+        return tuned.clone()
+    return torch.lerp(start.to(tuned.device, torch.float32), tuned.float(), alpha).to(tuned.dtype)

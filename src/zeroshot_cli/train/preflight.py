@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
 from random import Random
 from statistics import median_low
-from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from zeroshot_cli.errors import DataError, UnreadableImage, UsageError
+from zeroshot_cli.errors import DataError, UnreadableImage
+from zeroshot_cli.images.decode import Decoding
 from zeroshot_cli.images.decoder_pool import Decoded, Decoders
 from zeroshot_cli.images.decoder_process import Job
 from zeroshot_cli.pairs.read import Pairs, Source
 from zeroshot_cli.records import SkippedImage
+from zeroshot_cli.train.data import decoding_of, source_of
+from zeroshot_cli.train.events import Checked
 
-if TYPE_CHECKING:  # brings torch
+if TYPE_CHECKING:
     from zeroshot_cli.clip.tokenizer import Tokenizer
+    from zeroshot_cli.train.config import TrainConfig
 
 SAMPLED_IMAGES = 256
 SAMPLED_CAPTIONS = 100_000  # whose tokens are counted
@@ -80,30 +83,29 @@ class Preflight:
 
 
 def preflight(
-    pairs: Pairs,
-    tokenizer: Tokenizer,
-    *,
-    batch_size: int,
-    epochs: int,
-    image_size: tuple[int, int],
-    verify: bool,
-    workers: int,
-    option: str = "--data",
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Preflight:
-    """Look at pairs that are to be trained on; `verify` decodes every image, else a sample of them is decoded.
+    config: TrainConfig, pairs: Pairs, tokenizer: Tokenizer, *, image_size: tuple[int, int], workers: int
+) -> Generator[Checked, None, Preflight]:
+    """Look at pairs before they are trained on, yield the progress, and return what was found.
 
-    `image_size` is the model's (height, width), `workers` the processes that decode, `option` what named the pairs;
-    `on_progress` hears how many images are done of how many. Raises DataError for pairs that nothing can be learned
-    from, and warns with PreflightWarning of those that little can be learned from.
+    With `verify` every image is decoded, else a sample. `image_size` is the model's (height, width), `workers` the
+    processes that decode. Raises DataError for pairs from which nothing can be learned, and warns with PreflightWarning
+    of those from which little can.
     """
-    _check_size(pairs, batch_size, option)
+    _check_size(pairs, config.batch_size)
     alike = _Alike.of(pairs)
-    _check_variety(pairs, alike, option)
+    _check_variety(pairs, alike)
     tokens = _Tokens.of(pairs.captions, tokenizer)
-    rows = list(alike.image_rows) if verify else [alike.image_rows[i] for i in spread(alike.images, SAMPLED_IMAGES)]
-    unreadable = tuple(find_unreadable(pairs, rows, workers=workers, on_progress=on_progress))
-    _check_readable(unreadable, len(rows), option, sampled=len(rows) < alike.images)
+    rows = alike.image_rows
+    if not config.verify:
+        rows = [rows[i] for i in spread(alike.images, SAMPLED_IMAGES)]
+    bad = []
+    found = find_unreadable(pairs, rows, workers=workers, decoding=decoding_of(config))
+    for done, problem in enumerate(found, start=1):
+        if problem is not None:
+            bad.append(problem)
+        yield Checked(done, len(rows))
+    unreadable = tuple(bad)
+    _check_readable(unreadable, len(rows), sampled=len(rows) < alike.images)
     return Preflight(
         pairs=len(pairs),
         sources=pairs.sources,
@@ -122,12 +124,12 @@ def preflight(
         repeated_pairs=alike.repeated_pairs,
         largest_caption=alike.largest_caption,
         largest_count=alike.largest_count,
-        shared=shared_captions(alike.caption_of, draws_of_rows(pairs.sources), batch_size=batch_size),
-        batch_size=batch_size,
+        shared=shared_captions(alike.caption_of, draws_of_rows(pairs.sources), batch_size=config.batch_size),
+        batch_size=config.batch_size,
         image_size=image_size,
-        epochs=epochs,
-        steps_per_epoch=len(pairs) // batch_size,
-        steps=epochs * (len(pairs) // batch_size),
+        epochs=config.epochs,
+        steps_per_epoch=len(pairs) // config.batch_size,
+        steps=config.epochs * (len(pairs) // config.batch_size),
     )
 
 
@@ -142,39 +144,38 @@ def spread(n: int, most: int) -> list[int]:
 # what makes training meaningless
 
 
-def _check_size(pairs: Pairs, batch_size: int, option: str) -> None:
+def _check_size(pairs: Pairs, batch_size: int) -> None:
     n = len(pairs)
     if n >= batch_size:
         return
     left_out = ((pairs.empty_captions, "for an empty caption"), (pairs.missing_files, "for a missing image"))
     lost = ", ".join(f"{count:,} {why}" for count, why in left_out if count)
-    has = f"{option} has {n:,} usable pair{'s' * (n != 1)}" + (f" (left out: {lost})" if lost else "")
+    has = f"--data has {n:,} usable pair{'s' * (n != 1)}" + (f" (left out: {lost})" if lost else "")
     if n < 2:
         raise DataError(f"{has}; there must be two at least, to tell one from the other")
     raise DataError(f"{has}, which do not fill one batch of {batch_size:,}; give --batch-size {n} or less")
 
 
-def _check_variety(pairs: Pairs, alike: _Alike, option: str) -> None:
+def _check_variety(pairs: Pairs, alike: _Alike) -> None:
     n, caption = len(pairs), _short(alike.largest_caption)
     if alike.captions == 1:
         raise DataError(
-            f"all {n:,} captions of {option} are {caption!r}, which tells no image from another; "
+            f"all {n:,} captions of --data are {caption!r}, which tells no image from another; "
             "name another column with --caption-column"
         )
     if alike.images == 1:
         raise DataError(
-            f"all {n:,} pairs of {option} have the same image, {pairs.images[0]}; "
-            "name another column with --image-column"
+            f"all {n:,} pairs of --data have the same image, {pairs.images[0]}; name another column with --image-column"
         )
     if alike.largest_count > MANY_ALIKE * n:
-        _warn(f"{alike.largest_count:,} of the {n:,} captions of {option} are {caption!r}, of which little is learned")
+        _warn(f"{alike.largest_count:,} of the {n:,} captions of --data are {caption!r}, of which little is learned")
 
 
-def _check_readable(unreadable: Sequence[SkippedImage], checked: int, option: str, *, sampled: bool) -> None:
+def _check_readable(unreadable: Sequence[SkippedImage], checked: int, *, sampled: bool) -> None:
     if not unreadable:
         return
     first = f"{unreadable[0].path}: {unreadable[0].reason}"
-    looked_at = f"the {checked:,} images of {option}" + (" that were looked at" if sampled else "")
+    looked_at = f"the {checked:,} images of --data" + (" that were looked at" if sampled else "")
     if len(unreadable) == checked:
         raise DataError(f"none of {looked_at} can be read; the first is {first}")
     if len(unreadable) > MANY_UNREADABLE * checked:
@@ -301,41 +302,26 @@ def _most_tokens(caption: str) -> int:
 
 
 def find_unreadable(
-    pairs: Pairs, rows: Sequence[int], *, workers: int, on_progress: Callable[[int, int], None]
-) -> Iterator[SkippedImage]:
-    """Decode the images of rows in processes, which damaged files may crash or hang; yield those without a picture."""
-    with Decoders(Job(thumbnail=1), workers=workers) as decoders:
+    pairs: Pairs, rows: Sequence[int], *, workers: int, decoding: Decoding
+) -> Iterator[SkippedImage | None]:
+    """Decode the images of rows in processes of their own; yield for each None, or why it cannot be read."""
+    with Decoders(Job(thumbnail=1, decoding=decoding), workers=workers) as decoders:
         to_come = (_decoded(decoders, pairs, row) for row in rows)
         waiting = deque(islice(to_come, _AHEAD * workers))
-        for done, row in enumerate(rows, start=1):
+        for row in rows:
             try:
                 waiting.popleft().result()
             except UnreadableImage as error:
                 yield SkippedImage(pairs.images[row], str(error))
+            else:
+                yield None
             waiting.extend(islice(to_come, 1))
-            on_progress(done, len(rows))
 
 
 def _decoded(decoders: Decoders, pairs: Pairs, row: int) -> Future[Decoded]:
-    if pairs.images[row] not in pairs.members:
-        return decoders.submit(pairs.images[row])
     try:
-        with pairs.open(row) as member:
-            return _decoded_from_copy(decoders, member.read())
-    except UnreadableImage as error:
+        return decoders.submit(source_of(pairs, row))
+    except UnreadableImage as error:  # the tar is gone
         unread: Future[Decoded] = Future()
         unread.set_exception(error)
         return unread
-
-
-def _decoded_from_copy(decoders: Decoders, content: bytes) -> Future[Decoded]:
-    """Have a member of a tar decoded: the processes open paths, so it becomes a file until they have done so."""
-    try:
-        copy = NamedTemporaryFile(prefix="zeroshot-")  # noqa: SIM115, closed and gone when it is decoded
-        copy.write(content)
-        copy.flush()
-    except OSError as error:
-        raise UsageError(f"cannot copy an image out of its tar ({error.strerror or error}); set TMPDIR") from error
-    future = decoders.submit(copy.name)
-    future.add_done_callback(lambda _: copy.close())
-    return future

@@ -1,11 +1,13 @@
-"""Where a run starts: a new model, or a model with weights."""
+"""What a run starts from, read and checked before its first step: the pairs, and a new model or one with weights."""
 
 # pathlib's questions raise OSError where a name is too long or a folder is locked; opening names the reason.
 # ruff: noqa: PTH112
 
 import math
 import os
+from collections.abc import Generator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,11 +16,17 @@ from torch import nn
 from zeroshot_cli.clip.config import PRESETS, CBOWConfig, CLIPConfig
 from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.clip.tokenizer import Tokenizer
-from zeroshot_cli.errors import UsageError
+from zeroshot_cli.errors import DataError, UsageError
+from zeroshot_cli.images.decoder_pool import auto_workers
 from zeroshot_cli.images.preprocess import PreprocessConfig
 from zeroshot_cli.models.create import new_model
 from zeroshot_cli.models.load import load
+from zeroshot_cli.pairs.read import Pairs, read_pairs
 from zeroshot_cli.train.config import FINE_TUNING_LR, SCRATCH_LR, Loss, TextEncoder, TrainConfig
+from zeroshot_cli.train.data import decoding_of
+from zeroshot_cli.train.events import Checked
+from zeroshot_cli.train.preflight import Preflight, find_unreadable, preflight
+from zeroshot_cli.train.validate import LabelledSet
 
 # Section 3.2 of arXiv 2303.15343: most pairs of a batch do not match, and the bias says so from the start.
 SIGMOID_LOGIT_SCALE = math.log(10)
@@ -27,7 +35,7 @@ SIGMOID_LOGIT_BIAS = -10.0
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """A model to train, on the CPU in float32, with all that is needed to save it; `lr` is the peak it is used with."""
+    """A model to train, on the CPU in float32, with what is needed to save it; `lr` is the highest learning rate."""
 
     model: CLIP
     config: CLIPConfig
@@ -36,14 +44,83 @@ class Start:
     lr: float
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Pairs, model and labelled images of a run; `preflight` is the first process's, `fingerprint` the pairs'."""
+
+    pairs: Pairs
+    fingerprint: str
+    val: Pairs | None
+    start: Start
+    labelled: LabelledSet | None
+    preflight: Preflight | None
+
+
+def prepare(config: TrainConfig, *, checks: bool) -> Generator[Checked, None, Prepared]:
+    """Read the pairs and the model; with `checks` examine the pairs too, which one process does for all.
+
+    Raises UsageError for options that do not go together, DataError for pairs that cannot be trained on.
+    """
+    _check_options(config)
+    read = partial(read_pairs, image_column=config.image_column, caption_column=config.caption_column)
+    pairs = read(config.data, weights=config.data_weights)
+    val = None if config.val is None else read([config.val], option="--val")
+    if val is not None and checks:
+        _check_readable(val, config)
+    labelled = None
+    if config.zero_shot is not None:
+        labelled = LabelledSet(config.zero_shot, config.labels, config.prompts, decoding=decoding_of(config))
+    start = start_from(config)
+    found = None
+    if checks:
+        size, workers = start.preprocess.height_width, auto_workers()  # nothing trains yet: all cores decode
+        found = yield from preflight(config, pairs, start.tokenizer, image_size=size, workers=workers)
+    return Prepared(pairs, pairs.fingerprint(), val, start, labelled, found)
+
+
+def _check_options(config: TrainConfig) -> None:
+    trained_before = has_weights(config)
+    check_locks(config.lock_image, config.lock_text, trained_before)
+    if config.wise_ft is not None and not trained_before:
+        raise UsageError("--wise-ft mixes the result with the weights that it came from, and a new model has none")
+    if config.zero_shot is None and (config.labels or config.prompts):
+        raise UsageError("--labels and --prompts need --zero-shot DIR; add it or omit them")
+
+
+def check_locks(image: bool, text: bool, has_weights: bool) -> None:
+    """Raise UsageError for locks that leave nothing to train, or that keep a tower which has learned nothing."""
+    if image and text:
+        raise UsageError("--lock-image and --lock-text leave only the temperature to train; omit one of them")
+    if (image or text) and not has_weights:
+        option = "--lock-image" if image else "--lock-text"
+        raise UsageError(
+            f"{option} keeps a tower as it is, and a new model's is random; "
+            "start from weights (--pretrained) or omit it"
+        )
+
+
+def _check_readable(val: Pairs, config: TrainConfig) -> None:
+    """Raise DataError where no image to validate on can be read, which would else show after an epoch."""
+    first = None
+    for problem in find_unreadable(val, range(len(val)), workers=1, decoding=decoding_of(config)):
+        if problem is None:
+            return
+        first = first or problem
+    assert first is not None  # there are pairs
+    raise DataError(
+        f"none of the {len(val)} images to validate on can be read (the first, {first.path}: {first.reason}); "
+        "check --val"
+    )
+
+
 def start_from(config: TrainConfig) -> Start:
-    """The model that a run begins with. Raises UsageError for options that do not go together."""
+    """Return the model that a run begins with. Raises UsageError for options that do not go together."""
     start = _from_weights(config) if has_weights(config) else _from_scratch(config)
     return _with_bias(start, new=not has_weights(config)) if config.loss is Loss.SIGMOID else start
 
 
 def has_weights(config: TrainConfig) -> bool:
-    """A run starts from weights with `--pretrained`, and unless `--model` is a preset or a configuration file."""
+    """Return whether a run starts from weights: with `--pretrained`, or if `--model` is no preset or configuration."""
     path = Path(config.model)
     describes = config.model in PRESETS or (path.suffix in {".yaml", ".yml", ".json"} and not os.path.isdir(path))
     return config.pretrained is not None or not describes

@@ -1,15 +1,16 @@
-"""The gradient of one batch: all of it at once, or in chunks of which one is in memory; of one process or of many.
+"""The gradient of one batch: of all of it or in chunks of which one is in memory, of one process or of many.
 
-The loss sees embeddings only. So embeddings come first, then the loss's gradient for each of them, and then that goes
-back through the towers: chunk by chunk, computed a second time, where there are several (gradient caching, arXiv
+The loss sees embeddings only. So embeddings come first, then the loss's gradient for each of them, which then goes back
+through the towers: chunk by chunk, computed a second time, where there are several (gradient caching, arXiv
 2101.06983). Embeddings of other processes are gathered, and their rows of the gradient summed.
-
-b rows of this process, g of all, e embedding
 """
 
+import hashlib
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,22 +20,88 @@ from torch.nn.parallel import DistributedDataParallel
 from zeroshot_cli.clip.kernels import frozen_averages
 from zeroshot_cli.clip.loss import clip_loss, sigmoid_loss
 from zeroshot_cli.clip.model import CLIP
+from zeroshot_cli.clip.tokenizer import Tokenizer, TruncatedTextWarning
+from zeroshot_cli.images.preprocess import Preprocess, PreprocessConfig
 from zeroshot_cli.train.config import Loss
+from zeroshot_cli.train.data import Batch, Pixels
 from zeroshot_cli.train.distributed import World
-from zeroshot_cli.train.inputs import Chunk, same_pairs
+
+Chunk = tuple[Tensor, Tensor]  # images (batch, 3, height, width), tokens (batch, sequence)
+
+
+class Inputs:
+    """Turn batches into what the model takes, on its device."""
+
+    def __init__(
+        self, tokenizer: Tokenizer, preprocess: PreprocessConfig, device: torch.device, layout: torch.memory_format
+    ) -> None:
+        self.preprocess = Preprocess(preprocess)
+        self.tokenizer, self.device, self.layout = tokenizer, device, layout
+
+    def __call__(self, batch: Batch, rows: slice = slice(None)) -> Chunk:
+        """Return the images and tokens of some rows."""
+        return self.images(batch.pixels[rows]), trimmed(self.tokenizer, batch.captions[rows]).to(self.device)
+
+    def images(self, pixels: Pixels) -> Tensor:
+        """Normalise pixels (batch, height, width, 3), uint8, to (batch, 3, height, width), float32."""
+        return self.preprocess.normalise(torch.from_numpy(pixels).to(self.device), self.layout)
+
+    def chunks(self, batch: Batch, size: int | None) -> list[Callable[[], Chunk]]:
+        """Return the batch in parts of `size` rows, each made when it is called."""
+        rows = len(batch.captions)
+        size = size or rows
+        return [partial(self, batch, slice(start, start + size)) for start in range(0, rows, size)]
+
+
+def trimmed(tokenizer: Tokenizer, captions: Sequence[str]) -> Tensor:
+    """Return tokens (batch, sequence) as long as the longest caption.
+
+    That is exact, for nothing after the end of a text changes its embedding.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TruncatedTextWarning)  # preflight has counted them
+        sequences = tokenizer.sequences(captions)
+    longest = max(map(len, sequences))
+    return torch.tensor([ids + [0] * (longest - len(ids)) for ids in sequences])
+
+
+def pair_ids(batch: Batch) -> Tensor:
+    """Return (batch, 2): a number for each row's caption, in any case, and one for its image."""
+    rows = zip(batch.captions, batch.images, strict=True)
+    return torch.tensor([[_number(caption.casefold()), _number(image)] for caption, image in rows]).view(-1, 2)
+
+
+def same_pairs(ids: Tensor, others: Tensor) -> Tensor:
+    """Return (rows, others): whether a row has the caption or the image of another, which is then no negative of it.
+
+    A row matches itself.
+    """
+    return (ids[:, None] == others).any(dim=-1)
+
+
+def _number(text: str) -> int:
+    """Return 64 bits that are the same in every process: two of a million texts collide with a probability of 10⁻⁷."""
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "little", signed=True)
+
+
+# the gradient
 
 Outputs = tuple[Tensor, Tensor, Tensor, Tensor | None]
 
 
 class Towers(nn.Module):
-    """Both towers of a CLIP as the loss needs them, in one call, as wrappers for many processes want it."""
+    """Both towers of a CLIP in one call, as the loss needs them and wrappers for many processes expect."""
 
     def __init__(self, model: CLIP, *, bf16: bool) -> None:
         super().__init__()
         self.model, self.bf16 = model, bf16
 
     def forward(self, images: Tensor, tokens: Tensor) -> Outputs:
-        """Images b3hw, tokens bs -> embeddings be, normalised, in float32; 1 ÷ temperature; the bias, if there is."""
+        """Return both embeddings (batch, embedding), normalised, in float32; 1 ÷ temperature; the bias, if any.
+
+        Images are (batch, 3, height, width), tokens (batch, sequence).
+        """
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
             image_features, text_features, scale = self.model(images, tokens)
         bias = self.model.logit_bias
@@ -49,9 +116,9 @@ class Objective:
     world: World = World()  # noqa: RUF009  (it is frozen)
 
     def value(self, outputs: Outputs, ids: Tensor) -> Tensor:
-        """The loss of this process's rows b, whose mean over the processes is that of all.
+        """Return the loss of this process's rows, whose mean over the processes is the batch's.
 
-        `outputs` are the embeddings of all g rows; `ids` b2 are `pair_ids` of this process's.
+        `outputs` are the embeddings of all processes' rows; `ids` are the `pair_ids` of this process's.
         """
         images, texts, scale, bias = outputs
         first = self.world.rank * len(ids)
@@ -59,17 +126,17 @@ class Objective:
         everyone: dict[str, Any] = {"all_images": images, "all_texts": texts, "first": first}
         same = same_pairs(ids, self.world.gathered(ids))
         if self.loss is Loss.SIGMOID:
-            assert bias is not None  # start_from has seen to it
+            assert bias is not None  # start_from has added it
             return sigmoid_loss(images[own], texts[own], scale, bias, same=same, **everyone)
         return clip_loss(images[own], texts[own], scale, same=same, **everyone)
 
     def gradients(self, outputs: Outputs, ids: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """The loss of this process's rows, and the gradient of all rows' loss for each of its outputs."""
+        """Return the loss of this process's rows, and the gradient of all rows' loss for each of its outputs."""
         images, texts, *rest = outputs
         leaves = [self.world.gathered(rows.detach()).requires_grad_() for rows in (images, texts)]
         leaves += [value.detach().requires_grad_() for value in rest if value is not None]
         value = self.value((leaves[0], leaves[1], leaves[2], leaves[3] if len(leaves) > 3 else None), ids)
-        # A bias that the loss has no use for gets zeros: wrappers for many processes wait for every gradient.
+        # A bias that the loss does not use gets zeros: wrappers for many processes wait for every gradient.
         gradients = torch.autograd.grad(value, leaves, allow_unused=True, materialize_grads=True)
         own = slice(self.world.rank * len(ids), (self.world.rank + 1) * len(ids))
         return value.detach(), [
@@ -81,8 +148,8 @@ class Objective:
 def backward(towers: nn.Module, objective: Objective, chunks: Sequence[Callable[[], Chunk]], ids: Tensor) -> Tensor:
     """Add the gradient of a batch to the parameters of `towers`, and return the loss of this process's rows.
 
-    With several chunks one of them is in memory at a time; the gradient is the same, but for batch norm, whose
-    statistics are those of a chunk.
+    Of several chunks one is in memory at a time; the gradient is the same, except that batch norm's statistics are a
+    chunk's.
     """
     if len(chunks) == 1:
         outputs = towers(*chunks[0]())
@@ -117,5 +184,5 @@ def _back(outputs: Sequence[Tensor | None], gradients: Sequence[Tensor]) -> None
 
 
 def _unshared(towers: nn.Module) -> AbstractContextManager[None]:
-    """Leave the gradients of other processes for a later chunk."""
+    """Put off exchanging gradients with other processes to a later chunk."""
     return towers.no_sync() if isinstance(towers, DistributedDataParallel) else nullcontext()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from zeroshot_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from zeroshot_cli.train.metrics import StepReport
+    from zeroshot_cli.train.events import Stepped
 
 PROJECT = "zeroshot"  # at Weights & Biases, where WANDB_PROJECT names no other
 _GROUPS = {"val_": "val/", "zero_shot_": "zero_shot/"}
@@ -26,7 +26,7 @@ _GROUPS = {"val_": "val/", "zero_shot_": "zero_shot/"}
 class Tracker(Protocol):
     """A place for the figures of a run, step by step; `close` completes it."""
 
-    def log(self, report: "StepReport") -> None: ...
+    def log(self, report: "Stepped") -> None: ...
 
     def close(self) -> None: ...
 
@@ -95,7 +95,7 @@ class _Trackers:
     def add(self, name: str, tracker: Tracker) -> None:
         self._open[name] = tracker
 
-    def log(self, report: "StepReport") -> None:
+    def log(self, report: "Stepped") -> None:
         """Log a step where it is one of those that are logged, or the model was judged after it."""
         judged = report.validation is not None or report.zero_shot is not None
         if report.step % self._every == 0 or judged:
@@ -143,7 +143,7 @@ class TensorBoard:
             step=first_step, summary=self._summaries.text("settings", f"| setting | value |\n|---|---|\n{rows}")
         )
 
-    def log(self, report: "StepReport") -> None:
+    def log(self, report: "Stepped") -> None:
         summary = self._summaries.Summary()
         for name, value in figures_of(report).items():
             summary.MergeFrom(self._summaries.scalar(name, value))
@@ -200,14 +200,14 @@ class WeightsAndBiases:
         self._run.define_metric("step")
         self._run.define_metric("*", step_metric="step")
 
-    def log(self, report: "StepReport") -> None:
+    def log(self, report: "Stepped") -> None:
         self._run.log({**figures_of(report), "step": report.step})
 
     def close(self) -> None:
         self._run.finish()
 
 
-def figures_of(report: "StepReport") -> dict[str, float]:
+def figures_of(report: "Stepped") -> dict[str, float]:
     """The figures of a step by the names that trackers group them by; what is not finite is left out."""
     row = report.row()
     return {_grouped(key): value for key, value in row.items() if key != "step" and value is not None}

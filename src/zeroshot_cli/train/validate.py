@@ -1,24 +1,75 @@
-"""What a model makes of pairs that it is not trained on."""
+"""Validate a model in training, on pairs and on labelled images that it does not learn from."""
 
-from collections.abc import Callable, Iterable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from zeroshot_cli.errors import DataError
+from zeroshot_cli.classify.classifier import Classifier
+from zeroshot_cli.clip.model import CLIP
+from zeroshot_cli.clip.tokenizer import TruncatedTextWarning
+from zeroshot_cli.datasets.labelled import LabelledImages, read_dataset
+from zeroshot_cli.embed.batches import auto_batch_size
+from zeroshot_cli.errors import CheckpointError, DataError, UnreadableImage, UsageError
+from zeroshot_cli.evaluation.classification import Pipeline, answer
+from zeroshot_cli.evaluation.metrics import top_k_accuracy
 from zeroshot_cli.evaluation.retrieval import Retrieval, retrieval
+from zeroshot_cli.images.decode import EXACTLY, Decoding
+from zeroshot_cli.images.decoder_pool import Decoders
+from zeroshot_cli.images.decoder_process import Job
+from zeroshot_cli.images.preprocess import Preprocess
+from zeroshot_cli.models.loaded import LoadedModel
+from zeroshot_cli.pairs.read import Pairs
 from zeroshot_cli.records import SkippedImage
-from zeroshot_cli.train.data import Batch
+from zeroshot_cli.train.data import Batch, EvalBatches, batches_of, decoding_of, shuffled
+from zeroshot_cli.train.step import Objective, Towers, pair_ids
+from zeroshot_cli.words.labels import read_labels
+from zeroshot_cli.words.prompts import prompts_for, read_prompts
+
+if TYPE_CHECKING:
+    from zeroshot_cli.train.learner import Learner
+    from zeroshot_cli.train.start import Start
+
+_NAME = "the model in training"
+
+
+# on pairs
 
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """Loss and retrieval on the validation pairs; `skipped` are the images that could not be read, and take no part."""
+    """Loss and retrieval on the validation pairs, without the `skipped` images, which could not be read."""
 
     loss: float
     retrieval: Retrieval
     skipped: tuple[SkippedImage, ...] = ()
+
+
+def validate_pairs(learner: "Learner", model: CLIP, val: Pairs) -> Validation:
+    """Validate a model, which is in evaluation mode, on pairs."""
+    config, preprocess = learner.config, learner.start.preprocess
+    towers = Towers(model, bf16=learner.precision == "bf16")
+    objective = Objective(config.loss)
+    scale, bias = model.logit_scale.detach().exp(), model.logit_bias
+    batches = batches_of(
+        EvalBatches(val, preprocess, decoding=decoding_of(config)),
+        shuffled(len(val), config.batch_size),
+        workers=config.workers,
+    )
+
+    def embed(batch: Batch) -> tuple[Tensor, Tensor]:
+        parts = [towers(*chunk())[:2] for chunk in learner.inputs.chunks(batch, config.chunk_size)]
+        return torch.cat([images for images, _ in parts]), torch.cat([texts for _, texts in parts])
+
+    def loss_of(images: Tensor, texts: Tensor, batch: Batch) -> Tensor:
+        return objective.value((images, texts, scale, bias), pair_ids(batch).to(learner.device))
+
+    return validate(batches, embed, loss_of)
 
 
 Embed = Callable[[Batch], tuple[Tensor, Tensor]]
@@ -27,9 +78,9 @@ LossOf = Callable[[Tensor, Tensor, Batch], Tensor]
 
 @torch.no_grad()
 def validate(batches: Iterable[Batch], embed: Embed, loss_of: LossOf) -> Validation:
-    """Embed all batches, then score them: the mean loss over batches, weighed by rows, and retrieval over all rows.
+    """Embed all batches, then score them: the mean loss over rows, and retrieval over all rows.
 
-    Rows of one image, or of captions that differ in case alone, are one image or text with several answers. Raises
+    Rows with one image, or with captions that differ in case only, are one image or text with several answers. Raises
     DataError where no image can be read.
     """
     images, texts = _Distinct(), _Distinct()
@@ -53,13 +104,13 @@ def validate(batches: Iterable[Batch], embed: Embed, loss_of: LossOf) -> Validat
 
 @dataclass(slots=True)
 class _Distinct:
-    """The embeddings of different images or texts, in the order in which they come."""
+    """The embeddings of different images or texts, in the order in which they first come."""
 
     numbers: dict[str, int] = field(default_factory=dict)
     parts: list[Tensor] = field(default_factory=list)
 
     def add(self, keys: Sequence[str], features: Tensor) -> list[int]:
-        """Keep the rows be of keys that are new; return the number of each key."""
+        """Keep the rows (batch, embedding) of keys that are new; return the number of each key."""
         new = []
         for row, key in enumerate(keys):
             if key not in self.numbers:
@@ -75,3 +126,136 @@ class _Distinct:
 def _none_left(skipped: Sequence[SkippedImage]) -> DataError:
     first = f" (the first, {skipped[0].path}: {skipped[0].reason})" if skipped else ""
     return DataError(f"none of the {len(skipped)} images to validate on can be read{first}; check --val")
+
+
+# on labelled images
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """The share of labelled images whose class comes first, and among the first five (or all, where they are fewer).
+
+    `images` counts those that were classified; `skipped` are those that could not be read.
+    """
+
+    top1: float
+    top5: float
+    images: int
+    skipped: tuple[SkippedImage, ...] = ()
+
+
+class LabelledSet:
+    """Labelled images and the names of their classes, read before a run starts, so that mistakes show at once.
+
+    `folder` has class folders, or is a CSV of images and labels. `labels` and `prompts` are names or files; without
+    them the classes are the folders' names, and the templates those that fit. Raises UsageError for what is missing,
+    DataError, LabelsError or PromptsError for what is wrong in it.
+    """
+
+    def __init__(
+        self, folder: str, labels: str | None = None, prompts: str | None = None, *, decoding: Decoding = EXACTLY
+    ) -> None:
+        classes = None if labels is None else read_labels(labels)
+        self.prompts = read_prompts(prompts or prompts_for(labels))
+        self.dataset = read_dataset(Path(folder), classes)
+        self.decoding = decoding
+        _check(self.dataset, decoding)
+        self._has_warned = False
+
+    def accuracy(
+        self,
+        model: CLIP,
+        start: "Start",
+        *,
+        device: torch.device,
+        precision: str,
+        workers: int,
+        batch_size: int,
+    ) -> Accuracy:
+        """Measure how often a model in training is right, and leave it as it was; `batch_size` is an upper bound.
+
+        `start` has what belongs to the model. The weights stay float32: `precision` bf16 computes as training does,
+        with autocast. Raises DataError where no image can be read any more, UsageError where embeddings are not finite.
+        """
+        loaded = LoadedModel(
+            name=_NAME,
+            pretrained=None,
+            model=model,
+            config=start.config,
+            preprocess=Preprocess(start.preprocess),
+            tokenizer=start.tokenizer,
+            device=device,
+            precision="fp32",
+            known_fingerprint=_NAME,  # it changes with every step, and nothing is kept under it
+        )
+        bf16 = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+        with _in_evaluation(model), bf16, self._warnings_once():
+            return self._accuracy(loaded, workers=workers, batch_size=batch_size)
+
+    def _accuracy(self, model: LoadedModel, *, workers: int, batch_size: int) -> Accuracy:
+        classifier = Classifier(model, self.dataset.labels, self.prompts)
+        if not classifier.embeddings.isfinite().all():
+            raise _diverged("labels")
+        size = min(batch_size, auto_batch_size(len(self.dataset), model))
+        pipeline = Pipeline(batch_size=size, workers=workers, decoding=self.decoding)
+        try:
+            answers = answer(model, self.dataset, classifier, pipeline)
+        except CheckpointError as error:  # it gives advice for weights that are not in training
+            raise _diverged("images") from error
+        top1, top5 = (top_k_accuracy(answers.ranks, k) for k in (1, 5))
+        return Accuracy(top1, top5, len(answers.ranks), answers.skipped)
+
+    @contextmanager
+    def _warnings_once(self) -> Iterator[None]:
+        """Warn of prompts that are too long the first time only."""
+        with warnings.catch_warnings():
+            if self._has_warned:
+                warnings.simplefilter("ignore", TruncatedTextWarning)
+            yield
+        self._has_warned = True
+
+
+def _check(dataset: LabelledImages, decoding: Decoding) -> None:
+    """Raise DataError where there is one class only, and where no image can be read."""
+    if len(dataset.labels) < 2:
+        only = dataset.labels.names[0]
+        raise DataError(f"{dataset.name}: {only!r} is its only class, so every answer is right; give it a second one")
+    first: SkippedImage | None = None
+    with Decoders(Job(thumbnail=1, decoding=decoding), workers=1) as decoders:
+        for item in dataset.items:
+            problem = item if isinstance(item, SkippedImage) else _why_unreadable(decoders, item)
+            if problem is None:
+                return
+            first = first or problem
+    assert first is not None  # no data set is empty
+    raise DataError(
+        f"{dataset.name}: none of its {len(dataset)} images can be read (the first, {first.path}: {first.reason}); "
+        "put others there, or omit --zero-shot"
+    )
+
+
+def _why_unreadable(decoders: Decoders, path: str) -> SkippedImage | None:
+    try:
+        decoders.submit(path).result()
+    except UnreadableImage as error:
+        return SkippedImage(path, str(error))
+    return None
+
+
+def _diverged(what: str) -> UsageError:
+    return UsageError(
+        f"--zero-shot: the embeddings of its {what} are not finite; use a lower --lr or --precision fp32 "
+        "(the last checkpoint is from before)"
+    )
+
+
+@contextmanager
+def _in_evaluation(model: nn.Module) -> Iterator[None]:
+    """Put a model in evaluation mode, and each of its modules back as it was afterwards: some may be locked."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
