@@ -239,7 +239,7 @@ def test_weights_that_are_no_numbers_get_advice(
     with torch.no_grad():
         for parameter in getattr(parts[0], tower).parameters():
             parameter.fill_(torch.nan)
-    with pytest.raises(UsageError, match=rf"--zero-shot: the embeddings of its {what} are no finite .* a lower --lr"):
+    with pytest.raises(UsageError, match=rf"--zero-shot: the embeddings of its {what} are not finite.* a lower --lr"):
         accuracy(zero_shot, parts)
 
 
