@@ -95,7 +95,7 @@ def reader(browser: "Browser", tmp_path: Path) -> Iterator[Reader]:
 
 
 def thumbnails(paths: Iterable[str]) -> Iterator[bytes | None]:
-    """A picture of 5 to 6 kB, as photographs have, for each but one."""
+    """An encoded image of 5 to 6 kB for each but one, as for photographs."""
     stream = io.BytesIO()
     Image.frombytes("RGB", (60, 60), random.Random(0).randbytes(60 * 60 * 3)).save(stream, "JPEG", quality=90)
     for path in paths:
@@ -107,7 +107,7 @@ def section(page: "Page", name: str) -> "Locator":
 
 
 def named(place: "Locator", expected: list[str]) -> None:
-    """Wait until these are the file names under the pictures, in this order."""
+    """Wait until these are the file names under the images, in this order."""
     from playwright.sync_api import expect
 
     expect(place.locator(".card .caption > :first-child")).to_have_text(expected)
@@ -127,7 +127,7 @@ def counted(page: "Page", text: str) -> None:
     expect(page.get_by_role("status")).to_have_text(text)
 
 
-def test_pictures_stand_under_their_labels_the_most_doubtful_first(reader: Reader) -> None:
+def test_images_stand_under_their_labels_the_most_doubtful_first(reader: Reader) -> None:
     page = reader.open()
     counted(page, "9 images")
     assert page.get_by_role("heading", level=2).all_text_contents() == [
@@ -184,10 +184,10 @@ def test_the_page_answers_while_thumbnails_are_still_read(reader: Reader) -> Non
         threading.Thread(target=server.serve_forever, daemon=True).start()
         page = reader.browser.new_page()
         page.goto(f"http://127.0.0.1:{server.server_port}/", wait_until="commit")
-        page.get_by_label("Search in paths").fill("doubtful")
+        page.get_by_label("Search paths").fill("doubtful")
         counted(page, "1 of 9 images")
         page.locator(".card img").wait_for()
-        page.get_by_label("Search in paths").fill("")
+        page.get_by_label("Search paths").fill("")
         counted(page, "9 images")
         page.get_by_role("button", name="closer tie.jpg").wait_for()
         assert page.locator(".card img").count() == 3  # of the first four; one has none
@@ -243,7 +243,7 @@ def test_filter_by_range(reader: Reader, fields: dict[str, str], expected: list[
     counted(page, f"{len(expected)} of 9 images")
     named(page.locator("#sections"), expected)
     assert page.locator("[data-kind=unreadable]").count() == 0
-    assert page.get_by_text("No image passes these filters.").is_visible() == (not expected)
+    assert page.get_by_text("No image matches these filters.").is_visible() == (not expected)
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,7 @@ def test_filter_by_range(reader: Reader, fields: dict[str, str], expected: list[
 )
 def test_filter_by_text_in_the_path(reader: Reader, text: str, expected: int) -> None:
     page = reader.open()
-    page.get_by_label("Search in paths").fill(text)
+    page.get_by_label("Search paths").fill(text)
     counted(page, f"{expected} of 9 images")
     numbered(page.locator(".card, .failures li"), expected)
 
@@ -260,7 +260,7 @@ def test_filter_by_text_in_the_path(reader: Reader, text: str, expected: int) ->
 def test_filters_work_together(reader: Reader) -> None:
     page = reader.open()
     page.get_by_role("navigation").get_by_role("button", name="dog").click()
-    page.get_by_label("Search in paths").fill("tie")
+    page.get_by_label("Search paths").fill("tie")
     page.get_by_label("Lowest probability").fill("0.5")
     counted(page, "2 of 9 images")
     named(page.locator("#sections"), ["closer tie.jpg", "tie.jpg"])
@@ -284,14 +284,14 @@ def test_dialog_of_an_unknown_image_names_the_nearest_label(reader: Reader) -> N
     page.get_by_role("button", name="odd.jpg").click()
     dialog = page.get_by_role("dialog")
     assert dialog.get_by_role("heading").text_content() == "unknown"
-    assert dialog.get_by_text("Like none of the labels; nearest: dog").is_visible()
+    assert dialog.get_by_text("Matches none of the labels; nearest: dog").is_visible()
     assert dialog.locator("tbody .name").all_text_contents() == ["dog", "ant"]
 
 
 def test_one_label_has_no_margin(reader: Reader) -> None:
     page = reader.open([Prediction("a.png", (LabelScore("cat", 0.2, 1.0),))])
     page.get_by_role("button", name="a.png").click()
-    assert page.locator("#viewer-margin").text_content() == "none: there is one label only"
+    assert page.locator("#viewer-margin").text_content() == "none: there is only one label"
 
 
 def test_everything_by_keyboard(reader: Reader) -> None:
@@ -337,7 +337,7 @@ def until_focused(page: "Page", text: str) -> None:
     raise AssertionError(f"Tab does not reach {text}")
 
 
-def test_arrows_move_among_the_pictures(reader: Reader) -> None:
+def test_arrows_move_among_the_images(reader: Reader) -> None:
     page = reader.open()
     page.locator(".card").first.focus()
     walk = {"End": "sure", "ArrowDown": "two.jpg", "Home": "closer tie", "ArrowLeft": "sure", "ArrowUp": "sure"}
@@ -348,7 +348,7 @@ def test_arrows_move_among_the_pictures(reader: Reader) -> None:
 
 def test_labels_by_keyboard(reader: Reader) -> None:
     page = reader.open()
-    page.get_by_label("Search in labels").fill("do")
+    page.get_by_label("Search labels").fill("do")
     labels = page.get_by_role("navigation").get_by_role("button")
     assert labels.all_text_contents() == ["All9", "unknown1", "unreadable1", "dog4"]
     for key in ("ArrowDown", "End", "Enter"):
@@ -440,7 +440,7 @@ def test_ten_thousand_images(reader: Reader, labels: int) -> None:
     counted(page, "10,000 images")
     assert time.monotonic() - start < 5
     start = time.monotonic()
-    page.get_by_label("Search in paths").fill("in/0012")
+    page.get_by_label("Search paths").fill("in/0012")
     counted(page, "10 of 10,000 images")
     page.get_by_role("button", name="00125.jpg").wait_for()
     assert time.monotonic() - start < 3

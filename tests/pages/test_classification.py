@@ -106,9 +106,9 @@ def test_a_thumbnail_a_classified_image(tmp_path: Path) -> None:
     asked: list[str] = []
 
     def thumbnails(paths: Iterable[str]) -> Iterator[bytes | None]:
-        for path, picture in zip(paths, (WEBP, JPEG, PNG, None, b"GIF89a?"), strict=True):
+        for path, image in zip(paths, (WEBP, JPEG, PNG, None, b"GIF89a?"), strict=True):
             asked.append(path)
-            yield picture
+            yield image
 
     page = report(tmp_path / "r.html", DOG, BAD, ONLY, NEITHER, DOG, ONLY, thumbnails=thumbnails)
     assert asked == ["in/b.png", "c.png", "d.png", "in/b.png", "c.png"]

@@ -61,14 +61,14 @@ def result_of(answers: Answers, **changes: Any) -> EvalResult:
     return replace(result, **changes)
 
 
-def pictures(paths: Sequence[str]) -> Iterator[bytes | None]:
+def thumbnails(paths: Sequence[str]) -> Iterator[bytes | None]:
     yield from (None if number % 2 else WEBP for number, _ in enumerate(paths))
 
 
 def write(
     path: Path, *evaluations: tuple[EvalResult, Answers | None], comparisons: Iterable[tuple[int, int, Comparison]] = ()
 ) -> str:
-    write_eval_html(evaluations, list(comparisons), path, thumbnails=pictures, now=NOW)
+    write_eval_html(evaluations, list(comparisons), path, thumbnails=thumbnails, now=NOW)
     return path.read_text(encoding="utf-8")
 
 
@@ -120,7 +120,7 @@ def test_mistakes_are_the_most_confident_first(tmp_path: Path) -> None:
     wrong = sorted((-answers.confidences[place], place) for place in np.flatnonzero(~answers.right))
     assert [mistake.path for mistake in worst] == [answers.paths[place] for _, place in wrong[:10]]
     page = write(tmp_path / "r.html", (result_of(answers), answers))
-    assert page.count("data:image/webp") == 30  # every other one of sixty has a picture
+    assert page.count("data:image/webp") == 30  # every other one of sixty has an image
     assert page.count("cannot be shown") == 30
     assert f"{worst[0].probability:.1%}" in page
 

@@ -314,7 +314,7 @@ def _card(mistake: Mistake, image: bytes | None) -> str:
     drawn = f'<img src="{address}" alt="">' if address else "cannot be shown"
     name = "/".join(PurePath(mistake.path).parts[-2:])
     return (
-        f'<figure><div class="picture">{drawn}</div><figcaption>'
+        f'<figure><div class="image">{drawn}</div><figcaption>'
         f'taken for <span class="given">{escaped(mistake.given)}</span> {mistake.probability:.1%}<br>'
         f'is <span class="true">{escaped(mistake.true)}</span> {mistake.true_probability:.1%}<br>'
         f'<span class="path" title="{escaped(mistake.path)}">{escaped(name)}</span>'

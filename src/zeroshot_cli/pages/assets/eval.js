@@ -1,12 +1,12 @@
 "use strict";
-// Confusion matrices, which are drawn, and lists of classes, which are sorted and filtered. Names become text, never markup.
+// Confusion matrices, drawn on a canvas, and lists of classes, sorted and filtered. Names become text, never markup.
 for (const article of document.querySelectorAll("article[data-labels]")) {
   const data = JSON.parse(article.querySelector("script[type='application/json']").textContent);
   drawConfusion(article, data);
   listClasses(article, data);
 }
 
-// How classes may be ordered: functions that return all their indices.
+// The orders of classes: functions that return all indices.
 function ordersOf({ labels, counts, recalls, cells }) {
   const all = labels.map((_, index) => index), recall = (index, none) => recalls[index] ?? none;
   return {
@@ -19,7 +19,7 @@ function ordersOf({ labels, counts, recalls, cells }) {
   };
 }
 
-// Chains of classes: the two that are confused most are joined first, end to end where they are ends.
+// Chains of classes: the two that are confused most are joined first, end to end if they are ends.
 function alike(size, cells) {
   const both = new Map();
   for (const [row, column, n] of cells) {
@@ -42,15 +42,15 @@ function drawConfusion(article, data) {
   const { labels, counts, cells } = data, size = labels.length, orders = ordersOf(data);
   const canvas = article.querySelector("canvas"), tip = article.querySelector(".tip");
   const at = new Map(cells.map(([row, column, n]) => [row * size + column, n]));
-  const view = { x: 0, y: 0, shown: size, order: orders.index(), place: [] }; // its corner, and classes along an edge
+  const view = { x: 0, y: 0, shown: size, order: orders.index(), place: [] }; // its corner, and the number of classes along an edge
   const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
-  const NAMES = 0.26, ROOM = 8.5; // the share that names take at most, where a class has so many pixels
+  const NAMES = 0.26, ROOM = 8.5; // names take at most this share, and are drawn if a class has this many pixels
 
   const measure = canvas.getContext("2d");
   measure.font = "12px system-ui, sans-serif";
   const longest = Math.max(...labels.map(label => measure.measureText(label.slice(0, 100)).width)) + 10;
 
-  // In pixels of the page: how wide a class is, and where the first one begins.
+  // In CSS pixels: the width of a class, and where the first one begins.
   function geometry() {
     const width = canvas.clientWidth, names = Math.min(longest, width * NAMES);
     const start = (width - names) / view.shown >= ROOM ? names : 0;
@@ -68,7 +68,7 @@ function drawConfusion(article, data) {
     const { width, start, step } = geometry(), context = canvas.getContext("2d");
     const [right, wrong, ground, surface, text] = colours("--right", "--wrong", "--well", "--surface", "--text");
     canvas.width = canvas.height = Math.round(width * devicePixelRatio);
-    canvas.style.touchAction = view.shown < size ? "none" : "pan-y"; // a page is scrolled over a matrix shown whole
+    canvas.style.touchAction = view.shown < size ? "none" : "pan-y"; // the page scrolls over a matrix that is shown whole
     context.scale(canvas.width / width, canvas.width / width);
     context.fillStyle = ground;
     context.fillRect(start, start, width, width);
@@ -117,7 +117,7 @@ function drawConfusion(article, data) {
       context.fillText(cut(labels[view.order[index]]), start - 5, start + (index + 0.5 - view.y) * step);
   }
 
-  // Where the pointer is: places in the order, not whole.
+  // The pointer's position in the order of classes, as fractions.
   function placeOf(event) {
     const box = canvas.getBoundingClientRect(), { start, step } = geometry();
     return [(event.clientX - box.left - start) / step + view.x, (event.clientY - box.top - start) / step + view.y];
@@ -145,8 +145,8 @@ function drawConfusion(article, data) {
   }
 
   function explain() {
-    tip.textContent = "Down: the true classes; across: what they were taken for. Right answers are green."
-      + (small ? "" : " Click to zoom with the wheel, drag to move.");
+    tip.textContent = "Rows are true classes, columns predicted ones. Right answers are green."
+      + (small ? "" : " Click, then zoom with the wheel; drag to move.");
   }
 
   function arrange(name) {
@@ -170,7 +170,7 @@ function drawConfusion(article, data) {
   });
   canvas.addEventListener("pointerleave", explain);
   canvas.addEventListener("wheel", event => {
-    if (small || !(event.ctrlKey || document.activeElement === canvas)) return; // else the page could not be scrolled
+    if (small || !(event.ctrlKey || document.activeElement === canvas)) return; // otherwise the page could not be scrolled
     event.preventDefault();
     zoom(event.deltaY > 0 ? 1.25 : 0.8, ...placeOf(event));
   }, { passive: false });
@@ -179,12 +179,12 @@ function drawConfusion(article, data) {
     button.addEventListener("click", () => zoom(Number(button.dataset.zoom), ...middle()));
   }
   canvas.addEventListener("keydown", event => {
-    const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
+    const direction = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
     const factor = { "+": 0.5, "-": 2 }[event.key];
-    if (!way && !factor) return;
+    if (!direction && !factor) return;
     event.preventDefault();
     if (factor) zoom(factor, ...middle());
-    else move(view.x + way[0] * view.shown / 5, view.y + way[1] * view.shown / 5);
+    else move(view.x + direction[0] * view.shown / 5, view.y + direction[1] * view.shown / 5);
   });
   const order = article.querySelector(".matrix-order");
   order.addEventListener("change", () => arrange(order.value));
@@ -213,7 +213,7 @@ function listClasses(article, data) {
       track.lastChild.style.left = `${100 * lows[index]}%`;
       track.lastChild.style.width = `${100 * (highs[index] - lows[index])}%`;
     }
-    item.append(name, track, element("span", "number", has ? `${(100 * recalls[index]).toFixed(1)} % of ${counts[index]}` : "no image"));
+    item.append(name, track, element("span", "number", has ? `${(100 * recalls[index]).toFixed(1)} % of ${counts[index]}` : "no images"));
     return item;
   }
   function fill() {

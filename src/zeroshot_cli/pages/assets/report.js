@@ -1,14 +1,14 @@
 "use strict";
-// Names, paths and reasons come from anywhere: they reach the page through textContent only.
-// A section is what stands under one label, or the unknown, or the unreadable. Its pictures are drawn in chunks of
-// whole rows, each as high as it will be, filled when they come near the window and emptied when they leave it.
+// Names, paths and reasons are untrusted: they reach the page through textContent only.
+// A section holds the images of one label, or the unknown, or the unreadable. Its cards are drawn in chunks of whole
+// rows; a chunk keeps its height, is filled when it comes near the window and emptied when it leaves it.
 {
-  const PREVIEW_ROWS = 3; // of a section among others
+  const PREVIEW_ROWS = 3; // of a section when there are several
   const CHUNK_ROWS = 6;
-  const FAILURES = 200; // rows of the unreadable at once
-  const CARD_WIDTH = 138; // at least, in CSS pixels
+  const FAILURES = 200; // unreadable files listed at a time
+  const CARD_WIDTH = 138; // minimum, in CSS pixels
   const NARROW_CARD_WIDTH = 100;
-  const CAPTION = 28; // height under a picture; report.css has its parts
+  const CAPTION = 28; // height below an image; report.css has its parts
   const NEAREST = 16; // height of the line with the nearest label
 
   const $ = (id) => document.getElementById(id);
@@ -23,7 +23,7 @@
     return made;
   }
 
-  // What would not be seen, or would reorder what is, is escaped: \n, \xff for a byte that is not UTF-8, \u202e.
+  // Escape what is invisible or reorders text: \n, \xff for a byte that is not UTF-8, \u202e.
   function shown(text) {
     return text.replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu, (char) => {
       const code = char.codePointAt(0);
@@ -68,7 +68,7 @@
 
   function sectionsOf(items) {
     const labels = new Map();
-    const unknown = { kind: "unknown", name: "unknown", note: "like none of the labels", items: [] };
+    const unknown = { kind: "unknown", name: "unknown", note: "match none of the labels", items: [] };
     const unreadable = { kind: "unreadable", name: "unreadable", note: "these files could not be read", items: [] };
     let thumbnail = 0;
     for (const item of items) {
@@ -95,7 +95,7 @@
   const items = readResults().map(prepare);
   const sections = sectionsOf(items);
   const filters = { section: null, text: "", probability: [null, null], score: [null, null] };
-  let visible = []; // the sections that are on the page, each with what the filters leave of it in `shown`
+  let visible = []; // the sections on the page; `shown` holds the items that pass the filters
   let columns = 1;
 
   const bounded = () => [...filters.probability, ...filters.score].some((bound) => bound !== null);
@@ -202,25 +202,25 @@
       entry.append(cardOf(grid.section, index));
       grid.append(entry);
     }
-    grid.querySelector(".card").tabIndex = 0; // Tab goes from chunk to chunk, arrows from card to card
+    grid.querySelector(".card").tabIndex = 0; // Tab moves between chunks, arrows between cards
   }
 
   function cardOf(section, index) {
-    const picture = section.shown[index];
+    const item = section.shown[index];
     const card = element("button", "card");
     card.type = "button";
     card.tabIndex = -1;
-    card.title = picture.text;
+    card.title = item.text;
     Object.assign(card, { section, index });
     const frame = element("span", "frame");
-    showThumbnail(frame, picture, "");
+    showThumbnail(frame, item, "");
     const caption = element("span", "caption");
     caption.append(
-      element("span", "", picture.text.slice(picture.text.lastIndexOf("/") + 1)),
-      element("span", "number", fraction(picture.nearest.probability, 3)),
+      element("span", "", item.text.slice(item.text.lastIndexOf("/") + 1)),
+      element("span", "number", fraction(item.nearest.probability, 3)),
     );
-    card.append(frame, barOf(picture.nearest.probability), caption);
-    if (picture.rejected) card.append(element("span", "file", `nearest: ${picture.nearest.label}`));
+    card.append(frame, barOf(item.nearest.probability), caption);
+    if (item.rejected) card.append(element("span", "file", `nearest: ${item.nearest.label}`));
     return card;
   }
 
@@ -255,17 +255,17 @@
     section.body.append(more);
   }
 
-  // Thumbnails: those that the browser has not read yet are asked for again until it has
+  // Thumbnails: those that the browser has not read yet are tried again until it has
 
   let awaited = [];
 
-  function showThumbnail(frame, picture, alt) {
-    frame.picture = picture;
-    const block = $(`thumbnail-${picture.thumbnail}`);
+  function showThumbnail(frame, item, alt) {
+    frame.item = item;
+    const block = $(`thumbnail-${item.thumbnail}`);
     const loading = document.readyState === "loading";
     if (loading && !(block && block.nextElementSibling)) {
       if (!awaited.length) setTimeout(showAwaited, 100);
-      awaited.push([frame, picture, alt]);
+      awaited.push([frame, item, alt]);
       return;
     }
     const source = block && JSON.parse(block.textContent);
@@ -281,16 +281,16 @@
   function showAwaited() {
     const asked = awaited;
     awaited = [];
-    for (const [frame, picture, alt] of asked) {
-      if (frame.isConnected && frame.picture === picture) showThumbnail(frame, picture, alt);
+    for (const [frame, item, alt] of asked) {
+      if (frame.isConnected && frame.item === item) showThumbnail(frame, item, alt);
     }
   }
 
   // Labels
 
-  const choices = []; // of the list of labels: { section, button, number, entry }; the first is all of them
+  const choices = []; // entries in the list of labels: { section, button, number, entry }; the first stands for all
 
-  // The unknown and the unreadable stand above the labels, which may be a thousand
+  // The unknown and the unreadable come before the labels, of which there may be a thousand
   function buildLabels() {
     const labels = sections.filter(({ kind }) => kind === "label");
     const others = sections.filter(({ kind }) => kind !== "label");
@@ -332,7 +332,7 @@
     const count = visible.reduce((sum, section) => sum + section.shown.length, 0);
     $("count").textContent = filtered() ? `${whole(count)} of ${plural(items.length, "image")}` : plural(items.length, "image");
     $("empty").hidden = count > 0;
-    $("empty").textContent = items.length ? "No image passes these filters." : "This run has no images.";
+    $("empty").textContent = items.length ? "No image matches these filters." : "This run has no images.";
     $("reset").disabled = !filtered();
   }
 
@@ -370,7 +370,7 @@
     draw();
   }
 
-  // An empty field shows the bound that the images themselves have
+  // The placeholder of an empty field is the bound of the images
   function showBounds() {
     const all = items.filter((item) => "nearest" in item);
     for (const measured of all.length ? ["probability", "score"] : []) {
@@ -393,7 +393,7 @@
     waiting = setTimeout(readFilters, 80);
   }
 
-  // Moving among the cards
+  // Moving between cards
 
   function focusCard(section, index) {
     const grid = [...section.body.children].find((each) => each.from <= index && index < each.to);
@@ -424,7 +424,7 @@
     return null;
   }
 
-  // The card of a column in the last row of the section before, or the first row of the one after
+  // The card in a column of the last row of the previous section, or the first row of the next
   function beside(section, step, column) {
     const other = visible[visible.indexOf(section) + step];
     if (!other || other.kind === "unreadable") return null;
@@ -432,29 +432,29 @@
     return [other, Math.min(step < 0 ? last - (last % columns) + column : column, last)];
   }
 
-  // One picture with all that is known of it
+  // One image with everything that is known about it
 
   let viewed = null; // { section, index }
 
-  const pictured = () => visible.filter((section) => section.kind !== "unreadable");
+  const viewable = () => visible.filter((section) => section.kind !== "unreadable");
 
   function view(section, index) {
     viewed = { section, index };
-    const picture = section.shown[index];
-    const places = pictured();
+    const item = section.shown[index];
+    const places = viewable();
     const before = places.slice(0, places.indexOf(section)).reduce((sum, each) => sum + each.shown.length, 0);
     const total = places.reduce((sum, each) => sum + each.shown.length, 0);
     $("viewer-title").textContent = section.name;
     $("viewer-place").textContent = `${whole(before + index + 1)} of ${whole(total)}`;
-    $("viewer-note").textContent = picture.rejected ? `Like none of the labels; nearest: ${picture.nearest.label}` : "";
-    $("viewer-margin").textContent = picture.margin === null ? "none: there is one label only" : fraction(picture.margin, 4);
-    $("viewer-path").textContent = picture.text;
+    $("viewer-note").textContent = item.rejected ? `Matches none of the labels; nearest: ${item.nearest.label}` : "";
+    $("viewer-margin").textContent = item.margin === null ? "none: there is only one label" : fraction(item.margin, 4);
+    $("viewer-path").textContent = item.text;
     $("viewer-labels").replaceChildren(
-      ...picture.predictions.map((each) => rowOf(each, picture.rejected ? "other" : "")),
-      ...picture.others.map((each) => rowOf(each, "other")),
+      ...item.predictions.map((each) => rowOf(each, item.rejected ? "other" : "")),
+      ...item.others.map((each) => rowOf(each, "other")),
     );
     $("viewer-frame").replaceChildren();
-    showThumbnail($("viewer-frame"), picture, picture.text);
+    showThumbnail($("viewer-frame"), item, item.text);
     $("previous").setAttribute("aria-disabled", before + index === 0);
     $("next").setAttribute("aria-disabled", before + index + 1 === total);
     if (!$("viewer").open) $("viewer").showModal();
@@ -471,7 +471,7 @@
   function step(by) {
     const { section, index } = viewed;
     if (section.shown[index + by]) return view(section, index + by);
-    const places = pictured();
+    const places = viewable();
     const other = places[places.indexOf(section) + by];
     if (other) view(other, by > 0 ? 0 : other.shown.length - 1);
   }
