@@ -13,7 +13,6 @@ c classes, e embedding
 import json
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from zeroshot_cli.disk import write_file
 from zeroshot_cli.errors import CheckpointError, UsageError
 from zeroshot_cli.words.labels import Label, Labels
 from zeroshot_cli.words.prompts import Prompts
@@ -68,14 +68,7 @@ def write_classifier(saved: SavedClassifier, path: Path) -> None:
         "thresholds": _json(dict(saved.thresholds)),
         "versions": _json(dict(saved.versions)),
     }
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        unfinished.write_bytes(save({"embeddings": saved.embeddings.contiguous()}, metadata))
-        unfinished.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            unfinished.unlink()
-        raise UsageError(f"cannot write {path}: {error.strerror}; choose another place") from error
+    write_file(path, save({"embeddings": saved.embeddings.contiguous()}, metadata))
 
 
 def read_classifier(path: Path) -> SavedClassifier:

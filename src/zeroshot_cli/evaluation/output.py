@@ -7,7 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from zeroshot_cli.disk import check_output, replacing, writing
+from zeroshot_cli.disk import check_output, replacing, write_file, writing
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.evaluation.answers import Answers
 from zeroshot_cli.evaluation.compare import Comparison
@@ -50,8 +50,7 @@ def write_eval_json(
         pairs = [{"first": first, "second": second, **asdict(each)} for first, second, each in comparisons]
         content = {"results": [_as_json(result) for result in results], "comparisons": pairs}
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    with replacing(path) as unfinished, writing(str(path)):
-        unfinished.write_bytes(text.encode("utf-8", errors="backslashreplace"))
+    write_file(path, text.encode("utf-8", errors="backslashreplace"))
 
 
 def _as_json(result: EvalResult) -> dict[str, Any]:
