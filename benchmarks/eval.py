@@ -2,13 +2,13 @@
 
 1. agreement: the same checkpoint on the same folder, class names and templates gives the same top-1 and top-5, not as
    sums only: no image is right for one and wrong for the other. In fp32 (`--no_amp`).
-2. retrieval: the same recall@1, @5 and @10 both ways, on pictures with two captions each.
+2. retrieval: the same recall@1, @5 and @10 both ways, on images with two captions each.
 3. time: the whole commands, and images/s once they run: what the images beyond one a class take. Weights are random
    there, and the answers are compared all the same.
 
 Pictures are drawn, and cut from the two photographs that scikit-learn ships: JPEG and PNG, RGB and grey, of many sizes,
 in class folders `0` to `25`, which are in another order as strings. Or give a folder of class folders of your own.
-The model is a small ViT that `zeroshot train` teaches in a minute what such pictures show, so that it is not two
+The model is a small ViT that `zeroshot train` teaches in a minute what such images show, so that it is not two
 noises that agree; or give the folder of one that open_clip can read (of a run, or of `zeroshot models export`).
 
 CLIP_benchmark runs by its own command line. It keeps no answers for single images, so its `run_classification` is
@@ -17,7 +17,7 @@ own, but reads the folder of `imagenet_sketch` with torchvision's ImageFolder an
 which must be in the order of the folders' names as strings. Pictures with captions are read as its `flickr8k`. Batches
 and workers are the same.
 
-What differs by intention, where your own pictures have it: ours turns pictures by their Exif, lays transparent ones on
+What differs by intention, where your own images have it: ours turns images by their Exif, lays transparent ones on
 white, and scales grey ones of 16 bits, which CLIP_benchmark cuts to white. It ignores GIF, AVIF and HEIC. Empty class
 folders are left out for it, since it refuses them; their classes are not. Where two classes have one name (ImageNet's
 missile and sunglasses), ours takes the first, and CLIP_benchmark either; such images are counted by themselves.
@@ -432,7 +432,7 @@ def _with_model(task: Task, work: Path, options: argparse.Namespace) -> Task:
 
 
 def _train(run: Path, options: argparse.Namespace) -> None:
-    """Teach a small ViT what the drawn pictures show, on others than those that it is evaluated on."""
+    """Teach a small ViT what the drawn images show, on others than those that it is evaluated on."""
     work = run.with_name("to train on")
     pairs = _draw_pairs(work / "pictures", options.pairs, seed=1)
     _write_csv(work / "pairs.csv", [("image", "caption"), *pairs])
@@ -443,7 +443,7 @@ def _train(run: Path, options: argparse.Namespace) -> None:
         *("--precision", "fp32", "--device", "cpu", "--seed", "0", "--quiet"),
     ]
     seconds = _command(command, work)
-    print(f"a small ViT has seen {len(pairs)} other pictures with captions {options.epochs} times, {seconds:.0f} s")
+    print(f"a small ViT has seen {len(pairs)} other images with captions {options.epochs} times, {seconds:.0f} s")
 
 
 def _save_random(folder: Path, name: str) -> None:
@@ -452,7 +452,7 @@ def _save_random(folder: Path, name: str) -> None:
     save_model(folder, CLIP(config), config, default_preprocess(config))
 
 
-# pictures
+# images
 
 COLOURS = {
     "red": (220, 40, 40),
@@ -471,7 +471,7 @@ SENTENCES = ("a {} {} in the {}", "a picture with a {} {}, {}")
 
 
 def _draw_folders(folder: Path, count: int, seed: int) -> None:
-    """Class folders `0`, `1`, …, of `count` pictures each: two in three JPEG, one in five grey."""
+    """Class folders `0`, `1`, …, of `count` images each: two in three JPEG, one in five grey."""
     rng = random.Random(seed)
     for index, name in enumerate(CLASSES):
         (folder / str(index)).mkdir(parents=True)
@@ -499,7 +499,7 @@ def _draw_pairs(folder: Path, count: int, seed: int) -> list[tuple[str, str]]:
 
 
 def _draw_captioned(folder: Path) -> list[tuple[str, str]]:
-    """Every shape in every size and place, with two captions that no other picture has."""
+    """Every shape in every size and place, with two captions that no other image has."""
     folder.mkdir(parents=True)
     rng, captions = random.Random(2), []
     for number, (name, size, spot) in enumerate(itertools.product(SHAPE_CLASSES, EDGES, SPOTS)):
@@ -583,8 +583,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--model", type=Path, metavar="DIR", help="a model's folder that open_clip can read, for all")
     parser.add_argument("--time-model", default="ViT-B-32", help="a preset, for time, with random weights")
     parser.add_argument("--rounds", type=int, default=3, help="how often time is measured, each time for both")
-    parser.add_argument("--images", type=int, default=20, help="drawn pictures of each of 26 classes")
-    parser.add_argument("--pairs", type=int, default=2048, help="other drawn pictures, to train the small ViT on")
+    parser.add_argument("--images", type=int, default=20, help="drawn images of each of 26 classes")
+    parser.add_argument("--pairs", type=int, default=2048, help="other drawn images, to train the small ViT on")
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--workers", type=int, default=auto_workers())

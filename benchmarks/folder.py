@@ -5,7 +5,7 @@
 2. At least 3 × a straightforward open_clip script on photographs of 12 megapixels, 2 × on small ones.
 3. 10,000 images that are cached, with a label file that is new: the whole process takes at most a second more than
    `import torch` does.
-4. tiny, the bundled model, labels at least 100 pictures a second on one core, its start and a CSV included.
+4. tiny, the bundled model, labels at least 100 images a second on one core, its start and a CSV included.
 
 Photographs are made from the two that scikit-learn ships, enlarged, with grain so that files have the size of a
 camera's; or give a folder of your own. Weights are random: time does not depend on them.
@@ -206,7 +206,7 @@ def _fill(folder: Path, cache: Path, model: Path, options: argparse.Namespace) -
 
 
 def _measure_tiny(work: Path, options: argparse.Namespace) -> None:
-    """Few and many pictures of 128 pixels, so that the start can be told from the work; all on the first core."""
+    """Few and many images of 128 pixels, so that the start can be told from the work; all on the first core."""
     if not hasattr(os, "sched_setaffinity"):
         print("tiny on one core: not measured, since this system binds no process to a core")
         return
@@ -236,7 +236,7 @@ def _measure_tiny(work: Path, options: argparse.Namespace) -> None:
         rows.append((many / long, (many - few) / (long - short), theirs * many / long))
     os.sched_setaffinity(0, cores)
     whole, running, ratio = (statistics.median(column) for column in zip(*rows, strict=True))
-    print(f"{many} pictures of 128 pixels, 5 labels, tiny, on one core")
+    print(f"{many} images of 128 pixels, 5 labels, tiny, on one core")
     print(f"  start and all {whole:.0f} images/s (at least 100): {_all(rows, 0, '{:.0f}')}")
     print(f"  once it runs {running:.0f} images/s: {_all(rows, 1, '{:.0f}')}")
     print(f"  {ratio:.0f} × as fast as the script with {options.model} in float32, whose start is not counted")
@@ -264,7 +264,7 @@ def _draw(folder: Path, count: int) -> list[Path]:
 
 
 def _photograph(picture: Image.Image, size: tuple[int, int], seed: int) -> Image.Image:
-    """Another part of the picture for every seed, enlarged, with the grain of a sensor."""
+    """Another part of the image for every seed, enlarged, with the grain of a sensor."""
     rng = np.random.default_rng(seed)
     part = rng.uniform(0.6, 1.0)
     width, height = part * picture.width, part * picture.width * size[1] / size[0]

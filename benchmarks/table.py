@@ -66,7 +66,7 @@ CLAIMS = (
     ),
     Claim(
         "cached",
-        "new labels on 10,000 known images, beyond `import torch`",
+        "new labels for 10,000 cached images, beyond `import torch`",
         "",
         "folder",
         r"so (-?[\d.]+) s more",
@@ -74,7 +74,7 @@ CLAIMS = (
     ),
     Claim(
         "tiny",
-        "pictures of 128 pixels labelled by tiny on one core, start included",
+        "images of 128 pixels labelled by `tiny` on one core, startup included",
         "",
         "folder",
         below(".*, tiny, on one core", "start and all" + NUMBER),
@@ -102,7 +102,7 @@ CLAIMS = (
     ),
     Claim(
         "quality",
-        "loss on other pairs, mean of three seeds, ours less theirs: lower is better",
+        "loss on unseen pairs, ours minus theirs, mean of three seeds (lower is better)",
         "open_clip_train",
         "train",
         r"mean of the loss: .*; ours is ([+-][\d.]+)",
@@ -118,7 +118,7 @@ CLAIMS = (
     Claim("eval", "the whole `eval` command", "CLIP_benchmark", "eval", r"^ +whole command.*\n +ratio" + NUMBER),
     Claim(
         "agreement",
-        "images right for one of the two only",
+        "images that only one of the two gets right",
         "CLIP_benchmark",
         "eval",
         below("agreement:", r"right for one only: (\d+ of \d+)"),

@@ -9,7 +9,7 @@
 
 Photographs are made from the two that scikit-learn ships, with captions from a list of words; the pairs for quality
 are drawn: two coloured shapes, and a caption that says which and where. Or give pairs of your own; those of their
-pictures that are transparent are laid on white for both.
+images that are transparent are laid on white for both.
 
 Both programs get the same model, pairs, batches, steps, workers, smallest crop, peak and schedule of the learning
 rate, betas, epsilon, weight decay, largest norm of the gradient and seed. What cannot be made the same:
@@ -76,7 +76,7 @@ from zeroshot_cli.models.formats.configs import default_preprocess, read_config
 from zeroshot_cli.models.formats.open_clip import CONFIG_FILE, describe, save_model
 from zeroshot_cli.pairs.read import read_pairs
 
-Pair = tuple[str, str]  # path of a picture, caption
+Pair = tuple[str, str]  # path of a image, caption
 
 FASTER = 1.35  # × open_clip_train, at least
 CHUNKED = 1 / 3  # of the whole batch's memory, at most
@@ -91,7 +91,7 @@ PROGRAMS = ("ours", "open_clip_train")
 RECORDS = {"ours": ("metrics.jsonl", ""), "open_clip_train": ("out.log", "Train Epoch:")}  # a line a step has the mark
 OPEN_CLIP_PRECISION = {"fp32": "fp32", "bf16": "amp_bf16"}
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
-CROPS = 0.9  # the smallest share of a picture, in both
+CROPS = 0.9  # the smallest share of a image, in both
 
 
 def main() -> None:
@@ -310,7 +310,7 @@ def _rate(run: Run, program: str, output: Path) -> float:
 
 
 def _draw_photographs(folder: Path, count: int) -> list[Pair]:
-    """JPEG photographs of 500 × 375, each another part of one of two pictures, with captions of 8 to 14 words."""
+    """JPEG photographs of 500 × 375, each another part of one of two images, with captions of 8 to 14 words."""
     folder.mkdir()
     pictures = [Image.fromarray(picture) for picture in load_sample_images().images]
     pairs = []
@@ -322,7 +322,7 @@ def _draw_photographs(folder: Path, count: int) -> list[Pair]:
 
 
 def _photograph(picture: Image.Image, size: tuple[int, int], seed: int) -> Image.Image:
-    """Another part of the picture for every seed, with the grain of a sensor."""
+    """Another part of the image for every seed, with the grain of a sensor."""
     rng = np.random.default_rng(seed)
     width, height = (rng.uniform(0.6, 1.0) * edge for edge in picture.size)
     left, top = rng.uniform(0, picture.width - width), rng.uniform(0, picture.height - height)

@@ -3,9 +3,11 @@
 That what they paste is current, `make check` finds out, by cog.
 """
 
+import os
 import re
 import runpy
 import shlex
+import subprocess
 import sys
 import unicodedata
 from collections import Counter
@@ -30,7 +32,7 @@ CARD = ROOT / "src/zeroshot_cli/models/bundled/tiny/README.md"
 INDEX = DOCS / "README.md"
 REFERENCE = sorted(DOCS.glob("*.md"))
 PAGES = [
-    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "benchmarks/README.md")),
+    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "benchmarks/README.md")),
     *REFERENCE,
     *sorted(ROOT.glob("recipes/**/*.md")),
     CARD,
@@ -194,6 +196,36 @@ def test_the_index_has_every_page() -> None:
 
 def test_the_readme_leads_to_the_reference() -> None:
     assert any(urlsplit(link).path in ("docs", "docs/", "docs/README.md") for link in links(ROOT / "README.md"))
+
+
+@pytest.mark.parametrize("page", [ROOT / "CONTRIBUTING.md", DOCS / "how-it-works.md"], ids=by_name)
+def test_files_and_folders_that_are_named_exist(page: Path) -> None:
+    named = re.findall(r"`([\w./]+(?:\.\w+|/))`", page.read_text(encoding="utf-8"))
+    paths = [name for name in named if "NAME" not in name and re.fullmatch(r"[\w./]+(\.(py|yaml|csv|md|toml)|/)", name)]
+    homes = (ROOT, ROOT / "src/zeroshot_cli")
+    assert len(paths) >= 3
+    assert [name for name in paths if not any((home / name).exists() for home in homes)] == []
+
+
+def examples(page: Path) -> list[tuple[str, str]]:
+    """The programs that a page shows, each with the output below it; pasted blocks are not among them."""
+    written = re.sub(r"<!-- \[\[\[cog.*?\[\[\[end\]\]\] -->", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    return re.findall(r"^```python\n(.*?)^```\n```text\n(.*?)^```$", written, flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize(("program", "output"), examples(DOCS / "api.md"))
+def test_python_examples_print_what_the_page_says(program: str, output: str, tmp_path: Path) -> None:
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    (tmp_path / "example.py").write_text(program, encoding="utf-8")
+    command = [sys.executable, "-W", "error", "example.py"]
+    environment = {**os.environ, "ZEROSHOT_OFFLINE": "1"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert (done.stdout, done.stderr) == (output, "")
+
+
+def test_every_python_example_is_run() -> None:
+    text = (DOCS / "api.md").read_text(encoding="utf-8").partition("<!-- [[[cog")[0]
+    assert len(examples(DOCS / "api.md")) == text.count("```python") >= 4
 
 
 @pytest.mark.parametrize("exit_code", [0, 1, 2, 3, 4, 5, 130])

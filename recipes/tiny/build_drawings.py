@@ -7,7 +7,7 @@ Fetches npm `@iconify/json` and `emojibase-data` by `npm pack` and Debian's `ope
 that the user's own mirrors and proxies count, each at one version with the checksum below. Draws each SVG with its
 longest side at 96 pixels on a transparent ground and writes `train.csv` and `openmoji.csv`: image, caption, keywords
 (joined with a bar), source, license and, for emoji, the group of emojibase. `left_out.txt` names the concepts that both
-do without; OpenMoji's pictures of these are `unseen.csv`, to see what a name is worth that no training drawing has.
+do without; OpenMoji's images of these are `unseen.csv`, to see what a name is worth that no training drawing has.
 """
 
 import argparse
@@ -76,17 +76,17 @@ class Drawing:
 
 
 class LeftOut:
-    """The words and the single pictures of `left_out.txt`."""
+    """The words and the single images of `left_out.txt`."""
 
     def __init__(self, lines: Iterable[str]) -> None:
         entries = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-        self.pictures = {tuple(entry.split(": ", 1)) for entry in entries if ": " in entry}
+        self.single = {tuple(entry.split(": ", 1)) for entry in entries if ": " in entry}
         words = sorted(entry for entry in entries if ": " not in entry)
         self.pattern = re.compile(rf"\b(?:{'|'.join(map(re.escape, words))})\b") if words else None
 
-    def __contains__(self, picture: tuple[str, str, Iterable[str]]) -> bool:
-        source, name, texts = picture
-        if (source, name) in self.pictures:
+    def __contains__(self, drawing: tuple[str, str, Iterable[str]]) -> bool:
+        source, name, texts = drawing
+        if (source, name) in self.single:
             return True
         return self.pattern is not None and any(self.pattern.search(_plain(text)) for text in texts)
 
@@ -144,7 +144,7 @@ def _check(path: Path, found: str, expected: str) -> None:
         sys.exit(f"{path} is not the file that this recipe was written for (its checksum is {found}); delete it.")
 
 
-# --- Which pictures, and what they are called -----------------------------------------------------------------------
+# --- Which images, and what they are called -----------------------------------------------------------------------
 
 
 def emoji_table(emojibase: Path) -> list[dict[str, Any]]:
@@ -214,7 +214,7 @@ def svg_of(icon_set: dict[str, Any], name: str) -> str:
 
 
 def clip_art_drawings(root: Path, left_out: LeftOut) -> Iterator[Drawing]:
-    """Openclipart's pictures that have a title, each once (many stand in several folders by a link)."""
+    """Openclipart's images that have a title, each once (many stand in several folders by a link)."""
     for path in sorted(root.rglob("*.svg")):
         place = path.relative_to(root)
         if path.is_symlink() or place.parts[0] in CLIP_ART_WITHOUT_NAMES:
@@ -236,7 +236,7 @@ def _element(name: str, svg: str) -> str:
 
 
 def draw(drawing: Drawing) -> Image.Image | None:
-    """The picture with its longest side at SIDE, clip art in the middle of a square; None if it is broken or empty."""
+    """The image with its longest side at SIDE, clip art in the middle of a square; None if it is broken or empty."""
     import resvg_py
 
     side = SIDE if drawing.source in ICON_SETS else DRAWN_SIDE
@@ -278,7 +278,7 @@ def write(table: Path, drawings: Iterable[Drawing]) -> None:
             keywords = "|".join(drawing.keywords)
             writer.writerow((image, drawing.caption, keywords, drawing.source, drawing.license, drawing.group))
             drawn += 1
-    print(f"{table}: {drawn} pictures; {len(refused)} could not be drawn {' '.join(refused[:5])}")
+    print(f"{table}: {drawn} images; {len(refused)} could not be drawn {' '.join(refused[:5])}")
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Teach the text tower a language before it sees a picture: a model whose image tower is still random, or another's.
+"""Teach the text tower a language before it sees an image: a model whose image tower is still random, or another's.
 
     pip install -r recipes/tiny/requirements.txt
     python recipes/tiny/distil_text.py --data runs/tiny-data --model recipes/tiny/model.yaml \\

@@ -1,9 +1,9 @@
-"""How far plain pixels get: the nearest neighbour on 24×24 pixels, from other artists' pictures of the same concepts.
+"""How far plain pixels get: the nearest neighbour on 24×24 pixels, from other artists' images of the same concepts.
 
     python recipes/tiny/pixel_baseline.py --train drawings/train.csv --test runs/tiny-data/test-objects.csv
 
 A model that learned nothing but looks would do as well as this. Pictures are trimmed to what is drawn, without which
-each artist's margins would decide, and lie on a white square; nearest by Euclidean distance; the pictures of one
+each artist's margins would decide, and lie on a white square; nearest by Euclidean distance; the images of one
 concept count by their nearest.
 """
 
@@ -39,7 +39,7 @@ def main() -> None:
     order = np.argsort(nearest, axis=1, kind="stable")
     for k in (1, 5):
         hits = (order[:, :k] == targets[:, None]).any(axis=1).mean()
-        print(f"top-{k}: {hits:.4f} of {len(test)} pictures, {len(concepts)} concepts, {len(known)} known pictures")
+        print(f"top-{k}: {hits:.4f} of {len(test)} images, {len(concepts)} concepts, {len(known)} known images")
 
 
 def _pixels(file: Path, rows: list[dict[str, str]]) -> np.ndarray:
@@ -47,7 +47,7 @@ def _pixels(file: Path, rows: list[dict[str, str]]) -> np.ndarray:
 
 
 def _small(path: Path) -> np.ndarray:
-    """A picture trimmed, in the middle of a white square of 24×24 pixels: its numbers in [0, 1]."""
+    """An image trimmed, in the middle of a white square of 24×24 pixels: its numbers in [0, 1]."""
     with Image.open(path) as image:
         drawn = trimmed(image.convert("RGBA"))
     side = max(drawn.size)

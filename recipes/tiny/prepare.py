@@ -5,8 +5,8 @@
 
 The drawings are CSVs with the columns image, caption, source, keywords (joined with a bar) and group, as
 build_drawings.py writes them; the photographs a CSV with the columns image, caption and label. Emoji stand three times,
-with other texts each time. Five in a hundred pictures of the emoji artists are kept for validation; the other artists
-drew most of their concepts. Of the test pictures, those of objects are a table of their own, without people, faces,
+with other texts each time. Five in a hundred images of the emoji artists are kept for validation; the other artists
+drew most of their concepts. Of the test images, those of objects are a table of their own, without people, faces,
 symbols and flags.
 """
 
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--test", type=Path, required=True)
     parser.add_argument("--to", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--shuffle", action="store_true", help="give every training picture another one's caption")
+    parser.add_argument("--shuffle", action="store_true", help="give every training image another one's caption")
     options = parser.parse_args()
 
     rng = random.Random(options.seed)

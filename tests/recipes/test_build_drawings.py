@@ -1,4 +1,4 @@
-"""The recipe that draws the training pictures of `tiny`, on three icons of our own."""
+"""The recipe that draws the training images of `tiny`, on three icons of our own."""
 
 import base64
 import csv
@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 SCRIPT = Path(__file__).parents[2] / "recipes" / "tiny" / "build_drawings.py"
-RED_SQUARE = '<path fill="red" d="M0 0h8v8H0z"/>'  # the upper left quarter of a 16 × 16 picture
+RED_SQUARE = '<path fill="red" d="M0 0h8v8H0z"/>'  # the upper left quarter of a 16 × 16 image
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +135,7 @@ def test_the_table_lists_what_was_drawn(
     }  # fmt: skip
     with Image.open(tmp_path / row["image"]) as picture:
         assert (picture.format, picture.mode, picture.size) == ("WEBP", "RGBA", (96, 96))
-    assert "1 pictures; 1 could not be drawn lucide/barrel" in capsys.readouterr().out
+    assert "1 images; 1 could not be drawn lucide/barrel" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def read_table(path: Path) -> list[dict[str, str]]:
 
 @pytest.fixture
 def prepare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """Run prepare.py on forty emoji, two icons, a photograph and two test pictures; returns the folder it wrote."""
+    """Run prepare.py on forty emoji, two icons, a photograph and two test images; returns the folder it wrote."""
     emoji = [f"train/noto/{n}.webp,thing {n},one|two|three|four,noto,objects" for n in range(40)]
     icons = ["train/mdi/a.webp,an icon,,mdi,", "train/mdi/b.webp,b icon,,mdi,"]
     drawings = write_table(tmp_path / "train.csv", "image,caption,keywords,source,group", *emoji, *icons)
@@ -54,7 +54,7 @@ def prepare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Pa
     return run
 
 
-def test_validation_pictures_are_not_trained_on(prepare: Callable[..., Path], tmp_path: Path) -> None:
+def test_validation_images_are_not_trained_on(prepare: Callable[..., Path], tmp_path: Path) -> None:
     tables = {path.stem: read_table(path) for path in prepare("data").iterdir()}
     validation = {row["image"] for row in tables["val"]}
     trained = [row["image"] for row in tables["emoji"]]
@@ -109,6 +109,6 @@ def test_the_baseline_answers_with_the_nearest_picture(
     monkeypatch.setattr(sys, "argv", ["pixel_baseline.py", "--train", str(train), "--test", str(test)])
     module("pixel_baseline").main()
     assert capsys.readouterr().out.splitlines() == [
-        "top-1: 0.6667 of 3 pictures, 2 concepts, 2 known pictures",
-        "top-5: 1.0000 of 3 pictures, 2 concepts, 2 known pictures",
+        "top-1: 0.6667 of 3 images, 2 concepts, 2 known images",
+        "top-5: 1.0000 of 3 images, 2 concepts, 2 known images",
     ]
