@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from zeroshot_cli.classify.classifier import Classifier
     from zeroshot_cli.classify.classifier_file import read_classifier
-    from zeroshot_cli.classify.scoring import Rules
+    from zeroshot_cli.classify.rejection import Rules
     from zeroshot_cli.datasets.labelled import LabelledImages
     from zeroshot_cli.embed.image_cache import ImageCache
     from zeroshot_cli.errors import ZeroshotError
@@ -35,7 +35,7 @@ _HOMES = {
     "LoadedModel": "models.loaded",
     "Prediction": "records",
     "Prompts": "words.prompts",
-    "Rules": "classify.scoring",
+    "Rules": "classify.rejection",
     "SkippedImage": "records",
     "ZeroshotError": "errors",
     "evaluate": "evaluation.classification",

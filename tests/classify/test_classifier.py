@@ -11,7 +11,8 @@ import torch
 
 from zeroshot_cli.classify import classifier as classify
 from zeroshot_cli.classify.classifier import Classifier
-from zeroshot_cli.classify.scoring import Rules, best, softmax
+from zeroshot_cli.classify.rejection import Rules
+from zeroshot_cli.classify.scoring import best, softmax
 from zeroshot_cli.embed.images import EmbeddedImage
 from zeroshot_cli.errors import CheckpointError, LabelsError, UsageError
 from zeroshot_cli.records import LabelScore, Prediction, SkippedImage

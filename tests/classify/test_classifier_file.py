@@ -102,7 +102,7 @@ def test_a_file_that_is_wrong(built: Path, change: dict[str, Any], words: str) -
 def test_a_file_that_is_something_else(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x.safetensors"
     path.write_bytes(content)
-    with pytest.raises(CheckpointError, match="is no classifier file"):
+    with pytest.raises(CheckpointError, match="is not a classifier file"):
         read_classifier(path)
 
 

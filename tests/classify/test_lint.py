@@ -39,7 +39,7 @@ def test_labels_that_nearly_coincide(tmp_path: Path) -> None:
     model = Told({"cat": 0, "dog": 30, "feline": 2, "horse": 60})
     # cos 2° = 0.9994, cos 28° = 0.8829, cos 30° = 0.8660
     assert found(model, path) == [
-        (3, "alike", "feline", "nearly coincides with 'cat' on line 1: cosine 0.9994"),
+        (3, "alike", "feline", "is nearly identical to 'cat' on line 1: cosine 0.9994"),
     ]
     assert found(model, path, threshold=0.9999) == []
     assert [row[0] for row in found(model, path, threshold=0.86)] == [2, 3, 4]
@@ -61,7 +61,7 @@ def test_the_words_that_a_short_context_loses(tmp_path: Path) -> None:
     wide, narrow = Told({"cat": 0}, context_length=13), Told({"cat": 0}, context_length=11)
     assert found(wide, path, prompts="photo") == []
     assert found(narrow, path, prompts="photo") == [
-        (2, "too long", "big red cat on a mat", "has 13 tokens and the model reads 11; it would lose: mat."),
+        (2, "too long", "big red cat on a mat", "has 13 tokens, but the model reads 11; it would lose: mat."),
     ]
     templates = tmp_path / "templates.txt"
     templates.write_text("a photo of a {}.\na picture of one big red {} on the wall\n")
@@ -74,7 +74,7 @@ def test_over_77_tokens(tmp_path: Path) -> None:
     model = Told({"cat": 0, " ".join(["dog"] * 74) + " wolf": 40})
     rows = found(model, path, prompts="plain")
     assert [(row[0], row[1]) for row in rows] == [(3, "too long")]
-    assert rows[0][3] == "has 79 tokens and the model reads 77; it would lose: dog wolf"
+    assert rows[0][3] == "has 79 tokens, but the model reads 77; it would lose: dog wolf"
 
 
 def test_word_order_is_no_fault_of_the_file(tmp_path: Path) -> None:

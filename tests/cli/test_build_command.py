@@ -89,7 +89,7 @@ def test_a_margin_of_the_file_is_left_out_where_labels_are_judged_one_by_one(
     capsys.readouterr()
     command = ["classify", "set", "--classifier", "c.safetensors", "--multi-label", "--min-margin", "0"]
     assert run(command) == 2
-    assert "--min-margin has no meaning with --multi-label" in capsys.readouterr().err
+    assert "--min-margin cannot be used with --multi-label" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("thresholds", ['{"min_brightness": 0.5}', '{"min_score": "high"}', "[0.5]", "{"])
@@ -146,7 +146,7 @@ def test_files_that_cannot_be(capsys: pytest.CaptureFixture[str]) -> None:
     assert build() == 2
     assert "--overwrite" in capsys.readouterr().err
     assert run(["classify", "set", "--classifier", "c.safetensors"]) == 3
-    assert "is no classifier file" in capsys.readouterr().err
+    assert "is not a classifier file" in capsys.readouterr().err
     assert run(["classify", "set", "--classifier", "none.safetensors"]) == 2
     assert build("--overwrite") == 0
 

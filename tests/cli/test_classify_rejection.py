@@ -183,7 +183,7 @@ def test_a_label_named_unknown_is_refused_where_images_may_be_rejected(
         Path("out.csv").write_text("old")
     ended = classify("p", "--labels", "labels.json", *options, "--output", "out.csv", "--overwrite")
     assert (ended.code, ended.out) == (3, b"")
-    assert "the label 'unknown' is what rejected images get; give that label another name" in ended.err
+    assert "the label 'unknown' is reserved for rejected images; rename that label" in ended.err
     assert ended.err.count("\n") == 1
     assert Path("out.csv").read_text() == "old" if existing else not Path("out.csv").exists()
 
@@ -198,8 +198,8 @@ def test_a_background_label_may_not_be_one_to_choose(classify: Callable[..., Any
 @pytest.mark.parametrize(
     ("options", "code", "sentence"),
     [
-        (["--label", "0", "--min-margin", "0.1"], 2, "there is one label only; leave it out"),
-        ([*SETTING, "--multi-label", "--min-margin", "0.1"], 2, "--min-margin has no meaning with --multi-label"),
+        (["--label", "0", "--min-margin", "0.1"], 2, "with one label, omit it"),
+        ([*SETTING, "--multi-label", "--min-margin", "0.1"], 2, "--min-margin cannot be used with --multi-label"),
         ([*SETTING, "--min-score", "1.5"], 2, "1.5 is not a cosine; give a number from -1 to 1"),
         ([*SETTING, "--min-score", "nan"], 2, "nan is not a cosine"),
         ([*SETTING, "--min-probability", "-0.1"], 2, "-0.1 is not a probability; give a number from 0 to 1"),

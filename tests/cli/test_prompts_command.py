@@ -98,7 +98,7 @@ def test_lint_finds_one_of_each(capsys: pytest.CaptureFixture[str]) -> None:
         ("9", "placeholder"),
         ("10", "too long"),
     ]
-    assert "nearly coincides with 'cat' on line 1: cosine 1.0000" in rows[3][4]
+    assert "is nearly identical to 'cat' on line 1: cosine 1.0000" in rows[3][4]
     assert captured.err == "9 faults in 1 input.\n"
 
 

@@ -10,7 +10,8 @@ import numpy as np
 from torch import Tensor
 
 from zeroshot_cli.classify.classifier_file import SavedClassifier, write_classifier
-from zeroshot_cli.classify.scoring import Floats, Rules, judge, score
+from zeroshot_cli.classify.rejection import Rules, judge
+from zeroshot_cli.classify.scoring import Floats, score
 from zeroshot_cli.embed.batches import auto_batch_size
 from zeroshot_cli.embed.image_cache import ImageCache
 from zeroshot_cli.embed.images import EmbeddedImage, Outcome, encode_images
@@ -20,22 +21,20 @@ from zeroshot_cli.errors import CheckpointError, LabelsError
 from zeroshot_cli.images.decode import EXACTLY, Decoding
 from zeroshot_cli.images.decoder_pool import auto_workers
 from zeroshot_cli.models.loaded import LoadedModel
-from zeroshot_cli.records import Prediction, SkippedImage
+from zeroshot_cli.records import Result, SkippedImage
 from zeroshot_cli.words.labels import Labels
 from zeroshot_cli.words.prompts import DEFAULT_PROMPTS, Prompts, read_prompts
 
 VERSIONS_OF = ("zeroshot-cli", "torch", "safetensors")
-BLANK = ("a photo.", "a picture.", "an image.")  # what every picture is: the background of labels judged one by one
-
-Result = Prediction | SkippedImage
+BLANK = ("a photo.", "a picture.", "an image.")  # true of every image: the background of labels judged one by one
 
 
 class Classifier:
     """A model with labels to choose from.
 
-    `labels` may be plain names; `prompts` a template set, its name or its file, by default a small ensemble. The class
-    embeddings (c, e) are computed here, once; `on_progress` gets the number of texts that are done and of all, and what
-    `cache` knows is not encoded. LabelsError and PromptsError say what is wrong with labels or prompts.
+    `labels` may be plain names; `prompts` is a template set, its name or its file, by default a small ensemble. The
+    class embeddings (classes, embedding) are computed here, once: `on_progress` gets the number of texts that are done
+    and of all, and texts in `cache` are not encoded. Raises LabelsError and PromptsError.
     """
 
     def __init__(
@@ -57,28 +56,30 @@ class Classifier:
 
     @classmethod
     def of(cls, saved: SavedClassifier, model: LoadedModel) -> "Classifier":
-        """The classifier that a file holds; CheckpointError where it was built with another model."""
+        """Return the classifier of a file; raises CheckpointError where it was built with another model."""
         if saved.fingerprint != model.fingerprint:
-            given = model_options(model.name, model.pretrained)
-            built = model_options(saved.model, saved.pretrained)
+            given, built = (
+                f"--model {name}" + (f" --pretrained {pretrained}" if pretrained else "")
+                for name, pretrained in ((model.name, model.pretrained), (saved.model, saved.pretrained))
+            )
             other = f"other weights under the name {given}" if built == given else f"{built}, not with {given}"
             raise CheckpointError(f"{saved.source} was built with {other}; give that model, or build it again")
-        classifier = cls.__new__(cls)  # __init__ would compute what the file holds
+        classifier = cls.__new__(cls)  # __init__ would compute what the file has
         classifier.model, classifier.labels, classifier.prompts = model, saved.labels, saved.prompts
         classifier.names, classifier.embeddings = saved.labels.names, saved.embeddings
         classifier.background = None
         return classifier
 
     def set_background(self, labels: Labels | Sequence[str], *, cache: TextCache | None = None) -> None:
-        """Reject images that are nearer to one of these labels; LabelsError for one that is to be chosen from, too."""
+        """Reject images that are nearer to one of these labels; raises LabelsError for one that is also a label."""
         background = labels if isinstance(labels, Labels) else Labels.of(labels)
         both = set(background.names) & set(self.names)
         if both:
-            raise LabelsError(f"the label {min(both)!r} is a background label too; remove one of them")
+            raise LabelsError(f"the label {min(both)!r} is also a background label; remove one of them")
         self.background = class_embeddings(self.model, self.prompts.fill(background), cache=cache)
 
     def save(self, path: Path, *, thresholds: Mapping[str, float] | None = None) -> None:
-        """Write a classifier file; UsageError where that cannot be done."""
+        """Write a classifier file; raises UsageError where that fails."""
         saved = SavedClassifier(
             source=str(path),
             labels=self.labels,
@@ -94,6 +95,10 @@ class Classifier:
         )
         write_classifier(saved, path)
 
+    def check(self, rules: Rules) -> None:
+        """Raise UsageError or LabelsError where rules do not fit the labels."""
+        rules.check(self.names, background=self.background is not None)
+
     def predict(
         self,
         images: Iterable[str | SkippedImage],
@@ -107,9 +112,9 @@ class Classifier:
     ) -> Iterator[Result]:
         """Yield, in order, the labels of every image, best first, or why it has none.
 
-        `top_k` is how many at most, by default one, or with `multi_label` all that the `rules` allow; an image that
-        may have none is rejected. `workers` processes decode, by default one a core; `cache` spares images that were
-        encoded before. ValueError where a number is under 1, UsageError or LabelsError where rules do not fit labels.
+        `top_k` is the largest number of labels, by default 1, or with `multi_label` all that `rules` allow; an image
+        that may have none is rejected. `workers` processes decode, by default one per core; images in `cache` are not
+        encoded again. Raises ValueError for a number under 1, UsageError or LabelsError where rules do not fit labels.
         """
         blocks = self.predict_blocks(
             images, top_k=top_k, rules=rules, batch_size=batch_size, workers=workers, cache=cache, decoding=decoding
@@ -128,7 +133,7 @@ class Classifier:
         cache: ImageCache | None = None,
         decoding: Decoding = EXACTLY,
     ) -> Generator[list[Result]]:
-        """`predict`, a list of results at a time; `others` are the next labels, up to `shown` in all."""
+        """Do as `predict`, a list of results at a time; `others` are the next labels, up to `shown` in total."""
         if isinstance(images, str):
             raise TypeError(f"predict takes a list of paths, not one path: write [{images!r}]")
         if top_k is not None and top_k < 1:
@@ -142,57 +147,40 @@ class Classifier:
             cache=cache,
             decoding=decoding,
         )
-        most = 1 if top_k is None and not rules.multi_label else top_k
-        return self._judge_all(encoded, rules, most, shown)
+        return self._judge_all(encoded, rules, 1 if top_k is None and not rules.multi_label else top_k, shown)
 
     def _judge_all(
         self, encoded: Generator[list[Outcome]], rules: Rules, top_k: int | None, shown: int
     ) -> Generator[list[Result]]:
-        background = self._background(rules)
+        background = self.background
+        if background is None and rules.multi_label and self.model.logit_bias is None:
+            background = class_embeddings(self.model, [BLANK])
         with closing(encoded):  # the decoders end with this generator
             for block in encoded:
-                yield self._judge(block, background, rules, top_k, shown)
-
-    def check(self, rules: Rules) -> None:
-        """Raise UsageError or LabelsError where rules do not fit the labels."""
-        rules.check(self.names, background=self.background is not None)
-
-    def _background(self, rules: Rules) -> Tensor | None:
-        if self.background is None and rules.multi_label and self.model.logit_bias is None:
-            return class_embeddings(self.model, [BLANK])
-        return self.background
-
-    def _judge(
-        self, block: list[Outcome], background: Tensor | None, rules: Rules, top_k: int | None, shown: int
-    ) -> list[Result]:
-        images = [item for item in block if isinstance(item, EmbeddedImage)]
-        predictions: Iterator[Prediction] = iter(())
-        if images:
-            scored = score(
-                embeddings_of(self.model, images),
-                self.embeddings,
-                background,
-                scale=self.model.logit_scale,
-                bias=self.model.logit_bias,
-                multi_label=rules.multi_label,
-            )
-            paths = [image.path for image in images]
-            predictions = iter(judge(paths, scored, self.names, rules, top_k=top_k, shown=shown))
-        return [item if isinstance(item, SkippedImage) else next(predictions) for item in block]
+                images = [item for item in block if isinstance(item, EmbeddedImage)]
+                if not images:
+                    yield [item for item in block if isinstance(item, SkippedImage)]
+                    continue
+                scored = score(
+                    embeddings_of(self.model, images),
+                    self.embeddings,
+                    background,
+                    scale=self.model.logit_scale,
+                    bias=self.model.logit_bias,
+                    multi_label=rules.multi_label,
+                )
+                paths = [image.path for image in images]
+                predictions = iter(judge(paths, scored, self.names, rules, top_k=top_k, shown=shown))
+                yield [item if isinstance(item, SkippedImage) else next(predictions) for item in block]
 
 
 def embeddings_of(model: LoadedModel, images: Sequence[EmbeddedImage]) -> Floats:
-    """Return the embeddings ne of n images; CheckpointError if one is not finite."""
+    """Return the embeddings (images, embedding); raises CheckpointError if one is not finite."""
     embeddings: Floats = np.stack([image.embedding for image in images])
     finite = np.isfinite(embeddings).all(axis=1)
     if not finite.all():
         raise CheckpointError(
             f"{model.name}: its scores for {images[int(finite.argmin())].path} are not finite numbers; "
-            f"try --precision fp32 in place of {model.precision}, or other weights"
+            f"try --precision fp32 instead of {model.precision}, or other weights"
         )
     return embeddings
-
-
-def model_options(name: str, pretrained: str | None) -> str:
-    """Return what to type for a model."""
-    return f"--model {name}" + (f" --pretrained {pretrained}" if pretrained else "")

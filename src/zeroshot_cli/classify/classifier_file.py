@@ -1,13 +1,11 @@
-"""Classifier files: class embeddings with all that they came from, as one safetensors file.
+"""Classifier files: class embeddings with everything they came from, as one safetensors file.
 
-The tensor `embeddings` is ce, float32, normalised. The metadata are texts, as safetensors has them: `labels` and
-`templates` are JSON lists, `synonyms` and `class_prompts` lists of one list a label, `thresholds` and `versions` JSON
-mappings. The probability of a class is softmax(cosine / `temperature`). Plain safetensors reads all of it.
-
-c classes, e embedding
+The tensor `embeddings` is (classes, embedding), float32, normalised. All metadata are strings: `labels` and `templates`
+are JSON lists, `synonyms` and `class_prompts` lists of one list per label, `thresholds` and `versions` JSON mappings.
+The probability of a class is softmax(cosine / `temperature`).
 """
 
-# pathlib's questions raise OSError where a name is too long or a folder is locked; opening names the reason.
+# Path.is_file raises OSError where a name is too long or a folder is locked; opening the file names the reason.
 # ruff: noqa: PTH113
 
 import json
@@ -35,13 +33,13 @@ THRESHOLDS = ("min_score", "min_probability", "min_margin")
 class SavedClassifier:
     """The content of a classifier file; `source` names it in errors.
 
-    `thresholds` are what an image must reach not to be rejected, as they were given to `zeroshot build`.
+    `thresholds` are what an image must reach, as given to `zeroshot build`.
     """
 
     source: str
     labels: Labels
     prompts: Prompts
-    embeddings: Tensor  # ce
+    embeddings: Tensor
     model: str
     pretrained: str | None
     precision: str
@@ -52,7 +50,7 @@ class SavedClassifier:
 
 
 def write_classifier(saved: SavedClassifier, path: Path) -> None:
-    """Write the file: `path` is at any time the old one, none, or the whole new one. UsageError if it cannot be."""
+    """Write the file at once: `path` is never incomplete. Raises UsageError where that fails."""
     metadata = {
         "format": FORMAT,
         "labels": _json(saved.labels.names),
@@ -72,24 +70,24 @@ def write_classifier(saved: SavedClassifier, path: Path) -> None:
 
 
 def read_classifier(path: Path) -> SavedClassifier:
-    """The content of a classifier file.
+    """Read a classifier file.
 
-    Raises UsageError where it is not there, CheckpointError where it is damaged or something else.
+    Raises UsageError where there is none, CheckpointError where it is damaged or something else.
     """
     if not os.path.isfile(path):
-        raise UsageError(f"there is no classifier file {path}; zeroshot build writes one")
+        raise UsageError(f"there is no classifier file {path}; write one with zeroshot build")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is no classifier file, or a damaged one ({error}); build it again") from error
+        raise CheckpointError(f"{path} is not a classifier file, or is damaged ({error}); build it again") from error
     if metadata.get("format") != FORMAT:
         found = metadata.get("format", "none")
-        raise CheckpointError(f"{path} is no classifier file: its format is {found}, not {FORMAT}; see zeroshot build")
+        raise CheckpointError(f"{path} is not a classifier file: its format is {found}, not {FORMAT}")
     try:
         saved = _parse(metadata, tensors["embeddings"], str(path))
-    except (KeyError, ValueError, TypeError, AttributeError) as error:  # JSON of other kinds
+    except (KeyError, ValueError, TypeError, AttributeError) as error:  # JSON of other types
         raise CheckpointError(f"{path} is a damaged classifier file ({error!r}); build it again") from error
     _check_embeddings(saved)
     return saved

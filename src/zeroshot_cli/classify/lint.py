@@ -1,7 +1,4 @@
-"""What a model makes of labels and templates: texts it would cut short, labels it can hardly tell apart.
-
-c classes, e embedding
-"""
+"""What a model makes of labels and templates: texts it would truncate, labels it can hardly tell apart."""
 
 import os
 import warnings
@@ -23,7 +20,7 @@ from zeroshot_cli.words.labels import Label
 from zeroshot_cli.words.prompts import Prompts, fill, prompts_for, read_prompts
 from zeroshot_cli.words.textfiles import Text, label_files, template_files
 
-NEARLY_EQUAL = 0.999  # cosine; spellings of one word are below, the same tokens are at 1
+NEARLY_EQUAL = 0.999  # cosine; spellings of one word are below it, the same tokens at 1
 _BLOCK = 1024
 _BARE = Prompts("bare", "", "", ("{}",))
 
@@ -37,11 +34,11 @@ def lint(
     cache: TextCache | None = None,
     on_progress: OnProgress | None = None,
 ) -> list[Fault]:
-    """The faults of label and template files or built-in sets, in the order of their lines.
+    """Return the faults of label and template files or built-in sets, in the order of their lines.
 
-    Labels are filled into `prompts`, by default what `classify` would take, to see what the model's context cuts off,
-    and two whose embeddings have a cosine of `threshold` or more are a pair. Without a model neither is looked at.
-    UsageError for what is not there.
+    Labels are filled into `prompts`, by default those that `classify` would use, to find texts longer than the model's
+    context; two labels whose embeddings have a cosine of at least `threshold` are a fault. Without a model neither is
+    checked. Raises UsageError for a file or set that does not exist.
     """
     faults: list[Fault] = []
     for name in names:
@@ -61,15 +58,15 @@ def lint(
 
 
 def check_inputs(names: Sequence[str]) -> None:
-    """Raise UsageError for a name that is neither a file nor a built-in set; it takes no model to see that."""
+    """Raise UsageError for a name that is neither a file nor a built-in set; needs no model."""
     for name in names:
         for path, _ in _files(name):
             if not os.path.isfile(path):  # noqa: PTH113 - a Path raises for a name that is too long
-                raise UsageError(f"cannot read {name}: there is no such file, nor a built-in set of that name")
+                raise UsageError(f"cannot read {name}: there is neither a file nor a built-in set of that name")
 
 
 def _files(name: str) -> Iterator[tuple[Path, bool]]:
-    """The files that a name stands for, each with whether it holds templates; a built-in name may be two."""
+    """Yield the files that a name stands for and whether each has templates; a built-in name may be two."""
     if name in label_files():
         yield label_files()[name], False
     if name in template_files():
@@ -86,7 +83,7 @@ def _long_templates(templates: Sequence[Text], model: LoadedModel, file: str) ->
 
 
 def _long_labels(placed: Sequence[Placed], prompts: Prompts, model: LoadedModel, file: str) -> Iterator[Fault]:
-    """One fault a label at most, for the longest of its prompts."""
+    """Yield at most one fault per label, for the longest of its prompts."""
     for each, texts in zip(placed, prompts.fill(each.label for each in placed), strict=True):
         lost = _lost_words(max(texts, key=lambda text: _count(text, model)), model)
         if lost:
@@ -94,12 +91,12 @@ def _long_labels(placed: Sequence[Placed], prompts: Prompts, model: LoadedModel,
 
 
 def _count(text: str, model: LoadedModel) -> int:
-    """The number of tokens of a text with those that mark start and end; 0 from a tokenizer that is not ours."""
+    """Return the number of tokens of a text, start and end included; 0 with a tokenizer that is not ours."""
     return len(model.tokenizer.encode(text)) + 2 if isinstance(model.tokenizer, Tokenizer) else 0
 
 
 def _lost_words(text: str, model: LoadedModel) -> str:
-    """A sentence about what is cut off, in whole or in part; empty where all is read."""
+    """Return a sentence about the words that are truncated, empty where none are."""
     if not isinstance(model.tokenizer, Tokenizer):
         return ""
     limit, count = model.tokenizer.context_length, _count(text, model)
@@ -107,41 +104,41 @@ def _lost_words(text: str, model: LoadedModel) -> str:
         return ""
     words = text.split()
     kept = bisect_right(range(1, len(words)), limit, key=lambda end: _count(" ".join(words[:end]), model))
-    return f"has {count} tokens and the model reads {limit}; it would lose: {' '.join(words[kept:])}"
+    return f"has {count} tokens, but the model reads {limit}; it would lose: {' '.join(words[kept:])}"
 
 
 def _embed(
     placed: Sequence[Placed], model: LoadedModel, cache: TextCache | None, on_progress: OnProgress | None
 ) -> Tensor:
-    """The embeddings ce of the labels alone, or of their own whole prompts."""
+    """Return the embeddings (labels, embedding) of the bare labels, or of their own whole prompts."""
     if not placed:
         return torch.zeros(0, 1)
     texts = _BARE.fill(each.label for each in placed)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", TruncatedTextWarning)  # they are faults already
+        warnings.simplefilter("ignore", TruncatedTextWarning)  # already a fault
         return class_embeddings(model, texts, cache=cache, on_progress=on_progress)
 
 
 def _alike(
     placed: Sequence[Placed], embeddings: Tensor, model: LoadedModel, file: str, threshold: float
 ) -> Iterator[Fault]:
-    """A fault for each label that nearly coincides with one before it: with the nearest."""
+    """Yield a fault for each label that is nearly identical to an earlier one: the nearest."""
     for index, cosine, nearest in _nearest_before(embeddings):
         if cosine < threshold:
             continue
         label, other = placed[index], placed[nearest]
-        what = f"nearly coincides with {other.label.name!r} on line {other.line}: cosine {cosine:.4f}"
+        what = f"is nearly identical to {other.label.name!r} on line {other.line}: cosine {cosine:.4f}"
         kind = Kind.ALIKE
         if _differ_in_order_only(label.label, other.label, model):
-            kind, what = Kind.WORD_ORDER, f"{what}; the text encoder of {model.name} does not see the order of words"
+            kind, what = Kind.WORD_ORDER, f"{what}; the text encoder of {model.name} ignores word order"
         yield Fault(file, label.line, kind, label.label.name, what)
 
 
 def _nearest_before(embeddings: Tensor) -> Iterator[tuple[int, float, int]]:
-    """For each row but the first: its index, the highest cosine with an earlier row, and that row."""
+    """Yield for each row but the first its index, its highest cosine with an earlier row, and that row."""
     for start in range(0, len(embeddings), _BLOCK):
         rows = embeddings[start : start + _BLOCK]
-        cosines = rows @ embeddings[: start + len(rows)].T  # b(c)
+        cosines = rows @ embeddings[: start + len(rows)].T  # (rows, earlier)
         earlier = torch.ones_like(cosines).tril(start - 1).bool()
         values, indices = cosines.masked_fill(~earlier, -2).max(dim=1)
         pairs = zip(range(start, start + len(rows)), values.tolist(), indices.tolist(), strict=True)

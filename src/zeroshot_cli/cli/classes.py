@@ -12,7 +12,7 @@ from zeroshot_cli.errors import LabelsError, UsageError
 if TYPE_CHECKING:
     from zeroshot_cli.classify.classifier import Classifier
     from zeroshot_cli.classify.classifier_file import SavedClassifier
-    from zeroshot_cli.classify.scoring import Rules
+    from zeroshot_cli.classify.rejection import Rules
     from zeroshot_cli.models.loaded import LoadedModel
     from zeroshot_cli.words.labels import Labels
     from zeroshot_cli.words.prompts import Prompts
@@ -42,7 +42,7 @@ class Classes:
         multi_label: bool,
     ) -> "Rules":
         """Return when an image has a label: as given, else as the classifier file has it; UsageError for nonsense."""
-        from zeroshot_cli.classify.scoring import Rules
+        from zeroshot_cli.classify.rejection import Rules
 
         given = {"min_score": min_score, "min_probability": min_probability, "min_margin": min_margin}
         thresholds = dict(self.saved.thresholds) if self.saved is not None else {}

@@ -19,7 +19,7 @@ from zeroshot_cli.results.formats import Extension, extension_of
 
 if TYPE_CHECKING:
     from zeroshot_cli.classify.classifier import Classifier
-    from zeroshot_cli.classify.scoring import Rules
+    from zeroshot_cli.classify.rejection import Rules
     from zeroshot_cli.images.decode import Decoding
     from zeroshot_cli.images.find import FoundImages
     from zeroshot_cli.results.outputs import Outputs

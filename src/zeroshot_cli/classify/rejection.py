@@ -1,0 +1,88 @@
+"""Which labels an image may have: the rules under which a cosine or probability is too low and the image "unknown".
+
+n images, c classes, k best labels
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from zeroshot_cli.classify.scoring import Doubles, Floats, Indices, Scored, best
+from zeroshot_cli.errors import LabelsError, UsageError
+from zeroshot_cli.records import UNKNOWN, LabelScore, Prediction
+
+KEPT_FROM = 0.5  # the lowest probability of a label when each is judged on its own
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What an image's best label must reach, or the image is unknown; no background class may have a higher cosine.
+
+    `min_margin` is the lead in cosine over the second label. With `multi_label` every label is judged on its own, by an
+    independent probability that must be at least a half unless `min_probability` says otherwise.
+    """
+
+    min_score: float | None = None
+    min_probability: float | None = None
+    min_margin: float | None = None
+    multi_label: bool = False
+
+    def check(self, labels: Sequence[str], *, background: bool = False) -> None:
+        """Raise UsageError where a rule makes no sense for these labels, LabelsError where one of them is "unknown"."""
+        if UNKNOWN in labels and (background or self != Rules()):
+            raise LabelsError(f"the label {UNKNOWN!r} is reserved for rejected images; rename that label")
+        if self.min_margin is None:
+            return
+        if self.multi_label:
+            raise UsageError("--min-margin cannot be used with --multi-label, where every label is judged on its own")
+        if len(labels) < 2:
+            raise UsageError("--min-margin is the lead over the second label; with one label, omit it")
+
+
+def judge(
+    paths: Sequence[str], scored: Scored, names: Sequence[str], rules: Rules, *, top_k: int | None, shown: int = 0
+) -> list[Prediction]:
+    """Return the labels of each image: the `top_k` best of those that the rules allow, or with None all of those.
+
+    An image with none is rejected and keeps its nearest labels. `others` are the next ones, up to `shown` in total.
+    """
+    classes = scored.scores.shape[1]
+    wanted = classes if top_k is None else top_k
+    order = best(scored.scores, min(classes, max(wanted, shown, 2)))  # nk
+    scores = np.take_along_axis(scored.scores, order, axis=1)
+    probabilities = np.take_along_axis(scored.probabilities, order, axis=1)
+    counts = np.minimum(_kept(scores, probabilities, scored.background, rules), wanted)  # n
+    predictions = []
+    for row, path in enumerate(paths):
+        kept = int(counts[row])
+        first = kept or (1 if top_k is None else top_k)
+        ranked = [
+            LabelScore(names[index], float(score), float(probability))
+            for index, score, probability in zip(
+                order[row, : max(first, shown)], scores[row], probabilities[row], strict=False
+            )
+        ]
+        margin = float(scores[row, 0] - scores[row, 1]) if classes > 1 else None
+        predictions.append(Prediction(path, tuple(ranked[:first]), margin, not kept, tuple(ranked[first:])))
+    return predictions
+
+
+def _kept(scores: Floats, probabilities: Doubles, background: Floats | None, rules: Rules) -> Indices:
+    """Return how many of an image's best labels the rules allow: scores and probabilities nk -> n."""
+    least = rules.min_probability
+    if rules.multi_label and least is None:
+        least = KEPT_FROM
+    allowed = np.ones(scores.shape, dtype=bool)
+    if rules.min_score is not None:
+        allowed &= scores >= rules.min_score
+    if least is not None:
+        allowed &= probabilities >= least
+    if background is not None:
+        allowed &= scores >= background[:, None]
+    if rules.multi_label:
+        counts: Indices = allowed.sum(axis=1)
+        return counts
+    if rules.min_margin is not None:
+        allowed[:, 0] &= scores[:, 0] - scores[:, 1] >= rules.min_margin
+    return np.where(allowed[:, 0], scores.shape[1], 0)
