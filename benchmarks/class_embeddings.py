@@ -29,11 +29,10 @@ from zeroshot_cli.clip.config import PRESETS, CLIPConfig, TextTransformerConfig,
 from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.embed.prompt_ensemble import class_embeddings
 from zeroshot_cli.embed.texts import TREE, WINDOW, TextCache, trees
-from zeroshot_cli.models.device import DTYPES, has_bf16
-from zeroshot_cli.models.formats.configs import default_preprocess
-from zeroshot_cli.models.formats.open_clip import save_model
+from zeroshot_cli.models.formats.open_clip import default_preprocess, save_model
 from zeroshot_cli.models.load import load
 from zeroshot_cli.models.loaded import LoadedModel
+from zeroshot_cli.models.precision import DTYPES, has_bf16
 from zeroshot_cli.words.prompts import read_prompts
 
 TARGETS = {"fp32": (10, 12), "bf16": (30, 35)}  # at least, and hoped for

@@ -66,8 +66,7 @@ from zeroshot_cli.clip.config import (
 from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.datasets.labelled import LabelledImages, read_dataset
 from zeroshot_cli.images.decoder_pool import auto_workers
-from zeroshot_cli.models.formats.configs import default_preprocess
-from zeroshot_cli.models.formats.open_clip import save_model
+from zeroshot_cli.models.formats.open_clip import default_preprocess, save_model
 from zeroshot_cli.words.labels import read_labels
 from zeroshot_cli.words.prompts import fill, read_prompts
 

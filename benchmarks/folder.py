@@ -49,8 +49,7 @@ from zeroshot_cli.images.decode import Decoding, decode
 from zeroshot_cli.images.decoder_pool import auto_workers
 from zeroshot_cli.images.find import find_images
 from zeroshot_cli.images.preprocess import resize, resized_size
-from zeroshot_cli.models.formats.configs import default_preprocess
-from zeroshot_cli.models.formats.open_clip import save_model
+from zeroshot_cli.models.formats.open_clip import default_preprocess, save_model
 from zeroshot_cli.models.load import load
 from zeroshot_cli.models.loaded import LoadedModel
 from zeroshot_cli.results.formats import deliver

@@ -27,10 +27,11 @@ from torch.nn import functional as F
 
 from zeroshot_cli.clip.config import PRESETS
 from zeroshot_cli.clip.model import CLIP
-from zeroshot_cli.models.formats.configs import default_preprocess, tokenizer_of
-from zeroshot_cli.models.formats.openai import from_disk, load_into
+from zeroshot_cli.models.formats.open_clip import default_preprocess, from_disk
+from zeroshot_cli.models.formats.tensors import load_into
+from zeroshot_cli.models.int8 import cpu_flags
 from zeroshot_cli.models.loaded import make_ready
-from zeroshot_cli.models.processor import cpu_flags
+from zeroshot_cli.models.tokenizers import tokenizer_of
 
 NAME = "ViT-B-32"
 REFERENCE = "open_clip fp32"

@@ -71,9 +71,9 @@ from zeroshot_cli.clip.config import (
 )
 from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.images.decoder_pool import auto_workers
-from zeroshot_cli.models.device import has_bf16
-from zeroshot_cli.models.formats.configs import default_preprocess, read_config
-from zeroshot_cli.models.formats.open_clip import CONFIG_FILE, describe, save_model
+from zeroshot_cli.models.formats.open_clip import default_preprocess, describe, read_config, save_model
+from zeroshot_cli.models.precision import has_bf16
+from zeroshot_cli.models.registry import CONFIG_FILE
 from zeroshot_cli.pairs.read import read_pairs
 
 Pair = tuple[str, str]  # path of a image, caption

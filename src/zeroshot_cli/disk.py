@@ -5,14 +5,15 @@
 
 import errno
 import hashlib
+import json
 import os
 import secrets
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from zeroshot_cli.errors import UsageError
 
@@ -105,6 +106,22 @@ def write_file(path: Path, content: bytes | str, *, resumable: bool = False, loc
     data = content.encode() if isinstance(content, str) else content
     with replacing(path, resumable=resumable, locked=locked) as unfinished, writing(str(path), resumable=resumable):
         unfinished.write_bytes(data)
+
+
+def read_notes(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file; empty where there is no such file or it is damaged."""
+    try:
+        notes = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return notes if isinstance(notes, dict) else {}
+
+
+def write_notes(path: Path, notes: Mapping[str, object]) -> None:
+    """Write a JSON object that is not worth an error: where it cannot be written, it will be computed again."""
+    with suppress(OSError, UsageError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_file(path, json.dumps(notes, indent=0))
 
 
 def write_all(stream: BinaryIO, data: bytes) -> None:

@@ -11,7 +11,7 @@ import torch
 from zeroshot_cli.classify.lint import _nearest_before, lint
 from zeroshot_cli.clip.config import CBOWConfig
 from zeroshot_cli.clip.text import CBOW
-from zeroshot_cli.models.vocabulary import tokenizer_for
+from zeroshot_cli.models.tokenizers import tokenizer_for
 
 
 class Told:

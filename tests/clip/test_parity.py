@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from zeroshot_cli.clip.config import PRESETS, config_from_dict, config_to_dict
 from zeroshot_cli.clip.model import CLIP
-from zeroshot_cli.models.formats.openai import from_disk, load_into, to_disk
+from zeroshot_cli.models.formats.open_clip import from_disk, to_disk
+from zeroshot_cli.models.formats.tensors import load_into
 
 SMALL_TEXT = {"context_length": 77, "vocab_size": 1000, "width": 64, "heads": 2, "layers": 3}
 MODELS: dict[str, dict[str, Any]] = {

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from zeroshot_cli.clip.tokenizer import Tokenizer, TruncatedTextWarning
-from zeroshot_cli.models.vocabulary import tokenizer_for
+from zeroshot_cli.models.tokenizers import tokenizer_for
 
 ODD = [
     "", " ", "a", "\ttabs\nand   lines\r\n", "it's we're I'll they'd I'm you've", "DON'T SHOUT", "naïve café Zürich",

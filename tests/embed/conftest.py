@@ -10,8 +10,7 @@ import torch
 
 from zeroshot_cli.clip.config import CBOWConfig, CLIPConfig, TextTransformerConfig, VisionTransformerConfig
 from zeroshot_cli.clip.model import CLIP
-from zeroshot_cli.models.formats.configs import default_preprocess
-from zeroshot_cli.models.formats.open_clip import save_model
+from zeroshot_cli.models.formats.open_clip import default_preprocess, save_model
 from zeroshot_cli.models.load import load
 from zeroshot_cli.models.loaded import LoadedModel
 

@@ -17,7 +17,9 @@ from torch.nn import functional as F
 from zeroshot_cli.classify.classifier import Classifier
 from zeroshot_cli.errors import CheckpointError, UnavailableError, UsageError
 from zeroshot_cli.images.preprocess import OPENAI_MEAN
-from zeroshot_cli.models.foreign import load_foreign, registered_config
+from zeroshot_cli.models import registry
+from zeroshot_cli.models.foreign import load_foreign
+from zeroshot_cli.models.formats.open_clip import ForeignModel
 from zeroshot_cli.models.formats.tensors import read_tensors
 from zeroshot_cli.models.loaded import LoadedModel
 from zeroshot_cli.records import Prediction
@@ -186,13 +188,14 @@ def pair(tmp_path: Path, tokenizer_folder: Path) -> Callable[..., tuple[LoadedMo
 
 def load(config: dict[str, Any], saved: Path, tokenizer_folder: Path, **options: Any) -> LoadedModel:
     weights = saved / "weights.safetensors"
+    document = options.pop("document", {"model_cfg": config, "preprocess_cfg": HALF})
+    folder = options.pop("folder", Path())
     return load_foreign(
         **{
             "name": "another",
             "pretrained": None,
-            "document": {"model_cfg": config, "preprocess_cfg": HALF},
+            "foreign": ForeignModel("", config=document, weights=folder / "weights.safetensors"),
             "state": read_tensors(weights) if weights.exists() else {},
-            "source": "weights.safetensors",
             "device": torch.device("cpu"),
             "precision": "fp32",
             "fetch": {"someone/siglip-like": tokenizer_folder, "someone/roberta-like": tokenizer_folder}.__getitem__,
@@ -380,7 +383,7 @@ def test_a_text_tower_that_open_clip_lacks_is_refused(tokenizer_folder: Path, tm
 def test_without_transformers_the_extra_is_named(
     config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("zeroshot_cli.models.foreign.find_spec", lambda name: None)
+    monkeypatch.setattr("zeroshot_cli.models.tokenizers.find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"pip install 'zeroshot-cli\[hf\]'"):
         load(config, tmp_path, tmp_path)
 
@@ -392,9 +395,10 @@ def test_commands_for_the_bundled_clip_refuse_another(pair: Callable[..., Any]) 
 
 
 def test_registered_configurations_are_open_clips() -> None:
-    assert registered_config("ViT-B-16-SigLIP") == open_clip.get_model_config("ViT-B-16-SigLIP")
-    assert registered_config("no-such") is None
-    assert registered_config("../model_configs/ViT-B-32") is None
+    assert registry.model_config("ViT-B-16-SigLIP") == open_clip.get_model_config("ViT-B-16-SigLIP")
+    for name in ("no-such", "../model_configs/ViT-B-16-SigLIP"):
+        with pytest.raises(UsageError, match="there is no configuration of"):
+            registry.model_config(name)
 
 
 @pytest.mark.filterwarnings("ignore::zeroshot_cli.embed.cache_store.CacheWarning")

@@ -20,17 +20,18 @@ from zeroshot_cli.clip.config import PRESETS, CLIPConfig, ResNetConfig, config_f
 from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.errors import CheckpointError
 from zeroshot_cli.images.preprocess import OPENAI_MEAN, Interpolation, PreprocessConfig, ResizeMode
-from zeroshot_cli.models.formats.configs import tokenizer_of
 from zeroshot_cli.models.formats.detect import Checkpoint, read_checkpoint
-from zeroshot_cli.models.formats.open_clip import CONFIG_FILE, describe, save_model
-from zeroshot_cli.models.formats.openai import ForeignModel, load_into, own_settings
+from zeroshot_cli.models.formats.open_clip import ForeignModel, describe, own_settings, save_model
 from zeroshot_cli.models.formats.shapes import config_of_shapes, preset_of
+from zeroshot_cli.models.formats.tensors import load_into
 from zeroshot_cli.models.formats.transformers import (
     config_of_transformers,
     preprocess_of_transformers,
     processor_json,
     to_transformers,
 )
+from zeroshot_cli.models.registry import CONFIG_FILE
+from zeroshot_cli.models.tokenizers import tokenizer_of
 
 TEXTS = ["a photo of a cat.", "", "naïve café 🚀", "very " * 75]
 TEXT = {"width": 64, "heads": 1, "layers": 2, "context_length": 77, "vocab_size": 49408}

@@ -26,12 +26,12 @@ from zeroshot_cli.images.preprocess import OPENAI_MEAN, OPENAI_STD, PreprocessCo
 from zeroshot_cli.models import load as load_module
 from zeroshot_cli.models.create import new_model
 from zeroshot_cli.models.formats import detect as checkpoints
-from zeroshot_cli.models.formats.configs import read_config
 from zeroshot_cli.models.formats.detect import read_checkpoint
-from zeroshot_cli.models.formats.open_clip import CONFIG_FILE, WEIGHTS_FILE, save_model
+from zeroshot_cli.models.formats.open_clip import read_config, save_model
 from zeroshot_cli.models.load import _build, load
-from zeroshot_cli.models.registry import bundled_folder, find_published
+from zeroshot_cli.models.registry import CONFIG_FILE, WEIGHTS_FILES, bundled_folder, find_published
 
+WEIGHTS_FILE = WEIGHTS_FILES[0]
 SMALL = CLIPConfig(
     embed_dim=32,
     vision=VisionTransformerConfig(image_size=32, patch_size=8, width=64, layers=2, head_width=32),

@@ -13,10 +13,12 @@ from torch.nn import functional as F
 from zeroshot_cli.clip.config import CLIPConfig, ResNetConfig, TextTransformerConfig, VisionTransformerConfig
 from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.errors import UsageError
-from zeroshot_cli.models import device, int8
-from zeroshot_cli.models.formats.configs import default_preprocess, tokenizer_of
+from zeroshot_cli.models import int8
+from zeroshot_cli.models import precision as precisions
+from zeroshot_cli.models.formats.open_clip import default_preprocess
 from zeroshot_cli.models.int8 import Int8Linear
 from zeroshot_cli.models.loaded import LoadedModel, make_ready
+from zeroshot_cli.models.tokenizers import tokenizer_of
 
 CPU = torch.device("cpu")
 TEXTS = ["a photo of a cat.", "", "naïve café 🚀", "very " * 60]
@@ -165,8 +167,8 @@ def test_quantising_says_nothing_about_torch(recwarn: pytest.WarningsRecorder) -
 def test_auto_is_bf16_where_the_processor_has_it(
     precision: str, flags: set[str], expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(device, "cpu_flags", lambda: flags)
-    assert device.resolve_precision(precision, CPU) == expected
+    monkeypatch.setattr(precisions, "cpu_flags", lambda: flags)
+    assert precisions.resolve_precision(precision, CPU) == expected
 
 
 @pytest.mark.parametrize(
@@ -175,13 +177,13 @@ def test_auto_is_bf16_where_the_processor_has_it(
 )
 def test_a_precision_that_the_device_lacks(precision: str, where: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        device.resolve_precision(precision, torch.device(where))
+        precisions.resolve_precision(precision, torch.device(where))
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16", "int8"])
 def test_temperature_and_bias_are_the_same_in_every_precision(precision: str) -> None:
     model = CLIP(replace(VIT, init_logit_scale=math.log(32.35), init_logit_bias=-10.37))
-    short = device.convert(model, device=CPU, precision=precision)
+    short = precisions.convert(model, device=CPU, precision=precision)
     for found, expected in ((short.logit_scale, math.log(32.35)), (short.logit_bias, -10.37)):
         assert isinstance(found, nn.Parameter)
         assert found.dtype == torch.float32
@@ -191,7 +193,7 @@ def test_temperature_and_bias_are_the_same_in_every_precision(precision: str) ->
 def test_int8_needs_its_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(int8, "_engines", lambda: ["none", "qnnpack"])
     with pytest.raises(UsageError, match="x86"):  # before anything is loaded
-        device.resolve_precision("int8", CPU)
+        precisions.resolve_precision("int8", CPU)
     with pytest.raises(UsageError, match="x86"):
         load(VIT, "int8")
 

@@ -18,8 +18,7 @@ from zeroshot_cli.clip.config import PRESETS, config_from_dict
 from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.errors import CheckpointError, UsageError
 from zeroshot_cli.models.formats.detect import read_checkpoint
-from zeroshot_cli.models.formats.openai import check_fits
-from zeroshot_cli.models.formats.tensors import read_tensors, read_weights
+from zeroshot_cli.models.formats.tensors import check_fits, read_tensors, read_weights
 
 STATE = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(4)}
 

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from zeroshot_cli.clip.config import CBOWConfig, CLIPConfig, TextTransformerConfig, VisionTransformerConfig
 from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.images.preprocess import Preprocess, PreprocessConfig
-from zeroshot_cli.models.vocabulary import tokenizer_for
+from zeroshot_cli.models.tokenizers import tokenizer_for
 from zeroshot_cli.train.data import Batch
 from zeroshot_cli.train.step import Inputs, pair_ids, same_pairs, trimmed
 

@@ -138,7 +138,7 @@ def _computing(findings: Findings, answer: "Answer") -> None:
     import torch
 
     from zeroshot_cli.images.decoder_pool import auto_workers
-    from zeroshot_cli.models.device import resolve_device, resolve_precision
+    from zeroshot_cli.models.precision import resolve_device, resolve_precision
 
     findings.add("devices", ", ".join(_devices()))
     device, of = _resolved(findings, o.DEVICE_VARIABLE, lambda value: resolve_device(o.check_device(value)))

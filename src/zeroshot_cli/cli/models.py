@@ -10,7 +10,7 @@ import typer
 
 from zeroshot_cli.cli import options as o
 from zeroshot_cli.display import size_text
-from zeroshot_cli.models.layouts import Layout
+from zeroshot_cli.models.export import Layout
 
 app = typer.Typer(help="List, show, download, export and remove models.", rich_markup_mode=None)
 
@@ -137,8 +137,6 @@ def _description(name: str, tag: str | None) -> dict[str, Any]:
         if not described.get("on_this_machine"):
             return described
         name, tag = described["name"], described["pretrained"]
-    from zeroshot_cli.models.export import describe_loaded
     from zeroshot_cli.models.load import load
 
-    loaded = describe_loaded(load(name, tag, device="cpu", precision="fp32", offline=True))
-    return described | loaded
+    return described | load(name, tag, device="cpu", precision="fp32", offline=True).describe()

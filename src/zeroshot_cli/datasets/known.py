@@ -23,7 +23,7 @@ from zeroshot_cli.datasets.imagenet import read_imagenet
 from zeroshot_cli.datasets.labelled import LabelledImages, read_labelled_folder
 from zeroshot_cli.datasets.matching import match_classes
 from zeroshot_cli.datasets.registry import Absent, Archive, KnownSet, Local, Shards
-from zeroshot_cli.disk import cache_folder, finished_folder
+from zeroshot_cli.disk import cache_folder, finished_folder, read_notes
 from zeroshot_cli.display import size_text
 from zeroshot_cli.errors import DataError, UnavailableError, UsageError
 from zeroshot_cli.hub.hashes import sha256_of
@@ -258,11 +258,7 @@ def _write_note(folder: Path, known: KnownSet, repository: Repository, more: dic
 
 def _note(folder: Path) -> dict[str, object]:
     """Return what the note of a whole set says; empty where there is none."""
-    try:
-        note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return note if isinstance(note, dict) else {}
+    return read_notes(folder / NOTE)
 
 
 def _read_numbered(place: _Place, folder: Path, labels: Labels) -> LabelledImages:

@@ -1,14 +1,13 @@
-"""Is a downloaded file whole: its hash against the name that the hub's cache gives it, asked once a file."""
+"""Whether a downloaded file is whole: its hash against the name that the hub's cache gives it, computed once a file."""
 
 import hashlib
-import json
 import os
 import re
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from zeroshot_cli.disk import cache_folder
+from zeroshot_cli.disk import cache_folder, read_notes, write_notes
 from zeroshot_cli.errors import CheckpointError
 
 _CHUNK = 1 << 20
@@ -16,12 +15,12 @@ _SHA256, _GIT_SHA1 = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}")
 
 
 def fits(path: Path, etag: str) -> bool:
-    """Whether the content has the hash that is its ETag on the hub; True where the ETag is no hash.
+    """Return whether the content has the hash that is its ETag on the hub; True where the ETag is no hash.
 
     Large files have their SHA-256, small ones git's SHA-1 of `blob`, their size and a NUL before the content.
     """
     if _SHA256.fullmatch(etag):
-        return _digest(path, hashlib.sha256()) == etag
+        return sha256_of(path) == etag
     if _GIT_SHA1.fullmatch(etag):
         head = f"blob {path.stat().st_size}\0".encode()
         return _digest(path, hashlib.sha1(head, usedforsecurity=False)) == etag
@@ -29,7 +28,7 @@ def fits(path: Path, etag: str) -> bool:
 
 
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file's content."""
+    """Return the SHA-256 of a file's content."""
     return _digest(path, hashlib.sha256())
 
 
@@ -39,43 +38,32 @@ def check_cached(path: Path) -> Path:
     Where the cache has no links its names hold no hash, and the file is taken as it is. A damaged file is removed
     with its link, so that the next download is a new one; raises CheckpointError.
     """
-    link = _blob_of(path)
-    if link is None or is_remembered(link):
+    if not path.is_symlink():
         return path
-    if not fits(link, link.name):
-        for damaged in (path, link):
+    blob = Path(os.path.normpath(path.parent / path.readlink()))  # one step, for it may be a link itself
+    if is_remembered(blob):
+        return path
+    if not fits(blob, blob.name):
+        for damaged in (path, blob):
             with suppress(OSError):
                 damaged.unlink()
         raise CheckpointError(
-            f"{path.name} in the download cache was damaged (its hash is not {link.name[:12]}…), so it has been "
-            "removed: run the command again to download it anew"
+            f"{path.name} in the download cache was damaged (its hash is not {blob.name[:12]}…) and has been removed: "
+            "run the command again to download it anew"
         )
-    remember(link)
+    remember(blob)
     return path
 
 
 def is_remembered(path: Path) -> bool:
-    """Whether `remember` saw this path with its present size and time."""
-    return _remembered().get(str(path)) == _stamp(path)
+    """Return whether `remember` saw this path with its present size and time."""
+    return read_notes(_notes()).get(str(path)) == _stamp(path)
 
 
 def remember(path: Path) -> None:
     """Note that a file has been checked; where the note cannot be written, it will be checked again."""
-    known = {name: stamp for name, stamp in _remembered().items() if Path(name).exists()}
-    known[str(path)] = _stamp(path)
-    notes = _notes()
-    partial_notes = notes.with_name(f"{notes.name}.{os.getpid()}")
-    with suppress(OSError):
-        notes.parent.mkdir(parents=True, exist_ok=True)
-        partial_notes.write_text(json.dumps(known, indent=0), encoding="utf-8")
-        partial_notes.replace(notes)
-
-
-def _blob_of(path: Path) -> Path | None:
-    """The file that a snapshot's link names, whose name is its ETag; one step, for it may be a link itself."""
-    if not path.is_symlink():
-        return None
-    return Path(os.path.normpath(path.parent / path.readlink()))
+    known = {name: stamp for name, stamp in read_notes(_notes()).items() if Path(name).exists()}
+    write_notes(_notes(), known | {str(path): _stamp(path)})
 
 
 def _stamp(path: Path) -> list[int]:
@@ -85,14 +73,6 @@ def _stamp(path: Path) -> list[int]:
 
 def _notes() -> Path:
     return cache_folder() / "verified.json"
-
-
-def _remembered() -> dict[str, list[int]]:
-    try:
-        notes = json.loads(_notes().read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return notes if isinstance(notes, dict) else {}
 
 
 def _digest(path: Path, digest: "hashlib._Hash") -> str:

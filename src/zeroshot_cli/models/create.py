@@ -11,13 +11,14 @@ from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.clip.tokenizer import Tokenizer
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.images.preprocess import PreprocessConfig
-from zeroshot_cli.models.formats.configs import default_preprocess, read_config, tokenizer_of
+from zeroshot_cli.models.formats.open_clip import default_preprocess, read_config
+from zeroshot_cli.models.tokenizers import tokenizer_of
 
 
 def new_model(
     name_or_yaml: str, *, text_encoder: str | None = None, seed: int = 0
 ) -> tuple[CLIP, CLIPConfig, PreprocessConfig, Tokenizer]:
-    """A model with random weights under `seed`, from a preset's name or a YAML file of open_clip's `model_cfg`.
+    """Return a model with random weights under `seed`, from a preset's name or a YAML file of open_clip's `model_cfg`.
 
     `text_encoder` replaces the text tower: `transformer` or `cbow`. Raises UsageError or CheckpointError.
     """

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +19,6 @@ from torch import Tensor, nn
 from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.clip.transformer import Attention, ResidualAttentionBlock, Transformer, take
 from zeroshot_cli.errors import UsageError
-from zeroshot_cli.models.processor import cpu_flags
 
 _ZERO = 128  # the unsigned 8-bit number that stands for an activation of zero
 _STEPS = 127  # from there to a row's largest magnitude
@@ -39,7 +39,7 @@ class Int8Linear(nn.Linear):
         self._packed = _packed(weight.detach())
 
     def forward(self, x: Tensor) -> Tensor:
-        """X …i -> …o."""
+        """Return `(…, outputs)` for `x` `(…, inputs)`."""
         rows = x.reshape(-1, self.in_features)
         low, high = torch.aminmax(rows, dim=1, keepdim=True)
         largest = torch.maximum(-low, high).clamp_(min=torch.finfo(torch.float32).tiny)
@@ -105,7 +105,7 @@ def require_kernel() -> None:
 
 @torch.no_grad()
 def _share_gains(norm: nn.LayerNorm, weight: Tensor) -> None:
-    """Move half of each channel's gain from a layer norm i into the weights oi that read it; both change in place.
+    """Move half of each channel's gain from a layer norm into the weights that read it; both change in place.
 
     The product stays the same, but a few channels with large gains no longer take the whole scale of a row
     (arXiv 2209.13325; the even split is that of arXiv 2211.10438, section 4).
@@ -118,12 +118,22 @@ def _share_gains(norm: nn.LayerNorm, weight: Tensor) -> None:
     weight.mul_(share)
 
 
+@cache
+def cpu_flags() -> frozenset[str]:
+    """Return the instruction sets of the processor, as Linux spells them; empty elsewhere."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return frozenset()
+    return next((frozenset(line.split()) for line in lines if line.startswith(("flags", "Features"))), frozenset())
+
+
 def _engines() -> list[str]:
     return list(torch.backends.quantized.supported_engines)
 
 
 def _packed(weight: Tensor) -> Any:
-    """Weights oi as 8-bit integers, a scale a row, in the order that the kernel reads them."""
+    """Return weights `(outputs, inputs)` as 8-bit integers, a scale a row, in the order that the kernel reads them."""
     scale = weight.abs().amax(dim=1).double().clamp_(min=torch.finfo(torch.float32).tiny) / _weight_steps()
     zero = torch.zeros(len(weight), dtype=torch.long)
     with _fbgemm(), warnings.catch_warnings():
@@ -134,7 +144,7 @@ def _packed(weight: Tensor) -> Any:
 
 
 def _multiply(rows: Tensor, packed: Any) -> Tensor:
-    """Rows bi within -1 and 1, rounded to 8 bits -> bo, their product with the packed weights."""
+    """Return `(batch, outputs)`: rows `(batch, inputs)` within -1 and 1, rounded to 8 bits, times packed weights."""
     product = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32
     out: Tensor = product(rows, 1 / _STEPS, _ZERO, packed)
     return out
@@ -142,7 +152,7 @@ def _multiply(rows: Tensor, packed: Any) -> Tensor:
 
 @cache
 def _weight_steps() -> int:
-    """The magnitude that a channel's largest weight gets.
+    """Return the magnitude that a channel's largest weight gets.
 
     Without VNNI the processor adds two products in 16 bits, and 2 · 255 · 63 is what fits.
     """

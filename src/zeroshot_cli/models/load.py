@@ -23,14 +23,13 @@ from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.errors import CheckpointError, UsageError
 from zeroshot_cli.hub.repository import HUB_PREFIX
 from zeroshot_cli.images.preprocess import PreprocessConfig
-from zeroshot_cli.models.device import resolve_device, resolve_precision
 from zeroshot_cli.models.download import fetch_model, fetch_repo, fetch_tokenizer
-from zeroshot_cli.models.foreign import Fetch, load_foreign
-from zeroshot_cli.models.formats.configs import tokenizer_of
+from zeroshot_cli.models.foreign import load_foreign
 from zeroshot_cli.models.formats.detect import Checkpoint, find_weights, read_checkpoint
-from zeroshot_cli.models.formats.openai import ForeignModel, check_fits
-from zeroshot_cli.models.formats.tensors import read_tensors
+from zeroshot_cli.models.formats.open_clip import ForeignModel
+from zeroshot_cli.models.formats.tensors import check_fits, read_tensors
 from zeroshot_cli.models.loaded import LoadedModel, make_ready
+from zeroshot_cli.models.precision import resolve_device, resolve_precision
 from zeroshot_cli.models.registry import (
     BUNDLED,
     CONFIG_FILE,
@@ -45,6 +44,7 @@ from zeroshot_cli.models.registry import (
     shared_preprocess,
     split_name,
 )
+from zeroshot_cli.models.tokenizers import tokenizer_of
 
 
 class ModelWarning(UserWarning):
@@ -95,7 +95,7 @@ def load(
         checkpoint = _locate(name_or_path, pretrained, offline=offline).read()
     except ForeignModel as foreign:
         fetch = partial(fetch_tokenizer, offline=offline, wanted=name_or_path)
-        return _through_open_clip(foreign, fetch, **given)
+        return load_foreign(foreign=foreign, state=read_tensors(foreign.weights), fetch=fetch, **given)
     for warning in checkpoint.warnings:
         warnings.warn(warning, ModelWarning, stacklevel=2)
     return make_ready(
@@ -104,17 +104,6 @@ def load(
         preprocess=checkpoint.preprocess,
         tokenizer=tokenizer_of(checkpoint.config),
         weights_file=Path(checkpoint.source),
-        **given,
-    )
-
-
-def _through_open_clip(foreign: ForeignModel, fetch: Fetch, **given: Any) -> LoadedModel:
-    return load_foreign(
-        document=foreign.config,
-        state=read_tensors(foreign.weights),
-        source=str(foreign.weights),
-        folder=foreign.weights.parent,
-        fetch=fetch,
         **given,
     )
 

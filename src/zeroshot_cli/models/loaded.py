@@ -1,4 +1,4 @@
-"""A model that is ready to encode: towers, preprocessing, tokenizer, device and precision together."""
+"""A model that is ready to encode: towers, preprocessing, tokenizer, device, precision and fingerprint together."""
 
 from __future__ import annotations
 
@@ -17,17 +17,20 @@ from torch.nn import functional as F
 from zeroshot_cli.clip.config import CLIPConfig
 from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.clip.tokenizer import Tokenizer
+from zeroshot_cli.disk import cache_folder, read_notes, write_notes
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.images.preprocess import Preprocess, PreprocessConfig
-from zeroshot_cli.models.device import DTYPES, convert
-from zeroshot_cli.models.fingerprints import key_of, note, recall
 from zeroshot_cli.models.formats.open_clip import describe
+from zeroshot_cli.models.precision import DTYPES, convert
+
+_KEPT = 200  # fingerprints that are remembered
 
 
 class Tokenize(Protocol):
-    """B texts -> token ids bs."""
+    """What turns texts into token ids."""
 
-    def __call__(self, texts: list[str]) -> Tensor: ...
+    def __call__(self, texts: list[str]) -> Tensor:
+        """Return token ids `(batch, context length)`."""
 
 
 @dataclass(frozen=True)
@@ -51,53 +54,70 @@ class LoadedModel:
 
     @property
     def embed_dim(self) -> int:
+        """Return the length of an embedding."""
         return self.config.embed_dim if isinstance(self.config, CLIPConfig) else int(self.config["embed_dim"])
 
     @cached_property
     def logit_scale(self) -> float:
-        """The learned inverse temperature."""
+        """Return the learned inverse temperature."""
         scale = self.model.logit_scale
         assert isinstance(scale, Tensor)
         return float(scale.detach().float().exp())
 
     @cached_property
     def logit_bias(self) -> float | None:
-        """What the sigmoid loss adds to every logit; None for a model that was trained with a softmax."""
+        """Return what the sigmoid loss adds to every logit; None for a model that was trained with a softmax."""
         bias = self.model.logit_bias
         return float(bias.detach()) if isinstance(bias, Tensor) else None
 
     @torch.inference_mode()
     def encode_images(self, images: Tensor) -> Tensor:
-        """Images b3hw, preprocessed, float32 -> be, normalised, float32, on the CPU."""
+        """Return the embeddings `(batch, embedding)` of preprocessed images `(batch, 3, height, width)`, on the CPU.
+
+        Both are float32; an embedding has length 1.
+        """
         images = images.to(self.device, DTYPES[self.precision], non_blocking=True)
         return F.normalize(_call(self.model, "encode_image", images).float(), dim=-1).cpu()
 
     @torch.inference_mode()
     def encode_pixels(self, pixels: Tensor) -> Tensor:
-        """Pixels bhw3, uint8, resized -> be, normalised, float32, on the model's device; nothing waits for a GPU."""
+        """Return the embeddings `(batch, embedding)` of resized uint8 pixels `(batch, height, width, 3)`.
+
+        They are float32, of length 1, on the model's device; nothing waits for a GPU.
+        """
         images = self.preprocess.normalise(pixels.to(self.device, non_blocking=True)).to(DTYPES[self.precision])
         return F.normalize(_call(self.model, "encode_image", images).float(), dim=-1)
 
     @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
-        """The embeddings of texts, one a row, of length 1, float32, on the CPU."""
+        """Return the embeddings `(batch, embedding)` of texts, float32, of length 1, on the CPU."""
         tokens = self.tokenizer(list(texts)).to(self.device)
         return F.normalize(_call(self.model, "encode_text", tokens).float(), dim=-1).cpu()
 
     @cached_property
     def fingerprint(self) -> str:
-        """A SHA-256 of weights, configuration, preprocessing and tokenizer; the same in every precision."""
+        """Return a SHA-256 of weights, configuration, preprocessing and tokenizer; the same in every precision."""
         return self.known_fingerprint or fingerprint_of(
             self.model, self.config, self.preprocess.config, file=self.weights_file
         )
 
     @property
     def counts_tokens(self) -> bool:
-        """Whether the tokenizer is ours, which says how many tokens a text has."""
+        """Return whether the tokenizer is ours, which says how many tokens a text has."""
         return isinstance(self.tokenizer, Tokenizer)
 
+    def describe(self) -> dict[str, Any]:
+        """Return what the model is, ready for JSON: configuration, preprocessing and fingerprint."""
+        return {
+            "name": self.name,
+            "pretrained": self.pretrained,
+            **_description(self.config, self.preprocess.config),
+            "parameters": sum(parameter.numel() for parameter in self.model.parameters()),
+            "fingerprint": self.fingerprint,
+        }
+
     def bundled(self) -> tuple[CLIP, CLIPConfig, Tokenizer]:
-        """The model, its configuration and its tokenizer. Raises UsageError for a model of open_clip."""
+        """Return the model, its configuration and its tokenizer. Raises UsageError for a model of open_clip."""
         parts = self.model, self.config, self.tokenizer
         if isinstance(parts[0], CLIP) and isinstance(parts[1], CLIPConfig) and isinstance(parts[2], Tokenizer):
             return parts[0], parts[1], parts[2]
@@ -119,9 +139,9 @@ def make_ready(
     precision: str,
     weights_file: Path | None = None,
 ) -> LoadedModel:
-    """Move a model with its weights, float32 on the CPU, to `device` and convert it to `precision`, once.
+    """Move a model, float32 on the CPU, to `device`, convert it to `precision` and return it with all it needs.
 
-    `weights_file`, where all the weights came from, spares hashing them again.
+    With `weights_file`, where all the weights came from, they are hashed only once.
     """
     # The fingerprint is of the weights as they came, so it is taken before they are rounded.
     known = None if precision == "fp32" else fingerprint_of(model, config, preprocess, file=weights_file)
@@ -146,22 +166,40 @@ def fingerprint_of(
     *,
     file: Path | None = None,
 ) -> str:
-    """A SHA-256 of every tensor of `model`, with its name, and of both configurations.
+    """Return a SHA-256 of every tensor of `model`, with its name, and of both configurations.
 
-    With the `file` that all of `model` came from, it is computed once and remembered while the file stays as it is.
+    With the `file` that all of `model` came from, it is remembered while the file stays as it is: hashing ViT-B-32
+    takes half a second, ViT-bigG ten.
     """
-    if isinstance(config, CLIPConfig):
-        description = describe(config, preprocess)
-    else:
-        description = {"model_cfg": dict(config), "preprocess_cfg": preprocess.to_dict()}
-    text = json.dumps(description, sort_keys=True)
-    note_key = None if file is None else key_of(file, text)
-    fingerprint = recall(note_key) if note_key else None
-    if fingerprint is None:
+    text = json.dumps(_description(config, preprocess), sort_keys=True)
+    key = None if file is None else _note_key(file, text)
+    notes = cache_folder() / "fingerprints.json"
+    fingerprint = read_notes(notes).get(key) if key else None
+    if not isinstance(fingerprint, str):
         fingerprint = _hash_of(model, text)
-        if note_key:
-            note(note_key, fingerprint)
+        if key:
+            kept = {**read_notes(notes), key: fingerprint}
+            write_notes(notes, dict(list(kept.items())[-_KEPT:]))
     return fingerprint
+
+
+def _description(config: CLIPConfig | Mapping[str, Any], preprocess: PreprocessConfig) -> dict[str, Any]:
+    """Return the content of `open_clip_config.json`."""
+    if isinstance(config, CLIPConfig):
+        return describe(config, preprocess)
+    return {"model_cfg": dict(config), "preprocess_cfg": preprocess.to_dict()}
+
+
+def _note_key(file: Path, description: str) -> str | None:
+    """Return what a fingerprint depends on, without reading the weights; None for shards, one index to many files."""
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    if file.suffix == ".json":
+        return None
+    parts = (str(file.resolve()), status.st_size, status.st_mtime_ns, status.st_ctime_ns, description)
+    return hashlib.sha256(json.dumps(parts).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _hash_of(model: nn.Module, description: str) -> str:

@@ -199,8 +199,9 @@ def model_config(model: str) -> dict[str, Any]:
     if model in PRESETS:
         return config_to_dict(PRESETS[model])
     for name in (model, model.removesuffix(_QUICKGELU)):
-        path = _open_clip_folder() / "model_configs" / f"{name}.json"
-        if path.is_file():
+        folder = open_clip_folder() / "model_configs"
+        path = folder / f"{name}.json"
+        if path.parent == folder and path.is_file():
             config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             return config | {"quick_gelu": True} if model.endswith(_QUICKGELU) else config
     raise UsageError(f"there is no configuration of {model!r}; zeroshot models lists the names")
@@ -287,10 +288,13 @@ def _sizes() -> dict[str, float]:
     return {model: float(row[_SIZE]) for (model, _), row in _table().items() if row[_SIZE]}
 
 
-def _open_clip_folder() -> Path:
-    spec = importlib.util.find_spec("open_clip")  # finds the folder without importing the package
+def open_clip_folder() -> Path:
+    """Return the folder of the installed open_clip package, without importing it."""
+    spec = importlib.util.find_spec("open_clip")
     if spec is None or not spec.submodule_search_locations:
-        raise ModuleNotFoundError("open_clip_torch is not installed, and it carries the list of published weights")
+        raise ModuleNotFoundError(
+            "open_clip_torch is not installed, which lists published weights and CLIP's vocabulary"
+        )
     return Path(spec.submodule_search_locations[0])
 
 
@@ -300,7 +304,7 @@ def _open_clip_pretrained() -> types.ModuleType:
     It does without huggingface_hub and safetensors, and they are withheld from this module only: hiding them in
     `sys.modules` would fail other threads. A test compares what it lists with open_clip itself.
     """
-    folder = _open_clip_folder()
+    folder = open_clip_folder()
     package = types.ModuleType(_PRIVATE)
     package.__path__ = [str(folder)]
     sys.modules[_PRIVATE] = package  # so that the module's own relative imports are found

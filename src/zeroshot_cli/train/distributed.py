@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.errors import UsageError
-from zeroshot_cli.models.device import resolve_device
+from zeroshot_cli.models.precision import resolve_device
 
 T = TypeVar("T")
 

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
-from zeroshot_cli.clip.config import (
-    PRESETS,
-    VOCAB_SIZE,
-    CLIPConfig,
-    config_from_dict,
-)
+from zeroshot_cli.clip.config import PRESETS, VOCAB_SIZE, CLIPConfig
 from zeroshot_cli.errors import CheckpointError, UsageError
 from zeroshot_cli.hub.hashes import sha256_of
 from zeroshot_cli.images.preprocess import PreprocessConfig
-from zeroshot_cli.models.formats.configs import default_preprocess
-from zeroshot_cli.models.formats.open_clip import CONFIG_FILE
-from zeroshot_cli.models.formats.openai import ForeignModel, from_disk, own_settings
+from zeroshot_cli.models.formats.open_clip import default_preprocess, from_disk, parse_config, read_document
 from zeroshot_cli.models.formats.shapes import HEAD_WIDTH, config_of_shapes, preset_of
 from zeroshot_cli.models.formats.tensors import INDEX_SUFFIX, Weights, read_weights
 from zeroshot_cli.models.formats.transformers import (
@@ -30,12 +21,10 @@ from zeroshot_cli.models.formats.transformers import (
     is_transformers,
     preprocess_of_transformers,
 )
-from zeroshot_cli.models.registry import by_hash, shared_preprocess
-from zeroshot_cli.models.vocabulary import check_vocabulary
+from zeroshot_cli.models.registry import CONFIG_FILE, WEIGHTS_FILES, by_hash, shared_preprocess
 
 OPEN_CLIP, OPENAI, TRANSFORMERS = "open_clip", "OpenAI", "Transformers"
 
-_STEMS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin", "model.safetensors", "pytorch_model.bin")
 _SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
 _PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 
@@ -124,7 +113,7 @@ def find_weights(path: Path) -> Path:
         return path
     if not (path / CONFIG_FILE).is_file() and (path / "model" / CONFIG_FILE).is_file():
         path = path / "model"
-    for stem in _STEMS:
+    for stem in WEIGHTS_FILES:
         for name in (stem, stem + INDEX_SUFFIX):
             if (path / name).is_file():
                 return path / name
@@ -133,7 +122,7 @@ def find_weights(path: Path) -> Path:
         return others[0]
     if others:
         raise CheckpointError(f"{path} holds {len(others)} files of weights: name one, such as {others[0]}")
-    raise CheckpointError(f"{path} is not a model folder: it holds no weights such as {_STEMS[0]}")
+    raise CheckpointError(f"{path} is not a model folder: it holds no weights such as {WEIGHTS_FILES[0]}")
 
 
 def _layout(weights: Weights) -> str:
@@ -171,30 +160,12 @@ def _beside_named(file: Path, layout: str) -> _Described | None:
 
 def _open_clip_config(file: Path, layout: str) -> _Described | None:
     path = file.parent / CONFIG_FILE
-    if not path.is_file():
-        return None
-    document = _read_json(path)
-    model_cfg, foreign = own_settings(_mapping(document.get("model_cfg", document), path))
-    if foreign:
-        raise ForeignModel(
-            f"{path} describes a model that the bundled CLIP lacks: {', '.join(foreign)}",
-            config=document,
-            weights=file,
-        )
-    try:
-        config = config_from_dict(model_cfg)
-        check_vocabulary(config.text.vocab_size)
-        given = dict(_mapping(document.get("preprocess_cfg") or {}, path))
-        given["size"] = given.get("size") or config.vision.image_size
-        preprocess = PreprocessConfig.from_dict(given)
-    except ValueError as error:
-        raise CheckpointError(f"{path} is not a model configuration: {error}") from error
-    return _Described(path, config, preprocess)
+    return _Described(path, *parse_config(read_document(path), path, weights=file)) if path.is_file() else None
 
 
 def _transformers_config(file: Path, layout: str) -> _Described | None:
     path = file.parent / "config.json"
-    document = _read_json(path) if path.is_file() else {}
+    document = read_document(path) if path.is_file() else {}
     other = document.get("model_type") != "clip"
     if "model_type" not in document or (other and layout != TRANSFORMERS):
         return None  # many programs write a config.json
@@ -203,23 +174,9 @@ def _transformers_config(file: Path, layout: str) -> _Described | None:
     if processor is None:
         return _Described(path, config, None)
     preprocess, warnings = preprocess_of_transformers(
-        _read_json(processor), image_size=config.vision.image_size, source=str(processor)
+        read_document(processor), image_size=config.vision.image_size, source=str(processor)
     )
     return _Described(path, config, preprocess, warnings)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is not a model configuration: {error}") from error
-    return dict(_mapping(document, path))
-
-
-def _mapping(value: Any, path: Path) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise CheckpointError(f"{path} is not a model configuration: it holds no mapping")
-    return value
 
 
 def _guess(

@@ -20,8 +20,9 @@ from zeroshot_cli.clip.config import (
     VisionTransformerConfig,
 )
 from zeroshot_cli.errors import CheckpointError
-from zeroshot_cli.models.formats.openai import foreign_tensors, listed
-from zeroshot_cli.models.vocabulary import SYMBOLS
+from zeroshot_cli.models.formats.open_clip import foreign_tensors
+from zeroshot_cli.models.formats.tensors import listed
+from zeroshot_cli.models.tokenizers import SYMBOLS
 
 HEAD_WIDTH = 64  # of all models of the paper; shapes do not tell it
 

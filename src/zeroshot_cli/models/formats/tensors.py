@@ -18,7 +18,7 @@ from typing import IO, Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from zeroshot_cli.errors import CheckpointError, UsageError
 
@@ -262,3 +262,39 @@ def _is_inflated(tensor: Tensor) -> bool:
 
 def _line(error: Exception) -> str:
     return str(error).strip().split("\n")[0][:200] or type(error).__name__
+
+
+# Whether they fit a model
+
+
+def check_fits(model: nn.Module, state: Mapping[str, Tensor], *, source: str) -> None:
+    """Compare `state`, under the model's names, with the tensors of `model`, which may be on the meta device.
+
+    Raises CheckpointError with up to five names where tensors are missing, left over or of another shape.
+    """
+    expected = model.state_dict()
+    wrong = [
+        f"{key} is {list(state[key].shape)} and not {list(tensor.shape)}"
+        for key, tensor in expected.items()
+        if key in state and state[key].shape != tensor.shape
+    ]
+    problems = (
+        ("lacks", [key for key in expected if key not in state and not key.endswith("num_batches_tracked")]),
+        ("has unknown tensors", [key for key in state if key not in expected]),
+        ("has tensors of the wrong shape", wrong),
+    )
+    for problem, names in problems:
+        if names:
+            raise CheckpointError(f"{source} does not fit its model configuration: it {problem}: {listed(names)}")
+
+
+def load_into(model: nn.Module, state: Mapping[str, Tensor], *, source: str) -> None:
+    """Copy `state`, under the model's names, into `model`; raises what `check_fits` raises."""
+    check_fits(model, state, source=source)
+    model.load_state_dict(state, strict=False)
+
+
+def listed(names: list[str]) -> str:
+    """Return up to five names, and how many more there are."""
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more

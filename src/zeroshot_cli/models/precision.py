@@ -1,4 +1,4 @@
-"""The device and the precision that `auto` stands for, and whether what was asked for is there."""
+"""The device and the numeric precision: what `auto` stands for, what this machine has, and the conversion."""
 
 from collections.abc import Callable
 
@@ -7,15 +7,14 @@ from torch import Tensor, nn
 
 from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.errors import UsageError
-from zeroshot_cli.models.int8 import quantise, require_kernel
-from zeroshot_cli.models.processor import cpu_flags
+from zeroshot_cli.models.int8 import cpu_flags, quantise, require_kernel
 
 # What images are given in; int8 is the linear layers' alone, and all between them stays in float32.
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "int8": torch.float32}
 
 
 def resolve_device(device: str) -> torch.device:
-    """`auto` is CUDA where there is one, else the CPU. Raises UsageError for a device that is not there."""
+    """Return the device: `auto` is CUDA where there is one, else the CPU. Raises UsageError for one not there."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -31,7 +30,10 @@ def resolve_device(device: str) -> torch.device:
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
-    """`auto` is bf16 where the device computes in it, else fp32. Raises UsageError for an unknown precision."""
+    """Return the precision: `auto` is bf16 where the device computes in it, else fp32.
+
+    Raises UsageError for one that is unknown or not for the device.
+    """
     if precision == "auto":
         return "bf16" if has_bf16(device) else "fp32"
     if precision not in DTYPES:
@@ -75,7 +77,7 @@ def _when_first_used(module: nn.Module, action: Callable[[], object]) -> None:
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Whether the device multiplies matrices in bfloat16, rather than imitating it."""
+    """Return whether the device multiplies matrices in bfloat16, rather than imitating it."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
