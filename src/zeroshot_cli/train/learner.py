@@ -12,7 +12,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from zeroshot_cli.clip.config import ResNetConfig
 from zeroshot_cli.clip.model import CLIP
-from zeroshot_cli.models.device import resolve_precision
+from zeroshot_cli.models.precision import resolve_precision
 from zeroshot_cli.train.checkpoint import Tensors, load_checkpoint, module_tensors, tensors_of
 from zeroshot_cli.train.config import TrainConfig
 from zeroshot_cli.train.data import Batch

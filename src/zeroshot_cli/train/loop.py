@@ -18,7 +18,6 @@ from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.errors import DataError, UsageError, ZeroshotError
 from zeroshot_cli.images.augment import Augment
 from zeroshot_cli.models.formats.open_clip import save_model
-from zeroshot_cli.models.precision import resolve_precision
 from zeroshot_cli.records import SkippedImage
 from zeroshot_cli.train.checkpoint import (
     TrainState,
