@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from zeroshot_cli.errors import DataError, UsageError
-from zeroshot_cli.images.find import find_images
+from zeroshot_cli.images.find import find_images, path_of
 from zeroshot_cli.pairs.read import read_pairs
 from zeroshot_cli.pairs.shards import CAPTION_EXTENSIONS
 from zeroshot_cli.records import SkippedImage
@@ -100,14 +100,12 @@ def _read_folder(path: Path) -> CaptionedImages:
 
 def _captions_beside(item: str | SkippedImage) -> tuple[str, ...]:
     """Return the lines of the text file with an image's name; none if there is no such file."""
-    stem = os.path.splitext(item.path if isinstance(item, SkippedImage) else item)[0]
-    path = next(
-        (path for path in (f"{stem}.{extension}" for extension in CAPTION_EXTENSIONS) if os.path.lexists(path)), None
-    )
-    if path is None:
-        return ()
-    lines = (line.strip() for line in read_text(Path(path), DataError).split("\n"))
-    return tuple(line for line in lines if line)
+    stem = os.path.splitext(path_of(item))[0]
+    for path in (f"{stem}.{extension}" for extension in CAPTION_EXTENSIONS):
+        if os.path.lexists(path):
+            lines = (line.strip() for line in read_text(Path(path), DataError).split("\n"))
+            return tuple(line for line in lines if line)
+    return ()
 
 
 def _many(count: int, what: str) -> str:

@@ -20,8 +20,7 @@ from zeroshot_cli.datasets.imagenet_classes import (
 )
 from zeroshot_cli.datasets.labelled import LabelledImages, read_labelled_folder
 from zeroshot_cli.errors import DataError, UsageError
-from zeroshot_cli.images.find import find_images
-from zeroshot_cli.records import SkippedImage
+from zeroshot_cli.images.find import find_images, path_of
 
 PLACES = ("", "val", "validation", "ILSVRC2012_img_val", "ILSVRC/Data/CLS-LOC/val", "Data/CLS-LOC/val", "imagenet/val")
 """Where in a folder the images may be: directly in it, or where the archives of ImageNet and Kaggle put them."""
@@ -58,11 +57,11 @@ def read_imagenet(folder: Path) -> LabelledImages:
 
 def _read_flat(inside: Path, folder: Path) -> LabelledImages:
     found = find_images([f"{inside}{os.sep}"])
-    named = [(item, _FLAT.fullmatch(os.path.basename(_path_of(item)))) for item in found.items]  # noqa: PTH119
+    named = [(item, _FLAT.fullmatch(os.path.basename(path_of(item)))) for item in found.items]  # noqa: PTH119
     images = [(item, match) for item, match in named if match]
     numbers = [int(match[1]) for _, match in images if not match[2]]
     truth = _truth(inside, folder, max(numbers)) if numbers else {}
-    targets = tuple(_target(_path_of(item), int(match[1]), match[2], truth) for item, match in images)
+    targets = tuple(_target(path_of(item), int(match[1]), match[2], truth) for item, match in images)
     others = found.ignored + len(named) - len(images)
     return LabelledImages(str(inside), tuple(item for item, _ in images), targets, imagenet_labels(), others)
 
@@ -93,10 +92,6 @@ def _entries(folder: Path) -> list[str]:
         return sorted(os.listdir(folder))  # noqa: PTH208
     except OSError as error:
         raise DataError(f"{folder}: cannot be read ({error.strerror}); check its permissions") from error
-
-
-def _path_of(item: str | SkippedImage) -> str:
-    return item if isinstance(item, str) else item.path
 
 
 def _nothing_found(folder: Path) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path, PurePath
 from zeroshot_cli.datasets.imagenet_classes import is_wnid
 from zeroshot_cli.datasets.matching import match_classes, sorted_classes, spaced, why_unmatched
 from zeroshot_cli.errors import DataError, UsageError
-from zeroshot_cli.images.find import find_images
+from zeroshot_cli.images.find import find_images, path_of
 from zeroshot_cli.pairs.columns import LABELS, Columns
 from zeroshot_cli.pairs.read import find_image, is_on_web
 from zeroshot_cli.pairs.tables import Form, form_of, read_table
@@ -57,7 +57,12 @@ class LabelledImages:
             files = "1 file that is not an image" if self.ignored == 1 else f"{self.ignored} files that are not images"
             notes.append(f"{self.name}: ignored {files}")
         if empty := self.empty_classes:
-            notes.append(f"{self.name}: {_without_images(empty, len(self.labels))}")
+            named = ", ".join(empty[:_NAMED]) + (", …" if len(empty) > _NAMED else "")
+            verb = "has" if len(empty) == 1 else "have"
+            notes.append(
+                f"{self.name}: {len(empty)} of {len(self.labels)} classes {verb} no image ({named}); they remain "
+                "possible answers"
+            )
         if all(map(is_wnid, self.labels.names)):
             notes.append(
                 f"{self.name}: its classes are named by WordNet ids, which mean nothing to a model; see --labels"
@@ -93,7 +98,7 @@ def read_labelled_folder(path: Path, labels: Labels | None = None) -> LabelledIm
         found = find_images([f"{path}{os.sep}{name}" for name in names])  # "./-", not "-", which is stdin
     except DataError as error:
         raise DataError(f"{path}: no image in any of its {len(names)} class folders; put some there") from error
-    targets = tuple(class_of[_class_folder_of(item, path)] for item in found.items)
+    targets = tuple(class_of[PurePath(path_of(item)).relative_to(path).parts[0]] for item in found.items)
     return LabelledImages(str(path), found.items, targets, labels, found.ignored + loose)
 
 
@@ -153,12 +158,6 @@ def _labels_of(ordered: Sequence[str], source: str, kind: str) -> Labels:
     return Labels.of(written)
 
 
-def _without_images(empty: Sequence[str], classes: int) -> str:
-    named = ", ".join(empty[:_NAMED]) + (", …" if len(empty) > _NAMED else "")
-    verb = "has" if len(empty) == 1 else "have"
-    return f"{len(empty)} of {classes} classes {verb} no image ({named}); they remain possible answers"
-
-
 # folders
 
 
@@ -168,11 +167,6 @@ def _class_folders(path: Path) -> list[str]:
         return [entry.name for entry in path.iterdir() if os.path.isdir(entry) and not entry.name.startswith(".")]
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
-
-
-def _class_folder_of(item: str | SkippedImage, root: Path) -> str:
-    path = item.path if isinstance(item, SkippedImage) else item
-    return PurePath(path).relative_to(root).parts[0]
 
 
 # tables

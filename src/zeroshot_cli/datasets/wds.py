@@ -8,6 +8,7 @@ import re
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from zeroshot_cli.datasets.archives import need_room
@@ -93,7 +94,7 @@ def _write_templates(text: str, path: Path) -> None:
 
 def _write_labelled(shards: Iterable[Path], into: Path, classes: int) -> int:
     count = 0
-    for place, sample in _samples(shards):
+    for count, (place, sample) in enumerate(_samples(shards), start=1):
         extension, content = _image(place, sample)
         number = _NUMBER.fullmatch(sample.get("cls", b""))
         if number is None or int(number[1]) >= classes:
@@ -101,20 +102,18 @@ def _write_labelled(shards: Iterable[Path], into: Path, classes: int) -> int:
             raise DataError(f"{place}: its class is {found}; expected a number below {classes}")
         folder = into / str(int(number[1]))
         folder.mkdir(exist_ok=True)
-        (folder / f"{count:07d}.{extension}").write_bytes(content)
-        count += 1
+        (folder / f"{count - 1:07d}.{extension}").write_bytes(content)
     return count
 
 
 def _write_captioned(shards: Iterable[Path], into: Path) -> int:
     count = 0
-    for place, sample in _samples(shards):
+    for count, (place, sample) in enumerate(_samples(shards), start=1):
         extension, content = _image(place, sample)
         if not sample.get("txt", b"").strip():
             raise DataError(f"{place}: has no caption (.txt); add one, or remove the image")
-        (into / f"{count:07d}.{extension}").write_bytes(content)
-        (into / f"{count:07d}.txt").write_bytes(sample["txt"])
-        count += 1
+        (into / f"{count - 1:07d}.{extension}").write_bytes(content)
+        (into / f"{count - 1:07d}.txt").write_bytes(sample["txt"])
     return count
 
 
@@ -128,19 +127,14 @@ def _image(place: str, sample: Mapping[str, bytes]) -> tuple[str, bytes]:
 def _samples(shards: Iterable[Path]) -> Iterator[tuple[str, dict[str, bytes]]]:
     """Yield where each sample is, for errors, and its members by extension; members of one name are adjacent."""
     for shard in shards:
-        key, sample = "", dict[str, bytes]()
-        for name, content in _members(shard):
-            match = _KEY.fullmatch(name)
-            if match is None:
-                continue
-            if sample and match[1] != key:
-                yield f"{shard}/{key}", sample
-                sample = {}
-            key, extension = match[1], match[2].lower()
-            if extension in sample:
-                raise DataError(f"{shard}: {name!r} appears twice; download it again")
-            sample[extension] = content
-        if sample:
+        named = ((match, content) for name, content in _members(shard) if (match := _KEY.fullmatch(name)))
+        for key, members in groupby(named, key=lambda member: member[0][1]):
+            sample: dict[str, bytes] = {}
+            for match, content in members:
+                extension = match[2].lower()
+                if extension in sample:
+                    raise DataError(f"{shard}: {match[0]!r} appears twice; download it again")
+                sample[extension] = content
             yield f"{shard}/{key}", sample
 
 

@@ -8,7 +8,7 @@ from math import sqrt
 from zeroshot_cli.errors import DataError
 from zeroshot_cli.evaluation.answers import Answers
 from zeroshot_cli.evaluation.metrics import wilson
-from zeroshot_cli.records import SkippedImage
+from zeroshot_cli.images.find import path_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def _rows(answers: Answers) -> Iterator[tuple[tuple[str, int], str, bool]]:
     times: Counter[str] = Counter()
     right = iter(answers.right.tolist())
     for item, target in zip(answers.items, answers.item_targets.tolist(), strict=True):
-        path = item.path if isinstance(item, SkippedImage) else item
+        path = path_of(item)
         times[path] += 1
         if isinstance(item, str):
             yield (path, times[path]), answers.labels[target], next(right)

@@ -40,7 +40,7 @@ class FoundImages:
 
     def paths(self) -> Iterator[str]:
         """The path of every item."""
-        return map(_path_of, self.items)
+        return map(path_of, self.items)
 
 
 def find_images(
@@ -64,7 +64,7 @@ def find_images(
             items, passed_over = _images_below(given, outside)
             ignored += passed_over
         for item in items:
-            found.setdefault(_absolute(here, _path_of(item)), item)
+            found.setdefault(_absolute(here, path_of(item)), item)
     if not found:
         others = f" among {ignored} other file{'s' * (ignored != 1)}" if ignored else ""
         named = ", ".join(inputs) or "an empty list of inputs"
@@ -90,7 +90,8 @@ def _absolute(here: str, path: str) -> str:
     return os.path.join(here, path)
 
 
-def _path_of(item: str | SkippedImage) -> str:
+def path_of(item: str | SkippedImage) -> str:
+    """Return the path of an image, readable or not."""
     return item if isinstance(item, str) else item.path
 
 
@@ -156,7 +157,7 @@ def _images_below(root: str, exclude: Identity | None) -> tuple[list[str | Skipp
         images = [entry.path for entry in content if _may_be_image(entry)]
         items += images
         ignored += len(content) - len(images)
-    return sorted(items, key=_path_of), ignored
+    return sorted(items, key=path_of), ignored
 
 
 def _may_be_image(entry: os.DirEntry[str]) -> bool:
