@@ -272,7 +272,7 @@ def _read_by(loader: Iterable[Batch | ZeroshotError]) -> Iterator[Batch | Zerosh
     try:
         yield from loader
     except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+        if "DataLoader worker (pid" not in str(error):  # and not what a worker has raised
             raise
         raise UsageError(
             "a process that reads images was killed, perhaps for want of memory; use fewer --workers, and add --resume"
