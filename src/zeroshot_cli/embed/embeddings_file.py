@@ -22,7 +22,6 @@ from contextlib import ExitStack, suppress
 from enum import StrEnum
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Self
 
 import numpy as np
@@ -64,100 +63,70 @@ class EmbeddingsFile:
     """A file of embeddings that is being written; as a context manager it is kept only where no error ends it.
 
     `width` is the size of an embedding, `about` what they came from. UsageError where the file cannot be written, here
-    or later.
+    or later. While their number is unknown, rows are in two files without a name, which go with a killed run: one has a
+    JSON line a row, the other the embeddings, one after the other.
     """
 
     def __init__(
         self, path: Path, subject: Subject, *, width: int, about: Mapping[str, str], overwrite: bool = False
     ) -> None:
         check_embeddings_file(path, overwrite=overwrite)
-        self._path = path
-        self._overwrite = overwrite
-        with writing(str(path)):
-            self._rows: _Rows | None = _Rows(path, subject, width, about)
-
-    def write(self, rows: Sequence[Row]) -> None:
-        """Add rows; ValueError where one has not either an embedding or a reason."""
-        if self._rows is None:
-            raise ValueError(f"{self._path} is closed")
-        with writing(str(self._path)):
-            self._rows.append(rows)
-
-    def close(self, *, complete: bool = True) -> None:
-        """Give the file its name, or remove what there is of it where it is not `complete`."""
-        rows, self._rows = self._rows, None
-        if rows is None:
-            return
-        with rows, writing(str(self._path)):
-            if complete:
-                check_output(self._path, overwrite=self._overwrite)  # again: hours have passed
-                with replacing(self._path) as unfinished, unfinished.open("xb") as stream:
-                    rows.write(stream)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close(complete=kind is None)
-
-
-def check_embeddings_file(path: Path, *, overwrite: bool) -> None:
-    """Raise UsageError where the file cannot be written, which would otherwise show after an hour's work."""
-    form = format_of(path, EmbeddingsFormat)
-    check_output(path, overwrite=overwrite)
-    if form is EmbeddingsFormat.PARQUET:
-        check_parquet()
-    with writing(str(path)), tempfile.TemporaryFile(dir=Path(os.path.realpath(path)).parent):
-        pass  # rights, and a file system that takes no files
-
-
-def check_room(path: Path, names: Iterable[str]) -> None:
-    """Raise UsageError where safetensors cannot hold so many paths or texts; the other formats have no limit."""
-    if format_of(path, EmbeddingsFormat) is EmbeddingsFormat.SAFETENSORS:
-        _check_header(path, sum(len(_inside(_json(name) + ", ")) for name in names))
-
-
-class _Rows:
-    """Rows on disk while their number is unknown: two files without a name, which go with a killed run.
-
-    One has a JSON line a row, the other the embeddings, one after the other.
-    """
-
-    def __init__(self, path: Path, subject: Subject, width: int, about: Mapping[str, str]) -> None:
         self.path, self.subject, self.width = path, subject, width
         self.about = {"format": FORMAT, **{key: _utf8(text) for key, text in about.items()}}
-        folder = Path(os.path.realpath(path)).parent
+        self._overwrite = overwrite
         self.readable = self.unreadable = 0
         self.longest_name = self.longest_error = 1  # in characters
-        with ExitStack() as files:
+        folder = Path(os.path.realpath(path)).parent
+        with writing(str(path)), ExitStack() as files:
             self._names = files.enter_context(tempfile.TemporaryFile("w+", dir=folder, encoding="ascii", newline="\n"))
             self._floats = files.enter_context(tempfile.TemporaryFile(dir=folder))
             self._files = files.pop_all()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        with suppress(OSError):  # of a full disk: what could not be flushed is not needed any more
-            self._files.close()
-
-    def append(self, rows: Sequence[Row]) -> None:
+    def write(self, rows: Sequence[Row]) -> None:
+        """Add rows; ValueError where one has not either an embedding or a reason."""
+        if self._names.closed:
+            raise ValueError(f"{self.path} is closed")
         for name, embedding, reason in rows:
             if (embedding is None) == (reason is None):
                 raise ValueError(f"a row needs either an embedding or a reason why it has none, unlike {name!r}")
             if embedding is not None and embedding.shape != (self.width,):
                 raise ValueError(f"the embedding of {name!r} has the shape {embedding.shape}, not ({self.width},)")
-        for name, embedding, reason in rows:
-            self._names.write(json.dumps((name, reason)) + "\n")
-            if embedding is not None:
-                self._floats.write(embedding.astype(_LITTLE_FLOATS).tobytes())
-                self.readable += 1
-                self.longest_name = max(self.longest_name, len(name))
-            else:
-                self.unreadable += 1
-                self.longest_error = max(self.longest_error, len(name), len(reason or ""))
+        with writing(str(self.path)):
+            for name, embedding, reason in rows:
+                self._names.write(json.dumps((name, reason)) + "\n")
+                if embedding is not None:
+                    self._floats.write(embedding.astype(_LITTLE_FLOATS).tobytes())
+                    self.readable += 1
+                    self.longest_name = max(self.longest_name, len(name))
+                else:
+                    self.unreadable += 1
+                    self.longest_error = max(self.longest_error, len(name), len(reason or ""))
+
+    def close(self, *, complete: bool = True) -> None:
+        """Give the file its name, or remove what there is of it where it is not `complete`."""
+        try:
+            if complete and not self._names.closed:
+                with writing(str(self.path)):
+                    self._assemble()
+        finally:
+            with suppress(OSError):  # of a full disk: what could not be flushed is not needed any more
+                self._files.close()
+
+    def _assemble(self) -> None:
+        check_output(self.path, overwrite=self._overwrite)  # again: hours have passed
+        write = {
+            EmbeddingsFormat.PARQUET: _write_parquet,
+            EmbeddingsFormat.NPZ: _write_npz,
+            EmbeddingsFormat.SAFETENSORS: _write_safetensors,
+        }[format_of(self.path, EmbeddingsFormat)]
+        with replacing(self.path) as unfinished, unfinished.open("xb") as stream:
+            write(stream, self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.close(complete=kind is None)
 
     def names(self) -> Iterator[tuple[str, str | None]]:
         """Yield the path or text of every row, and the reason where it is unreadable; one reader at a time."""
@@ -167,9 +136,11 @@ class _Rows:
             yield name, reason
 
     def readable_names(self) -> Iterator[str]:
+        """Yield the paths or texts that have an embedding."""
         return (name for name, reason in self.names() if reason is None)
 
     def errors(self) -> Iterator[tuple[str, str]]:
+        """Yield the others and their reasons."""
         return ((name, reason) for name, reason in self.names() if reason is not None)
 
     def floats(self) -> Iterator[bytes]:
@@ -189,13 +160,21 @@ class _Rows:
             embeddings[known] = np.frombuffer(content, _LITTLE_FLOATS).reshape(len(known), self.width)
             yield [name for name, _ in some], [reason for _, reason in some], embeddings
 
-    def write(self, stream: BinaryIO) -> None:
-        """Write the whole file."""
-        {
-            EmbeddingsFormat.PARQUET: _write_parquet,
-            EmbeddingsFormat.NPZ: _write_npz,
-            EmbeddingsFormat.SAFETENSORS: _write_safetensors,
-        }[format_of(self.path, EmbeddingsFormat)](stream, self)
+
+def check_embeddings_file(path: Path, *, overwrite: bool) -> None:
+    """Raise UsageError where the file cannot be written, which would otherwise show after an hour's work."""
+    form = format_of(path, EmbeddingsFormat)
+    check_output(path, overwrite=overwrite)
+    if form is EmbeddingsFormat.PARQUET:
+        check_parquet()
+    with writing(str(path)), tempfile.TemporaryFile(dir=Path(os.path.realpath(path)).parent):
+        pass  # rights, and a file system that takes no files
+
+
+def check_room(path: Path, names: Iterable[str]) -> None:
+    """Raise UsageError where safetensors cannot hold so many paths or texts; the other formats have no limit."""
+    if format_of(path, EmbeddingsFormat) is EmbeddingsFormat.SAFETENSORS:
+        _check_header(path, sum(len(_inside(_json(name) + ", ")) for name in names))
 
 
 def _rows_in_block(row_bytes: int) -> int:
@@ -205,7 +184,7 @@ def _rows_in_block(row_bytes: int) -> int:
 # Parquet
 
 
-def _write_parquet(stream: BinaryIO, rows: _Rows) -> None:
+def _write_parquet(stream: BinaryIO, rows: EmbeddingsFile) -> None:
     from pyarrow.parquet import ParquetWriter
 
     schema = _schema(rows)
@@ -215,7 +194,7 @@ def _write_parquet(stream: BinaryIO, rows: _Rows) -> None:
             writer.write_batch(_batch(schema, *block))
 
 
-def _schema(rows: _Rows) -> "pyarrow.Schema":
+def _schema(rows: EmbeddingsFile) -> "pyarrow.Schema":
     import pyarrow as pa
 
     exact = [("path_bytes", pa.binary())] if rows.subject is Subject.PATH else []
@@ -242,7 +221,7 @@ def _batch(
 # npz
 
 
-def _write_npz(stream: BinaryIO, rows: _Rows) -> None:
+def _write_npz(stream: BinaryIO, rows: EmbeddingsFile) -> None:
     # Texts of one width in four bytes a character are mostly zeros, and shrink to what they hold.
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         stored = zipfile.ZipInfo("embeddings.npy")
@@ -278,7 +257,7 @@ def _put(
 # safetensors
 
 
-def _write_safetensors(stream: BinaryIO, rows: _Rows) -> None:
+def _write_safetensors(stream: BinaryIO, rows: EmbeddingsFile) -> None:
     """Write the length of the header, the header, JSON that ends on a multiple of 8, and the embeddings."""
     stream.write(bytes(8))
     for text in _header(rows):
@@ -293,7 +272,7 @@ def _write_safetensors(stream: BinaryIO, rows: _Rows) -> None:
         stream.write(block)
 
 
-def _header(rows: _Rows) -> Iterator[str]:
+def _header(rows: EmbeddingsFile) -> Iterator[str]:
     """Yield the header, piece by piece; the metadata has texts only, so lists are JSON within JSON."""
     yield '{"__metadata__": {'
     for key, text in rows.about.items():

@@ -13,8 +13,8 @@ import os
 import re
 import threading
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -152,15 +152,17 @@ def read_image(
     file, whatever its Exif orientation, converted to RGB by Pillow.
     """
     _tame_pillow()
+    before = _max_pixels.set(max_pixels)
     try:
-        with _at_most(max_pixels):
-            return _read(file, reduce_to, as_stored=as_stored, keep_alpha=keep_alpha)
+        return _read(file, reduce_to, as_stored=as_stored, keep_alpha=keep_alpha)
     except UnreadableImage:
         raise
     except MemoryError:
         raise UnreadableImage("too large for the memory of this machine") from None
     except Exception as problem:  # damaged files make Pillow's plugins raise nearly anything
         raise UnreadableImage(_why(problem, file)) from problem
+    finally:
+        _max_pixels.reset(before)
 
 
 def single_threaded() -> None:
@@ -306,13 +308,7 @@ def _tame_pillow() -> None:
         vars(Image)["_decompression_bomb_check"] = _check_pixels
 
 
-class _Limit(threading.local):
-    """The most pixels that an image may have which this thread reads; None while it reads none."""
-
-    pixels: int | None = None
-
-
-_limit = _Limit()
+_max_pixels: ContextVar[int | None] = ContextVar("max_pixels", default=None)  # a thread's; None while it reads none
 _pillows_check = Image._decompression_bomb_check
 
 
@@ -321,19 +317,11 @@ def _check_pixels(size: tuple[int, int], **options: bool) -> None:
 
     Pillow's MAX_IMAGE_PIXELS is one for all threads and cannot be set for one image; it holds for everyone else.
     """
-    if _limit.pixels is None:
+    limit = _max_pixels.get()
+    if limit is None:
         _pillows_check(size, **options)
-    elif (pixels := max(1, size[0]) * max(1, size[1])) > _limit.pixels:
-        raise UnreadableImage(f"{pixels:,} pixels, more than the limit of {_limit.pixels:,} (--max-pixels)")
-
-
-@contextmanager
-def _at_most(pixels: int) -> Iterator[None]:
-    before, _limit.pixels = _limit.pixels, pixels
-    try:
-        yield
-    finally:
-        _limit.pixels = before
+    elif (pixels := max(1, size[0]) * max(1, size[1])) > limit:
+        raise UnreadableImage(f"{pixels:,} pixels, more than the limit of {limit:,} (--max-pixels)")
 
 
 def _silence_libtiff() -> None:
