@@ -167,3 +167,10 @@ class Augmentation(StrEnum):
     COLOUR = "colour"
     BLUR = "blur"
     SMALL = "small"
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Return the versions of this package, torch and the packages named, which results may depend on."""
+    from importlib.metadata import version  # slow to import
+
+    return {name: version(name) for name in ("zeroshot-cli", "torch", *packages)}

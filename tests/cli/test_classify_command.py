@@ -287,12 +287,12 @@ def test_help_shows_every_option_and_the_environment_variables_of_shared_ones(
     capfdbinary: pytest.CaptureFixture[bytes],
 ) -> None:
     assert classify("--help") == 0
-    entries = re.split(r"\n  (?=-)", capfdbinary.readouterr().out.decode())[1:]
+    entries = re.split(r"\n│ (?=-)", capfdbinary.readouterr().out.decode())[1:]
     found = {
         name: variable and variable[1]
         for entry in entries
-        for variable in [re.search(r"\[env\s+var:\s+(\w+)", entry)]
-        for name in re.findall(r"--[a-z-]+", re.split(r"\s{2}", entry)[0])
+        for variable in [re.search(r"\[env var:[\s│]+(\w+)", entry)]
+        for name in re.findall(r"(?<!\S)--[a-z-]+", entry.partition("\n")[0])
     }
     shared = {
         "model",

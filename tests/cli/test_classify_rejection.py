@@ -191,7 +191,7 @@ def test_a_label_named_unknown_is_refused_where_images_may_be_rejected(
 def test_a_background_label_may_not_be_one_to_choose(classify: Callable[..., Any]) -> None:
     ended = classify("p", *SETTING, "--label", "90", "--background", "ninety.txt", "--output", "out.csv")
     assert (ended.code, ended.out) == (3, b"")
-    assert ended.err == "error: ninety.txt: '90' is a label to choose from too; remove one of them\n"
+    assert ended.err == "error: ninety.txt: '90' is also a label to choose from; remove one of them\n"
     assert not Path("out.csv").exists()
 
 

@@ -225,7 +225,7 @@ def test_a_text_that_is_cut_is_named(capsys: pytest.CaptureFixture[str]) -> None
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["-o", "out.npz"], 2, "nothing to embed; give images, files or folders, or --texts FILE"),
+        (["-o", "out.npz"], 2, "nothing to embed; give either IMAGES, files or folders, or --texts FILE"),
         (["pictures"], 2, "--output"),
         (["pictures", "--texts", "t.txt", "-o", "out.npz"], 2, "IMAGES and --texts t.txt are both given"),
         (["-0", "--texts", "t.txt", "-o", "out.npz"], 2, "-0 is for images, and --texts t.txt names texts"),

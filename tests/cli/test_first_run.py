@@ -68,7 +68,7 @@ def test_a_folder_that_cannot_be_read_changes_nothing(
     def deny() -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("zeroshot_cli.cli.first_steps.os.scandir", deny)
+    monkeypatch.setattr("zeroshot_cli.cli.app.os.scandir", deny)
     assert entry.run([]) == 0
     assert "zeroshot classify photo.jpg --model tiny" in capsys.readouterr().out
 

@@ -141,7 +141,7 @@ def test_unreadable_pictures_are_counted_at_the_end(
         (["--keep", "0"], 2, "--keep is 0; it must be at least 1"),
         (["--layer-decay", "0"], 2, "--layer-decay is 0.0; it must be over 0"),
         (["--wise-ft", "2"], 2, "--wise-ft is 2.0; it must be between 0 and 1"),
-        (["--lr", "inf"], 2, "--lr is inf; it must be over 0, and a finite number"),
+        (["--lr", "inf"], 2, "--lr is inf; it must be finite and over 0"),
         (["--lock-image", "--lock-text"], 2, "--lock-image and --lock-text leave only the temperature to train"),
         (["--zero-shot", "nowhere"], 2, "nowhere"),
         (["--fsdp"], 2, "--fsdp shares a model among processes, and there is one"),

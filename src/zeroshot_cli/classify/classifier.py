@@ -2,7 +2,6 @@
 
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import closing
-from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
 
@@ -21,11 +20,10 @@ from zeroshot_cli.errors import CheckpointError, LabelsError
 from zeroshot_cli.images.decode import EXACTLY, Decoding
 from zeroshot_cli.images.decoder_pool import auto_workers
 from zeroshot_cli.models.loaded import LoadedModel
-from zeroshot_cli.records import Result, SkippedImage
+from zeroshot_cli.records import Result, SkippedImage, versions
 from zeroshot_cli.words.labels import Labels
 from zeroshot_cli.words.prompts import DEFAULT_PROMPTS, Prompts, read_prompts
 
-VERSIONS_OF = ("zeroshot-cli", "torch", "safetensors")
 BLANK = ("a photo.", "a picture.", "an image.")  # true of every image: the background of labels judged one by one
 
 
@@ -91,7 +89,7 @@ class Classifier:
             fingerprint=self.model.fingerprint,
             temperature=1 / self.model.logit_scale,
             thresholds=thresholds or {},
-            versions={name: version(name) for name in VERSIONS_OF},
+            versions=versions("safetensors"),
         )
         write_classifier(saved, path)
 

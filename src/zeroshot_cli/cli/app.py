@@ -1,15 +1,17 @@
-"""The entry point: commands, and what becomes of an error."""
+"""The entry point: the commands, what zeroshot alone prints, and what becomes of errors."""
 
 import errno
 import gc
 import logging
 import os
+import shlex
 import signal
 import sys
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import islice
 from typing import Annotated, Any, TextIO
 
 import typer
@@ -17,13 +19,11 @@ import typer
 from zeroshot_cli.cli import cache, completion, doctor, models, prompts
 from zeroshot_cli.cli import options as o
 from zeroshot_cli.cli.build import build
-from zeroshot_cli.cli.classify import classify
+from zeroshot_cli.cli.classify import classify, unsort
 from zeroshot_cli.cli.embed import embed
 from zeroshot_cli.cli.eval import evaluate
-from zeroshot_cli.cli.first_steps import first_steps
 from zeroshot_cli.cli.mistyped import parser_sentence
 from zeroshot_cli.cli.train import train
-from zeroshot_cli.cli.unsort import unsort
 from zeroshot_cli.console.terminal import note
 from zeroshot_cli.errors import UsageError, ZeroshotError
 
@@ -33,13 +33,31 @@ ParserError: type[Exception] = typer.BadParameter.__mro__[1]
 
 _OBJECTS = 100_000  # before Python looks for cycles; at its 700, a tenth of importing torch is spent on that
 _FULL = (errno.ENOSPC, errno.EDQUOT)  # the machine's trouble, not a defect of ours
+_ANY_IMAGE = "photo.jpg"
+_IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".gif")
+_LOOKED_AT = 2000  # entries of the folder: the answer should come at once
 
-app = typer.Typer(
-    name="zeroshot",
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # plain help is there twice as fast, and can be pasted
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+FIRST_STEPS = """\
+zeroshot labels your images with words of your own.
+
+Try it on one image with {bundled}, the small model that comes with it and needs no network:
+
+  zeroshot classify {image} --model {bundled} --label cat --label dog
+
+Then on a folder, with the labels in a file, one a line; {default} knows far more, and is downloaded once:
+
+  zeroshot classify photos/ --labels labels.txt --output labels.csv
+
+To find out more:
+
+  zeroshot --help                list all commands
+  zeroshot classify --help       list the options of one
+  zeroshot prompts list          list the built-in sets of labels and templates
+  zeroshot models list           list the models that --model knows
+  zeroshot doctor                show what this machine has, and what is missing
+  zeroshot --install-completion  let Tab complete commands, options and names"""
+
+app = o.Commands(name="zeroshot", context_settings={"help_option_names": ["-h", "--help"]})
 app.command()(classify)
 app.command()(train)
 app.command("eval")(evaluate)
@@ -65,6 +83,20 @@ def start(
         raise typer.Exit
     if context.invoked_subcommand is None:
         typer.echo(first_steps())
+
+
+def first_steps() -> str:
+    """Return what to type first, with an image of the current folder if there is one."""
+    return FIRST_STEPS.format(bundled=o.BUNDLED_MODEL, default=o.DEFAULT_MODEL, image=shlex.quote(_image_here()))
+
+
+def _image_here() -> str:
+    with suppress(OSError), os.scandir() as entries:
+        found = [each for each in islice(entries, _LOOKED_AT) if each.name.lower().endswith(_IMAGE_EXTENSIONS)]
+        names = [each.name for each in found if not each.is_dir(follow_symlinks=False)]
+        readable = [name for name in names if name.isprintable() and not name.startswith(("-", "."))]
+        return min(readable, default=_ANY_IMAGE)
+    return _ANY_IMAGE
 
 
 def main() -> None:
@@ -111,16 +143,11 @@ def _run(arguments: list[str]) -> int:
 
 
 def _command() -> Any:
-    """Return the parser, with one line on completion in its help and, where a shell asks, the words that it completes.
-
-    Its commands find the whole command line in the context's `obj`.
-    """
+    """Return the parser, with one line on completion in its help."""
     command = typer.main.get_command(app)
     for parameter in command.params:
         if parameter.name == "show_completion":
             parameter.hidden = True  # type: ignore[attr-defined]
-    if completion.is_asked():
-        completion.add_words(command)
     return command
 
 

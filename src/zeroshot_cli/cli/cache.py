@@ -11,7 +11,7 @@ from zeroshot_cli.errors import UsageError
 if TYPE_CHECKING:
     from zeroshot_cli.embed.cache_store import CacheFile, Cleared
 
-app = typer.Typer(help="Show and empty the cache of embeddings.", rich_markup_mode=None)
+app = o.Commands(help="Show and empty the cache of embeddings.")
 
 
 @app.callback(invoke_without_command=True)

@@ -1,11 +1,11 @@
-"""What the options say the classes are: labels with templates, or a classifier that was built before."""
+"""The classes that options name: labels with templates, or a classifier file."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zeroshot_cli.cli.options import DEFAULT_MODEL
+from zeroshot_cli.cli.options import DEFAULT_MODEL, LabelOptions
 from zeroshot_cli.console.terminal import progress_bar
 from zeroshot_cli.errors import LabelsError, UsageError
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Classes:
-    """Labels and templates; their embeddings are in `saved` or still to be computed. `background` labels reject."""
+    """Labels and templates, with their embeddings in `saved` if they have been built; `background` labels reject."""
 
     labels: "Labels"
     prompts: "Prompts"
@@ -28,33 +28,28 @@ class Classes:
     background: "Labels | None" = None
 
     def model(self, name: str | None, pretrained: str | None) -> tuple[str, str | None]:
-        """Return --model and --pretrained: as given, else those that the classifier file was built with."""
+        """Return --model and --pretrained as given, or else those that the classifier file was built with."""
         if name is None and pretrained is None and self.saved is not None:
             return self.saved.model, self.saved.pretrained
         return name or DEFAULT_MODEL, pretrained
 
-    def rules(
-        self,
-        min_score: float | None,
-        min_probability: float | None,
-        min_margin: float | None,
-        *,
-        multi_label: bool,
-    ) -> "Rules":
-        """Return when an image has a label: as given, else as the classifier file has it; UsageError for nonsense."""
+    def rules(self, given: Mapping[str, float], *, multi_label: bool) -> "Rules":
+        """Return when an image has a label: thresholds as given, or else as in the classifier file.
+
+        Raises UsageError for contradictions.
+        """
         from zeroshot_cli.classify.rejection import Rules
 
-        given = {"min_score": min_score, "min_probability": min_probability, "min_margin": min_margin}
         thresholds = dict(self.saved.thresholds) if self.saved is not None else {}
         if multi_label:
             thresholds.pop("min_margin", None)
-        thresholds |= {name: value for name, value in given.items() if value is not None}
+        thresholds |= given
         rules = Rules(**thresholds, multi_label=multi_label)
         rules.check(self.labels.names, background=self.background is not None)
         return rules
 
     def classifier(self, model: "LoadedModel", *, cache: bool, quiet: bool) -> "Classifier":
-        """Return the classifier of a model, with a progress bar while texts are encoded."""
+        """Return the classifier of a model; a progress bar shows the encoding of texts."""
         from zeroshot_cli.classify.classifier import Classifier
         from zeroshot_cli.embed.texts import TextCache
 
@@ -70,41 +65,36 @@ class Classes:
         return classifier
 
 
-def read_classes(
-    labels: Path | None,
-    texts: Sequence[str],
-    prompts: str | None,
-    classifier: Path | None = None,
-    background: Path | None = None,
-) -> Classes:
-    """Return the classes of a classifier file, or of a label file and labels on the spot, in this order.
+def read_classes(options: LabelOptions, classifier: Path | None = None, background: Path | None = None) -> Classes:
+    """Return the classes of a classifier file, or those of a label file followed by those of --label.
 
-    UsageError where there are none, or both.
+    Raises UsageError if there are none, or both.
     """
     from zeroshot_cli.words.labels import read_labels
     from zeroshot_cli.words.prompts import prompts_for, read_prompts
 
     if classifier is not None:
-        classes = saved_classes(classifier, labels=labels, texts=texts, prompts=prompts)
+        classes = saved_classes(classifier, labels=options.labels, texts=options.label, prompts=options.prompts)
     else:
-        classes = Classes(_labels(labels, texts), read_prompts(prompts or prompts_for(labels)))
+        labels = _labels(options.labels, options.label)
+        classes = Classes(labels, read_prompts(options.prompts or prompts_for(options.labels)))
     if background is None:
         return classes
     behind = read_labels(background)
     both = set(behind.names) & set(classes.labels.names)
     if both:
-        raise LabelsError(f"{background}: {min(both)!r} is a label to choose from too; remove one of them")
+        raise LabelsError(f"{background}: {min(both)!r} is also a label to choose from; remove one of them")
     return replace(classes, background=behind)
 
 
 def no_labels(example: str | None = None) -> str:
-    """Return the sentence for a command line without labels, with an example that works as it is."""
-    ways = "give --label TEXT once for each, --labels FILE with one a line, or a built-in set as --labels imagenet"
+    """Return the error for a command line without labels, with an example that works as it is."""
+    ways = "give --label TEXT for each, --labels FILE with one a line, or a built-in set such as --labels imagenet"
     return f"no labels to choose from; {ways}{f'; for example: {example}' if example else ''}"
 
 
 def saved_classes(classifier: Path, *, labels: Path | None, texts: Sequence[str] = (), prompts: str | None) -> Classes:
-    """Return what a classifier file holds; UsageError where an option names labels or templates besides."""
+    """Return what a classifier file holds; UsageError if an option names labels or templates too."""
     from zeroshot_cli.classify.classifier_file import read_classifier
 
     given = {"--labels": labels is not None, "--label": bool(texts), "--prompts": prompts is not None}
@@ -120,17 +110,11 @@ def _labels(path: Path | None, texts: Sequence[str]) -> "Labels":
     if path is None and not texts:
         raise UsageError(no_labels())
     from_file = read_labels(path).items if path is not None else ()
-    on_the_spot = _from_options(texts).items if texts else ()
-    both = {label.name for label in from_file} & {label.name for label in on_the_spot}
-    if both:
-        raise UsageError(f"the label {min(both)!r} is in {path} and in --label too; give it once")
-    return Labels((*from_file, *on_the_spot))
-
-
-def _from_options(texts: Sequence[str]) -> "Labels":
-    from zeroshot_cli.words.labels import Labels
-
     try:
-        return Labels.of(texts)
+        from_options = Labels.of(texts).items if texts else ()
     except LabelsError as error:
         raise UsageError(f"--label: {error}") from error
+    both = {label.name for label in from_file} & {label.name for label in from_options}
+    if both:
+        raise UsageError(f"the label {min(both)!r} is in {path} and in --label; give it once")
+    return Labels((*from_file, *from_options))

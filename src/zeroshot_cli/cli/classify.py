@@ -1,123 +1,111 @@
-"""`zeroshot classify`: label images with words of your own."""
+"""`zeroshot classify` labels images with words of your own; `zeroshot unsort` undoes its --sort-into."""
 
+import hashlib
+import json
 import os
 import re
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from zeroshot_cli.cli import options as o
-from zeroshot_cli.cli.classes import no_labels, read_classes
-from zeroshot_cli.cli.classify_run import Places, Run
+from zeroshot_cli.cli.classes import Classes, no_labels, read_classes
+from zeroshot_cli.cli.classify_options import ClassifyOptions
 from zeroshot_cli.console.terminal import ProgressBar, TableWriter, console_for, note, progress_bar
 from zeroshot_cli.display import counted
-from zeroshot_cli.errors import DataError, UnreadableImage, UsageError
+from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.filing.manifest import SortMode
-from zeroshot_cli.records import Counts
-from zeroshot_cli.results.formats import Format, Sink, deliver, open_writer
+from zeroshot_cli.records import Counts, Result, versions
+from zeroshot_cli.results.formats import Extension, Format, Sink, deliver, extension_of, open_writer
 
 if TYPE_CHECKING:
+    from zeroshot_cli.classify.classifier import Classifier
+    from zeroshot_cli.classify.rejection import Rules
     from zeroshot_cli.images.find import FoundImages
     from zeroshot_cli.results.outputs import Outputs
+    from zeroshot_cli.results.run_record import RunRecord
+    from zeroshot_cli.results.targets import Targets
 
+Results = Callable[[], Iterator[Result]]
+SHOWN_IN_REPORT = 5  # labels per image in an HTML report, whatever --top-k keeps
 
 _EXAMPLE_WORDS = ("cat", "dog")
 _LONGEST_EXAMPLE = 200  # characters; a shell makes a thousand paths of photos/*
-_WORD = re.compile(r"[^\W_][^\W_ -]*([ -][^\W_ -]+)*")  # no path, no glob, no option
+_WORD = re.compile(r"[^\W_][^\W_ -]*([ -][^\W_ -]+)*")  # not a path, a glob or an option
 
 
-def classify(
-    context: typer.Context,
-    images: o.Images,
-    labels: o.LabelsFile = None,
-    label: o.LabelTexts = None,
-    prompts: o.PromptsName = None,
-    classifier: o.ClassifierFile = None,
-    top_k: o.TopK = None,
-    multi_label: o.MultiLabel = False,
-    min_score: o.MinScore = None,
-    min_probability: o.MinProbability = None,
-    min_margin: o.MinMargin = None,
-    background: o.Background = None,
-    null: o.NullSeparated = False,
-    output: o.Outputs = None,
-    overwrite: o.Overwrite = False,
-    resume: o.Resume = False,
-    form: o.OutputFormat = None,
-    sort_into: o.SortInto = None,
-    sort_mode: o.SortModeOption = SortMode.COPY,
-    exact_decode: o.ExactDecode = False,
-    max_pixels: o.MaxPixels = None,
-    decode_timeout: o.DecodeTimeout = None,
-    ignore_errors: o.IgnoreErrors = False,
-    cache: o.Cache = True,
-    quiet: o.Quiet = False,
-    verbose: o.Verbose = False,
-    debug: o.Debug = False,
-    model: o.ModelIfAny = None,
-    pretrained: o.Pretrained = None,
-    offline: o.Offline = False,
-    device: o.Device = o.AUTO,
-    precision: o.PrecisionOption = o.Precision.AUTO,
-    batch_size: o.BatchSize = o.AUTO,
-    workers: o.Workers = o.AUTO,
-) -> None:
+@o.command
+def classify(options: ClassifyOptions, context: typer.Context) -> None:
     """Label images with words of your own.
 
-    Every image is one row (with --top-k N, N rows); one that could not be read is a row with its reason.
+    Every image is one row, N rows with --top-k N; an image that could not be read is a row with the reason.
     """
     # What takes no time comes first: a mistake shows before the model is loaded.
-    if labels is None and not label and classifier is None:
-        raise UsageError(no_labels(_with_labels(context.find_root().obj or (), images)))
-    classes = read_classes(labels, label or [], prompts, classifier, background)
-    rules = classes.rules(min_score, min_probability, min_margin, multi_label=multi_label)
-    places = Places(tuple(output or ()), sort_into, sort_mode, overwrite=overwrite, resume=resume)
-    places.check(every_label=multi_label)
-    o.check_cache(cache)
-    earlier = places.earlier()
-    found = _find(images, null=null, places=places, finished=earlier is not None and earlier.complete)
+    if options.labels is None and not options.label and options.classifier is None:
+        raise UsageError(no_labels(_with_labels(context.find_root().obj or (), options.images)))
+    classes = read_classes(options, options.classifier, options.background)
+    rules = classes.rules(options.thresholds(), multi_label=options.multi_label)
+    _check_outputs(options)
+    options.check_cache()
+    earlier = _earlier_run(options)
+    found = _find(options, finished=earlier is not None and earlier.complete)
 
     from zeroshot_cli.embed.batches import auto_batch_size
-    from zeroshot_cli.models.load import load
 
-    name, weights = classes.model(model, pretrained)
-    loaded = load(name, weights, device=device, precision=precision.value, offline=offline)
-    size = (
-        o.as_count(batch_size)
-        or (earlier and earlier.resolved.get("batch_size"))
-        or auto_batch_size(found.count, loaded)
-    )
+    model = options.load(*classes.model(options.model, options.pretrained))
+    size = o.as_count(options.batch_size) or (earlier and earlier.resolved.get("batch_size"))
+    size = size or auto_batch_size(found.count, model)
+    setting = f"{model.name} on {model.device} in {model.precision}, batches of {size}"
     what = f"{counted(len(found.items), 'image')}, {counted(len(classes.labels), 'label')}"
-    setting = f"{loaded.name} on {loaded.device} in {loaded.precision}, batches of {size}"
-    note(f"{setting}; {what}, prompts {classes.prompts.name}", quiet=quiet or not verbose)
-    run = Run(
-        classes.classifier(loaded, cache=cache, quiet=quiet),
-        classes,
-        rules,
-        top_k=top_k,
-        decoding=o.decoding(exact=exact_decode, max_pixels=max_pixels, timeout=decode_timeout),
-        batch_size=size,
-        batch_size_given=batch_size,
-        workers=o.as_count(workers),
-        cache=cache,
-    )
-    with places.open(run, found) as outputs:
+    note(f"{setting}; {what}, prompts {classes.prompts.name}", quiet=options.quiet or not options.verbose)
+    classifier = classes.classifier(model, cache=options.cache, quiet=options.quiet)
+    run = _Run(classifier, classes, rules, options, size)
+    with run.open_outputs(found) as outputs:
         for text in outputs.notes:
-            note(text, quiet=quiet)
-        counts = _deliver(run, outputs, found, form or _default_format(), shown=places.shown, quiet=quiet)
-        unfiled = places.finish(run, outputs, counts, quiet=quiet)
-    note(counts.sentence(), quiet=quiet)
-    raise typer.Exit(counts.exit_code(ignore_errors=ignore_errors) or (UnreadableImage.exit_code if unfiled else 0))
+            note(text, quiet=options.quiet)
+        counts = run.deliver(outputs, found)
+        unfiled = run.finish(outputs, counts)
+    note(counts.sentence(), quiet=options.quiet)
+    o.finish(unfiled or (counts.unreadable and not options.ignore_errors))
+
+
+def unsort(
+    manifest: Annotated[
+        Path,
+        typer.Argument(
+            metavar="MANIFEST", show_default=False, help="The manifest.csv that --sort-into wrote, or its folder."
+        ),
+    ],
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+) -> None:
+    """Undo classify --sort-into: move files back, remove copies and links.
+
+    Files that have changed since are kept, and nothing is overwritten; what is left is named, with exit code 4.
+    """
+    from zeroshot_cli.filing.unsort import undo
+
+    undone = undo(manifest)
+    for item in undone.kept:
+        note(f"{item.path}: {item.reason}")
+    note(undone.sentence(), quiet=quiet)
+    o.finish(len(undone.kept))
+
+
+# Before the model is loaded
 
 
 def _with_labels(arguments: Sequence[str], images: Sequence[str]) -> str:
-    """Return the user's own command line with labels added; words among the images that are no files become these.
+    """Return the user's own command line with labels added; words among the images that are not files become labels.
 
-    It names any folder where no image is left, where a word stands elsewhere too, and where it would be long.
+    The example names FOLDER instead where no image is left, where a word stands elsewhere too, and where it is long.
     """
     words = [image for image in images if _WORD.fullmatch(image) and not os.path.exists(image)]  # noqa: PTH110
     if len(images) == 1:
@@ -131,41 +119,192 @@ def _with_labels(arguments: Sequence[str], images: Sequence[str]) -> str:
     return example if own else f"zeroshot classify FOLDER {shlex.join(options)}"
 
 
-def _find(images: list[str], *, null: bool, places: Places, finished: bool) -> "FoundImages":
+def _check_outputs(options: ClassifyOptions) -> None:
+    """Raise now what would fail after an hour's work."""
+    from zeroshot_cli.filing.sort import check_sort_into
+    from zeroshot_cli.results.targets import check_outputs
+
+    if options.sort_into is None and options.sort_mode is not SortMode.COPY:
+        raise UsageError(f"--sort-mode {options.sort_mode} needs --sort-into DIR; add it")
+    check_outputs(_targets(options), overwrite=options.overwrite, resume=options.resume)
+    if options.sort_into is not None:
+        check_sort_into(options.sort_into, options.sort_mode, every_label=options.multi_label)
+
+
+def _earlier_run(options: ClassifyOptions) -> "RunRecord | None":
+    """Return the record of the run to resume."""
+    from zeroshot_cli.results.targets import earlier_run
+
+    return earlier_run(_targets(options)) if options.resume else None
+
+
+def _targets(options: ClassifyOptions) -> "Targets":
+    """Return the outputs; a folder to sort into is known by its manifest."""
+    from zeroshot_cli.filing.manifest import MANIFEST
+    from zeroshot_cli.results.targets import Targets
+
+    return Targets(options.output, None if options.sort_into is None else options.sort_into / MANIFEST)
+
+
+def _find(options: ClassifyOptions, *, finished: bool) -> "FoundImages":
     """Return the images; none where an earlier run has done them all, and perhaps moved them since."""
     from zeroshot_cli.images.find import FoundImages, find_images
 
     stdin = getattr(sys.stdin, "buffer", None)
     try:
-        return find_images(images, stdin=stdin, null_separated=null, exclude=places.sort_into)
+        return find_images(options.images, stdin=stdin, null_separated=options.null, exclude=options.sort_into)
     except DataError:
         if not finished:
             raise
         return FoundImages((), 0)
 
 
-def _deliver(run: Run, outputs: "Outputs", found: "FoundImages", form: Format, *, shown: int, quiet: bool) -> Counts:
-    """Classify what is still to do, into files and standard output; return the counts of all images."""
-    items = outputs.remaining(found.items)
-    with closing(run.blocks(items, shown=shown)) as blocks, _standard_output(run, form, quiet=quiet) as (bar, out):
-        tracked = bar.track(blocks, len(items), "classifying", images=len)
-        return deliver(tracked, [*outputs.sinks, out], ignored=found.ignored, before=outputs.kept)
+@dataclass(frozen=True)
+class _Run:
+    """A classifier with everything that its answers depend on, and where they go."""
+
+    classifier: "Classifier"
+    classes: Classes
+    rules: "Rules"
+    options: ClassifyOptions
+    batch_size: int
+
+    def settings(self) -> dict[str, Any]:
+        """Return what `--resume` compares, in the order in which a difference is reported."""
+        model, classes, background = self.classifier.model, self.classes, self.classes.background
+        return {
+            "model": model.name,
+            "pretrained": model.pretrained,
+            "labels": list(classes.labels.names),
+            "prompts": classes.prompts.name,
+            "background": None if background is None else list(background.names),
+            "top_k": self.options.top_k,
+            **asdict(self.rules),
+            "precision": model.precision,
+            "device": model.device.type,
+            "batch_size": self.options.batch_size,
+            "exact_decode": self.options.exact_decode,
+            "max_pixels": self.options.decoding().max_pixels,
+            "texts of the labels": _hash(classes.prompts.fill(classes.labels)),
+            "texts of the background": _hash([] if background is None else classes.prompts.fill(background)),
+            "weights": model.fingerprint,
+        }
+
+    def open_outputs(self, found: "FoundImages") -> "AbstractContextManager[Outputs]":
+        """Open the output files, all or none."""
+        from zeroshot_cli.results.outputs import open_outputs
+        from zeroshot_cli.results.run_record import RunRecord
+
+        options = self.options
+        settings = {**self.settings(), "sort_mode": options.sort_mode if options.sort_into else None}
+        resolved = {"batch_size": self.batch_size}
+        record = RunRecord(settings=settings, resolved=resolved, versions=versions("pillow"))
+        targets, paths = _targets(options), found.paths()
+        return open_outputs(targets, record, expected=paths, overwrite=options.overwrite, resume=options.resume)
+
+    def deliver(self, outputs: "Outputs", found: "FoundImages") -> Counts:
+        """Classify what is still to do, into files and standard output; return the counts of all images."""
+        from zeroshot_cli.embed.image_cache import ImageCache
+
+        options, items = self.options, outputs.remaining(found.items)
+        in_report = any(extension_of(path) is Extension.HTML for path in options.output)
+        blocks = self.classifier.predict_blocks(
+            items,
+            top_k=options.top_k,
+            shown=SHOWN_IN_REPORT if in_report else 0,
+            rules=self.rules,
+            batch_size=self.batch_size,
+            workers=o.as_count(options.workers),
+            cache=ImageCache() if options.cache else None,
+            decoding=options.decoding(),
+        )
+        ranks = self.rules.multi_label or (options.top_k or 1) > 1
+        form = options.form or (Format.TABLE if sys.stdout.isatty() else Format.CSV)
+        with closing(blocks), _standard_output(form, ranks=ranks, quiet=options.quiet) as (bar, out):
+            tracked = bar.track(blocks, len(items), "classifying", images=len)
+            return deliver(tracked, [*outputs.sinks, out], ignored=found.ignored, before=outputs.kept)
+
+    def finish(self, outputs: "Outputs", counts: Counts) -> int:
+        """Make the reports and sort the images; return how many could not be filed."""
+        unfiled = 0
+
+        def sort(folder: Path, results: Results) -> None:
+            nonlocal unfiled
+            unfiled = self._sort(folder, results, counts.classified)
+
+        def html(path: Path, results: Results) -> None:
+            self._write_report(path, results, counts.classified)
+
+        outputs.finish(counts, html=html, sort=sort)
+        return unfiled
+
+    def _write_report(self, path: Path, results: Results, total: int) -> None:
+        from zeroshot_cli.images.decoder_pool import auto_workers, thumbnails
+        from zeroshot_cli.pages.classification import write_html
+
+        workers, decoding = o.as_count(self.options.workers) or auto_workers(), self.options.decoding()
+        with progress_bar(quiet=self.options.quiet) as bar:
+            write_html(
+                path,
+                results,
+                about=self._about(),
+                thumbnails=lambda paths: bar.track(
+                    thumbnails(paths, workers=workers, decoding=decoding), total, f"drawing {path.name}"
+                ),
+            )
+
+    def _about(self) -> list[tuple[str, str]]:
+        """Return what a report says of the run."""
+        model, classes = self.classifier.model, self.classes
+        rules = {name: value for name, value in asdict(self.rules).items() if value}
+        rows = {
+            "date": datetime.now().astimezone().isoformat(sep=" ", timespec="seconds"),
+            "model": model.name,
+            "pretrained": model.pretrained or "",
+            "fingerprint of the weights": model.fingerprint,
+            "labels": ", ".join(classes.labels.names),
+            "prompts": f"{classes.prompts.name}\n" + "\n".join(classes.prompts.templates),
+            "background": "" if classes.background is None else ", ".join(classes.background.names),
+            "rejection": ", ".join(f"{name} {value}" for name, value in rules.items()),
+            "computed on": f"{model.device.type} in {model.precision}, batches of {self.batch_size}",
+            "decoding": "every pixel" if self.options.exact_decode else "large JPEGs at a smaller scale",
+            "versions": ", ".join(f"{name} {number}" for name, number in versions("pillow").items()),
+        }
+        return [(name, value) for name, value in rows.items() if value]
+
+    def _sort(self, folder: Path, results: Results, total: int) -> int:
+        from zeroshot_cli.filing.sort import sort_into
+
+        with progress_bar(quiet=self.options.quiet) as bar:
+            count = bar.counter("sorting", "images")
+            done = sort_into(
+                folder,
+                results,
+                self.options.sort_mode,
+                every_label=self.rules.multi_label,
+                labels=self.classes.labels.names,
+                on_progress=lambda number: count(number, total),
+            )
+        for item in done.failed:
+            note(f"{item.path}: {item.reason}", quiet=self.options.quiet)
+        note(done.sentence(folder), quiet=self.options.quiet)
+        return len(done.failed)
 
 
-def _default_format() -> Format:
-    return Format.TABLE if sys.stdout.isatty() else Format.CSV
+def _hash(texts: Sequence[Sequence[str]]) -> str:
+    return hashlib.sha256(json.dumps([list(some) for some in texts]).encode()).hexdigest()
 
 
 @contextmanager
-def _standard_output(run: Run, form: Format, *, quiet: bool) -> Iterator[tuple[ProgressBar, Sink]]:
-    """Give a progress bar and the sink of standard output; rows on a terminal need no bar."""
+def _standard_output(form: Format, *, ranks: bool, quiet: bool) -> Iterator[tuple[ProgressBar, Sink]]:
+    """Yield a progress bar and the sink of standard output; rows on a terminal need no bar."""
     rows_on_terminal = form is not Format.TABLE and sys.stdout.isatty()
     with ExitStack() as stack:
         bar_stack = ExitStack()
         bar = bar_stack.enter_context(progress_bar(quiet=quiet or rows_on_terminal))
         sink: Sink
         if form is Format.TABLE:
-            sink = TableWriter(console_for(sys.stdout), ranks=run.ranks, paused=bar.paused)
+            sink = TableWriter(console_for(sys.stdout), ranks=ranks, paused=bar.paused)
         else:
             sink = open_writer(sys.stdout.buffer, form)
         # Tables are completed after the bar is gone.

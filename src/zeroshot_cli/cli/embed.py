@@ -5,7 +5,6 @@ import sys
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,92 +13,90 @@ import typer
 from zeroshot_cli.cli import options as o
 from zeroshot_cli.console.terminal import note, progress_bar
 from zeroshot_cli.display import counted
-from zeroshot_cli.errors import DataError, UnreadableImage, UsageError
-from zeroshot_cli.records import SkippedImage
+from zeroshot_cli.errors import DataError, UsageError
+from zeroshot_cli.records import SkippedImage, versions
 
 if TYPE_CHECKING:
     from zeroshot_cli.embed.embeddings_file import EmbeddingsFile, Row, Subject
-    from zeroshot_cli.images.decode import Decoding
     from zeroshot_cli.models.loaded import LoadedModel
 
-VERSIONS_OF = ("zeroshot-cli", "torch", "pillow")
 
-Target = Annotated[
-    Path,
-    typer.Option(
-        "--output", "-o", metavar="FILE", help="The .parquet, .npz or .safetensors file to write.", show_default=False
-    ),
-]
-TextsFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--texts", metavar="FILE", help="In place of images: a file of one text a line, - for standard input."
-    ),
-]
+@dataclass(frozen=True, kw_only=True)
+class EmbedOptions(o.BatchOptions, o.ModelOptions, o.ImageOptions, o.MessageOptions):
+    """The options of `zeroshot embed`."""
+
+    images: Annotated[
+        tuple[str, ...],
+        typer.Argument(
+            metavar="IMAGES",
+            show_default=False,
+            help="Files, folders (searched recursively), globs, or - for paths on standard input.",
+        ),
+    ] = ()
+    texts: Annotated[
+        Path | None,
+        typer.Option(
+            "--texts",
+            metavar="FILE",
+            rich_help_panel=o.Panel.DATA,
+            help="Instead of images: a file with one text a line, or - for standard input.",
+        ),
+    ] = None
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            show_default=False,
+            rich_help_panel=o.Panel.OUTPUT,
+            help="The .parquet, .npz or .safetensors file to write.",
+        ),
+    ]
+    overwrite: o.Overwrite = False
 
 
-def embed(
-    output: Target,
-    images: o.ImagesIfAny = None,
-    texts: TextsFile = None,
-    null: o.NullSeparated = False,
-    overwrite: o.Overwrite = False,
-    exact_decode: o.ExactDecode = False,
-    max_pixels: o.MaxPixels = None,
-    decode_timeout: o.DecodeTimeout = None,
-    ignore_errors: o.IgnoreErrors = False,
-    cache: o.Cache = True,
-    quiet: o.Quiet = False,
-    verbose: o.Verbose = False,
-    debug: o.Debug = False,
-    model: o.Model = o.DEFAULT_MODEL,
-    pretrained: o.Pretrained = None,
-    offline: o.Offline = False,
-    device: o.Device = o.AUTO,
-    precision: o.PrecisionOption = o.Precision.AUTO,
-    batch_size: o.BatchSize = o.AUTO,
-    workers: o.Workers = o.AUTO,
-) -> None:
-    """Write the embeddings of images, or of texts, to a file: normalised, float32, with all that they came from.
+@o.command
+def embed(options: EmbedOptions) -> None:
+    """Write the embeddings of images, or of texts, to a file: normalised, float32, with what they were made from.
 
-    An image that could not be read is in the file with its reason. The file is there only when it is whole.
+    An image that could not be read is in the file with the reason. The file appears only when it is complete.
     """
     from zeroshot_cli.embed.embeddings_file import EmbeddingsFile, check_embeddings_file, check_room
 
     # What takes no time comes first: a mistake shows before the model is loaded.
-    check_embeddings_file(output, overwrite=overwrite)
-    decoding = partial(o.decoding, exact=exact_decode, max_pixels=max_pixels, timeout=decode_timeout)
-    source = _source(images or [], texts, null=null, exact=exact_decode, decoding=decoding, cache=cache)
+    output, quiet = options.output, options.quiet
+    check_embeddings_file(output, overwrite=options.overwrite)
+    source = _source(options)
     check_room(output, source.names)
 
     from zeroshot_cli.embed.batches import auto_batch_size
-    from zeroshot_cli.models.load import load
 
-    loaded = load(model, pretrained, device=device, precision=precision.value, offline=offline)
-    # As classify counts them: with the same batches, what is cached serves both.
-    size = o.as_count(batch_size) or auto_batch_size(sum(isinstance(item, str) for item in source.items), loaded)
+    model = options.load(options.model or o.DEFAULT_MODEL, options.pretrained)
+    # Counted as classify does: with the same batches, cached embeddings serve both.
+    images = sum(isinstance(item, str) for item in source.items)
+    size = o.as_count(options.batch_size) or auto_batch_size(images, model)
     what = counted(len(source.items), source.noun)
-    note(f"{loaded.name} on {loaded.device} in {loaded.precision}; {what}", quiet=quiet or not verbose)
-    about = _about(loaded) | source.about(loaded, size)
-    rows = source.rows(loaded, size, o.as_count(workers))
+    note(f"{model.name} on {model.device} in {model.precision}; {what}", quiet=quiet or not options.verbose)
+    about = _about(model) | source.about(model, size)
+    rows = source.rows(model, size)
     with (
-        EmbeddingsFile(output, source.subject, width=loaded.embed_dim, about=about, overwrite=overwrite) as file,
+        EmbeddingsFile(output, source.subject, width=model.embed_dim, about=about, overwrite=options.overwrite) as file,
         progress_bar(quiet=quiet) as bar,
         closing(rows),  # whatever happens, the decoders end now
     ):
         unreadable = _write(file, rows, len(source.items), bar.counter("embedding", f"{source.noun}s"))
-    note(f"wrote {output}: {_sentence(source, unreadable, loaded.embed_dim)}", quiet=quiet)
-    raise typer.Exit(UnreadableImage.exit_code if unreadable and not ignore_errors else 0)
+    note(f"wrote {output}: {_sentence(source, unreadable, model.embed_dim)}", quiet=quiet)
+    o.finish(unreadable, ignore_errors=options.ignore_errors)
 
 
 @dataclass(frozen=True, slots=True)
 class _Images:
-    """Images to embed, and how."""
+    """Images to embed."""
 
     items: Sequence[str | SkippedImage]
     ignored: int
-    decoding: "Callable[[], Decoding]"
-    cache: bool
+    options: EmbedOptions
 
     noun = "image"
 
@@ -122,11 +119,11 @@ class _Images:
         preprocess = json.dumps(model.preprocess.config.to_dict())
         return {
             "preprocess": preprocess,
-            "decoding": "exact" if self.decoding().exact else "draft",
+            "decoding": "exact" if self.options.exact_decode else "draft",
             "batch_size": str(batch_size),
         }
 
-    def rows(self, model: "LoadedModel", batch_size: int, workers: int | None) -> "Generator[list[Row]]":
+    def rows(self, model: "LoadedModel", batch_size: int) -> "Generator[list[Row]]":
         from zeroshot_cli.embed.image_cache import ImageCache
         from zeroshot_cli.embed.images import encode_images
         from zeroshot_cli.images.decoder_pool import auto_workers
@@ -135,9 +132,9 @@ class _Images:
             model,
             self.items,
             batch_size=batch_size,
-            workers=workers or auto_workers(model.device.type),
-            cache=ImageCache() if self.cache else None,
-            decoding=self.decoding(),
+            workers=o.as_count(self.options.workers) or auto_workers(model.device.type),
+            cache=ImageCache() if self.options.cache else None,
+            decoding=self.options.decoding(),
         )
         for block in blocks:
             yield [
@@ -148,7 +145,7 @@ class _Images:
 
 @dataclass(frozen=True, slots=True)
 class _Texts:
-    """Texts to embed, in a window of many at a time: they share what they begin with."""
+    """Texts to embed, many at a time: they share what they begin with."""
 
     items: Sequence[str]
     blank: int
@@ -170,10 +167,10 @@ class _Texts:
         return counted(self.blank, "blank line") if self.blank else ""
 
     def about(self, model: "LoadedModel", batch_size: int) -> dict[str, str]:
-        """Return nothing: the model and the texts say all."""
+        """Return nothing: the model and the texts say everything."""
         return {}
 
-    def rows(self, model: "LoadedModel", batch_size: int, workers: int | None) -> "Generator[list[Row]]":
+    def rows(self, model: "LoadedModel", batch_size: int) -> "Generator[list[Row]]":
         from zeroshot_cli.embed.texts import WINDOW, embed_texts
 
         for start in range(0, len(self.items), WINDOW):
@@ -182,28 +179,22 @@ class _Texts:
             yield [(text, embedding, None) for text, embedding in zip(window, embeddings, strict=True)]
 
 
-def _source(
-    images: list[str],
-    texts: Path | None,
-    *,
-    null: bool,
-    exact: bool,
-    decoding: "Callable[[], Decoding]",
-    cache: bool,
-) -> _Images | _Texts:
-    """Return what the arguments name; UsageError where that is not either images or texts."""
-    if bool(images) == (texts is not None):
-        both = f"IMAGES and --texts {texts} are both given" if images else "nothing to embed"
-        raise UsageError(f"{both}; give images, files or folders, or --texts FILE, one of the two")
+def _source(options: EmbedOptions) -> _Images | _Texts:
+    """Return what the arguments name; UsageError if that is not either images or texts."""
+    texts = options.texts
+    if bool(options.images) == (texts is not None):
+        both = f"IMAGES and --texts {texts} are both given" if options.images else "nothing to embed"
+        raise UsageError(f"{both}; give either IMAGES, files or folders, or --texts FILE")
     if texts is None:
         from zeroshot_cli.images.find import find_images
 
-        o.check_cache(cache)
-        found = find_images(images, stdin=getattr(sys.stdin, "buffer", None), null_separated=null)
-        return _Images(found.items, found.ignored, decoding, cache)
-    given = "-0" if null else "--exact-decode" if exact else None
+        options.check_cache()
+        stdin = getattr(sys.stdin, "buffer", None)
+        found = find_images(options.images, stdin=stdin, null_separated=options.null)
+        return _Images(found.items, found.ignored, options)
+    given = "-0" if options.null else "--exact-decode" if options.exact_decode else None
     if given is not None:
-        raise UsageError(f"{given} is for images, and --texts {texts} names texts; leave it out")
+        raise UsageError(f"{given} is for images, and --texts {texts} names texts; omit it")
     lines = _read_texts(texts).removesuffix("\n").split("\n")
     kept = [line for line in lines if line.strip()]
     if not kept:
@@ -243,15 +234,13 @@ def _write(
 
 
 def _about(model: "LoadedModel") -> dict[str, str]:
-    from importlib.metadata import version
-
     return {
         "model": model.name,
         "pretrained": model.pretrained or "",
         "fingerprint": model.fingerprint,
         "precision": model.precision,
         "device": model.device.type,
-        "versions": json.dumps({name: version(name) for name in VERSIONS_OF}),
+        "versions": json.dumps(versions("pillow")),
     }
 
 

@@ -8,11 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
+from zeroshot_cli.cli import completion
 from zeroshot_cli.cli import options as o
 from zeroshot_cli.display import size_text
 from zeroshot_cli.models.export import Layout
 
-app = typer.Typer(help="List, show, download, export and remove models.", rich_markup_mode=None)
+app = o.Commands(help="List, show, download, export and remove models.")
 
 
 class ListFormat(StrEnum):
@@ -24,13 +25,20 @@ class ListFormat(StrEnum):
 
 Name = Annotated[
     str,
-    typer.Argument(metavar="NAME[:TAG]|hf-hub:ORG/REPO", help="The model; without a tag it is the model's default."),
+    typer.Argument(
+        metavar="NAME[:TAG]|hf-hub:ORG/REPO",
+        autocompletion=completion.models,
+        help="The model; without a tag, with its default weights.",
+    ),
 ]
 Loadable = Annotated[
     str,
-    typer.Argument(metavar="NAME[:TAG]|hf-hub:ORG/REPO|PATH", help="The model, as --model takes it, or with its tag."),
+    typer.Argument(
+        metavar="NAME[:TAG]|hf-hub:ORG/REPO|PATH",
+        autocompletion=completion.models,
+        help="The model, as --model takes it, or with its tag.",
+    ),
 ]
-To = Annotated[Path, typer.Option("--to", metavar="DIR", help="The folder to write; --model DIR loads it.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -42,7 +50,14 @@ def models(context: typer.Context) -> None:
 @app.command("list")
 def list_models(
     text: Annotated[
-        str, typer.Option("--model", "-m", metavar="TEXT", help="Only names and tags that hold this text.")
+        str,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="TEXT",
+            autocompletion=completion.models,
+            help="Only names and tags that contain this text.",
+        ),
     ] = "",
     form: Annotated[ListFormat, typer.Option("--format", help="How to print the list.")] = ListFormat.TABLE,
     debug: o.Debug = False,
@@ -57,7 +72,10 @@ def list_models(
 @app.command("show")
 def show(
     name: Loadable,
-    tag: Annotated[str | None, typer.Argument(metavar="[TAG]", help="Which published weights.")] = None,
+    tag: Annotated[
+        str | None,
+        typer.Argument(metavar="[TAG]", autocompletion=completion.tags, help="Which published weights."),
+    ] = None,
     pretrained: o.Pretrained = None,
     debug: o.Debug = False,
 ) -> None:
@@ -106,8 +124,8 @@ def remove(name: Name, pretrained: o.Pretrained = None, debug: o.Debug = False) 
 @app.command("export")
 def export(
     name: Loadable,
-    to: To,
-    layout: Annotated[Layout, typer.Option("--layout", help="For which program.")] = Layout.OPEN_CLIP,
+    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="The folder to write; --model DIR loads it.")],
+    layout: Annotated[Layout, typer.Option("--layout", help="The program that is to load it.")] = Layout.OPEN_CLIP,
     pretrained: o.Pretrained = None,
     offline: o.Offline = False,
     debug: o.Debug = False,

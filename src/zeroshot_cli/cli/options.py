@@ -1,35 +1,59 @@
-"""The options that commands share, each defined once: its names, its environment variable, its help.
+"""The options that commands share, in groups, and `command`, which turns the fields of a dataclass into options.
 
-A command uses them as annotations: `def classify(model: Model = DEFAULT_MODEL, device: Device = "auto", ...)`.
+A command's options are one frozen dataclass that inherits the groups it needs. A field says everything about its
+option: `field: Annotated[type, typer.Option(names, environment variable, panel, help)] = default`.
 """
 
 import logging
-import os
 import re
 import warnings
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from enum import StrEnum
+from functools import wraps
+from inspect import Parameter, Signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
 import typer
+from typer.core import TyperCommand
 
-from zeroshot_cli.filing.manifest import SortMode
-from zeroshot_cli.results.formats import Format
+from zeroshot_cli.cli import completion
+from zeroshot_cli.errors import UnreadableImage
 
 if TYPE_CHECKING:
     from zeroshot_cli.images.decode import Decoding
+    from zeroshot_cli.models.loaded import LoadedModel
 
+F = TypeVar("F", bound=Callable[..., Any])
 DISTRIBUTION = "zeroshot-cli"  # what pip calls the package
 DEFAULT_MODEL = "ViT-B-32"  # with its default tag, laion2b_s34b_b79k
 BUNDLED_MODEL = "tiny"  # the one model that needs no network
 AUTO = "auto"
 MODEL_VARIABLE, PRETRAINED_VARIABLE = "ZEROSHOT_MODEL", "ZEROSHOT_PRETRAINED"
 DEVICE_VARIABLE, PRECISION_VARIABLE = "ZEROSHOT_DEVICE", "ZEROSHOT_PRECISION"
+_KEYWORD = Parameter.KEYWORD_ONLY
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 
 
+class Panel(StrEnum):
+    """The panels of --help, in the order in which it shows them."""
+
+    DATA = "Data"
+    DATASET = "Data set"
+    LABELS = "Labels"
+    UNKNOWN = "Unknown images"
+    OUTPUT = "Output"
+    IMAGES = "Images"
+    MODEL = "Model"
+    OPTIMISATION = "Optimisation"
+    VALIDATION = "Validation and reports"
+    MACHINE = "Machine"
+    MESSAGES = "Messages"
+
+
 class Precision(StrEnum):
-    """The number format that a model computes in; `auto` is the fastest that the device has and that is safe."""
+    """The numeric precision of a model; `auto` is the fastest that is safe on the device."""
 
     AUTO = "auto"
     FP32 = "fp32"
@@ -38,31 +62,81 @@ class Precision(StrEnum):
     INT8 = "int8"
 
 
+# From a dataclass to a command
+
+
+def command(function: Callable[..., None]) -> Callable[..., None]:
+    """Return the function as Typer takes it: each Annotated field of its dataclass parameters becomes an option.
+
+    A field of type `tuple[X, ...]` is an option that may be repeated. Other parameters stay as they are.
+    """
+    hints = get_type_hints(function)
+    hints.pop("return", None)
+    groups = {name: _parameters(hint) for name, hint in hints.items() if is_dataclass(hint)}
+
+    @wraps(function)
+    def run(**given: Any) -> None:
+        for name, parameters in groups.items():
+            values = {each.name: given.pop(each.name) for each in parameters}
+            repeated = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
+            given[name] = hints[name](**{**values, **repeated})
+        function(**given)
+
+    parameters = [Parameter(name, _KEYWORD, annotation=hint) for name, hint in hints.items() if name not in groups]
+    parameters += sorted((each for group in groups.values() for each in group), key=_panel)
+    run.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+    return run
+
+
+def _parameters(options: Any) -> list[Parameter]:
+    """Return the Annotated fields of a dataclass as parameters of a function."""
+    found = []
+    hints = get_type_hints(options, include_extras=True)
+    for each in fields(options):
+        if get_origin(hint := hints[each.name]) is Annotated:
+            kind, option = get_args(hint)
+            option.autocompletion = option.autocompletion or completion.OF_OPTION.get(option.default)
+            if get_origin(kind) is tuple:
+                hint = Annotated[list[get_args(kind)[0]], option]  # type: ignore[misc]
+            default = Parameter.empty if each.default is MISSING else each.default
+            found.append(Parameter(each.name, _KEYWORD, default=default, annotation=hint))
+    return found
+
+
+def _panel(parameter: Parameter) -> int:
+    panel = get_args(parameter.annotation)[1].rich_help_panel
+    return -1 if panel is None else list(Panel).index(panel)
+
+
+class Commands(typer.Typer):
+    """A group of commands; in the help of each, --help stands last and not in a panel of its own."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(rich_markup_mode="rich", pretty_exceptions_enable=False, **settings)
+
+    def command(self, name: str | None = None, **settings: Any) -> Callable[[F], F]:
+        """Add a command, as Typer does."""
+        return super().command(name, cls=_Command, **settings)
+
+
+class _Command(TyperCommand):
+    def get_params(self, context: Any) -> list[Any]:
+        parameters: list[Any] = super().get_params(context)
+        parameters[-1].rich_help_panel = Panel.MESSAGES
+        return parameters
+
+
+def finish(unreadable: bool | int, *, ignore_errors: bool = False) -> NoReturn:
+    """End the command, with exit code 4 if images could not be read or filed and that is not to be ignored."""
+    raise typer.Exit(UnreadableImage.exit_code if unreadable and not ignore_errors else 0)
+
+
+# What the parser checks
+
+
 def as_count(value: str) -> int | None:
     """Return the number that an `N|auto` option holds, None for auto."""
     return None if value == AUTO else int(value)
-
-
-def model_from_environment() -> list[str]:
-    """Return the model that ZEROSHOT_MODEL names, if it does, for an option that may be repeated."""
-    name = os.environ.get(MODEL_VARIABLE)
-    return [name] if name else []
-
-
-def decoding(*, exact: bool, max_pixels: int | None, timeout: float | None) -> "Decoding":
-    """Return how files become pixels, by the options given."""
-    from zeroshot_cli.images.decode import Decoding
-
-    given = {"max_pixels": max_pixels, "timeout": timeout}
-    return Decoding(exact=exact, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
-
-
-def check_cache(cache: bool) -> None:
-    """Raise UsageError now where ZEROSHOT_CACHE_SIZE is no size."""
-    from zeroshot_cli.embed.cache_store import size_limit
-
-    if cache:
-        size_limit()
 
 
 def _check_count(value: str) -> str:
@@ -72,7 +146,7 @@ def _check_count(value: str) -> str:
 
 
 def check_device(value: str) -> str:
-    """Raise BadParameter where --device cannot be that."""
+    """Raise BadParameter if the value cannot be a device."""
     if not _DEVICE.fullmatch(value):
         raise typer.BadParameter(f"{value!r} is not a device; use auto, cpu, cuda, cuda:N or mps")
     return value
@@ -92,43 +166,33 @@ def _within(value: float | None, least: int, what: str) -> float | None:
     return value
 
 
-def _hush(value: bool) -> bool:
+def _silence(value: bool) -> bool:
     if value:
         warnings.simplefilter("ignore")  # app.run restores the filters, and the level
         logging.getLogger("zeroshot_cli").setLevel(logging.ERROR)
     return value
 
 
-# What to classify
+# Options that commands use one by one
 
-_IMAGES = typer.Argument(
-    metavar="IMAGES",
-    show_default=False,
-    help="Files, folders (searched to the bottom), globs, or - for paths on standard input.",
-)
-Images = Annotated[list[str], _IMAGES]
-ImagesIfAny = Annotated[list[str] | None, _IMAGES]
-NullSeparated = Annotated[
-    bool, typer.Option("-0", "--null", help="Paths on standard input end with NUL, as find -print0 writes them.")
-]
 LabelsFile = Annotated[
     Path | None,
     typer.Option(
         "--labels",
         metavar="FILE|NAME",
-        help="The labels: a .txt, .yaml, .json or .csv file, or a built-in set such as imagenet (zeroshot prompts).",
+        autocompletion=completion.labels,
+        rich_help_panel=Panel.LABELS,
+        help="The labels: a .txt, .yaml, .json or .csv file, or a built-in set (see zeroshot prompts).",
     ),
-]
-LabelTexts = Annotated[
-    list[str] | None,
-    typer.Option("--label", metavar="TEXT", help="A label on the spot; once for each.", show_default=False),
 ]
 PromptsName = Annotated[
     str | None,
     typer.Option(
         "--prompts",
         metavar="NAME|FILE",
-        help="The template set; by default a built-in label set's own, else a small ensemble (zeroshot prompts).",
+        autocompletion=completion.templates,
+        rich_help_panel=Panel.LABELS,
+        help="The template set. Default: that of a built-in label set, else a small ensemble (see zeroshot prompts).",
     ),
 ]
 ClassifierFile = Annotated[
@@ -136,161 +200,37 @@ ClassifierFile = Annotated[
     typer.Option(
         "--classifier",
         metavar="FILE",
-        help="A file of zeroshot build, in place of labels and prompts; --model must be the one it was built with.",
+        rich_help_panel=Panel.LABELS,
+        help="A file from zeroshot build, in place of labels and prompts; it needs the --model it was built with.",
     ),
 ]
-TopK = Annotated[
-    int | None,
-    typer.Option(
-        "--top-k",
-        metavar="N",
-        min=1,
-        help="How many labels to keep for each image, at most. Default: 1, with --multi-label all that fit.",
-        show_default=False,
-    ),
-]
-
-# When an image has no label, or several
-
-MinScore = Annotated[
-    float | None,
-    typer.Option(
-        "--min-score",
-        metavar="X",
-        callback=_check_cosine,
-        help="An image is unknown when its best cosine is lower.",
-    ),
-]
-MinProbability = Annotated[
-    float | None,
-    typer.Option(
-        "--min-probability",
-        metavar="X",
-        callback=_check_probability,
-        help="The same for the probability of its best label; with --multi-label, of each label that it keeps (0.5).",
-    ),
-]
-MinMargin = Annotated[
-    float | None,
-    typer.Option(
-        "--min-margin",
-        metavar="X",
-        callback=_check_cosine,
-        help="The same for its lead in cosine over the second label.",
-    ),
-]
-Background = Annotated[
-    Path | None,
-    typer.Option(
-        "--background",
-        metavar="FILE",
-        help="An image is unknown when a label of this file is nearer; they take no part in the probabilities.",
-    ),
-]
-MultiLabel = Annotated[
-    bool, typer.Option("--multi-label", help="Judge every label on its own: an image may have several.")
-]
-
-# How files are read
-
-ExactDecode = Annotated[
-    bool,
-    typer.Option("--exact-decode", help="Read every pixel of large JPEGs, not a smaller scale of them: slower."),
-]
-MaxPixels = Annotated[
-    int | None,
-    typer.Option(
-        "--max-pixels",
-        metavar="N",
-        min=1,
-        help="Refuse larger pictures. Default: 178956970, where Pillow begins to doubt them.",
-        show_default=False,
-    ),
-]
-DecodeTimeout = Annotated[
-    float | None,
-    typer.Option(
-        "--decode-timeout",
-        metavar="SECONDS",
-        min=0.1,
-        help="Give up a picture that takes longer to decode. Default: 60.",
-        show_default=False,
-    ),
-]
-
-# Results
-
-Outputs = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--output",
-        "-o",
-        metavar="FILE",
-        help="Write a .csv, .tsv, .jsonl, .parquet or .html file; may be repeated.",
-        show_default=False,
-    ),
-]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace output files that exist.")]
-Resume = Annotated[
-    bool,
-    typer.Option("--resume", help="Go on where a run with these outputs stopped; begin where there was none."),
-]
-SortInto = Annotated[
-    Path | None,
-    typer.Option("--sort-into", metavar="DIR", help="File every image under its label; zeroshot unsort undoes it."),
-]
-SortModeOption = Annotated[SortMode, typer.Option("--sort-mode", help="How images get there.")]
-OutputFormat = Annotated[
-    Format | None,
-    typer.Option("--format", help="What standard output gets. Default: a table on a terminal, csv in a pipe."),
-]
-Cache = Annotated[
-    bool,
-    typer.Option("--cache/--no-cache", help="Keep embeddings, and use those of earlier runs (zeroshot cache)."),
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", rich_help_panel=Panel.OUTPUT, help="Replace existing output files.")
 ]
 IgnoreErrors = Annotated[
     bool,
-    typer.Option("--ignore-errors", help="Exit with 0, not 4, when some images could not be read."),
-]
-Quiet = Annotated[
-    bool,
     typer.Option(
-        "--quiet", "-q", envvar="ZEROSHOT_QUIET", callback=_hush, help="No progress, notes or warnings; errors only."
+        "--ignore-errors",
+        rich_help_panel=Panel.IMAGES,
+        help="Exit with 0, not 4, when some images could not be read.",
     ),
 ]
-Verbose = Annotated[
-    bool,
-    typer.Option("--verbose", "-v", envvar="ZEROSHOT_VERBOSE", help="Say what is being used."),
-]
-Debug = Annotated[
-    bool,
-    typer.Option("--debug", envvar="ZEROSHOT_DEBUG", help="Show a traceback with an error."),
-]
-
-# The model and where it runs
-
-_MODEL = typer.Option(
-    "--model",
-    "-m",
-    metavar="NAME|hf-hub:ORG/REPO|PATH",
-    envvar=MODEL_VARIABLE,
-    help=f"The model; zeroshot models lists the names. Default: {DEFAULT_MODEL}.",
-    show_default=False,
-)
-Model = Annotated[str, _MODEL]
-ModelIfAny = Annotated[str | None, _MODEL]
 Pretrained = Annotated[
     str | None,
     typer.Option(
         "--pretrained",
         metavar="TAG|PATH",
         envvar=PRETRAINED_VARIABLE,
-        help="Which published weights of the model, or a checkpoint file.",
+        autocompletion=completion.tags,
+        rich_help_panel=Panel.MODEL,
+        help="Which published weights of the model to use, or a checkpoint file.",
     ),
 ]
 Offline = Annotated[
     bool,
-    typer.Option("--offline", envvar="ZEROSHOT_OFFLINE", help="Use only what is on this machine."),
+    typer.Option(
+        "--offline", envvar="ZEROSHOT_OFFLINE", rich_help_panel=Panel.MODEL, help="Use only what is on this machine."
+    ),
 ]
 Device = Annotated[
     str,
@@ -299,40 +239,256 @@ Device = Annotated[
         metavar="auto|cpu|cuda|cuda:N|mps",
         envvar=DEVICE_VARIABLE,
         callback=check_device,
+        autocompletion=completion.devices,
+        rich_help_panel=Panel.MACHINE,
         help="Where the model runs.",
     ),
 ]
 PrecisionOption = Annotated[
     Precision,
-    typer.Option("--precision", envvar=PRECISION_VARIABLE, help="The numbers it computes in."),
-]
-BatchSize = Annotated[
-    str,
     typer.Option(
-        "--batch-size",
-        metavar="N|auto",
-        envvar="ZEROSHOT_BATCH_SIZE",
-        callback=_check_count,
-        help="How many images the model takes at once.",
+        "--precision", envvar=PRECISION_VARIABLE, rich_help_panel=Panel.MACHINE, help="The numeric precision."
     ),
 ]
-Workers = Annotated[
-    str,
+Quiet = Annotated[
+    bool,
     typer.Option(
+        "--quiet",
+        "-q",
+        envvar="ZEROSHOT_QUIET",
+        callback=_silence,
+        rich_help_panel=Panel.MESSAGES,
+        help="Show errors only: no progress, notes or warnings.",
+    ),
+]
+Debug = Annotated[
+    bool,
+    typer.Option(
+        "--debug", envvar="ZEROSHOT_DEBUG", rich_help_panel=Panel.MESSAGES, help="Show a traceback with an error."
+    ),
+]
+
+
+def workers_option(help: str) -> Any:
+    """Return --workers; what one of them does depends on the command."""
+    return typer.Option(
         "--workers",
         metavar="N|auto",
         envvar="ZEROSHOT_WORKERS",
         callback=_check_count,
-        help="How many images are decoded at once; auto is one a core.",
-    ),
-]
-TrainWorkers = Annotated[
-    str,
-    typer.Option(
-        "--workers",
-        metavar="N|auto",
-        envvar="ZEROSHOT_WORKERS",
-        callback=_check_count,
-        help="How many processes read images; auto is one for every two cores, at most 8.",
-    ),
-]
+        rich_help_panel=Panel.MACHINE,
+        help=help,
+    )
+
+
+# Options that commands inherit in groups
+
+
+@dataclass(frozen=True, kw_only=True)
+class MessageOptions:
+    """What is said on standard error."""
+
+    quiet: Quiet = False
+    verbose: Annotated[
+        bool,
+        typer.Option(
+            "--verbose", "-v", envvar="ZEROSHOT_VERBOSE", rich_help_panel=Panel.MESSAGES, help="Say what is being used."
+        ),
+    ] = False
+    debug: Debug = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelOptions:
+    """The labels to choose from, and the templates that make texts of them."""
+
+    labels: LabelsFile = None
+    label: Annotated[
+        tuple[str, ...],
+        typer.Option(
+            "--label", metavar="TEXT", show_default=False, rich_help_panel=Panel.LABELS, help="A label; repeatable."
+        ),
+    ] = ()
+    prompts: PromptsName = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThresholdOptions:
+    """When an image is like none of the labels."""
+
+    min_score: Annotated[
+        float | None,
+        typer.Option(
+            "--min-score",
+            metavar="X",
+            callback=_check_cosine,
+            rich_help_panel=Panel.UNKNOWN,
+            help="An image is unknown if its best cosine is lower.",
+        ),
+    ] = None
+    min_probability: Annotated[
+        float | None,
+        typer.Option(
+            "--min-probability",
+            metavar="X",
+            callback=_check_probability,
+            rich_help_panel=Panel.UNKNOWN,
+            help="An image is unknown if the probability of its best label is lower. "
+            "With --multi-label: keep the labels of at least this probability, by default 0.5.",
+        ),
+    ] = None
+    min_margin: Annotated[
+        float | None,
+        typer.Option(
+            "--min-margin",
+            metavar="X",
+            callback=_check_cosine,
+            rich_help_panel=Panel.UNKNOWN,
+            help="An image is unknown if its lead in cosine over the second label is lower.",
+        ),
+    ] = None
+
+    def thresholds(self) -> dict[str, float]:
+        """Return the thresholds that are given, by name."""
+        named = {name: getattr(self, name) for name in ("min_score", "min_probability", "min_margin")}
+        return {name: value for name, value in named.items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LimitOptions:
+    """What is too much of one image, and whether images that cannot be read matter."""
+
+    max_pixels: Annotated[
+        int | None,
+        typer.Option(
+            "--max-pixels",
+            metavar="N",
+            min=1,
+            show_default=False,
+            rich_help_panel=Panel.IMAGES,
+            help="Refuse larger images. Default: 178956970, the size above which Pillow refuses them.",
+        ),
+    ] = None
+    decode_timeout: Annotated[
+        float | None,
+        typer.Option(
+            "--decode-timeout",
+            metavar="SECONDS",
+            min=0.1,
+            show_default=False,
+            rich_help_panel=Panel.IMAGES,
+            help="Give up on an image that takes longer to decode. Default: 60.",
+        ),
+    ] = None
+    ignore_errors: IgnoreErrors = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodingOptions(LimitOptions):
+    """How image files are read. `exact_decode` is an option only where a command makes it one."""
+
+    exact_decode: bool = True
+
+    def decoding(self) -> "Decoding":
+        """Return how files become pixels."""
+        from zeroshot_cli.images.decode import Decoding
+
+        given = {"max_pixels": self.max_pixels, "timeout": self.decode_timeout}
+        limits: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        return Decoding(exact=self.exact_decode, **limits)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageOptions(DecodingOptions):
+    """How the user's own images are named and read."""
+
+    null: Annotated[
+        bool,
+        typer.Option(
+            "-0",
+            "--null",
+            rich_help_panel=Panel.IMAGES,
+            help="Paths on standard input end with NUL, as find -print0 writes them.",
+        ),
+    ] = False
+    exact_decode: Annotated[
+        bool,
+        typer.Option(
+            "--exact-decode",
+            rich_help_panel=Panel.IMAGES,
+            help="Decode every pixel of large JPEGs, rather than at a smaller scale: slower.",
+        ),
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Model:
+    """The one model of a command."""
+
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="NAME|hf-hub:ORG/REPO|PATH",
+            envvar=MODEL_VARIABLE,
+            autocompletion=completion.models,
+            show_default=False,
+            rich_help_panel=Panel.MODEL,
+            help=f"The model; zeroshot models lists the names. Default: {DEFAULT_MODEL}.",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuntimeOptions:
+    """Which weights to use, where the model runs, and whether embeddings are kept."""
+
+    pretrained: Pretrained = None
+    offline: Offline = False
+    device: Device = AUTO
+    precision: PrecisionOption = Precision.AUTO
+    cache: Annotated[
+        bool,
+        typer.Option(
+            "--cache/--no-cache",
+            rich_help_panel=Panel.MACHINE,
+            help="Keep embeddings, and reuse those of earlier runs (see zeroshot cache).",
+        ),
+    ] = True
+
+    def load(self, name: str, pretrained: str | None) -> "LoadedModel":
+        """Load a model as the options say."""
+        from zeroshot_cli.models.load import load
+
+        return load(name, pretrained, device=self.device, precision=self.precision.value, offline=self.offline)
+
+    def check_cache(self) -> None:
+        """Raise UsageError now if ZEROSHOT_CACHE_SIZE is not a size."""
+        from zeroshot_cli.embed.cache_store import size_limit
+
+        if self.cache:
+            size_limit()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions(RuntimeOptions, _Model):
+    """A model, and how it runs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchOptions:
+    """How many images are worked on at once."""
+
+    batch_size: Annotated[
+        str,
+        typer.Option(
+            "--batch-size",
+            metavar="N|auto",
+            envvar="ZEROSHOT_BATCH_SIZE",
+            callback=_check_count,
+            rich_help_panel=Panel.MACHINE,
+            help="How many images the model takes at once.",
+        ),
+    ] = AUTO
+    workers: Annotated[str, workers_option("How many images are decoded at once; auto is one per core.")] = AUTO

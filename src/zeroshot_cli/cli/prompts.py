@@ -1,14 +1,16 @@
-"""`zeroshot prompts`: the built-in sets of templates and labels, and faults of your own."""
+"""`zeroshot prompts`: built-in sets of templates and labels, and faults in files of your own."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from zeroshot_cli.cli import completion
 from zeroshot_cli.cli import options as o
 from zeroshot_cli.errors import InputError, UnavailableError, UsageError
 
-app = typer.Typer(help="List, show and check sets of templates and labels.", rich_markup_mode=None)
+app = o.Commands(help="List, show and check sets of templates and labels.")
 
 
 @app.callback(invoke_without_command=True)
@@ -19,7 +21,7 @@ def prompts(context: typer.Context) -> None:
 
 @app.command("list")
 def list_sets(debug: o.Debug = False) -> None:
-    """List the sets of templates (for --prompts) and of labels (for --labels) that come with zeroshot."""
+    """List the built-in sets of templates (for --prompts) and of labels (for --labels)."""
     from zeroshot_cli.console.terminal import print_rows
     from zeroshot_cli.words.labels import list_labels
     from zeroshot_cli.words.prompts import list_prompts
@@ -36,13 +38,16 @@ def list_sets(debug: o.Debug = False) -> None:
 
 @app.command("show")
 def show(
-    name: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A set that is listed, or a file of templates.")],
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME|FILE", autocompletion=completion.sets, help="A listed set, or a template file."),
+    ],
     labels: o.LabelsFile = None,
     debug: o.Debug = False,
 ) -> None:
-    """Show the templates of a set, one a line; with --labels filled with them, class by class.
+    """Show the templates of a set, one a line; with --labels, filled with each label in turn.
 
-    A set that holds labels only, such as imagenet, shows these; zeroshot prompts show plain --labels NAME any other's.
+    A set that has labels only, such as imagenet, shows those; prompts show plain --labels NAME shows any set's labels.
     """
     from zeroshot_cli.console.terminal import note
     from zeroshot_cli.display import shown
@@ -66,59 +71,69 @@ def show(
         typer.echo(shown(line))
 
 
-@app.command("lint")
-def lint(
+@dataclass(frozen=True, kw_only=True)
+class LintOptions(o.ModelOptions):
+    """The options of `zeroshot prompts lint`."""
+
     names: Annotated[
-        list[str], typer.Argument(metavar="FILE|NAME...", help="Label or template files, or built-in sets.")
-    ],
-    prompts: o.PromptsName = None,
+        tuple[str, ...],
+        typer.Argument(
+            metavar="FILE|NAME...", autocompletion=completion.sets, help="Label or template files, or built-in sets."
+        ),
+    ]
+    prompts: o.PromptsName = None
     threshold: Annotated[
         float | None,
-        typer.Option("--threshold", metavar="X", help="The cosine from which two labels are too alike, 0.999."),
-    ] = None,
-    cache: o.Cache = True,
-    quiet: o.Quiet = False,
-    debug: o.Debug = False,
-    model: o.ModelIfAny = None,
-    pretrained: o.Pretrained = None,
-    offline: o.Offline = False,
-    device: o.Device = o.AUTO,
-    precision: o.PrecisionOption = o.Precision.FP32,
-) -> None:
-    """Find faults: duplicates, blanks, stray white space, characters that cannot be seen, placeholders that are
-    missing, labels that look like a path or a number; and with the model, texts that it would cut short and labels that
-    it can hardly tell apart. Exits with 3 where a file has a fault.
+        typer.Option(
+            "--threshold",
+            metavar="X",
+            rich_help_panel=o.Panel.LABELS,
+            help="The cosine at which two labels are too alike. Default: 0.999.",
+        ),
+    ] = None
+    precision: o.PrecisionOption = o.Precision.FP32
+    quiet: o.Quiet = False
+    debug: o.Debug = False
+
+
+@app.command("lint")
+@o.command
+def lint(options: LintOptions) -> None:
+    """Find faults in label and template files.
+
+    These are duplicates, blanks, stray white space, invisible characters, missing placeholders, labels that look like a
+    path or a number; and, with the model, texts that it would truncate and labels that it can hardly tell apart.
+    Exits with 3 if a file has a fault.
     """
     from zeroshot_cli.classify.lint import NEARLY_EQUAL, check_inputs, lint
     from zeroshot_cli.console.terminal import note, print_rows, progress_bar
     from zeroshot_cli.display import counted
     from zeroshot_cli.embed.texts import TextCache
-    from zeroshot_cli.models.load import load
 
-    check_inputs(names)
+    check_inputs(options.names)
     try:
-        loaded = load(model or o.DEFAULT_MODEL, pretrained, device=device, precision=precision.value, offline=offline)
+        model = options.load(options.model or o.DEFAULT_MODEL, options.pretrained)
     except UnavailableError as error:
-        if model is not None:
+        if options.model is not None:
             raise
-        loaded = None
-        note(f"how long texts are and how alike was not checked, for want of a model: {error}", quiet=quiet)
-    if loaded is not None and not loaded.counts_tokens:
-        note(f"how long texts are was not checked: the tokenizer of {loaded.name} is not ours", quiet=quiet)
-    with progress_bar(quiet=quiet) as bar:
+        model = None
+        note(f"no model, so lengths and similarity of texts were not checked: {error}", quiet=options.quiet)
+    if model is not None and not model.counts_tokens:
+        note(f"lengths of texts were not checked: the tokenizer of {model.name} is not ours", quiet=options.quiet)
+    with progress_bar(quiet=options.quiet) as bar:
         faults = lint(
-            names,
-            loaded,
-            prompts,
-            threshold=NEARLY_EQUAL if threshold is None else threshold,
-            cache=TextCache() if cache else None,
+            options.names,
+            model,
+            options.prompts,
+            threshold=NEARLY_EQUAL if options.threshold is None else options.threshold,
+            cache=TextCache() if options.cache else None,
             on_progress=bar.counter("encoding labels", "texts"),
         )
-    mine = [fault for fault in faults if fault.in_file]
-    if mine:
-        rows = [(fault.file, str(fault.line or ""), fault.kind, fault.text, fault.what) for fault in mine]
+    in_files = [fault for fault in faults if fault.in_file]
+    if in_files:
+        rows = [(fault.file, str(fault.line or ""), fault.kind, fault.text, fault.what) for fault in in_files]
         print_rows(("file", "line", "fault", "text", "what"), rows)
     for fault in faults:
-        note(f"{fault.file}, line {fault.line}: {fault.text!r} {fault.what}", quiet=quiet or fault.in_file)
-    note(f"{counted(len(mine), 'fault')} in {counted(len(names), 'input')}.", quiet=quiet)
-    raise typer.Exit(InputError.exit_code if mine else 0)
+        note(f"{fault.file}, line {fault.line}: {fault.text!r} {fault.what}", quiet=options.quiet or fault.in_file)
+    note(f"{counted(len(in_files), 'fault')} in {counted(len(options.names), 'input')}.", quiet=options.quiet)
+    raise typer.Exit(InputError.exit_code if in_files else 0)

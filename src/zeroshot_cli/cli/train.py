@@ -2,110 +2,75 @@
 
 import warnings
 from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
-from zeroshot_cli.cli import options
-from zeroshot_cli.cli import train_options as o
-from zeroshot_cli.errors import UnreadableImage
-from zeroshot_cli.train.config import Loss, TrainConfig
+from zeroshot_cli.cli import options as o
+from zeroshot_cli.train.config import TrainConfig
 
 
-def train(
-    data: o.Data,
-    output: o.Output = Path("run"),
-    resume: o.Resume = False,
-    dry_run: o.DryRun = False,
-    data_weight: o.DataWeights = None,
-    val: o.Val = None,
-    image_column: o.ImageColumn = None,
-    caption_column: o.CaptionColumn = None,
-    verify: o.Verify = False,
-    augment: o.Augment = None,
-    min_scale: o.MinScale = 0.9,
-    model: o.Model = options.BUNDLED_MODEL,
-    pretrained: options.Pretrained = None,
-    text_encoder: o.TextTower = None,
-    lock_image: o.LockImage = False,
-    lock_text: o.LockText = False,
-    grad_checkpointing: o.GradCheckpointing = False,
-    loss: o.LossOption = Loss.CLIP,
-    epochs: o.Epochs = 32,
-    batch_size: o.BatchSize = 256,
-    chunk_size: o.ChunkSize = None,
-    lr: o.LearningRate = None,
-    layer_decay: o.LayerDecay = None,
-    warmup: o.Warmup = 0.05,
-    weight_decay: o.WeightDecay = 0.2,
-    ema: o.Ema = None,
-    wise_ft: o.WiseFt = None,
-    seed: o.Seed = 0,
-    fsdp: o.Fsdp = False,
-    zero_shot: o.ZeroShot = None,
-    labels: o.Labels = None,
-    prompts: o.Prompts = None,
-    report_to: o.ReportTo = None,
-    log_every: o.LogEvery = 10,
-    save_every: o.SaveEvery = 0,
-    keep: o.Keep = 2,
-    device: options.Device = options.AUTO,
-    precision: options.PrecisionOption = options.Precision.AUTO,
-    workers: options.TrainWorkers = options.AUTO,
-    max_pixels: options.MaxPixels = None,
-    decode_timeout: options.DecodeTimeout = None,
-    offline: options.Offline = False,
-    ignore_errors: options.IgnoreErrors = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
-) -> None:
-    """Train a CLIP on your own pairs of image and caption, anew or from weights.
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(o.LimitOptions):
+    """The options of `zeroshot train` besides its configuration."""
+
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="DIR",
+            rich_help_panel=o.Panel.OUTPUT,
+            help="The folder of the run; the model will be in DIR/model.",
+        ),
+    ] = Path("run")
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            rich_help_panel=o.Panel.OUTPUT,
+            help="Resume the run in the output folder from its newest checkpoint.",
+        ),
+    ] = False
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            rich_help_panel=o.Panel.DATA,
+            help="Check data, model and options, say what would be done, and exit.",
+        ),
+    ] = False
+    pretrained: o.Pretrained = None
+    offline: o.Offline = False
+    device: o.Device = o.AUTO
+    precision: o.PrecisionOption = o.Precision.AUTO
+    workers: Annotated[
+        str, o.workers_option("How many processes read images; auto is one for every two cores, at most 8.")
+    ] = o.AUTO
+    quiet: o.Quiet = False
+    debug: o.Debug = False
+
+
+@o.command
+def train(config: TrainConfig, run: RunOptions) -> None:
+    """Train a CLIP on your own pairs of image and caption, from scratch or from weights.
 
     Under torchrun (torchrun --nproc-per-node N -m zeroshot_cli train ...) it uses every process.
     """
-    config = TrainConfig(
-        data=tuple(data),
-        data_weights=tuple(data_weight or ()),
-        val=val,
-        image_column=image_column,
-        caption_column=caption_column,
-        verify=verify,
-        augment=tuple(augment or ()),
-        min_scale=min_scale,
-        model=model,
-        pretrained=pretrained,
-        text_encoder=text_encoder,
-        lock_image=lock_image,
-        lock_text=lock_text,
-        grad_checkpointing=grad_checkpointing,
-        loss=loss,
-        epochs=epochs,
-        batch_size=batch_size,
-        chunk_size=chunk_size,
-        lr=lr,
-        layer_decay=layer_decay,
-        warmup=warmup,
-        weight_decay=weight_decay,
-        ema=ema,
-        wise_ft=wise_ft,
-        seed=seed,
-        fsdp=fsdp,
-        zero_shot=zero_shot,
-        labels=labels,
-        prompts=prompts,
-        report_to=tuple(report_to or ()),
-        log_every=log_every,
-        save_every=save_every,
-        keep=keep,
-        max_pixels=max_pixels,
-        decode_timeout=decode_timeout,
-        offline=offline,
-        device=device,
-        precision=str(precision),
-        workers=options.as_count(workers) or _half_the_cores(),
+    config = replace(
+        config,
+        pretrained=run.pretrained,
+        offline=run.offline,
+        device=run.device,
+        precision=str(run.precision),
+        workers=o.as_count(run.workers) or _half_the_cores(),
+        max_pixels=run.max_pixels,
+        decode_timeout=run.decode_timeout,
     )
-    skipped = _train(config, output, resume=resume, dry_run=dry_run, quiet=quiet)
-    raise typer.Exit(UnreadableImage.exit_code if skipped and not ignore_errors else 0)
+    skipped = _train(config, run.output, resume=run.resume, dry_run=run.dry_run, quiet=run.quiet)
+    o.finish(skipped, ignore_errors=run.ignore_errors)
 
 
 def _half_the_cores() -> int:

@@ -3,7 +3,6 @@
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from itertools import chain, islice
 
 import numpy as np
@@ -20,10 +19,10 @@ from zeroshot_cli.evaluation.metrics import figures
 from zeroshot_cli.images.decode import EXACTLY, Decoding
 from zeroshot_cli.images.decoder_pool import auto_workers
 from zeroshot_cli.models.loaded import LoadedModel
-from zeroshot_cli.records import EvalResult, PublishedFigure, SkippedImage
+from zeroshot_cli.records import EvalResult, PublishedFigure, SkippedImage, versions
 from zeroshot_cli.words.prompts import Prompts
 
-VERSIONS_OF = ("zeroshot-cli", "torch", "open_clip_torch", "numpy", "pillow", "scipy", "scikit-learn")
+_PACKAGES = ("open_clip_torch", "numpy", "pillow", "scipy", "scikit-learn")
 
 _AT_ONCE = 512  # images whose embeddings are handed on at once
 
@@ -147,7 +146,7 @@ def blank_result(model: LoadedModel, pipeline: Pipeline, *, seed: int = 0, comma
         pretrained=model.pretrained,
         prompts=None,
         metrics={},
-        versions={"python": platform.python_version(), **{name: version(name) for name in VERSIONS_OF}},
+        versions={"python": platform.python_version(), **versions(*_PACKAGES)},
         fingerprint=model.fingerprint,
         device=str(model.device),
         precision=model.precision,

@@ -10,7 +10,6 @@ import platform
 import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,9 @@ from zeroshot_cli.disk import replacing, writing
 from zeroshot_cli.display import shown
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.pages.charts import Row, charts_of
-from zeroshot_cli.records import SkippedImage
+from zeroshot_cli.records import SkippedImage, versions
 from zeroshot_cli.train.folder import read_skipped
 
-VERSIONS_OF = ("zeroshot-cli", "torch", "open_clip_torch", "numpy", "pillow")
 MOST_SKIPPED = 200  # images that are named
 _ASSETS = Path(__file__).with_name("assets")
 _SHARES = ("val_recall@", "val_text_recall@", "zero_shot_")
@@ -59,7 +57,7 @@ def write_training_report(run: Path, *, now: datetime | None = None) -> Path:
         charts="".join(_figure(*chart) for chart in charts_of(rows).items()),
         skipped=_skipped(read_skipped(run / "skipped.csv")),
         settings=_list((name, _value(value)) for name, value in settings.items()),
-        versions=_list({"python": platform.python_version(), **{name: version(name) for name in VERSIONS_OF}}.items()),
+        versions=_list({"python": platform.python_version(), **versions("open_clip_torch", "numpy", "pillow")}.items()),
     )
     report = run / "report.html"
     with replacing(report, resumable=True) as unfinished, writing(str(report), resumable=True):

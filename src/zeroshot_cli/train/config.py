@@ -1,8 +1,10 @@
-"""What a training run is told: small, frozen, free of torch."""
+"""The settings of a training run: options, defaults, help and checks at once, without torch."""
 
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.records import Augmentation
@@ -25,60 +27,218 @@ class TextEncoder(StrEnum):
     CBOW = "cbow"
 
 
+def _option(panel: str, name: str, help: str, metavar: str | None = None, **more: Any) -> Any:
+    return typer.Option(name, help=help, metavar=metavar, rich_help_panel=panel, **more)
+
+
+# Panels of `zeroshot train --help`
+_DATA, _MODEL, _OPTIMISATION, _OUTPUT = "Data", "Model", "Optimisation", "Output"
+_VALIDATION = "Validation and reports"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
-    """The settings of a run; a continued run must have the same ones, but for the MAY_CHANGE.
+    """The settings of a run, which are also its options: a resumed run must have the same, except MAY_CHANGE.
 
-    `batch_size` is that of all processes together, `chunk_size` how many pairs of it a process has in memory at once.
-    `warmup` is a share of all steps, `min_scale` the smallest share of a picture's area that a crop keeps. `lr` None
-    is 5e-4 for a new model and 1e-5 with weights. `save_every` counts steps; 0 saves at the end of epochs,
-    short ones together; `keep` newest checkpoints stay, and the best. `max_pixels` and `decode_timeout` (seconds) bound
-    what is decoded of one image; None is as in classify.
+    Fields that are not Annotated have no option here: the command line sets them by options that other commands share.
     """
 
-    data: tuple[str, ...]
-    model: str
-    data_weights: tuple[float, ...] = ()
-    verify: bool = False
-    val: str | None = None
+    data: Annotated[
+        tuple[str, ...],
+        _option(
+            _DATA,
+            "--data",
+            "The pairs: csv, tsv, jsonl, parquet, or WebDataset tars such as shard-{000..099}.tar; repeatable.",
+            "FILE",
+            show_default=False,
+        ),
+    ]
+    data_weights: Annotated[
+        tuple[float, ...],
+        _option(
+            _DATA,
+            "--data-weight",
+            "How often to draw a row of each --data relative to the others; once per --data, in order.",
+            "X",
+            show_default=False,
+        ),
+    ] = ()
+    val: Annotated[str | None, _option(_DATA, "--val", "Pairs to validate on after each epoch.", "FILE")] = None
+    image_column: Annotated[str | None, _option(_DATA, "--image-column", "The name of the image column.", "NAME")] = (
+        None
+    )
+    caption_column: Annotated[
+        str | None, _option(_DATA, "--caption-column", "The name of the caption column.", "NAME")
+    ] = None
+    verify: Annotated[
+        bool, _option(_DATA, "--verify", "Decode every image before the first step, not just a sample.")
+    ] = False
+    augment: Annotated[
+        tuple[Augmentation, ...],
+        _option(
+            _DATA,
+            "--augment",
+            "Change images at random; repeatable. `place`, `outline` and `background` change transparent images only.",
+            show_default=False,
+        ),
+    ] = ()
+    min_scale: Annotated[
+        float, _option(_DATA, "--min-scale", "The smallest fraction of an image's area that a crop keeps.", "X")
+    ] = 0.9
+
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="NAME|CONFIG.yaml|PATH",
+            envvar="ZEROSHOT_MODEL",
+            rich_help_panel=_MODEL,
+            help="A preset or a configuration file for a new model; tiny or a model folder to start from its weights.",
+        ),
+    ] = "tiny"
     pretrained: str | None = None
-    epochs: int = 32
-    batch_size: int = 256
-    chunk_size: int | None = None
-    lr: float | None = None
-    warmup: float = 0.05
-    weight_decay: float = 0.2
+    text_encoder: Annotated[TextEncoder | None, _option(_MODEL, "--text-encoder", "The text tower of a new model.")] = (
+        None
+    )
+    lock_image: Annotated[bool, _option(_MODEL, "--lock-image", "Do not train the image tower.")] = False
+    lock_text: Annotated[bool, _option(_MODEL, "--lock-text", "Do not train the text tower.")] = False
+    grad_checkpointing: Annotated[
+        bool,
+        _option(
+            _MODEL,
+            "--grad-checkpointing",
+            "Recompute activations instead of storing them: less memory, a third slower.",
+        ),
+    ] = False
+
+    loss: Annotated[
+        Loss,
+        _option(_OPTIMISATION, "--loss", "clip: softmax over the batch; sigmoid: each pair on its own, as in SigLIP."),
+    ] = Loss.CLIP
+    epochs: Annotated[int, _option(_OPTIMISATION, "--epochs", "Passes over the data.", "N")] = 32
+    batch_size: Annotated[
+        int,
+        _option(
+            _OPTIMISATION,
+            "--batch-size",
+            "Pairs per step, over all processes: each pair is contrasted with the rest of its batch.",
+            "N",
+            envvar="ZEROSHOT_BATCH_SIZE",
+        ),
+    ] = 256
+    chunk_size: Annotated[
+        int | None,
+        _option(
+            _OPTIMISATION,
+            "--chunk-size",
+            "Pairs that a process has in memory at once; except in batch norm, the gradient is the whole batch's.",
+            "N",
+        ),
+    ] = None
+    lr: Annotated[
+        float | None,
+        _option(
+            _OPTIMISATION,
+            "--lr",
+            "The peak learning rate. Default: 5e-4 for a new model, 1e-5 when starting from weights.",
+            "X",
+        ),
+    ] = None
+    layer_decay: Annotated[
+        float | None,
+        _option(
+            _OPTIMISATION,
+            "--layer-decay",
+            "Multiply the learning rate by this for each layer further down, for example 0.75.",
+            "X",
+        ),
+    ] = None
+    warmup: Annotated[float, _option(_OPTIMISATION, "--warmup", "The fraction of steps to warm up over.", "X")] = 0.05
+    weight_decay: Annotated[
+        float,
+        _option(
+            _OPTIMISATION,
+            "--weight-decay",
+            "Weight decay of AdamW; gains, biases and the temperature have none.",
+            "X",
+        ),
+    ] = 0.2
     max_norm: float = 1.0
-    loss: Loss = Loss.CLIP
-    text_encoder: TextEncoder | None = None
-    min_scale: float = 0.9
-    augment: tuple[Augmentation, ...] = ()
-    lock_image: bool = False
-    lock_text: bool = False
-    layer_decay: float | None = None
-    grad_checkpointing: bool = False
-    ema: float | None = None
-    wise_ft: float | None = None
-    seed: int = 0
-    offline: bool = False
-    max_pixels: int | None = None
-    decode_timeout: float | None = None
-    image_column: str | None = None
-    caption_column: str | None = None
+    ema: Annotated[
+        float | None,
+        _option(
+            _OPTIMISATION,
+            "--ema",
+            "Keep an exponential moving average of the weights with this decay, such as 0.999, and save it.",
+            "X",
+        ),
+    ] = None
+    wise_ft: Annotated[
+        float | None,
+        _option(
+            _OPTIMISATION,
+            "--wise-ft",
+            "At the end, interpolate between the initial weights (0) and the trained ones (1).",
+            "X",
+        ),
+    ] = None
+    seed: Annotated[
+        int,
+        _option(_OPTIMISATION, "--seed", "Random seed for new weights, the order of pairs, and augmentation.", "N"),
+    ] = 0
+    fsdp: Annotated[
+        bool,
+        _option(_OPTIMISATION, "--fsdp", "Under torchrun: shard weights and optimizer across processes (FSDP2)."),
+    ] = False
+
+    zero_shot: Annotated[
+        str | None,
+        _option(
+            _VALIDATION, "--zero-shot", "A folder of class folders, to measure accuracy on after each epoch.", "DIR"
+        ),
+    ] = None
+    labels: Annotated[
+        str | None,
+        _option(_VALIDATION, "--labels", "The labels of --zero-shot. Default: its folder names.", "NAME|FILE"),
+    ] = None
+    prompts: Annotated[str | None, _option(_VALIDATION, "--prompts", "The templates for --zero-shot.", "NAME|FILE")] = (
+        None
+    )
+    report_to: Annotated[
+        tuple[str, ...],
+        _option(
+            _VALIDATION,
+            "--report-to",
+            "Where to log figures besides metrics.jsonl: tensorboard, wandb; repeatable.",
+            "NAME",
+            show_default=False,
+        ),
+    ] = ()
+    log_every: Annotated[int, _option(_VALIDATION, "--log-every", "Steps between two rows of metrics.jsonl.", "N")] = 10
+
+    save_every: Annotated[
+        int, _option(_OUTPUT, "--save-every", "Steps between checkpoints; 0: at the end of epochs.", "N")
+    ] = 0  # short epochs share a checkpoint
+    keep: Annotated[
+        int,
+        _option(
+            _OUTPUT,
+            "--keep",
+            "How many of the newest checkpoints to keep, besides the one with the lowest validation loss.",
+            "N",
+        ),
+    ] = 2
+
     precision: str = "auto"
     device: str = "auto"
     workers: int = 0
-    log_every: int = 10
-    save_every: int = 0
-    keep: int = 2
-    zero_shot: str | None = None
-    labels: str | None = None
-    prompts: str | None = None
-    report_to: tuple[str, ...] = ()
-    fsdp: bool = False
+    offline: bool = False
+    max_pixels: int | None = None  # None is classify's limit, as for the next
+    decode_timeout: float | None = None
 
     def __post_init__(self) -> None:
-        """Raise UsageError for a value that makes no sense, with its option and the values that do."""
+        """Raise UsageError for a value out of range, with its option and the range."""
         for name, lowest in _LOWEST.items():
             value = getattr(self, name)
             _check(value is None or value >= lowest, name, value, f"at least {lowest}")
@@ -90,14 +250,14 @@ class TrainConfig:
         _check(self.wise_ft is None or 0 <= self.wise_ft <= 1, "wise_ft", self.wise_ft, "between 0 and 1, such as 0.5")
         decay = self.layer_decay
         _check(decay is None or 0 < decay <= 1, "layer_decay", decay, "over 0 and at most 1, such as 0.75")
-        _check(self.lr is None or 0 < self.lr < float("inf"), "lr", self.lr, "over 0, and a finite number")
+        _check(self.lr is None or 0 < self.lr < float("inf"), "lr", self.lr, "finite and over 0")
         timeout = self.decode_timeout
         _check(timeout is None or timeout >= 0.1, "decode_timeout", timeout, "at least 0.1 seconds")
         precisions = ("auto", "fp32", "bf16")
         _check(self.precision in precisions, "precision", self.precision, "auto, fp32 or bf16 in training")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as config.yaml has them."""
+        """Return plain values, as config.yaml has them."""
         values = asdict(self)
         values["augment"] = [str(kind) for kind in self.augment]
         for name in ("data", "data_weights", "report_to"):
@@ -107,11 +267,11 @@ class TrainConfig:
         return values
 
     def identity(self) -> dict[str, Any]:
-        """The settings that a continued run must share with its beginning."""
+        """Return the settings that a resumed run must share with its beginning."""
         return {name: value for name, value in self.to_dict().items() if name not in MAY_CHANGE}
 
 
-# The rows themselves are compared, wherever their files lie; the others do not touch the weights.
+# The rows themselves are compared, wherever their files are; the others do not affect the weights.
 MAY_CHANGE = frozenset(
     {"data", "data_weights", "val", "offline", "device", "workers", "log_every", "save_every", "verify", "keep"}
     | {"zero_shot", "labels", "prompts", "report_to", "fsdp", "decode_timeout"}

@@ -1,0 +1,96 @@
+"""The options of `zeroshot classify`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zeroshot_cli.cli import options as o
+from zeroshot_cli.filing.manifest import SortMode
+from zeroshot_cli.results.formats import Format
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifyOptions(
+    o.BatchOptions, o.ModelOptions, o.ImageOptions, o.ThresholdOptions, o.LabelOptions, o.MessageOptions
+):
+    """The options of `zeroshot classify`."""
+
+    images: Annotated[
+        tuple[str, ...],
+        typer.Argument(
+            metavar="IMAGES",
+            show_default=False,
+            help="Files, folders (searched recursively), globs, or - for paths on standard input.",
+        ),
+    ]
+    classifier: o.ClassifierFile = None
+    top_k: Annotated[
+        int | None,
+        typer.Option(
+            "--top-k",
+            metavar="N",
+            min=1,
+            show_default=False,
+            rich_help_panel=o.Panel.LABELS,
+            help="Keep at most N labels per image. Default: 1; with --multi-label, all that fit.",
+        ),
+    ] = None
+    multi_label: Annotated[
+        bool,
+        typer.Option(
+            "--multi-label",
+            rich_help_panel=o.Panel.LABELS,
+            help="Judge every label on its own: an image may have several.",
+        ),
+    ] = False
+    background: Annotated[
+        Path | None,
+        typer.Option(
+            "--background",
+            metavar="FILE",
+            rich_help_panel=o.Panel.UNKNOWN,
+            help="An image is unknown if a label of this file is nearer; these labels do not affect probabilities.",
+        ),
+    ] = None
+    output: Annotated[
+        tuple[Path, ...],
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            show_default=False,
+            rich_help_panel=o.Panel.OUTPUT,
+            help="Write a .csv, .tsv, .jsonl, .parquet or .html file; repeatable.",
+        ),
+    ] = ()
+    overwrite: o.Overwrite = False
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            rich_help_panel=o.Panel.OUTPUT,
+            help="Resume the run that wrote these outputs; start one if there was none.",
+        ),
+    ] = False
+    form: Annotated[
+        Format | None,
+        typer.Option(
+            "--format",
+            rich_help_panel=o.Panel.OUTPUT,
+            help="The format of standard output. Default: a table on a terminal, csv in a pipe.",
+        ),
+    ] = None
+    sort_into: Annotated[
+        Path | None,
+        typer.Option(
+            "--sort-into",
+            metavar="DIR",
+            rich_help_panel=o.Panel.OUTPUT,
+            help="File every image in a folder of its label; zeroshot unsort undoes this.",
+        ),
+    ] = None
+    sort_mode: Annotated[
+        SortMode, typer.Option("--sort-mode", rich_help_panel=o.Panel.OUTPUT, help="How images get there.")
+    ] = SortMode.COPY
