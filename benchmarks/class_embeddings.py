@@ -1,8 +1,8 @@
-"""Class embeddings of ImageNet's 1000 names in 80 templates: ours against open_clip's build_zero_shot_classifier.
+"""Measure class embeddings of ImageNet's 1000 names in 80 templates against open_clip's build_zero_shot_classifier.
 
-Weights are random: time does not depend on them, and nothing is downloaded. open_clip would take hours, so it gets a
-sample of the names, taken in turns with ours; ours does all of them. The limit is the number of tokens that must be
-computed, times the FLOPs of one, by the rate that matrix products reach in the same run.
+Weights are random: time does not depend on them, and nothing is downloaded. open_clip would take hours, so it encodes a
+sample of the names, alternating with ours; ours encodes all of them. The limit is the number of tokens to compute times
+the FLOPs per token, at the rate that matrix products reach in the same run.
 
     python benchmarks/class_embeddings.py [--classes 1000] [--sample 4] [--precision fp32] [--exact]
 """
@@ -205,9 +205,9 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="ViT-B-32")
     parser.add_argument("--classes", type=int, default=1000)
-    parser.add_argument("--sample", type=int, default=4, help="names that open_clip gets, before ours and after")
+    parser.add_argument("--sample", type=int, default=4, help="names that open_clip encodes, before ours and after")
     parser.add_argument("--precision", action="append", choices=("fp32", "bf16"))
-    parser.add_argument("--exact", action="store_true", help="compare all names to open_clip with a small tower, too")
+    parser.add_argument("--exact", action="store_true", help="also compare all names with open_clip on a small encoder")
     return parser.parse_args()
 
 

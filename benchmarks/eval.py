@@ -1,26 +1,28 @@
-"""Claims about `zeroshot eval` against CLIP_benchmark: the same answers to the image, in less time.
+"""Compare `zeroshot eval` with CLIP_benchmark: the same answer for every image, in less time.
 
-1. agreement: the same checkpoint on the same folder, class names and templates gives the same top-1 and top-5, not as
-   sums only: no image is right for one and wrong for the other. In fp32 (`--no_amp`).
-2. retrieval: the same recall@1, @5 and @10 both ways, on images with two captions each.
-3. time: the whole commands, and images/s once they run: what the images beyond one a class take. Weights are random
-   there, and the answers are compared all the same.
+1. agreement: the same checkpoint, folder, class names and templates give the same top-1 and top-5, and not only in sum:
+   no image is right for one and wrong for the other. In fp32 (`--no_amp`).
+2. retrieval: the same recall@1, @5 and @10 in both directions, on images with two captions each.
+3. time: the whole commands, and images/s once running, from the images beyond one per class. Weights are random here;
+   the answers are compared all the same.
 
-Pictures are drawn, and cut from the two photographs that scikit-learn ships: JPEG and PNG, RGB and grey, of many sizes,
-in class folders `0` to `25`, which are in another order as strings. Or give a folder of class folders of your own.
-The model is a small ViT that `zeroshot train` teaches in a minute what such images show, so that it is not two
-noises that agree; or give the folder of one that open_clip can read (of a run, or of `zeroshot models export`).
+Images are drawn, or cut from the two photographs that scikit-learn ships: JPEG and PNG, RGB and grey, of many sizes,
+in class folders `0` to `25`, whose numeric and alphabetic orders differ. Or pass your own folder of class folders.
+The model is a small ViT that `zeroshot train` teaches in a minute what such images show, so that the agreement is not
+between two kinds of noise; or pass the folder of a model that open_clip can read (a run, or the output of `zeroshot
+models export`).
 
-CLIP_benchmark runs by its own command line. It keeps no answers for single images, so its `run_classification` is
-listened to; nothing else of it is changed, but for a line that NumPy 2.4 refuses. It has no word for a folder of one's
-own, but reads the folder of `imagenet_sketch` with torchvision's ImageFolder and takes other names for its classes,
-which must be in the order of the folders' names as strings. Pictures with captions are read as its `flickr8k`. Batches
+CLIP_benchmark runs through its own command line. It does not store answers for single images, so its
+`run_classification` is wrapped to record them; nothing else is changed except a line that NumPy 2.4 rejects. It has
+no option for a custom folder, but reads the folder of `imagenet_sketch` with torchvision's ImageFolder and accepts
+other class names, in alphabetic order of the folders. Images with captions are read as its `flickr8k`. Batch sizes
 and workers are the same.
 
-What differs by intention, where your own images have it: ours turns images by their Exif, lays transparent ones on
-white, and scales grey ones of 16 bits, which CLIP_benchmark cuts to white. It ignores GIF, AVIF and HEIC. Empty class
-folders are left out for it, since it refuses them; their classes are not. Where two classes have one name (ImageNet's
-missile and sunglasses), ours takes the first, and CLIP_benchmark either; such images are counted by themselves.
+Intended differences, which your own images may show: ours applies EXIF rotation, puts transparency on white, and
+scales 16-bit grey images, which CLIP_benchmark clips to white. CLIP_benchmark ignores GIF, AVIF and HEIC, and rejects
+empty class folders, so those are hidden from it while their classes remain. Where two classes share a name
+(ImageNet's missile and sunglasses), ours chooses the first and CLIP_benchmark either; such images are counted
+separately.
 
 CLIP_benchmark is not a dependency: pip install clip-benchmark requests. Nothing else is downloaded.
 
@@ -576,18 +578,18 @@ def _per_cent(share: float) -> str:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=("agreement", "retrieval", "time"))
-    parser.add_argument("--data", type=Path, metavar="DIR", help="a folder of class folders of your own")
-    parser.add_argument("--labels", metavar="FILE|NAME", help="its classes; else its folder names")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="your own folder of class folders")
+    parser.add_argument("--labels", metavar="FILE|NAME", help="the classes of --data; default: its folder names")
     parser.add_argument("--prompts", default="imagenet-7", metavar="NAME|FILE")
-    parser.add_argument("--model", type=Path, metavar="DIR", help="a model's folder that open_clip can read, for all")
-    parser.add_argument("--time-model", default="ViT-B-32", help="a preset, for time, with random weights")
-    parser.add_argument("--rounds", type=int, default=3, help="how often time is measured, each time for both")
-    parser.add_argument("--images", type=int, default=20, help="drawn images of each of 26 classes")
-    parser.add_argument("--pairs", type=int, default=2048, help="other drawn images, to train the small ViT on")
+    parser.add_argument("--model", type=Path, metavar="DIR", help="a model folder that open_clip can read")
+    parser.add_argument("--time-model", default="ViT-B-32", help="a preset for time, with random weights")
+    parser.add_argument("--rounds", type=int, default=3, help="measurements of time for each program")
+    parser.add_argument("--images", type=int, default=20, help="drawn images per class; there are 26")
+    parser.add_argument("--pairs", type=int, default=2048, help="drawn pairs to train the small ViT on")
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--workers", type=int, default=auto_workers())
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the runs and their logs in a new folder")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep runs and logs in this new folder")
     return parser.parse_args()
 
 

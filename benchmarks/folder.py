@@ -1,14 +1,13 @@
-"""Claims about `zeroshot classify` on folders: the model is kept busy, peers left behind, known images cost nothing.
+"""Measure `zeroshot classify` on folders: the model stays busy, alternatives are slower, known images cost nothing.
 
-1. End to end (finding, hashing, decoding, the model, scoring, CSV, the cache being filled) at least 85 % of the limit
+1. End to end (finding, hashing, decoding, the model, scoring, CSV, filling the cache): at least 85 % of the limit
    1 ÷ (model seconds per image + decoding CPU seconds per image ÷ cores), both measured in the same round.
-2. At least 3 × a straightforward open_clip script on photographs of 12 megapixels, 2 × on small ones.
-3. 10,000 images that are cached, with a label file that is new: the whole process takes at most a second more than
-   `import torch` does.
-4. tiny, the bundled model, labels at least 100 images a second on one core, its start and a CSV included.
+2. At least 3 × the speed of a straightforward open_clip script on 12-megapixel photographs, and 2 × on small ones.
+3. 10,000 cached images with a new label file: the whole process takes at most one second longer than `import torch`.
+4. `tiny`, the bundled model, labels at least 100 images per second on one core, including startup and a CSV.
 
-Photographs are made from the two that scikit-learn ships, enlarged, with grain so that files have the size of a
-camera's; or give a folder of your own. Weights are random: time does not depend on them.
+Photographs are made from the two that scikit-learn ships, enlarged, with grain so that their files have the size of a
+camera's; or pass your own folder. Weights are random: time does not depend on them.
 
     python benchmarks/folder.py [FOLDER ...] [--rounds 3] [--images 96] [--model ViT-B-32] [--precision auto]
     python benchmarks/folder.py --only cached
@@ -295,10 +294,10 @@ def _save(folder: Path, name: str) -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", nargs="*", metavar="FOLDER", help="folders of photographs, in place of drawn ones")
+    parser.add_argument("folders", nargs="*", metavar="FOLDER", help="your own folders of photographs")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument(
-        "--images", type=int, default=192, help="photographs of a size; a third of them at 12 megapixels"
+        "--images", type=int, default=192, help="photographs per size; a third as many at 12 megapixels"
     )
     parser.add_argument("--model", default="ViT-B-32")
     parser.add_argument("--precision", default="auto")

@@ -1,7 +1,7 @@
-"""Claim: ViT-B-32 on the CPU is at least 1.08 × as fast as open_clip in float32, and faster in bf16 and int8.
+"""Measure ViT-B-32 on the CPU: at least 1.08 × the speed of open_clip in float32, and faster in bf16 and int8.
 
-Random weights under a fixed seed, the same for everyone; one batch an engine in each round, in another order every
-round; images a second are medians, and a ratio is the median of the rounds' ratios to open_clip in float32.
+All engines have the same random weights. Each round runs one batch per engine, in a new order; images/s are medians,
+and a ratio is the median of the rounds' ratios to open_clip in float32.
 
     pip install -e '.[bench]'
     python benchmarks/precision.py [--rounds N] [--batch N] [--threads N] [--only TEXT]
@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--only", default="", help="engines whose name holds this text, beside open_clip fp32")
+    parser.add_argument("--only", default="", help="only engines whose name contains this text, and open_clip fp32")
     options = parser.parse_args()
     logging.disable(logging.WARNING)  # of open_clip, that the weights are random, and of the exporters
     torch.set_num_threads(options.threads)

@@ -1,7 +1,7 @@
-"""Run a benchmark and keep what it prints in results/, under when, where and how: `make bench` does it for all.
+"""Run a benchmark and store what it prints in results/, with date, machine and command; `make bench` does so for all.
 
-A result is written when the script has ended well, so that one that failed leaves the former figures alone. A run with
-options of its own, such as --only, has a file of its own beside the whole one.
+A result is written only if the script succeeds, so a failure leaves the earlier figures in place. A run with options of
+its own, such as --only, has a file of its own next to that of the whole script.
 
     python benchmarks/record.py SCRIPT.py [OPTIONS OF THE SCRIPT ...]
 """

@@ -1,8 +1,8 @@
-"""README's table of measured figures: from results/, which `make bench` writes, else from earlier.csv.
+"""Print README's table of measured figures, from results/ or, where a script has no result there, from earlier.csv.
 
-A figure of a script that has not been run since, or not in that part, is the earlier one, with its date and command.
-Of several runs the newest that has the figure counts, and of one day the one without options. A run on other data or
-with another model does not count: only options that measure a part, or longer, are taken.
+A figure that a script has not measured since is the earlier one, with its date and command. The newest run that
+contains a figure counts; on the same day, the one without options. A run on other data or with another model does not
+count: only options that select a part, or a longer measurement, are accepted.
 
     python benchmarks/table.py [--details]
 """
@@ -129,7 +129,7 @@ CLAIMS = (
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--details", action="store_true", help="with the machine and the command of every figure")
+    parser.add_argument("--details", action="store_true", help="add the machine and the command of each figure")
     details = parser.parse_args().details
     rows = [(claim, measured) for claim in CLAIMS if (measured := find(claim))]
     print("\n".join(markdown(rows, details)))

@@ -1,29 +1,30 @@
-"""Claims about `zeroshot train` against `python -m open_clip_train.main`: faster, no worse, big batches in less memory.
+"""Compare `zeroshot train` with `python -m open_clip_train.main`: faster, no worse, large batches in less memory.
 
 1. speed: at least 1.35 × the images/s with ViT-B-32 and batches of 32 on the CPU, in fp32 and in bf16. A step lasts
-   from one line of each program's record to the next; the first and the last few do not count, for then batches are
-   ready that were decoded before.
-2. quality: after as many steps on the same pairs a small model has no higher loss on others; the mean of three seeds.
-3. memory: batches of 1024 with --chunk-size 64 take at most a third of what they take as a whole, above a process that
-   trains the same model on the same pairs in batches of 2.
+   from one line of each program's log to the next; the first and last few do not count, since their batches may have
+   been decoded in advance.
+2. quality: after equally many steps on the same pairs, a small model's loss on other pairs is no higher; mean of three
+   seeds.
+3. memory: batches of 1024 with --chunk-size 64 take at most a third of the memory of whole batches, in excess of a
+   process that trains the same model on the same pairs in batches of 2.
 
-Photographs are made from the two that scikit-learn ships, with captions from a list of words; the pairs for quality
-are drawn: two coloured shapes, and a caption that says which and where. Or give pairs of your own; those of their
-images that are transparent are laid on white for both.
+Photographs are made from the two that scikit-learn ships, with captions from a word list. The pairs for quality are
+drawn: two coloured shapes, and a caption that names both and their places. Or pass your own pairs; their transparent
+images are put on white for both programs.
 
-Both programs get the same model, pairs, batches, steps, workers, smallest crop, peak and schedule of the learning
-rate, betas, epsilon, weight decay, largest norm of the gradient and seed. What cannot be made the same:
+Both programs get the same model, pairs, batches, steps, workers, smallest crop, learning rate and schedule, betas,
+epsilon, weight decay, gradient clipping and seed. Differences that remain:
 
-- Each program draws its own order of the pairs and its own crops.
-- Each draws its own first weights; open_clip_train leaves the blocks of the image tower at PyTorch's defaults, ours
-  have the standard deviations of the text tower, and no biases in both (--same-start: both begin with ours).
-- Rows with the same caption or image are each other's negatives in open_clip_train, and are not in ours.
-- open_clip_train decodes JPEGs whole, crops, then resizes; ours has libjpeg decode them at a smaller scale.
-- open_clip_train resizes palettes to the nearest colour; ours are RGB by then.
-- open_clip_train computes 77 tokens for every caption, ours as many as the longest of the batch has.
-- In bf16 open_clip_train multiplies the embeddings of images and texts in bf16, ours in fp32.
-- open_clip_train's AdamW is not the fused one, and its inverse temperature is kept at 1 or more, besides at most 100.
-- open_clip_train decodes two batches ahead for each worker, ours four.
+- Each program has its own order of the pairs and its own crops.
+- Each has its own initial weights; open_clip_train leaves the image tower's blocks at PyTorch's defaults, ours have the
+  text tower's standard deviations and no biases (--same-start: both begin with ours).
+- Rows with the same caption or image are negatives of each other in open_clip_train, but not in ours.
+- open_clip_train decodes whole JPEGs, crops, then resizes; ours has libjpeg decode them at a reduced scale.
+- open_clip_train resizes palette images to the nearest colour; ours converts them to RGB first.
+- open_clip_train computes 77 tokens per caption, ours as many as the longest caption of the batch has.
+- In bf16, open_clip_train multiplies image and text embeddings in bf16, ours in fp32.
+- open_clip_train's AdamW is not fused, and its inverse temperature is between 1 and 100; ours has no minimum.
+- open_clip_train decodes two batches ahead per worker, ours four.
 
 open_clip_train needs pandas, webdataset and braceexpand. Nothing is downloaded.
 
@@ -568,22 +569,22 @@ def _all(rows: Sequence[tuple[float, ...]], column: int, form: str) -> str:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=("speed", "quality", "memory"))
-    parser.add_argument("--model", help="a preset or a YAML file; ViT-B-32 for speed, a small one for the others")
-    parser.add_argument("--data", type=Path, metavar="CSV", help="pairs of your own, for speed and quality")
-    parser.add_argument("--val", type=Path, metavar="CSV", help="pairs to score on, with --data")
+    parser.add_argument("--model", help="a preset or a YAML file; default: ViT-B-32 for speed, otherwise a small model")
+    parser.add_argument("--data", type=Path, metavar="CSV", help="your own pairs, for speed and quality")
+    parser.add_argument("--val", type=Path, metavar="CSV", help="pairs to measure on, with --data")
     parser.add_argument("--image-column")
     parser.add_argument("--caption-column")
-    parser.add_argument("--rounds", type=int, default=3, help="how often speed is measured, each time for both")
-    parser.add_argument("--seeds", type=int, default=3, help="how many models of each are trained for quality")
+    parser.add_argument("--rounds", type=int, default=3, help="measurements of speed for each program")
+    parser.add_argument("--seeds", type=int, default=3, help="models to train per program, for quality")
     parser.add_argument("--steps", type=int, help="20 for speed; 384 for quality, rounded to whole epochs")
-    parser.add_argument("--pairs", type=int, default=8192, help="to train on for quality; an eighth more to score")
+    parser.add_argument("--pairs", type=int, default=8192, help="training pairs for quality")
     parser.add_argument("--batch-size", type=int, help="32 for speed, 128 for quality, 1024 for memory")
     parser.add_argument("--chunk-size", type=int, default=CHUNK)
-    parser.add_argument("--lr", type=float, default=1e-3, help="the peak, for quality")
+    parser.add_argument("--lr", type=float, default=1e-3, help="the highest learning rate, for quality")
     parser.add_argument("--precision", action="append", choices=("fp32", "bf16"))
-    parser.add_argument("--workers", type=int, default=min(8, max(1, auto_workers() // 2)), help="of each program")
-    parser.add_argument("--same-start", action="store_true", help="quality: both begin with the same weights")
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the runs and their logs in a new folder")
+    parser.add_argument("--workers", type=int, default=min(8, max(1, auto_workers() // 2)), help="per program")
+    parser.add_argument("--same-start", action="store_true", help="for quality: the same initial weights in both")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep runs and logs in this new folder")
     return parser.parse_args()
 
 
