@@ -20,9 +20,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from zeroshot_cli.models.create import new_model
 from zeroshot_cli.models.formats.open_clip import save_model
-from zeroshot_cli.models.load import load
+from zeroshot_cli.models.load import load, new_model
 from zeroshot_cli.train.step import trimmed
 
 BATCH, STEPS, LR = 1024, 1500, 3e-3

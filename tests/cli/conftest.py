@@ -14,8 +14,8 @@ from good_files import make_good_files
 
 from zeroshot_cli.cli import app
 from zeroshot_cli.models import load as loading
-from zeroshot_cli.models.create import new_model
 from zeroshot_cli.models.formats.open_clip import save_model
+from zeroshot_cli.models.load import new_model
 
 _SMALL = {
     "embed_dim": 8,

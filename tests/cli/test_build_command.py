@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 
 from zeroshot_cli.cli.app import run
 from zeroshot_cli.embed import prompt_ensemble
-from zeroshot_cli.models.create import new_model
 from zeroshot_cli.models.formats.open_clip import save_model
+from zeroshot_cli.models.load import new_model
 
 MODEL = {
     "embed_dim": 8,

@@ -167,8 +167,8 @@ def test_variables_that_are_wrong_are_named(
     [
         ("", "nope", "ViT-B-32 has no weights 'nope'", "ZEROSHOT_PRETRAINED"),
         ("tinny", "openai", "did you mean tiny?", "ZEROSHOT_MODEL"),
-        ("ViT-B-32:openai", "openaj", "leave out openaj", "ZEROSHOT_PRETRAINED"),
-        ("tiny", "openai", "leave out openai", "ZEROSHOT_PRETRAINED"),
+        ("ViT-B-32:openai", "openaj", "omit openaj", "ZEROSHOT_PRETRAINED"),
+        ("tiny", "openai", "omit openai", "ZEROSHOT_PRETRAINED"),
         ("ViT-B-32", "{empty}", "holds no weights", "ZEROSHOT_PRETRAINED"),
         ("{empty}", "", "is not a model folder", "ZEROSHOT_MODEL"),
     ],

@@ -19,8 +19,8 @@ from zeroshot_cli import load
 from zeroshot_cli.cli import app as entry
 from zeroshot_cli.embed import images as pipeline
 from zeroshot_cli.embed import texts as texts_module
-from zeroshot_cli.models.create import new_model
 from zeroshot_cli.models.formats.open_clip import save_model
+from zeroshot_cli.models.load import new_model
 
 MODEL = {
     "embed_dim": 8,

@@ -101,7 +101,7 @@ def test_remove_says_what_else_lay_in_the_repository(hub: Any, capsys: pytest.Ca
 
 def test_a_tag_is_given_once(capsys: pytest.CaptureFixture[str]) -> None:
     assert entry.run(["models", "download", "RN50:openai", "--pretrained", "yfcc15m"]) == 2
-    assert "leave out yfcc15m" in capsys.readouterr().err
+    assert "omit yfcc15m" in capsys.readouterr().err
 
 
 def test_names_are_known_in_any_case() -> None:

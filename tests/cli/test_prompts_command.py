@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from zeroshot_cli.cli.app import run
-from zeroshot_cli.models.create import new_model
 from zeroshot_cli.models.formats.open_clip import save_model
+from zeroshot_cli.models.load import new_model
 
 MODEL = {
     "embed_dim": 16,

@@ -24,11 +24,10 @@ from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.errors import CheckpointError, UnavailableError, UsageError
 from zeroshot_cli.images.preprocess import OPENAI_MEAN, OPENAI_STD, PreprocessConfig
 from zeroshot_cli.models import load as load_module
-from zeroshot_cli.models.create import new_model
 from zeroshot_cli.models.formats import detect as checkpoints
 from zeroshot_cli.models.formats.detect import read_checkpoint
 from zeroshot_cli.models.formats.open_clip import read_config, save_model
-from zeroshot_cli.models.load import _build, load
+from zeroshot_cli.models.load import _build, load, new_model
 from zeroshot_cli.models.registry import CONFIG_FILE, WEIGHTS_FILES, bundled_folder, find_published
 
 WEIGHTS_FILE = WEIGHTS_FILES[0]

@@ -17,8 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.errors import DataError, UsageError
-from zeroshot_cli.models.create import new_model
-from zeroshot_cli.models.load import load
+from zeroshot_cli.models.load import load, new_model
 from zeroshot_cli.records import Augmentation
 from zeroshot_cli.train import checkpoint, learner, loop, validate
 from zeroshot_cli.train.config import Loss, TextEncoder, TrainConfig

@@ -20,9 +20,8 @@ from zeroshot_cli.clip.vit import VisionTransformer
 from zeroshot_cli.datasets.labelled import read_dataset
 from zeroshot_cli.errors import DataError, LabelsError, PromptsError, UsageError, ZeroshotError
 from zeroshot_cli.evaluation.classification import evaluate
-from zeroshot_cli.models.create import new_model
 from zeroshot_cli.models.formats.open_clip import save_model
-from zeroshot_cli.models.load import load
+from zeroshot_cli.models.load import load, new_model
 from zeroshot_cli.models.loaded import LoadedModel
 from zeroshot_cli.train.start import Start
 from zeroshot_cli.train.validate import Accuracy, LabelledSet

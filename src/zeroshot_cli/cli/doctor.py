@@ -344,7 +344,7 @@ def _look_for(name: str, tag: str | None) -> "str | Published":
     is_path = name not in known_names() and os.path.exists(name)  # noqa: PTH110
     if name.casefold() in BUNDLED or name.startswith(HUB_PREFIX) or is_path:
         if tag is not None:
-            raise UsageError(f"{name} brings its own weights; leave out {tag}")
+            raise UsageError(f"{name} brings its own weights; omit {tag}")
         if is_path:
             find_weights(Path(name))
         elif name.startswith(HUB_PREFIX):

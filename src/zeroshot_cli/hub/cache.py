@@ -80,7 +80,7 @@ def fetch_folder(
 
 
 def cached(repository: Repository, filename: str) -> Path | None:
-    """Return where a file is on this machine, unchecked; nobody is asked."""
+    """Return where a file is on this machine, unchecked; no network is used."""
     from huggingface_hub import try_to_load_from_cache
 
     found = try_to_load_from_cache(repository.name, filename, cache_dir=hub_cache(), revision=repository.revision)

@@ -46,19 +46,19 @@ class Entry:
 
     @property
     def estimated_bytes(self) -> int | None:
-        """What the download takes if its numbers are float32."""
+        """Return what the download takes if its numbers are float32."""
         return None if self.parameters is None else round(self.parameters * 1e6) * _BYTES_A_PARAMETER
 
 
 def list_models(text: str = "") -> list[Entry]:
-    """The models whose name or tag holds `text` in any case, bundled ones first; nobody is asked."""
+    """Return the models whose name or tag holds `text` in any case, bundled ones first; no network is used."""
     wanted = text.casefold().replace("/", "-")
     entries = [*map(_bundled, BUNDLED), *map(_entry, published().values())]
     return [entry for entry in entries if wanted in f"{entry.name}:{entry.pretrained or ''}".casefold()]
 
 
 def describe_published(name: str, tag: str | None = None) -> dict[str, Any]:
-    """What a published or preset model is, ready for JSON: configuration, preprocessing, origin and figures.
+    """Return what a published or preset model is, ready for JSON: configuration, preprocessing, origin and figures.
 
     Raises UsageError for an unknown name or tag.
     """
@@ -115,7 +115,7 @@ def _bundled(name: str) -> Entry:
 
 
 def _sizes(weights: Path) -> Iterator[int]:
-    """The number of values in each tensor of a safetensors file, from its header alone: torch takes seconds."""
+    """Return the number of values in each tensor of a safetensors file, from its header alone: torch takes seconds."""
     with weights.open("rb") as file:
         header: dict[str, Any] = json.loads(file.read(int.from_bytes(file.read(8), "little")))
     for name, tensor in header.items():

@@ -43,7 +43,7 @@ def fetch_model(found: Published, *, offline: bool = False) -> Path:
 
 
 def cached_model(found: Published) -> Path | None:
-    """Return where published weights are on this machine, unchecked; nobody is asked."""
+    """Return where published weights are on this machine, unchecked; no network is used."""
     repository = _repository(found.repo, found.name)
     return next((path for name in _names(found) if (path := cache.cached(repository, name))), None)
 

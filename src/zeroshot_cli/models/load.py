@@ -1,7 +1,7 @@
-"""`load(name or path)`: weights, preprocessing, tokenizer and fingerprint as one model."""
+"""`load(name or path)` reads a model with its preprocessing and tokenizer; `new_model` makes one to be trained."""
 
 # pathlib's questions raise OSError where a name is too long or a folder is locked; opening names the reason.
-# ruff: noqa: PTH110
+# ruff: noqa: PTH110, PTH113
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import json
 import os
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,16 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from zeroshot_cli.clip.config import PRESETS, CLIPConfig
+from zeroshot_cli.clip.config import PRESETS, CBOWConfig, CLIPConfig
 from zeroshot_cli.clip.model import CLIP
+from zeroshot_cli.clip.tokenizer import Tokenizer
 from zeroshot_cli.errors import CheckpointError, UsageError
 from zeroshot_cli.hub.repository import HUB_PREFIX
 from zeroshot_cli.images.preprocess import PreprocessConfig
 from zeroshot_cli.models.download import fetch_model, fetch_repo, fetch_tokenizer
 from zeroshot_cli.models.foreign import load_foreign
 from zeroshot_cli.models.formats.detect import Checkpoint, find_weights, read_checkpoint
-from zeroshot_cli.models.formats.open_clip import ForeignModel
+from zeroshot_cli.models.formats.open_clip import ForeignModel, default_preprocess, read_config
 from zeroshot_cli.models.formats.tensors import check_fits, read_tensors
 from zeroshot_cli.models.loaded import LoadedModel, make_ready
 from zeroshot_cli.models.precision import resolve_device, resolve_precision
@@ -65,7 +66,7 @@ class _Source:
     preprocess: PreprocessConfig | None = None
 
     def read(self) -> Checkpoint:
-        """The checkpoint. Raises ForeignModel for a model that is open_clip's to build."""
+        """Read the checkpoint. Raise ForeignModel for a model that is open_clip's to build."""
         if self.document is not None:
             raise ForeignModel("a model of open_clip", config=self.document, weights=self.path)
         return read_checkpoint(self.path, like=self.like, preprocess=self.preprocess)
@@ -108,8 +109,35 @@ def load(
     )
 
 
+def new_model(
+    name_or_yaml: str, *, text_encoder: str | None = None, seed: int = 0
+) -> tuple[CLIP, CLIPConfig, PreprocessConfig, Tokenizer]:
+    """Return a model with random weights under `seed`, from a preset's name or a YAML file of open_clip's `model_cfg`.
+
+    `text_encoder` replaces the text tower: `transformer` or `cbow`. Raises UsageError or CheckpointError.
+    """
+    config, preprocess = _new_config(name_or_yaml)
+    if text_encoder == "cbow" and not isinstance(config.text, CBOWConfig):
+        text = config.text
+        cbow = CBOWConfig(width=text.width, context_length=text.context_length, vocab_size=text.vocab_size)
+        config = replace(config, text=cbow)
+    elif text_encoder == "transformer" and isinstance(config.text, CBOWConfig):
+        raise UsageError(f"--text-encoder transformer: {name_or_yaml} describes a CBOW only; add heads and layers")
+    torch.manual_seed(seed)
+    return CLIP(config), config, preprocess, tokenizer_of(config)
+
+
+def _new_config(name_or_yaml: str) -> tuple[CLIPConfig, PreprocessConfig]:
+    if name_or_yaml in PRESETS:
+        return PRESETS[name_or_yaml], default_preprocess(PRESETS[name_or_yaml])
+    path = Path(name_or_yaml)
+    if path.suffix in {".yaml", ".yml", ".json"} and os.path.isfile(path):
+        return read_config(path)
+    raise UsageError(f"--model {name_or_yaml!r} is neither a preset nor a YAML file: see zeroshot models list")
+
+
 class _WithoutInitialising(TorchFunctionMode):
-    """Leaves out the initial weights, whose imitation on the meta device imports half of torch: a second."""
+    """Omits the initial weights, whose imitation on the meta device imports half of torch: a second."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -119,7 +147,7 @@ class _WithoutInitialising(TorchFunctionMode):
 
 
 def _build(checkpoint: Checkpoint, *, copied: bool = True) -> CLIP:
-    """The model with the weights of the checkpoint, which are checked before memory is taken.
+    """Return the model with the weights of the checkpoint, which are checked before memory is taken.
 
     Their file may be mapped into memory: `copied` they no longer need it, else they are for converting only.
     """
@@ -140,7 +168,7 @@ def _build(checkpoint: Checkpoint, *, copied: bool = True) -> CLIP:
 
 
 def _locate(name: str, pretrained: str | None, *, offline: bool) -> _Source:
-    """What --model and --pretrained mean. A known name goes before a file or folder of that name."""
+    """Return what --model and --pretrained mean. A known name goes before a file or folder of that name."""
     name, pretrained = split_name(name, pretrained)
     if name.casefold() in BUNDLED:
         _refuse_pretrained(name, pretrained)
@@ -168,7 +196,7 @@ def _file_of_named(name: str, path: Path) -> _Source:
 
 
 def _preprocess_of(name: str, file: Path) -> Mapping[str, Any]:
-    """The `preprocess_cfg` beside a file of open_clip's kind, else what the model's published weights share."""
+    """Return the `preprocess_cfg` beside a file of open_clip's kind, else what the model's published weights share."""
     beside = file.parent / CONFIG_FILE
     if beside.is_file():
         try:
@@ -198,4 +226,4 @@ def _published(found: Published, *, offline: bool) -> _Source:
 
 def _refuse_pretrained(name: str, pretrained: str | None) -> None:
     if pretrained is not None:
-        raise UsageError(f"--model {name} brings its own weights: leave out --pretrained {pretrained}")
+        raise UsageError(f"--model {name} brings its own weights: omit --pretrained {pretrained}")

@@ -57,12 +57,12 @@ class Published:
 
     @property
     def preset(self) -> str:
-        """The name of the configuration that the weights were trained with; OpenAI's `ViT-B-32` has QuickGELU."""
+        """Return the name of the configuration of the training; OpenAI's `ViT-B-32` has QuickGELU."""
         return self.model + _QUICKGELU if self.quick_gelu and not self.model.endswith(_QUICKGELU) else self.model
 
     @property
     def name(self) -> str:
-        """What the user types for it: `ViT-B-32:openai`."""
+        """Return what the user types for it: `ViT-B-32:openai`."""
         return f"{self.model}:{self.tag}"
 
 
@@ -76,13 +76,13 @@ class Figures:
 
 
 def bundled_folder(name: str) -> Path:
-    """The folder of a model that comes with the package."""
+    """Return the folder of a model that comes with the package."""
     return Path(__file__).parent / "bundled" / name
 
 
 @lru_cache
 def published() -> Mapping[tuple[str, str], Published]:
-    """Every pair of model and tag that the installed open_clip publishes."""
+    """Return every pair of model and tag that the installed open_clip publishes."""
     theirs = _open_clip_pretrained()
     pairs: list[tuple[str, str]] = theirs.list_pretrained()
     return MappingProxyType(
@@ -91,7 +91,7 @@ def published() -> Mapping[tuple[str, str], Published]:
 
 
 def find_published(model: str, tag: str | None = None) -> Published:
-    """The weights that a user means, in any spelling; without a tag the model's default.
+    """Return the weights that a user means, in any spelling; without a tag the model's default.
 
     Raises UsageError with the nearest name for one that is not known.
     """
@@ -108,7 +108,7 @@ def find_published(model: str, tag: str | None = None) -> Published:
 
 
 def split_name(name: str, tag: str | None) -> tuple[str, str | None]:
-    """`ViT-B-32:openai` as name and tag; a path or a repository of the hub has no tag in it.
+    """Return name and tag of `ViT-B-32:openai`; a path or a repository of the hub has no tag in it.
 
     Raises UsageError where a tag is given twice.
     """
@@ -116,17 +116,17 @@ def split_name(name: str, tag: str | None) -> tuple[str, str | None]:
     if not colon or model == "hf-hub" or os.path.exists(name):  # noqa: PTH110 - a Path raises for a long name
         return name, tag
     if tag is not None:
-        raise UsageError(f"{name} names its weights already: leave out {tag}")
+        raise UsageError(f"{name} names its weights already: omit {tag}")
     return model, in_name
 
 
 def tags_of(model: str) -> tuple[str, ...]:
-    """The tags of a model, in open_clip's order."""
+    """Return the tags of a model, in open_clip's order."""
     return tuple(tag for name, tag in published() if name == model)
 
 
 def is_file_of_own(model: str, pretrained: str) -> bool:
-    """Whether --pretrained means a file or folder: a tag of the model goes before one of that name.
+    """Return whether --pretrained means a file or folder: a tag of the model goes before one of that name.
 
     Raises UsageError where it can be neither.
     """
@@ -140,7 +140,7 @@ def is_file_of_own(model: str, pretrained: str) -> bool:
 
 
 def default_tag(model: str) -> str:
-    """The tag that a model's name alone stands for: the best on ImageNet of those with a published figure.
+    """Return the tag that a model's name alone stands for: the best on ImageNet of those with a published figure.
 
     Raises UsageError where no weights of the model are published.
     """
@@ -153,7 +153,7 @@ def default_tag(model: str) -> str:
 
 
 def canonical_name(name: str) -> str:
-    """A model's name as the registry spells it: `ViT-B/32` is ViT-B-32, `ViT-L/14@336px` ViT-L-14-336.
+    """Return a model's name as the registry spells it: `ViT-B/32` is ViT-B-32, `ViT-L/14@336px` ViT-L-14-336.
 
     Raises UsageError with the nearest name for one that is not known.
     """
@@ -169,7 +169,7 @@ def canonical_name(name: str) -> str:
 
 @lru_cache
 def known_names() -> tuple[str, ...]:
-    """Every name that --model takes: bundled models, published ones, and presets without published weights."""
+    """Return every name that --model takes: bundled models, published ones, and presets without published weights."""
     return tuple(dict.fromkeys((*BUNDLED, *(model for model, _ in published()), *PRESETS)))
 
 
@@ -221,12 +221,12 @@ def with_preprocess(config: dict[str, Any], preprocess: Mapping[str, Any]) -> di
 
 
 def by_hash(sha256: str) -> Published | None:
-    """The published weights whose file has that SHA-256, where the whole hash or its first digits were published."""
+    """Return the weights whose file has that SHA-256, where the hash or its first digits were published."""
     return next((entry for entry in published().values() if entry.sha256 and sha256.startswith(entry.sha256)), None)
 
 
 def shared_preprocess(preset: str) -> dict[str, Any] | None:
-    """The preprocessing of all weights that were trained with a configuration; None where they differ.
+    """Return the preprocessing of all weights that were trained with a configuration; None where they differ.
 
     Empty where there are no such weights.
     """
@@ -266,7 +266,7 @@ def _clean_tag(tag: str) -> str:
 
 
 def _advice(wanted: str, known: Iterable[str]) -> str:
-    """The nearest of the known names, or where to find them."""
+    """Return the nearest of the known names, or where to find them."""
     folded = {name.casefold(): name for name in known}
     near = get_close_matches(wanted.casefold(), folded, n=3, cutoff=0.6)
     if near:

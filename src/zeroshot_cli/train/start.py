@@ -19,8 +19,7 @@ from zeroshot_cli.clip.tokenizer import Tokenizer
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.images.decoder_pool import auto_workers
 from zeroshot_cli.images.preprocess import PreprocessConfig
-from zeroshot_cli.models.create import new_model
-from zeroshot_cli.models.load import load
+from zeroshot_cli.models.load import load, new_model
 from zeroshot_cli.pairs.read import Pairs, read_pairs
 from zeroshot_cli.train.config import FINE_TUNING_LR, SCRATCH_LR, Loss, TextEncoder, TrainConfig
 from zeroshot_cli.train.data import decoding_of

@@ -1,4 +1,4 @@
-"""A file or folder of weights in any known layout → our names, the configuration, the preprocessing."""
+"""Recognise the layout of a checkpoint, and read it: our names, the configuration, the preprocessing."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class _Described:
 def read_checkpoint(
     path: Path, *, like: CLIPConfig | None = None, preprocess: PreprocessConfig | None = None
 ) -> Checkpoint:
-    """The weights in `path`, a file or a folder, with the configuration of their model.
+    """Read the weights in `path`, a file or a folder, with the configuration of their model.
 
     `like`, the model that the user named, decides where it is given; else the files beside the weights do, else the
     shapes of the weights; `preprocess` goes before what stands beside them.
@@ -83,7 +83,7 @@ def read_checkpoint(
 
 
 def _assumed_preprocess(file: Path, config: CLIPConfig) -> tuple[PreprocessConfig, tuple[str, ...]]:
-    """The preprocessing that all published weights of the model share, else OpenAI's with a warning."""
+    """Return the preprocessing that all published weights of the model share, else OpenAI's with a warning."""
     name = preset_of(config)
     preset = f"{name}-quickgelu" if config.quick_gelu else name
     shared = shared_preprocess(preset) if preset else {}
@@ -106,7 +106,7 @@ def _check_size(file: Path, config: CLIPConfig, preprocess: PreprocessConfig) ->
 
 
 def find_weights(path: Path) -> Path:
-    """The file of weights that `path` means: itself, or the one in a model folder or a training run's folder."""
+    """Return the file of weights that `path` means: itself, or the one in a model folder or a training run's folder."""
     if not path.exists():
         raise UsageError(f"{path} is not there: give a checkpoint or a model folder that exists")
     if not path.is_dir():
@@ -132,7 +132,7 @@ def _layout(weights: Weights) -> str:
 
 
 def _activation(weights: Weights) -> bool | None:
-    """Whether the weights themselves tell of QuickGELU: by their program text, or by a buffer that OpenAI's have."""
+    """Return whether the weights tell of QuickGELU: by their program text, or by a buffer that OpenAI's have."""
     if weights.quick_gelu is not None:
         return weights.quick_gelu
     return True if "input_resolution" in weights.tensors else None
@@ -143,7 +143,7 @@ def _ours(tensors: Mapping[str, Tensor], layout: str, *, source: str) -> dict[st
 
 
 def _beside(file: Path, layout: str) -> _Described | None:
-    """What the configuration beside the weights says; that of the weights' own layout goes first."""
+    """Return what the configuration beside the weights says; that of the weights' own layout goes first."""
     readers = [_open_clip_config, _transformers_config]
     if layout == TRANSFORMERS:
         readers.reverse()
@@ -151,7 +151,7 @@ def _beside(file: Path, layout: str) -> _Described | None:
 
 
 def _beside_named(file: Path, layout: str) -> _Described | None:
-    """The same for a model that the user named, which needs no configuration: one of another kind is passed over."""
+    """Do the same for a model that the user named: it needs no configuration, so one of another kind is ignored."""
     try:
         return _beside(file, layout)
     except CheckpointError:
@@ -182,7 +182,7 @@ def _transformers_config(file: Path, layout: str) -> _Described | None:
 def _guess(
     file: Path, state: Mapping[str, Tensor], layout: str, quick_gelu: bool | None
 ) -> tuple[CLIPConfig, PreprocessConfig | None, tuple[str, ...]]:
-    """The configuration that the shapes or a published hash tell, and what they do not tell."""
+    """Return the configuration that the shapes or a published hash tell, and what they do not tell."""
     config = config_of_shapes(state, source=str(file))
     preset, known = preset_of(config), None
     if preset is not None and quick_gelu is None and layout != TRANSFORMERS:
@@ -220,7 +220,7 @@ def _unknown_activation(file: Path, preset: str | None, quick_gelu: bool) -> str
 
 
 def _contradicted(file: Path, described: _Described, quick_gelu: bool | None) -> tuple[str, ...]:
-    """A warning where the configuration beside the weights has another activation than the weights tell."""
+    """Return a warning where the configuration beside the weights has another activation than the weights tell."""
     if quick_gelu is None or quick_gelu == described.config.quick_gelu:
         return ()
     kinds = ("GELU", "QuickGELU")
@@ -233,7 +233,7 @@ def _contradicted(file: Path, described: _Described, quick_gelu: bool | None) ->
 def _contradictions(
     file: Path, like: CLIPConfig, described: _Described | None, quick_gelu: bool | None
 ) -> tuple[str, ...]:
-    """A warning where the model that the user named has another activation than the weights tell."""
+    """Return a warning where the model that the user named has another activation than the weights tell."""
     told = described.config.quick_gelu if described else quick_gelu
     if told is None or told == like.quick_gelu:
         return ()

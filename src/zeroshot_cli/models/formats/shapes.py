@@ -28,7 +28,7 @@ HEAD_WIDTH = 64  # of all models of the paper; shapes do not tell it
 
 
 def preset_of(config: CLIPConfig) -> str | None:
-    """The name of the preset, without `-quickgelu`, whose weights have the shapes that `config` gives."""
+    """Return the name of the preset, without `-quickgelu`, whose weights have the shapes that `config` gives."""
     shapes = _without_heads(config)
     return next((name for name, preset in PRESETS.items() if _without_heads(preset) == shapes), None)
 
@@ -46,7 +46,7 @@ def _without_heads(config: CLIPConfig) -> tuple[object, ...]:
 
 
 def config_of_shapes(state: Mapping[str, Tensor], *, source: str) -> CLIPConfig:
-    """The configuration of `state`, under our names: a preset where one has these shapes, else 64 channels a head.
+    """Return the configuration of `state`, under our names: a preset with these shapes, else 64 channels a head.
 
     The activation shows in no shape: `quick_gelu` is false. Raises CheckpointError where `state` is no CLIP of ours.
     """
@@ -91,12 +91,12 @@ class _Shapes:
         return shape
 
     def count(self, pattern: str) -> int:
-        """How many numbers the group of `pattern` takes at the start of names."""
+        """Return how many numbers the group of `pattern` takes at the start of names."""
         found = (re.match(pattern, key) for key in self.state)
         return len({match[1] for match in found if match})
 
     def side(self, key: str) -> int:
-        """The edge of the square of places behind a class token."""
+        """Return the edge of the square of places behind a class token."""
         places = self.of(key, 2)[0] - 1
         side = math.isqrt(places)
         if side == 0 or side * side != places:
@@ -119,7 +119,7 @@ def _vit(shapes: _Shapes) -> VisionTransformerConfig:
 
 
 def _ratio(hidden: int, width: int) -> float:
-    """The ratio that, times `width` and rounded down, gives `hidden` again."""
+    """Return the ratio that, times `width` and rounded down, gives `hidden` again."""
     ratio = hidden / width
     return ratio if int(width * ratio) == hidden else math.nextafter(ratio, math.inf)
 

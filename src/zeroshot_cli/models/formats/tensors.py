@@ -44,12 +44,12 @@ class Weights:
 
 
 def read_tensors(path: Path) -> Mapping[str, Tensor]:
-    """The state dict in a file of any kind that `read_weights` takes."""
+    """Return the state dict in a file of any kind that `read_weights` takes."""
     return read_weights(path).tensors
 
 
 def read_weights(path: Path) -> Weights:
-    """The weights in safetensors, in shards by their index, in a pickle of tensors or in a TorchScript archive.
+    """Read weights from safetensors, shards by their index, a pickle of tensors or a TorchScript archive.
 
     Tensors are mapped into memory where the file allows it, so that weights nobody asks for are not read. Raises
     UsageError for a path that is not there, and CheckpointError where the content is anything else.
@@ -86,7 +86,7 @@ def _read(path: Path) -> Weights:
 
 
 def _what_else(head: bytes) -> str:
-    """The end of a sentence about a file that holds no tensors."""
+    """Return the end of a sentence about a file that holds no tensors."""
     start = head.lstrip().lower()
     if not head:
         return "is empty: fetch it again"
@@ -109,7 +109,7 @@ def _safetensors(path: Path, *, header: int, size: int) -> dict[str, Tensor]:
 
 
 def _shards(index: Path) -> dict[str, Tensor]:
-    """The tensors of all files that an index names; they lie beside it."""
+    """Return the tensors of all files that an index names; they lie beside it."""
     try:
         files: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
         names = sorted(set(files.values()))
@@ -130,7 +130,7 @@ def _shards(index: Path) -> dict[str, Tensor]:
 
 
 def _archive(path: Path, size: int) -> Weights:
-    """The weights in an archive of torch.save or torch.jit.save."""
+    """Return the weights in an archive of torch.save or torch.jit.save."""
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
         grown = sum(entry.file_size for entry in entries)
@@ -157,7 +157,7 @@ class _Module:
 
 
 def _torchscript(archive: zipfile.ZipFile, path: Path) -> Weights:
-    """The tensors of a TorchScript archive, by way of a copy that has neither its code nor its constants."""
+    """Return the tensors of a TorchScript archive, by way of a copy that has neither its code nor its constants."""
     with tempfile.TemporaryFile() as file:
         classes: set[str] = set()
         with zipfile.ZipFile(file, "w") as copy:
@@ -185,7 +185,7 @@ def _copy(source: IO[bytes], target: IO[bytes]) -> None:
 
 
 def _classes(data: bytes) -> set[str]:
-    """The full names of the archive's own classes; the opcodes are listed, not run."""
+    """Return the full names of the archive's own classes; the opcodes are listed, not run."""
     globals_ = (str(argument) for opcode, argument, _ in pickletools.genops(data) if opcode.name == "GLOBAL")
     return {name.replace(" ", ".") for name in globals_ if name.startswith("__torch__.")}
 
@@ -199,7 +199,7 @@ def _attributes(module: _Module, prefix: str = "") -> Iterator[tuple[str, Tensor
 
 
 def _activation(archive: zipfile.ZipFile) -> bool | None:
-    """Whether the program text computes QuickGELU, GELU, or neither; it is read, never run."""
+    """Return whether the program text computes QuickGELU, GELU, or neither; it is read, never run."""
     names = [name for name in archive.namelist() if "/code/" in name and name.endswith(".py")]
     text = b"\n".join(archive.read(name) for name in names)
     if b"torch.gelu(" in text:
@@ -208,7 +208,7 @@ def _activation(archive: zipfile.ZipFile) -> bool | None:
 
 
 def _torch_load(path: Path, *, file: IO[bytes] | None = None, mmap: bool = False) -> Any:
-    """What is in `file`, by default the file at `path`; CheckpointError where it is more than tensors."""
+    """Load `file`, by default the file at `path`. Raise CheckpointError where it holds more than tensors."""
     if file is None and path.suffix == ".safetensors":  # torch would believe the suffix, and it is wrong here
         with path.open("rb") as opened:
             return _torch_load(path, file=opened)
@@ -235,7 +235,7 @@ def _settings_of_a_run() -> Iterator[None]:
 
 
 def _state(content: Any, path: Path) -> dict[str, Tensor]:
-    """The state dict in what torch.load gave."""
+    """Return the state dict in what torch.load gave."""
     if isinstance(content, dict):
         content = next((content[key] for key in _STATES if isinstance(content.get(key), dict)), content)
     if not isinstance(content, dict) or not content:
@@ -247,14 +247,14 @@ def _state(content: Any, path: Path) -> dict[str, Tensor]:
 
 
 def _unwrapped(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors without the prefixes that data-parallel and compiled modules put before every name."""
+    """Return the tensors without the prefixes that data-parallel and compiled modules put before every name."""
     while prefix := next((p for p in _WRAPPERS if state and all(key.startswith(p) for key in state)), ""):
         state = {key.removeprefix(prefix): tensor for key, tensor in state.items()}
     return state
 
 
 def _is_inflated(tensor: Tensor) -> bool:
-    """Whether the tensor shows more numbers than are stored, as an expanded one does."""
+    """Return whether the tensor shows more numbers than are stored, as an expanded one does."""
     if tensor.layout != torch.strided:
         return False
     return tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes()

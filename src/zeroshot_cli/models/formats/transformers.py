@@ -66,12 +66,12 @@ _QKV = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
 
 
 def is_transformers(state: Mapping[str, Tensor]) -> bool:
-    """Whether the names are those of a model of Transformers."""
+    """Return whether the names are those of a model of Transformers."""
     return any(key.startswith(tuple(_TOWERS)) for key in state)
 
 
 def from_transformers(state: Mapping[str, Tensor], *, source: str) -> dict[str, Tensor]:
-    """A state dict of `CLIPModel` under our names, queries, keys and values joined.
+    """Return a state dict of `CLIPModel` under our names, queries, keys and values joined.
 
     A name that is not CLIP's is kept. Raises CheckpointError for a query, key or value without the other two.
     """
@@ -108,7 +108,7 @@ def _joined(state: Mapping[str, Tensor], key: str, part: str, source: str) -> Te
 
 
 def to_transformers(state: Mapping[str, Tensor], config: CLIPConfig) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Our state dict and configuration as those of `CLIPModel`: its state dict and its `config.json`.
+    """Return our state dict and configuration as those of `CLIPModel`: its state dict and its `config.json`.
 
     Raises CheckpointError for a model that `CLIPModel` does not have.
     """
@@ -174,7 +174,7 @@ def _config_json(config: CLIPConfig) -> dict[str, Any]:
 
 
 def config_of_transformers(document: Mapping[str, Any], *, source: str) -> CLIPConfig:
-    """The model that a `config.json` of `CLIPModel` describes; CheckpointError where it is another."""
+    """Return the model that a `config.json` of `CLIPModel` describes; CheckpointError where it is another."""
     if document.get("model_type") != "clip":
         raise CheckpointError(
             f"{source} is of Transformers' model type {document.get('model_type')!r}, and only 'clip' is read in that "
@@ -208,7 +208,7 @@ def config_of_transformers(document: Mapping[str, Any], *, source: str) -> CLIPC
 
 
 def _tower(document: Mapping[str, Any], kind: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """A tower's settings; where both spellings are there, Transformers lets the `_dict` win."""
+    """Return a tower's settings; where both spellings are there, Transformers lets the `_dict` win."""
     given: dict[str, Any] = {**defaults, **(document.get(f"{kind}_config") or {})}
     return given | (document.get(f"{kind}_config_dict") or {})
 
@@ -219,7 +219,7 @@ def _ratio(hidden: int, width: int) -> float:
 
 
 def _refuse_others(text: Mapping[str, Any], vision: Mapping[str, Any], source: str) -> None:
-    """Settings that our towers do not have would give wrong answers, so they end here by name."""
+    """Raise CheckpointError for settings that our towers lack, which would give wrong answers."""
     problems = {
         "text_config.vocab_size": text["vocab_size"] != VOCAB_SIZE,
         "text_config.intermediate_size": text["intermediate_size"] != 4 * text["hidden_size"],
@@ -241,7 +241,7 @@ def _refuse_others(text: Mapping[str, Any], vision: Mapping[str, Any], source: s
 def preprocess_of_transformers(
     document: Mapping[str, Any], *, image_size: int, source: str
 ) -> tuple[PreprocessConfig, tuple[str, ...]]:
-    """The preprocessing in a `preprocessor_config.json` or `processor_config.json`, and what of it is not followed."""
+    """Return the preprocessing in a `preprocessor_config.json` or `processor_config.json`, and what is not followed."""
     inner = document.get("image_processor")
     given = inner if isinstance(inner, Mapping) else document
     resize, crop = given.get("size", image_size), given.get("crop_size", image_size)
@@ -285,7 +285,7 @@ def _not_followed(given: Mapping[str, Any], source: str) -> list[str]:
 
 
 def _edges(size: Any) -> int | list[int] | None:
-    """An edge, or height and width where they differ; None for what is neither."""
+    """Return an edge, or height and width where they differ; None for what is neither."""
     if not isinstance(size, Mapping):
         return size if isinstance(size, int) else None
     if "shortest_edge" in size:
@@ -297,7 +297,7 @@ def _edges(size: Any) -> int | list[int] | None:
 
 
 def processor_json(preprocess: PreprocessConfig) -> dict[str, Any]:
-    """Our preprocessing as a `preprocessor_config.json`; CheckpointError for one that Transformers does not have."""
+    """Return a `preprocessor_config.json`. Raises CheckpointError for preprocessing that Transformers does not have."""
     height, width = preprocess.height_width
     if preprocess.resize_mode is ResizeMode.LONGEST or (
         preprocess.resize_mode is ResizeMode.SHORTEST and height != width
