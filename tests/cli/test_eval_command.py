@@ -233,9 +233,9 @@ def test_predictions_have_a_row_for_every_image(tmp_path: Path, angle_folder: Pa
 
 
 def test_retrieval_of_pairs(tmp_path: Path, draw_angle: Callable[[Path, int], Path]) -> None:
-    """Pictures of 0, 100 and 200 degrees; the texts 10, 110, 130 and 190, of which 130 is the first one's.
+    """Images of 0, 100 and 200 degrees; the texts 10, 110, 130 and 190, of which 130 is the first one's.
 
-    By hand: nearest text of 0 is 10 (its own), of 100 110, of 200 190; nearest picture of 130 is 100, then 200.
+    By hand: nearest text of 0 is 10 (its own), of 100 110, of 200 190; nearest image of 130 is 100, then 200.
     """
     for degrees in (0, 100, 200):
         draw_angle(tmp_path / f"{degrees}.png", degrees)

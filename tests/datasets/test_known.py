@@ -35,7 +35,7 @@ TOP, FILE, REPO = (
 )
 
 
-def picture(number: int, form: str = "jpeg") -> bytes:
+def image_bytes(number: int, form: str = "jpeg") -> bytes:
     file = io.BytesIO()
     Image.new("RGB", (4, 4), (number % 256, number // 256, 0)).save(file, form)
     return file.getvalue()
@@ -83,9 +83,9 @@ def named(name: str) -> KnownSet:
 
 @pytest.fixture(scope="module")
 def archive() -> bytes:
-    """A thousand numbered folders, a picture in each, in the order in which tar would find them."""
+    """A thousand numbered folders, an image in each, in the order in which tar would find them."""
     numbers = sorted(range(1000), key=str)
-    return tar_of({f"{TOP}/{number}/{number:04d}.jpeg": picture(number) for number in numbers})
+    return tar_of({f"{TOP}/{number}/{number:04d}.jpeg": image_bytes(number) for number in numbers})
 
 
 @pytest.fixture
@@ -170,7 +170,7 @@ def test_one_wrong_byte_is_refused(opened: Opened, v2: KnownSet, hub: Any, archi
 
 
 def test_an_archive_with_a_path_out_is_not_unpacked(opened: Opened, v2: KnownSet, hub: Any) -> None:
-    evil = tar_of({f"{TOP}/0/a.jpeg": picture(0), "../../evil": b"evil"})
+    evil = tar_of({f"{TOP}/0/a.jpeg": image_bytes(0), "../../evil": b"evil"})
     hub.repos[REPO][FILE] = evil
     source = replace(v2.source, bytes=len(evil), sha256=hashlib.sha256(evil).hexdigest())  # type: ignore[type-var]
     with pytest.raises(DataError, match=r"leads out of it"):
@@ -313,21 +313,21 @@ EUROSAT = [  # the order of its own list, which is not that of CLIP's authors
 
 
 def shards(samples: list[dict[str, bytes]], count: int, **texts: str) -> dict[str, bytes]:
-    """A repository of samples, each a mapping of ending to content, in that many tars."""
+    """A repository of samples, each a mapping of extension to content, in that many tars."""
     repo = {"README.md": b"# set", "train/0.tar": b"not for us", "test/nshards.txt": f"{count}\n".encode()}
     for number in range(count):
         mine = {
-            f"s{index:07d}.{ending}": content
+            f"s{index:07d}.{extension}": content
             for index, sample in enumerate(samples)
             if index % count == number
-            for ending, content in sample.items()
+            for extension, content in sample.items()
         }
         repo[f"test/{number}.tar"] = tar_of(mine)
     return repo | {f"{name}.txt": text.encode() for name, text in texts.items()}
 
 
 def labelled(classes: list[int]) -> list[dict[str, bytes]]:
-    return [{"cls": str(c).encode(), "webp": picture(c, "webp")} for c in classes]
+    return [{"cls": str(c).encode(), "webp": image_bytes(c, "webp")} for c in classes]
 
 
 @pytest.fixture
@@ -367,7 +367,7 @@ def test_a_webdataset_copy(opened: Opened, eurosat: dict[str, bytes], hub: Any) 
 
 def test_pixels_and_classes_stay_together(opened: Opened, eurosat: dict[str, bytes]) -> None:
     found = opened(named("eurosat"))
-    expected = {picture(c, "webp"): c for c in (3, 0, 9, 1)}
+    expected = {image_bytes(c, "webp"): c for c in (3, 0, 9, 1)}
     for item, target in zip(found.items, found.targets, strict=True):
         assert expected[Path(str(item)).read_bytes()] == target
 
@@ -405,8 +405,8 @@ def test_a_class_without_images_and_one_name_twice(opened: Opened, hub: Any) -> 
 
 def test_captions(opened: Opened, hub: Any) -> None:
     samples = [
-        {"jpg": picture(1), "txt": b"a cat\na black cat"},
-        {"jpg": picture(2), "txt": "ein Hündchen".encode()},
+        {"jpg": image_bytes(1), "txt": b"a cat\na black cat"},
+        {"jpg": image_bytes(2), "txt": "ein Hündchen".encode()},
     ]
     hub.repos["clip-benchmark/wds_flickr8k"] = shards(samples, 1, dataset_type="retrieval")
     found = opened(named("wds/flickr8k"))
@@ -414,7 +414,7 @@ def test_captions(opened: Opened, hub: Any) -> None:
     assert found.texts == ("a cat", "a black cat", "ein Hündchen")
     assert found.pairs == ((0, 0), (0, 1), (1, 2))
     assert (found.name, found.known, found.as_stored) == ("wds/flickr8k", "wds/flickr8k", True)
-    assert [Path(str(item)).read_bytes() for item in found.items] == [picture(1), picture(2)]
+    assert [Path(str(item)).read_bytes() for item in found.items] == [image_bytes(1), image_bytes(2)]
 
 
 def test_a_shard_with_a_wrong_byte(opened: Opened, eurosat: dict[str, bytes], hub: Any) -> None:

@@ -76,7 +76,7 @@ def test_under_five_classes_top5_is_one(
 def test_unreadable_images_are_listed_and_not_counted(angle_model: Any, angle_folder: Path) -> None:
     sound = evaluate(angle_model, read_labelled_folder(angle_folder), BARE)
     (angle_folder / "0" / "a.png").write_bytes(b"")
-    (angle_folder / "180" / "text.jpg").write_text("no picture")
+    (angle_folder / "180" / "text.jpg").write_text("not an image")
     (angle_folder / "300" / "gone.png").symlink_to("nowhere")
     result = evaluate(angle_model, read_labelled_folder(angle_folder), BARE, batch_size=2)
     assert (result.n, result.metrics, result.per_class) == (sound.n, sound.metrics, sound.per_class)

@@ -28,7 +28,7 @@ VIT = CLIPConfig(
 
 @pytest.fixture
 def angles(tmp_path: Path, draw_angle: Callable[[Path, int], Path]) -> Callable[..., LabelledImages]:
-    """`angles(("low", 10), ("high", 200))`: pictures of so many degrees, labelled low, middle or high."""
+    """`angles(("low", 10), ("high", 200))`: images of so many degrees, labelled low, middle or high."""
 
     def make(*rows: tuple[str, int], name: str = "set") -> LabelledImages:
         labels = Labels.of(["low", "middle", "high"])

@@ -26,12 +26,15 @@ class Terminal:
     verbose: bool
 
     def note(self, text: str) -> None:
+        """Print a sentence, unless --quiet."""
         note(text, quiet=self.quiet)
 
     def detail(self, text: str) -> None:
+        """Print a sentence with --verbose."""
         note(text, quiet=self.quiet or not self.verbose)
 
     def progress(self) -> AbstractContextManager[ProgressBar]:
+        """Return a progress bar, which shows nothing with --quiet."""
         return progress_bar(quiet=self.quiet)
 
 

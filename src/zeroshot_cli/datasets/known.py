@@ -146,7 +146,7 @@ def _labels(known: KnownSet, names: list[str]) -> Labels:
 def _bring_shards(place: _Place, source: Shards) -> None:
     brought = place.root / source.repo.rpartition("/")[2]
     advice = (
-        f"where there is a network, run hf download {source.repo} --repo-type dataset --local-dir "
+        f"on a machine with a network, run hf download {source.repo} --repo-type dataset --local-dir "
         f"{brought.name}, and put that folder at {brought}"
     )
     repository = Repository(source.repo, source.revision, advice)

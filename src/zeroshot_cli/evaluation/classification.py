@@ -24,7 +24,7 @@ from zeroshot_cli.words.prompts import Prompts
 
 _PACKAGES = ("open_clip_torch", "numpy", "pillow", "scipy", "scikit-learn")
 
-_AT_ONCE = 512  # images whose embeddings are handed on at once
+_AT_ONCE = 512  # images whose embeddings are put together at once
 
 Item = str | SkippedImage
 
@@ -173,7 +173,7 @@ def result_of(answers: Answers, dataset: LabelledImages, blank: EvalResult) -> E
 
 
 def compared(published: tuple[str, float, str], result: EvalResult) -> PublishedFigure:
-    """Return a published figure, given as metric, value and source, beside ours."""
+    """Return a published figure, given as metric, value and source, compared with ours."""
     metric, value, source = published
     low, high = result.intervals[metric]
     return PublishedFigure(metric, value, source, result.metrics[metric] - value, low <= value <= high)
