@@ -184,7 +184,7 @@ def test_a_second_run_in_the_folder_needs_resume(arguments: list[str], capsys: p
     assert entry.run(arguments) == 2
     assert "already holds a run; add --resume" in capsys.readouterr().err
     assert entry.run([*arguments, "--resume"]) == 0
-    assert "going on after step 6" in capsys.readouterr().err
+    assert "resuming after step 6" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("cores", "workers"), [(None, 1), (1, 1), (2, 1), (8, 4), (64, 8)])

@@ -13,9 +13,7 @@ import pytest
 from rich.console import Console
 
 from zeroshot_cli.console.preflight import lines as preflight_lines
-from zeroshot_cli.console.training import TrainingView
-from zeroshot_cli.console.training_live import sparkline
-from zeroshot_cli.console.training_state import POINTS, Course, Smooth
+from zeroshot_cli.console.training import POINTS, Course, Smooth, TrainingView, sparkline
 from zeroshot_cli.evaluation.retrieval import Retrieval
 from zeroshot_cli.pairs.read import Source
 from zeroshot_cli.records import SkippedImage
@@ -114,7 +112,7 @@ def test_every_line_of_a_run_off_a_terminal() -> None:
         "epoch 1 of 2: loss 1.500, 1,321 images/s",
         "epoch 2 of 2: loss 1.235, 1,321 images/s, validation loss 2.500, "
         "recall@1 12.5% image to text, 11.0% text to image",
-        "2 images could not be read, first x\\n.png: the file is empty; see skipped.csv of the run",
+        "2 images could not be read, first x\\n.png: the file is empty; see the run's skipped.csv",
         "the model is in run/model",
     ]
 
@@ -127,7 +125,7 @@ def test_zero_shot_accuracy_and_a_slow_disk_have_a_word() -> None:
 def test_a_run_that_goes_on_and_has_processes() -> None:
     lines = shown([], info=replace(INFO, first_step=1234, processes=4, parameters=151_277_313))
     assert "151.3 million parameters on cpu in fp32, by 4 processes, learning rate 0.0005" in lines
-    assert "going on after step 1,234" in lines
+    assert "resuming after step 1,234" in lines
 
 
 def test_a_loss_that_is_no_number_is_left_out_of_the_mean() -> None:
@@ -177,7 +175,7 @@ def test_ctrl_c_says_where_it_stopped() -> None:
         view.started(INFO)
         view.stepped(report(7))
         raise KeyboardInterrupt
-    assert stream.getvalue().splitlines()[-1] == "stopped after step 7 of 20; add --resume to go on"
+    assert stream.getvalue().splitlines()[-1] == "stopped after step 7 of 20; add --resume to continue"
 
 
 def test_another_error_is_not_spoken_of() -> None:
