@@ -12,7 +12,7 @@ import pytest
 from zeroshot_cli.disk import check_output, replacing
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.records import Counts, LabelScore, Prediction, Result, SkippedImage
-from zeroshot_cli.results.formats import Extension, Format, deliver, extension_of, open_writer
+from zeroshot_cli.results.formats import Extension, Format, deliver, extension_of, stream_writer
 
 CAT = Prediction(
     "a.png",
@@ -27,9 +27,8 @@ ODD = Prediction("d.png", CAT.predictions, 0.1265433, rejected=True)
 
 def written(form: Format, *items: Result) -> bytes:
     stream = io.BytesIO()
-    writer = open_writer(stream, form)
+    writer = stream_writer(stream, form)
     writer.write(items)
-    writer.close()
     return stream.getvalue()
 
 
@@ -135,7 +134,7 @@ class CountingStream(io.BytesIO):
 
 def test_a_block_is_one_write_and_one_flush() -> None:
     stream = CountingStream()
-    writer = open_writer(stream, Format.CSV)
+    writer = stream_writer(stream, Format.CSV)
     writer.write([CAT, BAD, ONE])
     writer.write([ODD])
     assert (stream.writes, stream.flushes) == (3, 3)  # the header is a block of its own
@@ -168,7 +167,7 @@ def test_an_existing_file_or_dangling_link_is_kept_unless_told_otherwise(tmp_pat
 
 def test_a_full_disk_is_one_sentence() -> None:
     with Path("/dev/full").open("wb", buffering=0) as full, pytest.raises(UsageError, match="No space left on device"):
-        open_writer(full, Format.CSV)
+        stream_writer(full, Format.CSV)
 
 
 def fill_the_disk(path: Path) -> None:
@@ -200,7 +199,7 @@ def test_replacing_writes_through_a_link(tmp_path: Path) -> None:
 
 def test_counts_and_their_sentence() -> None:
     stream = io.BytesIO()
-    counts = deliver([[CAT, BAD], [ONE]], [open_writer(stream, Format.CSV)], ignored=4)
+    counts = deliver([[CAT, BAD], [ONE]], [stream_writer(stream, Format.CSV)], ignored=4)
     assert counts == Counts(classified=2, unreadable=1, ignored=4)
     assert counts.sentence() == "2 images classified, 1 could not be read, 4 other files ignored."
     assert stream.getvalue() == written(Format.CSV, CAT, BAD, ONE)

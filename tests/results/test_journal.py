@@ -10,7 +10,8 @@ import pytest
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.records import LabelScore, Prediction, Result, SkippedImage
 from zeroshot_cli.results.append_file import AppendFile
-from zeroshot_cli.results.journal import Journal, journal_line, parse_line
+from zeroshot_cli.results.formats import journal_line, journal_lines, parse_line
+from zeroshot_cli.results.outputs import read_journal
 
 PATHS = [
     "plain.png",
@@ -33,16 +34,16 @@ def results() -> list[Result]:
 
 def test_every_result_comes_back_exactly(tmp_path: Path) -> None:
     given = results()
-    journal = Journal(AppendFile(tmp_path / "out.run.jsonl"))
-    journal.write(given[:3])
-    assert list(journal.results()) == given[:3]
-    journal.write(given[3:])
-    assert list(journal.results()) == given
-    first, second = journal.results(), journal.results()
+    journal = AppendFile(tmp_path / "out.run.jsonl")
+    journal.append(journal_lines(given[:3]))
+    assert list(read_journal(journal)) == given[:3]
+    journal.append(journal_lines(given[3:]))
+    assert list(read_journal(journal)) == given
+    first, second = read_journal(journal), read_journal(journal)
     assert [next(first), next(second), next(first)] == [given[0], given[0], given[1]]
     journal.close()
-    again = Journal(AppendFile(tmp_path / "out.run.jsonl"))
-    read = list(again.results())
+    again = AppendFile(tmp_path / "out.run.jsonl")
+    read = list(read_journal(again))
     again.close()
     assert read == given
     assert repr(read) == repr(given)  # -0.0 equals 0.0, and 1 equals 1.0
@@ -61,7 +62,7 @@ def test_every_torn_line_is_refused() -> None:
 def test_a_damaged_line_is_named(tmp_path: Path, line: bytes) -> None:
     path = tmp_path / "out.run.jsonl"
     path.write_bytes(journal_line(SkippedImage("a", "b")) + line)
-    journal = Journal(AppendFile(path))
+    journal = AppendFile(path)
     with pytest.raises(UsageError, match=r"out\.run\.jsonl, line 2: damaged; add --overwrite"):
-        list(journal.results())
+        list(read_journal(journal))
     journal.close()

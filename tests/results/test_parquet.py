@@ -15,7 +15,7 @@ import pytest
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.records import LabelScore, Prediction, Result, SkippedImage
 from zeroshot_cli.results import parquet
-from zeroshot_cli.results.formats import Format, open_writer
+from zeroshot_cli.results.formats import Format, stream_writer
 from zeroshot_cli.results.parquet import check_parquet, write_parquet
 
 CAT = (LabelScore("cat", 0.30000001192092896, 0.7123456789012345), LabelScore("狗", -0.25, 1e-9))
@@ -60,7 +60,7 @@ def test_values_are_exact(tmp_path: Path) -> None:
 
 def test_rows_and_columns_are_those_of_the_csv(tmp_path: Path) -> None:
     stream = io.BytesIO()
-    open_writer(stream, Format.CSV).write(ITEMS)
+    stream_writer(stream, Format.CSV).write(ITEMS)
     header, *rows = csv.reader(io.StringIO(stream.getvalue().decode(), newline=""))
     table = written(tmp_path / "out.parquet", ITEMS)
     assert table.column_names == header

@@ -10,8 +10,7 @@ import pytest
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.records import Counts, LabelScore, Prediction, Result, SkippedImage
 from zeroshot_cli.results.append_file import AppendFile
-from zeroshot_cli.results.formats import Format, header_of, rendered
-from zeroshot_cli.results.journal import journal_line
+from zeroshot_cli.results.formats import Format, header_of, journal_line, rendered
 from zeroshot_cli.results.resume import journal_items, keep_whole, scanner_of
 
 LABELS = (LabelScore('the "cat", 猫\n', 0.25, 0.9), LabelScore("dog", 0.125, 0.1))

@@ -23,7 +23,7 @@ from zeroshot_cli.display import counted
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.filing.manifest import SortMode
 from zeroshot_cli.records import Counts, Result, versions
-from zeroshot_cli.results.formats import Extension, Format, Sink, deliver, extension_of, open_writer
+from zeroshot_cli.results.formats import Extension, Format, Sink, deliver, extension_of, stream_writer
 
 if TYPE_CHECKING:
     from zeroshot_cli.classify.classifier import Classifier
@@ -304,10 +304,9 @@ def _standard_output(form: Format, *, ranks: bool, quiet: bool) -> Iterator[tupl
         bar = bar_stack.enter_context(progress_bar(quiet=quiet or rows_on_terminal))
         sink: Sink
         if form is Format.TABLE:
-            sink = TableWriter(console_for(sys.stdout), ranks=ranks, paused=bar.paused)
+            sink = table = TableWriter(console_for(sys.stdout), ranks=ranks, paused=bar.paused)
+            stack.callback(table.close)  # after the bar is gone
         else:
-            sink = open_writer(sys.stdout.buffer, form)
-        # Tables are completed after the bar is gone.
-        stack.callback(sink.close)
+            sink = stream_writer(sys.stdout.buffer, form)
         stack.push(bar_stack)
         yield bar, sink

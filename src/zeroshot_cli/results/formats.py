@@ -8,9 +8,10 @@ Paths are written as given, byte for byte; in JSONL, bytes that are not UTF-8 ar
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TypeVar
 
@@ -60,60 +61,37 @@ class Sink(Protocol):
     def write(self, items: Sequence[Result]) -> None:
         """Take a block of results."""
 
-    def close(self) -> None:
-        """Complete what was written."""
 
+class Writer:
+    """A sink that renders each block and appends it as one piece."""
 
-class Target(Protocol):
-    """A destination for bytes."""
-
-    def append(self, data: bytes) -> None:
-        """Take a block of bytes."""
-
-    def close(self) -> None:
-        """Release what was opened."""
-
-
-class RowWriter:
-    """A sink that renders results for a target, with one append per block."""
-
-    def __init__(self, target: Target, form: Format, *, header: bool = True) -> None:
-        self._target = target
-        self._form = form
-        if header and header_of(form):
-            target.append(header_of(form))
+    def __init__(self, append: Callable[[bytes], None], render: Callable[[Sequence[Result]], bytes]) -> None:
+        self._append = append
+        self._render = render
 
     def write(self, items: Sequence[Result]) -> None:
-        """Append the rows of a block."""
-        self._target.append(rendered(items, self._form))
-
-    def close(self) -> None:
-        """Close the target."""
-        self._target.close()
+        """Append a rendered block."""
+        self._append(self._render(items))
 
 
-class StreamTarget:
-    """An open stream as a target, flushed after every block and never closed.
+def row_writer(append: Callable[[bytes], None], form: Format, *, header: bool = True) -> Writer:
+    """Return a sink that appends rows in a format, with its header first."""
+    if header and header_of(form):
+        append(header_of(form))
+    return Writer(append, partial(rendered, form=form))
+
+
+def stream_writer(stream: BinaryIO, form: Format) -> Writer:
+    """Return a sink that writes to standard output, flushed after every block.
 
     Raises UsageError if it cannot be written; a closed pipe stays a BrokenPipeError.
     """
 
-    def __init__(self, stream: BinaryIO, name: str = "standard output") -> None:
-        self._stream = stream
-        self._name = name
+    def append(data: bytes) -> None:
+        with writing("standard output"):
+            write_all(stream, data)
 
-    def append(self, data: bytes) -> None:
-        """Write and flush a block."""
-        with writing(self._name):
-            write_all(self._stream, data)
-
-    def close(self) -> None:
-        """Leave the stream open."""
-
-
-def open_writer(stream: BinaryIO, form: Format) -> RowWriter:
-    """Return a sink that writes to a binary stream such as standard output; closing the sink leaves it open."""
-    return RowWriter(StreamTarget(stream), form)
+    return row_writer(append, form)
 
 
 def rendered(items: Sequence[Result], form: Format) -> bytes:
@@ -229,6 +207,54 @@ def _label_json(best: LabelScore) -> dict[str, Any]:
 
 def _rounded(value: float) -> float:
     return float(f"{value:.6g}")
+
+
+# The journal: every result exactly, one line per image, for the reports made when all images are done. It is internal:
+# floats are written as Python's repr, lone surrogates like any other character, so what is read equals what was written.
+
+
+def journal_lines(items: Sequence[Result]) -> bytes:
+    """Return results as lines of the journal."""
+    return b"".join(map(journal_line, items))
+
+
+def journal_line(item: Result) -> bytes:
+    """Return one result as a line."""
+    text = json.dumps(_exact(item), ensure_ascii=False, separators=(",", ":"))
+    return text.encode("utf-8", "surrogatepass") + b"\n"
+
+
+def parse_line(line: bytes) -> Result:
+    """Return the result on a line; ValueError if there is none."""
+    fields = json.loads(line.decode("utf-8", "surrogatepass"))
+    try:
+        if "error" in fields:
+            return SkippedImage(fields["path"], fields["error"])
+        return Prediction(
+            fields["path"],
+            _labels(fields["predictions"]),
+            fields["margin"],
+            rejected=fields["rejected"],
+            others=_labels(fields["others"]),
+        )
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"no result: {error}") from error
+
+
+def _exact(item: Result) -> dict[str, Any]:
+    if isinstance(item, SkippedImage):
+        return {"path": item.path, "error": item.reason}
+    return {
+        "path": item.path,
+        "predictions": [(best.label, best.score, best.probability) for best in item.predictions],
+        "margin": item.margin,
+        "rejected": item.rejected,
+        "others": [(best.label, best.score, best.probability) for best in item.others],
+    }
+
+
+def _labels(rows: list[list[Any]]) -> tuple[LabelScore, ...]:
+    return tuple(LabelScore(label, score, probability) for label, score, probability in rows)
 
 
 def deliver(

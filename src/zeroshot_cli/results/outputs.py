@@ -8,6 +8,7 @@ journal, and the record names those still to be made; the journal is removed.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,8 +17,16 @@ from zeroshot_cli.display import counted
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.records import Counts, Result
 from zeroshot_cli.results.append_file import AppendFile
-from zeroshot_cli.results.formats import Extension, Format, RowWriter, Sink, extension_of
-from zeroshot_cli.results.journal import Journal
+from zeroshot_cli.results.formats import (
+    Extension,
+    Format,
+    Sink,
+    Writer,
+    extension_of,
+    journal_lines,
+    parse_line,
+    row_writer,
+)
 from zeroshot_cli.results.parquet import write_parquet
 from zeroshot_cli.results.resume import Scanner, journal_items, keep_whole, scanner_of
 from zeroshot_cli.results.run_record import RunRecord, as_plain, first_difference, read_record, write_record
@@ -43,13 +52,13 @@ class Outputs:
         self.kept = kept
         self.complete = record.complete
         self.notes = tuple(notes)
-        journal = files.get(targets.journal) if targets.journal is not None else None
-        self._journal = None if journal is None else Journal(journal)
-        # A finished run takes no more results. Headers are written before the first image.
+        self._journal = files.get(targets.journal) if targets.journal is not None else None
         self.sinks: list[Sink] = []
-        if not self.complete:
-            rows = [RowWriter(files[path], _format(path), header=not files[path].size) for path in targets.streamed]
-            self.sinks = [*rows, *([self._journal] if self._journal else [])]
+        if not self.complete:  # a finished run takes no more results
+            for path in targets.streamed:
+                self.sinks.append(row_writer(files[path].append, _format(path), header=not files[path].size))
+            if self._journal is not None:
+                self.sinks.append(Writer(self._journal.append, journal_lines))
 
     @property
     def done(self) -> int:
@@ -87,12 +96,23 @@ class Outputs:
             maker = write_parquet if extension_of(path) is Extension.PARQUET else html
         if maker is None or self._journal is None:
             raise ValueError(f"nothing here makes {path}")
-        maker(path, self._journal.results)
+        maker(path, partial(read_journal, self._journal))
 
     def _note(self, record: RunRecord) -> None:
         if self._targets.record is not None:
             write_record(self._targets.record, record)
             self._record = record
+
+
+def read_journal(file: AppendFile) -> Iterator[Result]:
+    """Yield the results in a journal; UsageError if a line is damaged."""
+    with file.reader() as stream:
+        for number, line in enumerate(stream, start=1):
+            try:
+                yield parse_line(line)
+            except ValueError:
+                where = f"{file.name}, line {number}"
+                raise UsageError(f"{where}: damaged; add --overwrite to classify all images again") from None
 
 
 @contextmanager

@@ -17,8 +17,16 @@ from typing import BinaryIO
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.records import UNKNOWN, Counts, SkippedImage
 from zeroshot_cli.results.append_file import AppendFile
-from zeroshot_cli.results.formats import COLUMNS, DELIMITERS, Format, csv_records, header_of, is_torn, to_bytes
-from zeroshot_cli.results.journal import parse_line
+from zeroshot_cli.results.formats import (
+    COLUMNS,
+    DELIMITERS,
+    Format,
+    csv_records,
+    header_of,
+    is_torn,
+    parse_line,
+    to_bytes,
+)
 
 MAX_RECORD = 1 << 24  # bytes of a CSV record
 
