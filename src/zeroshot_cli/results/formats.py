@@ -210,7 +210,7 @@ def _rounded(value: float) -> float:
 
 
 # The journal: every result exactly, one line per image, for the reports made when all images are done. It is internal:
-# floats are written as Python's repr, lone surrogates like any other character, so what is read equals what was written.
+# floats are written as Python's repr, lone surrogates like any other character, so what is read is what was written.
 
 
 def journal_lines(items: Sequence[Result]) -> bytes:
