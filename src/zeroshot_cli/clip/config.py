@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 VOCAB_SIZE = 49408  # 256 bytes, the same 256 ending a word, 48,894 merges, start and end of text
@@ -106,30 +106,12 @@ class CLIPConfig:
 
 def config_to_dict(config: CLIPConfig) -> dict[str, Any]:
     """Return `config` as open_clip's `model_cfg`; CBOW, which open_clip lacks, is `text_cfg.encoder`."""
-    vision, text = config.vision, config.text
-    vision_cfg: dict[str, Any] = {
-        "image_size": vision.image_size,
-        "layers": list(vision.layers) if isinstance(vision, ResNetConfig) else vision.layers,
-        "width": vision.width,
-        "head_width": vision.head_width,
-        "patch_size": None if isinstance(vision, ResNetConfig) else vision.patch_size,
-    }
-    if isinstance(vision, VisionTransformerConfig):
-        vision_cfg["mlp_ratio"] = vision.mlp_ratio
-    text_cfg: dict[str, Any] = {
-        "context_length": text.context_length,
-        "vocab_size": text.vocab_size,
-        "width": text.width,
-    }
-    if isinstance(text, CBOWConfig):
+    vision_cfg, text_cfg = asdict(config.vision), asdict(config.text)
+    if isinstance(config.vision, ResNetConfig):
+        vision_cfg |= {"layers": list(config.vision.layers), "patch_size": None}
+    if isinstance(config.text, CBOWConfig):
         text_cfg["encoder"] = "cbow"
-    else:
-        text_cfg |= {"heads": text.heads, "layers": text.layers}
-    model_cfg: dict[str, Any] = {
-        "embed_dim": config.embed_dim,
-        "vision_cfg": vision_cfg,
-        "text_cfg": text_cfg,
-    }
+    model_cfg: dict[str, Any] = {"embed_dim": config.embed_dim, "vision_cfg": vision_cfg, "text_cfg": text_cfg}
     if config.quick_gelu:
         model_cfg["quick_gelu"] = True
     if config.init_logit_bias is not None:
@@ -187,9 +169,9 @@ class _Settings:
 
 def _vision_from_dict(settings: _Settings) -> VisionTransformerConfig | ResNetConfig:
     layers = settings.take("layers", (int, list, tuple))
-    image_size, width = settings.take("image_size", int), settings.take("width", int)
-    head_width, patch_size = settings.take("head_width", int, 64), settings.take("patch_size", int, None)
-    mlp_ratio = settings.take("mlp_ratio", float, None)
+    sizes = {key: settings.take(key, int) for key in ("image_size", "width")}
+    sizes["head_width"] = settings.take("head_width", int, 64)
+    patch_size, mlp_ratio = settings.take("patch_size", int, None), settings.take("mlp_ratio", float, None)
     settings.refuse_rest()
     if isinstance(layers, int):
         if patch_size is None:
@@ -197,20 +179,14 @@ def _vision_from_dict(settings: _Settings) -> VisionTransformerConfig | ResNetCo
         if mlp_ratio is not None and not 0 < mlp_ratio <= 100:
             raise ValueError(f"vision_cfg.mlp_ratio cannot be {mlp_ratio!r}")
         _check_depth("vision_cfg", layers)
-        return VisionTransformerConfig(
-            image_size=image_size,
-            patch_size=patch_size,
-            width=width,
-            layers=layers,
-            head_width=head_width,
-            mlp_ratio=4.0 if mlp_ratio is None else mlp_ratio,
-        )
+        ratio = 4.0 if mlp_ratio is None else mlp_ratio
+        return VisionTransformerConfig(**sizes, patch_size=patch_size, layers=layers, mlp_ratio=ratio)
     if len(layers) != 4 or not all(isinstance(n, int) and 0 < n <= MOST_LAYERS for n in layers):
         raise ValueError(f"vision_cfg.layers must be one number or four, not {layers!r}")
     for name, value in (("patch_size", patch_size), ("mlp_ratio", mlp_ratio)):
         if value is not None:
             raise ValueError(f"vision_cfg.{name} is {value}; a ResNet has none, omit it")
-    return ResNetConfig(image_size=image_size, layers=tuple(layers), width=width, head_width=head_width)
+    return ResNetConfig(**sizes, layers=(layers[0], layers[1], layers[2], layers[3]))
 
 
 def _check_depth(tower: str, layers: int) -> None:
@@ -220,20 +196,18 @@ def _check_depth(tower: str, layers: int) -> None:
 
 def _text_from_dict(settings: _Settings) -> TextTransformerConfig | CBOWConfig:
     encoder = settings.take("encoder", str, "transformer")
-    width = settings.take("width", int)
-    context_length = settings.take("context_length", int, CONTEXT_LENGTH)
-    vocab_size = settings.take("vocab_size", int, VOCAB_SIZE)
-    if encoder == "cbow":
-        settings.refuse_rest()
-        return CBOWConfig(width=width, context_length=context_length, vocab_size=vocab_size)
-    if encoder != "transformer":
+    sizes = {
+        "width": settings.take("width", int),
+        "context_length": settings.take("context_length", int, CONTEXT_LENGTH),
+        "vocab_size": settings.take("vocab_size", int, VOCAB_SIZE),
+    }
+    if encoder not in ("cbow", "transformer"):
         raise ValueError(f"text_cfg.encoder is 'transformer' or 'cbow', not {encoder!r}")
-    heads, layers = settings.take("heads", int), settings.take("layers", int)
-    _check_depth("text_cfg", layers)
+    if encoder == "transformer":
+        sizes |= {"heads": settings.take("heads", int), "layers": settings.take("layers", int)}
+        _check_depth("text_cfg", sizes["layers"])
     settings.refuse_rest()
-    return TextTransformerConfig(
-        width=width, heads=heads, layers=layers, context_length=context_length, vocab_size=vocab_size
-    )
+    return CBOWConfig(**sizes) if encoder == "cbow" else TextTransformerConfig(**sizes)
 
 
 def _vit(*sizes: int, embed: int, text_layers: int = 12, **options: Any) -> CLIPConfig:

@@ -21,14 +21,14 @@ _WORDS = regex.compile(
 
 
 class TruncatedTextWarning(UserWarning):
-    """A text had more tokens than the model reads; the end of it was cut."""
+    """A text had more tokens than the model reads and was truncated."""
 
 
 class Tokenizer:
-    """Texts to token ids.
+    """Texts to token IDs.
 
-    `merges` are pairs of symbols, most frequent first; with fewer of them the vocabulary is smaller and words fall
-    into more pieces, down to bytes, so that no text is unknown. The two special tokens always come last.
+    `merges` are pairs of symbols, most frequent first; with fewer of them the vocabulary is smaller and words split
+    into more pieces, down to bytes, so no text is unknown. The two special tokens always come last.
     """
 
     def __init__(self, merges: Iterable[tuple[str, str]], *, context_length: int = 77) -> None:
@@ -56,21 +56,21 @@ class Tokenizer:
         return self.vocab_size - 1
 
     def encode(self, text: str) -> list[int]:
-        """The ids of `text`, without the tokens that mark its start and end."""
+        """Return the IDs of `text`, without those that mark its start and end."""
         ids: list[int] = []
         for word in _WORDS.findall(clean(text)):
             ids.extend(self._cache.get(word) or self._encode_word(word))
         return ids
 
     def sequences(self, texts: Sequence[str]) -> list[list[int]]:
-        """The ids of each text between start and end, at most `context_length` of them.
+        """Return the IDs of each text with start and end, at most `context_length` of them.
 
-        Warns with TruncatedTextWarning, naming the text, where the end of a text is lost.
+        Issues a TruncatedTextWarning that names the text where its end is lost.
         """
         return [self._sequence(text) for text in texts]
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
-        """The ids of n texts, padded with zeros: n × context_length, int64. Warns as `sequences` does."""
+        """Return IDs padded with zeros, (texts, context length), int64; warns as `sequences` does."""
         tokens = torch.zeros(len(texts), self.context_length, dtype=torch.long)
         for row, ids in zip(tokens, self.sequences(texts), strict=True):
             row[: len(ids)] = torch.tensor(ids)
@@ -95,7 +95,7 @@ class Tokenizer:
         return ids
 
     def _merge(self, symbols: list[str]) -> list[str]:
-        """Join the pair of lowest rank, wherever it stands, until no pair is known."""
+        """Join the pair of lowest rank, wherever it occurs, until no pair has a rank."""
         unknown = len(self._ranks)
         while len(symbols) > 1:
             pairs = list(itertools.pairwise(symbols))
@@ -107,10 +107,10 @@ class Tokenizer:
 
 
 def clean(text: str) -> str:
-    """Mend mojibake, resolve HTML entities twice, fold white space and case, as CLIP's authors did."""
+    """Repair mojibake, resolve HTML entities twice, fold white space and case, as CLIP's authors did."""
     plain = text.isascii() and text.isprintable() and "&" not in text  # most prompts; ftfy would change nothing
     if not plain:
-        import ftfy  # takes 30 ms, and most runs have plain prompts only
+        import ftfy  # takes 30 ms to import, and most runs have only plain prompts
 
         text = html.unescape(html.unescape(ftfy.fix_text(text)))
     return " ".join(text.split()).lower()
@@ -131,7 +131,7 @@ def _join(symbols: list[str], pair: tuple[str, str]) -> list[str]:
 
 @lru_cache
 def _byte_symbols() -> dict[int, str]:
-    """A printable character for each byte: itself where it prints, else one from U+0100 on."""
+    """Return a printable character for each byte: itself where it is printable, else one from U+0100 on."""
     printable = {
         *range(ord("!"), ord("~") + 1),
         *range(ord("¡"), ord("¬") + 1),

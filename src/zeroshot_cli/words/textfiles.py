@@ -19,7 +19,7 @@ import yaml
 from zeroshot_cli.errors import InputError, UsageError
 
 _COMMENT = re.compile(r"(^|\s)#.*")
-_JSON_TOKEN = re.compile(r'"(?:\\.|[^"\\])*"|[{}\[\]:,]|[^\s{}\[\]:,"]+')
+_JSON_TOKEN = re.compile(r'"(?:\\.|[^"\\])*"|[{}\[\]]|[^\s{}\[\]:,"]+')
 _MAX_DEPTH = 8
 _YamlLoader: type = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # C where PyYAML was built with it
 
@@ -159,55 +159,35 @@ def parse_json(text: str, path: Path, error: type[InputError]) -> Node | None:
         return None
     try:
         json.loads(text)
-        return _JsonNodes(text).node()
+        return _from_json(_json_tokens(text))
     except json.JSONDecodeError as problem:
         raise error(f"{at(path, problem.lineno)}: not valid JSON: {problem.msg}") from None
     except RecursionError:
         raise error(f"{path}: lists and mappings are nested too deeply") from None
 
 
-class _JsonNodes:
-    """A second pass over valid JSON, for the line numbers and repeated keys that `json` drops."""
+def _json_tokens(text: str) -> Iterator[tuple[int, str]]:
+    """Yield the brackets and scalars of valid JSON with their lines."""
+    line, end = 1, 0
+    for match in _JSON_TOKEN.finditer(text):
+        line += text.count("\n", end, match.start())
+        end = match.start()
+        yield line, match.group()
 
-    def __init__(self, text: str) -> None:
-        self._tokens = self._scan(text)
-        self._line, self._token = next(self._tokens)
 
-    @staticmethod
-    def _scan(text: str) -> Iterator[tuple[int, str]]:
-        line, end = 1, 0
-        for match in _JSON_TOKEN.finditer(text):
-            line += text.count("\n", end, match.start())
-            end = match.start()
-            yield line, match.group()
-        yield line, ""
+def _from_json(tokens: Iterator[tuple[int, str]], depth: int = 0) -> Node | None:
+    """Return the next node, None for a closing bracket; unlike `json`, with its line and with repeated keys."""
+    line, token = next(tokens)
+    if token in ("]", "}"):
+        return None
+    if depth > _MAX_DEPTH:
+        raise RecursionError
+    if token in ("[", "{"):
+        nodes = tuple(_until_none(tokens, depth + 1))
+        return List(line, nodes) if token == "[" else Map(line, tuple(zip(nodes[::2], nodes[1::2], strict=True)))
+    return Text(line, json.loads(token) if token.startswith('"') else "" if token == "null" else token)
 
-    def _take(self) -> tuple[int, str]:
-        taken = self._line, self._token
-        self._line, self._token = next(self._tokens, (self._line, ""))
-        return taken
 
-    def _until(self, close: str) -> Iterator[None]:
-        """Yield once per element, and take the closing bracket."""
-        while self._token != close:
-            yield
-            if self._token == ",":
-                self._take()
-        self._take()
-
-    def node(self, depth: int = 0) -> Node:
-        if depth > _MAX_DEPTH:
-            raise RecursionError
-        line, token = self._take()
-        if token == "{":
-            return Map(line, tuple(self._pair(depth + 1) for _ in self._until("}")))
-        if token == "[":
-            return List(line, tuple(self.node(depth + 1) for _ in self._until("]")))
-        if token.startswith('"'):
-            return Text(line, json.loads(token))
-        return Text(line, "" if token == "null" else token)
-
-    def _pair(self, depth: int) -> tuple[Node, Node]:
-        key = self.node(depth)
-        self._take()  # the colon
-        return key, self.node(depth)
+def _until_none(tokens: Iterator[tuple[int, str]], depth: int) -> Iterator[Node]:
+    while (node := _from_json(tokens, depth)) is not None:
+        yield node
