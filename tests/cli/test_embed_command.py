@@ -94,7 +94,7 @@ def test_images_become_the_embeddings_of_the_model(model_folder: Path, capsys: p
     assert embed("pictures", "-o", "out.npz") == 0
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err == "wrote out.npz: 3 embeddings of 8 numbers, 1 other file passed over.\n"
+    assert captured.err == "wrote out.npz: 3 embeddings of 8 numbers, 1 other file ignored.\n"
     arrays = np.load("out.npz")
     paths = [f"pictures/{name}.png" for name in COLOURS]
     assert arrays["paths"].tolist() == paths
@@ -184,7 +184,7 @@ def test_texts_become_the_embeddings_of_the_model(model_folder: Path, capsys: py
     Path("texts.txt").write_bytes("\ufeffa photo of a cat\r\n\n # é 😀\na photo of a cat\n   \n".encode())
     assert embed("--texts", "texts.txt", "-o", "out.npz") == 0
     captured = capsys.readouterr()
-    assert captured.err == "wrote out.npz: 3 embeddings of 8 numbers, 2 blank lines passed over.\n"
+    assert captured.err == "wrote out.npz: 3 embeddings of 8 numbers, 2 blank lines ignored.\n"
     arrays = np.load("out.npz")
     texts = ["a photo of a cat", " # é 😀", "a photo of a cat"]
     assert arrays["texts"].tolist() == texts

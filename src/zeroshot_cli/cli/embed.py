@@ -249,5 +249,5 @@ def _sentence(source: _Images | _Texts, unreadable: int, width: int) -> str:
     if unreadable:
         parts.append(f"{counted(unreadable, source.noun)} could not be read")
     if source.passed_over:
-        parts.append(f"{source.passed_over} passed over")
+        parts.append(f"{source.passed_over} ignored")
     return ", ".join(parts) + "."

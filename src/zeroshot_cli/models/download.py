@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from zeroshot_cli.disk import replacing, write_file, writing
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.hub import cache
 from zeroshot_cli.hub.hashes import check_cached
@@ -189,13 +190,9 @@ def _write(target: Path, content: Path | str) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"--to {target.parent} cannot be made ({error.strerror}): name another folder") from error
-    partial = target.with_name(target.name + ".partial")
-    try:
-        if isinstance(content, Path):
-            shutil.copyfile(content, partial)
-        else:
-            partial.write_text(content, encoding="utf-8")
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+        raise UsageError(f"cannot create --to {target.parent}: {error.strerror}; name another folder") from error
+    if isinstance(content, str):
+        write_file(target, content)
+        return
+    with replacing(target) as unfinished, writing(str(target)):
+        shutil.copyfile(content, unfinished)
