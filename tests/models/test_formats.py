@@ -336,7 +336,7 @@ def test_a_preset_whose_activation_is_unknown_says_which_flag_settles_it(
     archive(openai_model(openai, VIT), tmp_path / "openai.pt", 32)
     (warning,) = read_checkpoint(tmp_path / "openai.pt", like=small).warnings
     assert "trained with QuickGELU" in warning
-    assert "--model small-quickgelu would fit" in warning
+    assert "--model small-quickgelu would match" in warning
 
 
 def test_a_logit_bias_in_the_weights_is_enough(tmp_path: Path, open_clips: Callable[..., Any]) -> None:

@@ -307,7 +307,7 @@ def test_the_preprocessing_has_the_towers_size(folder: Path) -> None:
         (folder / CONFIG_FILE).write_text(json.dumps(document))
         if size is None:
             assert checkpoints.read_checkpoint(folder).preprocess.size == 32
-    with pytest.raises(CheckpointError, match="images of 48 pixels and its model takes 32"):
+    with pytest.raises(CheckpointError, match="images of 48 pixels, and its model takes 32"):
         checkpoints.read_checkpoint(folder)
 
 

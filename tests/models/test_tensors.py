@@ -59,8 +59,8 @@ def test_the_content_counts_and_not_the_suffix(name: str, tmp_path: Path) -> Non
         (b"<!DOCTYPE html>\n<html><title>404</title>", "is a web page"),
         (b"\n\n  <html lang=en>" + b" " * 600, "is a web page"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "git-lfs pointer.*git lfs pull"),
-        (b"hello, this is a text\nof two lines", "is a text that begins 'hello, this is a text'"),
-        (b"\x00\x01\x02" * 40, "is something else"),
+        (b"hello, this is a text\nof two lines", "is text that begins 'hello, this is a text'"),
+        (b"\x00\x01\x02" * 40, "is of no known format"),
         (b"PK\x03\x04" + bytes(80), "cut short or damaged"),
         (b"\x80\x02}", "cut short or damaged|refused"),
         (struct.pack("<Q", 1 << 40) + b"{" + bytes(90), "is cut short"),
@@ -95,7 +95,7 @@ def test_a_pickle_of_old_that_ends_in_its_middle_is_not_called_evil(kept: int, t
 
 def test_a_folder_and_a_path_that_is_not_there(tmp_path: Path) -> None:
     refused(tmp_path / ".", "is a folder")
-    with pytest.raises(UsageError, match=r"nowhere\.pt is not there"):
+    with pytest.raises(UsageError, match=r"nowhere\.pt does not exist"):
         read_checkpoint(tmp_path / "nowhere.pt")
     with pytest.raises(CheckpointError, match="holds no weights"):
         read_checkpoint(tmp_path)
@@ -297,7 +297,7 @@ def test_shapes_that_are_no_clip(change: dict[str, torch.Tensor | None], message
 def test_a_cut_vocabulary_is_named(tmp_path: Path) -> None:
     torch.save(CLIP(CONFIG).state_dict(), tmp_path / "weights.pt")
     told = read_checkpoint(tmp_path / "weights.pt").warnings
-    assert any("has 600 tokens: CLIP's vocabulary cut to that many is assumed" in warning for warning in told)
+    assert any("has 600 tokens: CLIP's vocabulary, cut to that many, is assumed" in warning for warning in told)
 
 
 def test_a_query_without_its_key_is_named(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
-"""What there is to choose from: every model by name, what is known of it, and whether it is on this machine."""
+"""The list of models: every one by name, what is known of it, and whether it is on this machine."""
 
 import json
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,6 @@ from zeroshot_cli.models.registry import (
     with_preprocess,
 )
 
-_BYTES_A_PARAMETER = 4  # the usual file is float32
-
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -35,19 +34,19 @@ class Entry:
     """
 
     name: str
-    pretrained: str | None
-    default: bool
-    parameters: float | None
-    image_size: int | None
-    path: Path | None
-    file_bytes: int | None
-    imagenet: float | None
-    imagenet_v2: float | None
+    pretrained: str | None = None
+    default: bool = True
+    parameters: float | None = None
+    image_size: int | None = None
+    path: Path | None = None
+    file_bytes: int | None = None
+    imagenet: float | None = None
+    imagenet_v2: float | None = None
 
     @property
     def estimated_bytes(self) -> int | None:
-        """Return what the download takes if its numbers are float32."""
-        return None if self.parameters is None else round(self.parameters * 1e6) * _BYTES_A_PARAMETER
+        """Return the bytes of the download if its numbers are float32, as in the usual file."""
+        return None if self.parameters is None else round(self.parameters * 1e6) * 4
 
 
 def list_models(text: str = "") -> list[Entry]:
@@ -99,31 +98,26 @@ def _entry(found: Published) -> Entry:
 
 
 def _bundled(name: str) -> Entry:
-    weights = bundled_folder(name) / WEIGHTS_FILES[0]
-    config = json.loads((weights.parent / CONFIG_FILE).read_text(encoding="utf-8")) if weights.is_file() else {}
+    folder = bundled_folder(name)
+    weights = folder / WEIGHTS_FILES[0]
+    if not weights.is_file():
+        return Entry(name)
+    config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
     return Entry(
         name=name,
-        pretrained=None,
-        default=True,
-        parameters=sum(_sizes(weights)) / 1e6 if weights.is_file() else None,
-        image_size=_image_size(config.get("model_cfg", {})),
-        path=weights if weights.is_file() else None,
-        file_bytes=weights.stat().st_size if weights.is_file() else None,
-        imagenet=None,
-        imagenet_v2=None,
+        parameters=_parameters(weights),
+        image_size=_image_size(config["model_cfg"]),
+        path=weights,
+        file_bytes=weights.stat().st_size,
     )
 
 
-def _sizes(weights: Path) -> Iterator[int]:
-    """Return the number of values in each tensor of a safetensors file, from its header alone: torch takes seconds."""
+def _parameters(weights: Path) -> float:
+    """Return millions of values in a safetensors file, from its header alone: torch takes seconds."""
     with weights.open("rb") as file:
         header: dict[str, Any] = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    for name, tensor in header.items():
-        if name != "__metadata__":
-            count = 1
-            for edge in tensor["shape"]:
-                count *= edge
-            yield count
+    shapes: list[list[int]] = [tensor["shape"] for key, tensor in header.items() if key != "__metadata__"]
+    return sum(map(math.prod, shapes)) / 1e6
 
 
 def _image_size(config: Mapping[str, Any]) -> int | None:

@@ -1,6 +1,6 @@
-"""Model families that the bundled CLIP does not have, through open_clip: SigLIP, EVA, ConvNeXt, MobileCLIP, CoCa …
+"""Model families that the bundled CLIP does not have, through open_clip: SigLIP, EVA, ConvNeXt, CoCa.
 
-open_clip builds the model and maps old layouts of its weights; files are read, checked and preprocessed as all others.
+open_clip builds the model and maps old layouts of its weights; files are read and checked like all others.
 """
 
 from __future__ import annotations

@@ -66,6 +66,7 @@ class Int8Attention(Attention):
         self.out_proj = attention.out_proj
 
     def project(self, x: Tensor, read: Tensor | None) -> tuple[Tensor, ...]:
+        """Return queries, keys and values as `Attention.project` does."""
         if self.last and read is not None:
             return self.parts[0](take(x, read)), *self.parts[1](x).chunk(2, dim=-1)
         q, k, v = torch.cat([part(x) for part in self.parts], dim=-1).chunk(3, dim=-1)

@@ -182,7 +182,7 @@ def _locate(name: str, pretrained: str | None, *, offline: bool) -> _Source:
     try:
         name = canonical_name(name)
     except UsageError as error:
-        raise UsageError(f"{error} (nor is there a file or folder of that name)") from None
+        raise UsageError(f"{error} (nor a file or folder of that name)") from None
     if pretrained is not None and is_file_of_own(name, pretrained):
         return _file_of_named(name, Path(pretrained))
     return _published(find_published(name, pretrained), offline=offline)
@@ -208,7 +208,7 @@ def _preprocess_of(name: str, file: Path) -> Mapping[str, Any]:
     shared = shared_preprocess(name)
     if not shared:
         warnings.warn(
-            f"{file} does not say its preprocessing, OpenAI's is assumed: an {CONFIG_FILE} beside it settles it",
+            f"{file} does not tell its preprocessing; OpenAI's is assumed: put an {CONFIG_FILE} beside it to be sure",
             ModelWarning,
             stacklevel=2,
         )

@@ -25,7 +25,7 @@ def resolve_device(device: str) -> torch.device:
     if not available.get(resolved.type, False):
         raise UsageError(f"--device {device} is not on this machine: use --device cpu")
     if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
-        raise UsageError(f"--device {device} is not there: this machine has {torch.cuda.device_count()} GPUs")
+        raise UsageError(f"--device {device} does not exist: this machine has {torch.cuda.device_count()} GPUs")
     return resolved
 
 

@@ -1,4 +1,4 @@
-"""Model names and tags: what is published where, what it is, and how well it did.
+"""The registry of models: names and tags, what is published where, its configuration and figures.
 
 The list is open_clip's own, read from the installed package; the published figures stand in `published.csv`.
 """
@@ -96,14 +96,11 @@ def find_published(model: str, tag: str | None = None) -> Published:
     Raises UsageError with the nearest name for one that is not known.
     """
     model = canonical_name(model)
-    tags = tags_of(model)
-    if not tags:
-        raise UsageError(f"no weights of {model} are published: give a file with --pretrained PATH")
-    if tag is None:
+    if tag is None or not tags_of(model):
         return published()[model, default_tag(model)]
     found = published().get((model, _clean_tag(tag)))
     if found is None:
-        raise UsageError(f"{model} has no weights {tag!r}: {_advice(_clean_tag(tag), tags)}")
+        raise UsageError(f"{model} has no weights {tag!r}: {_advice(_clean_tag(tag), tags_of(model))}")
     return found
 
 
@@ -148,7 +145,7 @@ def default_tag(model: str) -> str:
         return DEFAULT_TAGS[model]
     tags = tags_of(model)
     if not tags:
-        raise UsageError(f"no weights of {model!r} are published: give a file with --pretrained PATH")
+        raise UsageError(f"no weights of {model} are published: name a file with --pretrained PATH")
     return max(tags, key=lambda tag: figures(model, tag).imagenet or 0.0)  # of equals the first
 
 

@@ -56,16 +56,17 @@ def read_checkpoint(
 ) -> Checkpoint:
     """Read the weights in `path`, a file or a folder, with the configuration of their model.
 
-    `like`, the model that the user named, decides where it is given; else the files beside the weights do, else the
-    shapes of the weights; `preprocess` goes before what stands beside them.
-    Raises UsageError for a path that is not there, CheckpointError for content that is wrong,
-    and ForeignModel for a model of open_clip that the bundled CLIP lacks. That every tensor fits is for `check_fits`.
+    The configuration is `like`, the model that the user named, else that of the files beside the weights, else what
+    their shapes tell; `preprocess` takes precedence over a file. Raises UsageError for a path that does not exist,
+    CheckpointError for wrong content, and ForeignModel for a model of open_clip that the bundled CLIP lacks. Whether
+    every tensor fits, `check_fits` tells.
     """
     file = find_weights(path)
     weights = read_weights(file)
-    layout, quick_gelu = _layout(weights), _activation(weights)
-    state = _ours(weights.tensors, layout, source=str(file))
-    described = _beside(file, layout) if like is None else _beside_named(file, layout)
+    layout, quick_gelu = layout_of(weights), _activation(weights)
+    is_theirs = layout == TRANSFORMERS
+    state = from_transformers(weights.tensors, source=str(file)) if is_theirs else from_disk(weights.tensors)
+    described = _beside(file, layout, named=like is not None)
     if like is not None:
         config, warnings = like, _contradictions(file, like, described, quick_gelu)
     elif described is not None:
@@ -89,8 +90,8 @@ def _assumed_preprocess(file: Path, config: CLIPConfig) -> tuple[PreprocessConfi
     shared = shared_preprocess(preset) if preset else {}
     if shared is None:
         return default_preprocess(config), (
-            f"{file} does not say its preprocessing, and the published weights of {preset} differ in it: OpenAI's is "
-            f"assumed; --pretrained TAG or an {CONFIG_FILE} beside the file settles it",
+            f"{file} does not tell its preprocessing, and the published weights of {preset} differ in it: OpenAI's is "
+            f"assumed; name one with --pretrained TAG, or put an {CONFIG_FILE} beside the file",
         )
     return PreprocessConfig.from_dict({**shared, "size": config.vision.image_size}), ()
 
@@ -100,7 +101,7 @@ def _check_size(file: Path, config: CLIPConfig, preprocess: PreprocessConfig) ->
     wanted = (size, size) if isinstance(size, int) else tuple(size)
     if preprocess.height_width != wanted:
         raise CheckpointError(
-            f"{file}: its preprocessing has images of {preprocess.size} pixels and its model takes {size}: "
+            f"{file}: its preprocessing makes images of {preprocess.size} pixels, and its model takes {size}: "
             "correct the size in preprocess_cfg or image_size in vision_cfg"
         )
 
@@ -108,7 +109,7 @@ def _check_size(file: Path, config: CLIPConfig, preprocess: PreprocessConfig) ->
 def find_weights(path: Path) -> Path:
     """Return the file of weights that `path` means: itself, or the one in a model folder or a training run's folder."""
     if not path.exists():
-        raise UsageError(f"{path} is not there: give a checkpoint or a model folder that exists")
+        raise UsageError(f"{path} does not exist: name a checkpoint or a model folder")
     if not path.is_dir():
         return path
     if not (path / CONFIG_FILE).is_file() and (path / "model" / CONFIG_FILE).is_file():
@@ -125,7 +126,8 @@ def find_weights(path: Path) -> Path:
     raise CheckpointError(f"{path} is not a model folder: it holds no weights such as {WEIGHTS_FILES[0]}")
 
 
-def _layout(weights: Weights) -> str:
+def layout_of(weights: Weights) -> str:
+    """Return the layout that the names of the tensors tell: Transformers', OpenAI's or open_clip's."""
     if is_transformers(weights.tensors):
         return TRANSFORMERS
     return OPENAI if weights.torchscript or "input_resolution" in weights.tensors else OPEN_CLIP
@@ -138,24 +140,20 @@ def _activation(weights: Weights) -> bool | None:
     return True if "input_resolution" in weights.tensors else None
 
 
-def _ours(tensors: Mapping[str, Tensor], layout: str, *, source: str) -> dict[str, Tensor]:
-    return from_transformers(tensors, source=source) if layout == TRANSFORMERS else from_disk(tensors)
+def _beside(file: Path, layout: str, *, named: bool) -> _Described | None:
+    """Return what the configuration beside the weights says; that of the weights' own layout goes first.
 
-
-def _beside(file: Path, layout: str) -> _Described | None:
-    """Return what the configuration beside the weights says; that of the weights' own layout goes first."""
+    A model that the user named needs none, so one that cannot be used is then ignored.
+    """
     readers = [_open_clip_config, _transformers_config]
     if layout == TRANSFORMERS:
         readers.reverse()
-    return next((found for reader in readers if (found := reader(file, layout)) is not None), None)
-
-
-def _beside_named(file: Path, layout: str) -> _Described | None:
-    """Do the same for a model that the user named: it needs no configuration, so one of another kind is ignored."""
     try:
-        return _beside(file, layout)
+        return next((found for reader in readers if (found := reader(file, layout)) is not None), None)
     except CheckpointError:
-        return None
+        if named:
+            return None
+        raise
 
 
 def _open_clip_config(file: Path, layout: str) -> _Described | None:
@@ -193,13 +191,13 @@ def _guess(
     warnings = []
     if preset is None:
         warnings.append(
-            f"{file} is no published model: {HEAD_WIDTH} channels a head and CLIP's own preprocessing are assumed; "
-            f"an {CONFIG_FILE} beside it settles both"
+            f"{file} is not a published model: {HEAD_WIDTH} channels a head and CLIP's own preprocessing are assumed; "
+            f"put an {CONFIG_FILE} beside it to be sure of both"
         )
     if config.text.vocab_size != VOCAB_SIZE:
         warnings.append(
-            f"{file} has {config.text.vocab_size} tokens: CLIP's vocabulary cut to that many is assumed, right only "
-            f"for a model that was trained with it"
+            f"{file} has {config.text.vocab_size} tokens: CLIP's vocabulary, cut to that many, is assumed, which is "
+            f"right only for a model that was trained with it"
         )
     if quick_gelu is None:
         quick_gelu = layout == TRANSFORMERS  # the default there
@@ -209,12 +207,12 @@ def _guess(
 
 def _unknown_activation(file: Path, preset: str | None, quick_gelu: bool) -> str:
     assumed, other = ("QuickGELU", "GELU") if quick_gelu else ("GELU", "QuickGELU")
-    sentence = f"{file} does not say whether it was trained with GELU or QuickGELU, {assumed} is assumed: "
+    sentence = f"{file} does not tell whether it was trained with GELU or QuickGELU; {assumed} is assumed: "
     if preset is None:
-        return sentence + f"an {CONFIG_FILE} with quick_gelu beside it settles it"
+        return sentence + f"put an {CONFIG_FILE} with quick_gelu beside it to be sure"
     names = {"GELU": preset, "QuickGELU": f"{preset}-quickgelu"}
     return sentence + (
-        f"--model {names[assumed]} --pretrained {file} settles it so, and --model {names[other]} --pretrained {file} "
+        f"--model {names[assumed]} --pretrained {file} confirms that, --model {names[other]} --pretrained {file} "
         f"takes {other}"
     )
 
@@ -226,7 +224,7 @@ def _contradicted(file: Path, described: _Described, quick_gelu: bool | None) ->
     kinds = ("GELU", "QuickGELU")
     return (
         f"{file} was trained with {kinds[quick_gelu]} and runs with {kinds[not quick_gelu]} as {described.path} says: "
-        f'"quick_gelu": {str(quick_gelu).lower()} there would fit it',
+        f'"quick_gelu": {str(quick_gelu).lower()} there would match',
     )
 
 
@@ -240,4 +238,4 @@ def _contradictions(
     name = preset_of(like)
     way_out = f"--model {name}{'-quickgelu' if told else ''}" if name in PRESETS else f"--model {file}"
     kinds = ("GELU", "QuickGELU")
-    return (f"{file} was trained with {kinds[told]} and runs with {kinds[not told]} as asked: {way_out} would fit it",)
+    return (f"{file} was trained with {kinds[told]} and runs with {kinds[not told]} as asked: {way_out} would match",)

@@ -1,4 +1,4 @@
-"""Files of weights → tensors; what a file is, its content says; nothing is unpickled but tensors."""
+"""Files of weights → tensors. The content tells the kind of a file; nothing is unpickled but tensors."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ def read_weights(path: Path) -> Weights:
     UsageError for a path that is not there, and CheckpointError where the content is anything else.
     """
     if not path.exists():
-        raise UsageError(f"{path} is not there: give a checkpoint or a model folder that exists")
+        raise UsageError(f"{path} does not exist: name a checkpoint or a model folder")
     if path.is_dir():
-        raise CheckpointError(f"{path} is a folder and not a file of weights")
+        raise CheckpointError(f"{path} is a folder, not a file of weights")
     try:
         weights = _read(path)
     except (*_CUT_SHORT, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise CheckpointError(f"{path} is cut short or damaged, fetch it again: {_line(error)}") from error
+        raise CheckpointError(f"{path} is cut short or damaged, download it again: {_line(error)}") from error
     for name, tensor in weights.tensors.items():
         if tensor.layout != torch.strided or tensor.is_meta or _is_inflated(tensor):
             raise CheckpointError(f"{path} is refused: its tensor {name} is not stored in full")
@@ -86,26 +86,26 @@ def _read(path: Path) -> Weights:
 
 
 def _what_else(head: bytes) -> str:
-    """Return the end of a sentence about a file that holds no tensors."""
+    """Return what a file without tensors is, and what to do: the end of a sentence."""
     start = head.lstrip().lower()
     if not head:
-        return "is empty: fetch it again"
+        return "is empty: download it again"
     if start.startswith(b"version https://git-lfs"):
-        return "is a git-lfs pointer and not the weights: run `git lfs pull` in its folder, or fetch the file itself"
+        return "is a git-lfs pointer, not the weights: run `git lfs pull` in its folder, or download the file itself"
     if start.startswith((b"<!doctype", b"<html", b"<?xml")):
-        return "is a web page and not a checkpoint: its address asked for a login or led nowhere, fetch it again"
+        return "is a web page, not a checkpoint: its address asked for a login or was wrong; download it again"
     line = head[:40].decode("ascii", errors="replace").splitlines()[0]
-    what = f"a text that begins {line!r}" if line.isascii() and line.isprintable() else "something else"
-    return f"is {what} and not a checkpoint: safetensors and files of torch.save are"
+    what = f"text that begins {line!r}" if line.isascii() and line.isprintable() else "of no known format"
+    return f"is {what}; expected safetensors or a torch.save file"
 
 
 def _safetensors(path: Path, *, header: int, size: int) -> dict[str, Tensor]:
     if header + 8 > size:
-        raise CheckpointError(f"{path} is cut short, fetch it again: it has {size} bytes and a header of {header}")
+        raise CheckpointError(f"{path} is cut short, download it again: it has {size} bytes and a header of {header}")
     try:
         return load_file(path)
     except SafetensorError as error:
-        raise CheckpointError(f"{path} is cut short or damaged, fetch it again: {_line(error)}") from error
+        raise CheckpointError(f"{path} is cut short or damaged, download it again: {_line(error)}") from error
 
 
 def _shards(index: Path) -> dict[str, Tensor]:
@@ -118,10 +118,10 @@ def _shards(index: Path) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for name in names:
         if not isinstance(name, str):
-            raise CheckpointError(f"{index} names {name!r} as a file: fetch it again")
+            raise CheckpointError(f"{index} names {name!r} as a file: download it again")
         shard = index.parent / name
         if shard.name != name or not shard.is_file() or name.endswith(INDEX_SUFFIX):
-            raise CheckpointError(f"{index} names {name}, which is not beside it: fetch that file too")
+            raise CheckpointError(f"{index} names {name}, which is not beside it: download that file too")
         tensors |= read_tensors(shard)
     missing = [key for key in files if key not in tensors]
     if missing:
