@@ -152,7 +152,7 @@ def test_a_file_that_the_machine_refuses_is_no_defect(
 ) -> None:
     failing(monkeypatch, PermissionError(errno.EACCES, "Permission denied", "locked/x.txt"))
     assert entry.run(["prompts", "list"]) == 2
-    assert capsys.readouterr().err == "error: locked/x.txt: Permission denied; check the path and its rights\n"
+    assert capsys.readouterr().err == "error: locked/x.txt: Permission denied; check the path and its permissions\n"
     assert entry.run(["x" * 300]) == 2
     assert "No such command" in capsys.readouterr().err
 

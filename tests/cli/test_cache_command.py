@@ -260,7 +260,7 @@ def test_clear_empties_both_and_says_what_was_freed(full: Path, capsys: pytest.C
     lines = captured.err.splitlines()
     assert lines[0].startswith(f"{full / 'texts.sqlite'}: 3 texts removed, ")
     freed = size_text(before + 1_000_000 - after)
-    assert lines[1:] == [f"{full / 'images.sqlite'}: 2000 embeddings, 1 file removed, {freed} free again"]
+    assert lines[1:] == [f"{full / 'images.sqlite'}: 2000 embeddings, 1 file removed, {freed} freed"]
     assert captured.out == ""
     assert count(full / "texts.sqlite", "texts") == 0
     assert count(full / "images.sqlite", "embeddings") == count(full / "images.sqlite", "files") == 0
@@ -284,7 +284,7 @@ def test_clear_takes_what_is_named(options: list[str], texts: int, images: int, 
 
 def test_clear_of_nothing_makes_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["cache", "clear"]) == 0
-    assert "0 texts removed, 0 B free again" in capsys.readouterr().err
+    assert "0 texts removed, 0 B freed" in capsys.readouterr().err
     assert not folder.exists()
 
 
@@ -315,7 +315,7 @@ def test_a_reader_keeps_what_it_reads_and_is_named(
     other_process("BEGIN")
     other_process("SELECT count(*) FROM embeddings")
     assert run(["cache", "clear", "--images"]) == 0
-    assert "0 B free again; another run holds the rest until it ends" in capsys.readouterr().err
+    assert "0 B freed; the rest is freed when another run ends" in capsys.readouterr().err
     assert (full / "images.sqlite-wal").stat().st_size < 1_000_000  # nothing is written anew only to be thrown away
     assert other_process("SELECT count(*), sum(length(embedding)) FROM embeddings") == f"[(2000, {2000 * 2048})]"
     other_process("COMMIT")
@@ -344,7 +344,7 @@ def test_a_damaged_database_is_removed(full: Path, capsys: pytest.CaptureFixture
     for name in ("texts.sqlite", "texts.sqlite-wal", "texts.sqlite-shm"):
         (full / name).write_bytes(b"no database" * 1000)
     assert run(["cache", "clear", "--texts"]) == 0
-    assert "0 texts removed, 33 kB free again" in capsys.readouterr().err
+    assert "0 texts removed, 33 kB freed" in capsys.readouterr().err
     assert sorted(path.name for path in full.iterdir()) == ["fingerprints.json", "images.sqlite"]
 
 

@@ -284,8 +284,10 @@ def test_shared_options_have_environment_variables(
 
 
 def test_help_shows_every_option_and_the_environment_variables_of_shared_ones(
-    capfdbinary: pytest.CaptureFixture[bytes],
+    monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setenv("COLUMNS", "100")
     assert classify("--help") == 0
     entries = re.split(r"\n│ (?=-)", capfdbinary.readouterr().out.decode())[1:]
     found = {

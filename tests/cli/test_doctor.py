@@ -42,11 +42,14 @@ def test_a_machine_with_a_network_is_well(hub: Any, capsys: pytest.CaptureFixtur
     assert rows["torch"] == torch.__version__.split("+")[0] or rows["torch"] == torch.__version__
     assert rows["threads of torch"] == str(torch.get_num_threads())
     assert rows["devices"].endswith("cpu")
-    assert rows["device"].endswith("(what auto takes)")
+    assert rows["device"].endswith("(auto)")
     assert rows["precision"].split()[0] in ("fp32", "bf16", "fp16")
     assert rows["downloads"] == f"on, and {hub.endpoint} answers"
     assert rows["bundled model"].startswith("tiny, ")
-    assert "ViT-B-32:laion2b_s34b_b79k is not here; its first use downloads it (about 605 MB)" in rows["default model"]
+    assert (
+        "ViT-B-32:laion2b_s34b_b79k is not on this machine; its first use downloads it (about 605 MB)"
+        in rows["default model"]
+    )
     assert [method for method, *_ in hub.requests] == ["HEAD"]  # nothing is downloaded
 
 
@@ -60,7 +63,7 @@ def test_what_was_downloaded_is_counted(
     hub_at("http://127.0.0.1:9")  # nobody listens there
     rows, last = found(capsys)
     assert rows["downloaded models"] == f"{tmp_path / 'hub'}, 2.0 MB"
-    assert rows["default model"] == "ViT-B-32:laion2b_s34b_b79k, 2.0 MB, is here"
+    assert rows["default model"] == "ViT-B-32:laion2b_s34b_b79k, 2.0 MB, is on this machine"
     assert "http://127.0.0.1:9 does not answer" in rows["downloads"]
     assert last == "all is well"  # what it would need the hub for is here
 
@@ -130,9 +133,9 @@ def test_a_torch_that_does_not_work_is_a_row(
     monkeypatch.setattr(doctor, "_devices", broken)
     monkeypatch.setenv("ZEROSHOT_CACHE_SIZE", "much")
     rows, last = found(capsys)
-    assert rows["devices"] == f"not seen: {error}"
+    assert rows["devices"] == f"not checked: {error}"
     assert rows["bundled model"].startswith("tiny")
-    assert last.startswith("to do: see why the devices")
+    assert last.startswith("to do: find out why the devices")
     assert "correct ZEROSHOT_CACHE_SIZE" in last
 
 
@@ -142,7 +145,7 @@ def test_the_bundled_model_may_be_missing(
     monkeypatch.setattr("zeroshot_cli.models.registry.bundled_folder", lambda name: tmp_path / name)
     rows, last = found(capsys)
     assert rows["bundled model"].startswith("tiny is missing; ")
-    assert last == "to do: install zeroshot-cli again, from where you had it"
+    assert last == "to do: reinstall zeroshot-cli"
     _, last = found(capsys, "--offline")
     assert "--model tiny" not in last
 
@@ -158,7 +161,7 @@ def test_variables_that_are_wrong_are_named(
     monkeypatch.setenv("ZEROSHOT_MODEL", "tiny")
     monkeypatch.setenv("ZEROSHOT_CACHE_SIZE", "5 MB")
     rows, last = found(capsys)
-    assert (rows["default model"], last) == ("tiny (of ZEROSHOT_MODEL)", "all is well")
+    assert (rows["default model"], last) == ("tiny (from ZEROSHOT_MODEL)", "all is well")
     assert rows["cache of images"] == "0 B of at most 5.0 MB"
 
 
@@ -196,7 +199,7 @@ def test_a_model_of_ones_own(
 ) -> None:
     monkeypatch.setenv("ZEROSHOT_MODEL", str(model_folder))
     rows, last = found(capsys)
-    assert (rows["default model"], last) == (f"{model_folder} (of ZEROSHOT_MODEL)", "all is well")
+    assert (rows["default model"], last) == (f"{model_folder} (from ZEROSHOT_MODEL)", "all is well")
     monkeypatch.setenv("ZEROSHOT_MODEL", "ViT-B-32")
     monkeypatch.setenv("ZEROSHOT_PRETRAINED", str(model_folder))
     rows, last = found(capsys)
@@ -212,17 +215,17 @@ def test_a_repository_of_the_hub_is_here_or_not(
     hub.repos["a/b"] = {WEIGHTS: bytes(2_000_000), "open_clip_config.json": b"{}"}
     monkeypatch.setenv("ZEROSHOT_MODEL", "hf-hub:a/b")
     rows, last = found(capsys)
-    assert rows["default model"] == "hf-hub:a/b is not here; its first use downloads it"
+    assert rows["default model"] == "hf-hub:a/b is not on this machine; its first use downloads it"
     assert last == "all is well"
     _, last = found(capsys, "--offline")
     assert last.startswith("to do: --model tiny works without the hub; for hf-hub:a/b run zeroshot models download ")
     fetch_repo("hf-hub:a/b")
     rows, last = found(capsys, "--offline")
-    assert (rows["default model"], last) == ("hf-hub:a/b (of ZEROSHOT_MODEL)", "all is well")
+    assert (rows["default model"], last) == ("hf-hub:a/b (from ZEROSHOT_MODEL)", "all is well")
     for blob in (tmp_path / "hub").rglob("blobs/*"):
         blob.write_bytes(b"damaged")
     rows, _ = found(capsys, "--offline")
-    assert rows["default model"] == "hf-hub:a/b is not here; its first use downloads it"
+    assert rows["default model"] == "hf-hub:a/b is not on this machine; its first use downloads it"
 
 
 def test_a_tag_goes_before_a_folder_of_its_name(
@@ -232,7 +235,7 @@ def test_a_tag_goes_before_a_folder_of_its_name(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ZEROSHOT_PRETRAINED", "openai")
     rows, last = found(capsys)
-    assert rows["default model"].startswith("ViT-B-32:openai is not here")
+    assert rows["default model"].startswith("ViT-B-32:openai is not on this machine")
     assert last == "all is well"
 
 
@@ -251,7 +254,7 @@ def test_device_and_precision_may_be_of_variables(
     assert last == "to do: correct ZEROSHOT_DEVICE"
     monkeypatch.setenv("ZEROSHOT_DEVICE", "cpu")
     rows, last = found(capsys)
-    assert (rows["device"], rows["precision"]) == ("cpu (of ZEROSHOT_DEVICE)", "fp32 (of ZEROSHOT_PRECISION)")
+    assert (rows["device"], rows["precision"]) == ("cpu (from ZEROSHOT_DEVICE)", "fp32 (from ZEROSHOT_PRECISION)")
     assert last == "all is well"
 
 
@@ -307,7 +310,7 @@ def test_a_hub_library_that_does_not_load_is_a_row(
         patch.setattr(builtins, "__import__", refuse)
         rows, last = found(capsys)
     assert "HF_HUB_ETAG_TIMEOUT: '2.5' is no int" in rows["models"]
-    assert last.startswith("to do: see why the models cannot be looked at")
+    assert last.startswith("to do: find out why the models cannot be checked")
 
 
 def test_a_proxy_that_cannot_be_used_is_a_row(

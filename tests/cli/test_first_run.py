@@ -98,7 +98,7 @@ def test_a_folder_that_cannot_be_read_changes_nothing(
         (["cache", "clear", "--image"], "--image; did you mean --images?"),
         (
             ["--label", "cat", "classify", "x"],
-            "--label before the command; write it after, as in zeroshot classify ...",
+            "--label before the command; put it after, as in zeroshot classify ...",
         ),
         (["classify", "x", "--precision", "fp61"], "'fp61' is not one of"),
         (["classify", "x", "--precision", "fp61"], "; did you mean fp16? zeroshot classify --help"),

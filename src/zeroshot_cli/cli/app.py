@@ -32,7 +32,7 @@ INTERRUPTED = 130
 ParserError: type[Exception] = typer.BadParameter.__mro__[1]
 
 _OBJECTS = 100_000  # before Python looks for cycles; at its 700, a tenth of importing torch is spent on that
-_FULL = (errno.ENOSPC, errno.EDQUOT)  # the machine's trouble, not a defect of ours
+_FULL = (errno.ENOSPC, errno.EDQUOT)  # not a bug of ours
 _ANY_IMAGE = "photo.jpg"
 _IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".gif")
 _LOOKED_AT = 2000  # entries of the folder: the answer should come at once
@@ -103,7 +103,7 @@ def main() -> None:
     """Run the command line and exit with its code."""
     gc.set_threshold(_OBJECTS)
     code = INTERRUPTED
-    with suppress(KeyboardInterrupt):  # Ctrl-C after the last word
+    with suppress(KeyboardInterrupt):  # Ctrl-C after the last output
         code = run(sys.argv[1:])
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not ignored, as in a script's background
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # libraries that take themselves down would print a traceback
@@ -111,8 +111,8 @@ def main() -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command line; return its exit code, with any error said on standard error."""
-    if arguments[:1] == ["help"]:  # as other tools have it: `zeroshot help classify`
+    """Run one command line, with any error on standard error, and return its exit code."""
+    if arguments[:1] == ["help"]:  # `zeroshot help classify`, as with other tools
         arguments = [*arguments[1:], "--help"]
     _open_closed_streams()
     _never_fail_to_print()
@@ -156,9 +156,9 @@ def _exit_code(code: object) -> int:
 
 
 def _report(error: Exception, arguments: list[str]) -> int:
-    """Say an error in one sentence, and to people at a terminal also what helps further; return its exit code."""
+    """Print an error in one sentence, on a terminal also the command that helps, and return the exit code."""
     if completion.is_asked():
-        return 1  # in the middle of a command line there is no room for a sentence
+        return 1  # nothing may be printed in the middle of a command line
     if isinstance(error, ParserError):
         note(f"error: {parser_sentence(error, arguments, _command_path(arguments))}")
         return UsageError.exit_code
@@ -170,10 +170,10 @@ def _report(error: Exception, arguments: list[str]) -> int:
         note(f"error: cannot write {error.filename or 'standard output'}: {error.strerror}")
         return UsageError.exit_code
     if isinstance(error, OSError) and error.filename is not None:
-        note(f"error: {os.fsdecode(error.filename)}: {error.strerror}; check the path and its rights")
+        note(f"error: {os.fsdecode(error.filename)}: {error.strerror}; check the path and its permissions")
         return UsageError.exit_code
     note(
-        f"error: a defect of zeroshot, please report it with your command: {type(error).__name__}: {error} "
+        f"error: a bug in zeroshot, please report it with your command: {type(error).__name__}: {error} "
         "(--debug shows where it happened)"
     )
     _see("zeroshot doctor", "")
@@ -181,13 +181,13 @@ def _report(error: Exception, arguments: list[str]) -> int:
 
 
 def _see(command: str, sentence: str) -> None:
-    """Name the command that helps, unless the sentence does; what reads a pipe is promised one sentence."""
+    """Name the command that helps, unless the error does; without a terminal an error is one sentence."""
     if sys.stderr.isatty() and command not in sentence:
         note(f"see: {command}")
 
 
 def _command_path(arguments: Sequence[str]) -> str:
-    """Return the command that a command line is of: `zeroshot prompts show`."""
+    """Return the command of a command line, such as `zeroshot prompts show`."""
     commands, path = getattr(typer.main.get_command(app), "commands", {}), ["zeroshot"]
     for word in arguments:
         if word not in commands:
@@ -210,13 +210,13 @@ def _show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """Say what concerns the user in one line; what concerns a library's developers only where Python runs with -W."""
+    """Print warnings meant for users in one line; those meant for developers only if Python runs with -W."""
     if issubclass(category, UserWarning) or sys.warnoptions:
         note(f"warning: {message}")
 
 
 class _Notes(logging.Handler):
-    """What the library logs, as notes."""
+    """Shows what the library logs as notes."""
 
     def emit(self, record: logging.LogRecord) -> None:
         note(record.getMessage())
@@ -224,7 +224,7 @@ class _Notes(logging.Handler):
 
 @contextmanager
 def _log_on_stderr() -> Iterator[None]:
-    """Show what the library logs, such as the download that is about to begin; --quiet raises the level."""
+    """Show what the library logs, such as that a download starts; --quiet raises the level."""
     logger, handler = logging.getLogger("zeroshot_cli"), _Notes()
     level = logger.level
     logger.addHandler(handler)
@@ -237,14 +237,14 @@ def _log_on_stderr() -> Iterator[None]:
 
 
 def _open_closed_streams() -> None:
-    """Stand in for streams that the shell has closed, as `>&-` does."""
+    """Open the null device for streams that the shell has closed, as with `>&-`."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115
 
 
 def _never_fail_to_print() -> None:
-    """Escape what a stream's encoding lacks: a label in another script must not end the run."""
+    """Escape what a stream cannot encode: a label in another script must not end the run."""
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
@@ -252,7 +252,7 @@ def _never_fail_to_print() -> None:
 
 
 def _settle(code: int) -> int:
-    """Flush standard output; when its reader is gone, see to it that Python does not complain on the way out."""
+    """Flush standard output; if its reader is gone, keep Python from complaining as it exits."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:

@@ -1,17 +1,25 @@
-"""`zeroshot build`: labels, templates and a model as one classifier file."""
+"""`zeroshot build`, and the classes that options name: labels with templates, or a classifier file."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from zeroshot_cli.cli import options as o
-from zeroshot_cli.cli.classes import Classes, read_classes
-from zeroshot_cli.console.terminal import note
+from zeroshot_cli.console.terminal import note, progress_bar
 from zeroshot_cli.disk import check_output
 from zeroshot_cli.display import counted
-from zeroshot_cli.errors import UsageError
+from zeroshot_cli.errors import LabelsError, UsageError
+
+if TYPE_CHECKING:
+    from zeroshot_cli.classify.classifier import Classifier
+    from zeroshot_cli.classify.classifier_file import SavedClassifier
+    from zeroshot_cli.classify.rejection import Rules
+    from zeroshot_cli.models.loaded import LoadedModel
+    from zeroshot_cli.words.labels import Labels
+    from zeroshot_cli.words.prompts import Prompts
 
 EXTENSION = ".safetensors"
 
@@ -50,9 +58,107 @@ def build(options: BuildOptions) -> None:
     note(f"{model.name} on {model.device} in {model.precision}", quiet=options.quiet or not options.verbose)
     classifier = classes.classifier(model, cache=options.cache, quiet=options.quiet)
     classifier.save(output, thresholds=options.thresholds())
-    note(f"wrote {output}: {_content(classes)}, model {model.name}.", quiet=options.quiet)
+    labels, texts = len(classes.labels), sum(map(len, classes.prompts.fill(classes.labels)))
+    content = f"{counted(labels, 'label')}, {counted(texts, 'text')}, prompts {classes.prompts.name}"
+    note(f"wrote {output}: {content}, model {model.name}.", quiet=options.quiet)
 
 
-def _content(classes: Classes) -> str:
-    texts = sum(map(len, classes.prompts.fill(classes.labels)))
-    return f"{counted(len(classes.labels), 'label')}, {counted(texts, 'text')}, prompts {classes.prompts.name}"
+@dataclass(frozen=True, slots=True)
+class Classes:
+    """Labels and templates, with their embeddings in `saved` if they have been built; `background` labels reject."""
+
+    labels: "Labels"
+    prompts: "Prompts"
+    saved: "SavedClassifier | None" = None
+    background: "Labels | None" = None
+
+    def model(self, name: str | None, pretrained: str | None) -> tuple[str, str | None]:
+        """Return --model and --pretrained as given, or else those that the classifier file was built with."""
+        if name is None and pretrained is None and self.saved is not None:
+            return self.saved.model, self.saved.pretrained
+        return name or o.DEFAULT_MODEL, pretrained
+
+    def rules(self, given: Mapping[str, float], *, multi_label: bool) -> "Rules":
+        """Return when an image has a label: thresholds as given, or else as in the classifier file.
+
+        Raises UsageError for contradictions.
+        """
+        from zeroshot_cli.classify.rejection import Rules
+
+        thresholds = dict(self.saved.thresholds) if self.saved is not None else {}
+        if multi_label:
+            thresholds.pop("min_margin", None)
+        thresholds |= given
+        rules = Rules(**thresholds, multi_label=multi_label)
+        rules.check(self.labels.names, background=self.background is not None)
+        return rules
+
+    def classifier(self, model: "LoadedModel", *, cache: bool, quiet: bool) -> "Classifier":
+        """Return the classifier of a model; a progress bar shows the encoding of texts."""
+        from zeroshot_cli.classify.classifier import Classifier
+        from zeroshot_cli.embed.texts import TextCache
+
+        known = TextCache() if cache else None
+        if self.saved is not None:
+            classifier = Classifier.of(self.saved, model)
+        else:
+            with progress_bar(quiet=quiet) as bar:
+                on_progress = bar.counter("encoding texts", "texts")
+                classifier = Classifier(model, self.labels, self.prompts, cache=known, on_progress=on_progress)
+        if self.background is not None:
+            classifier.set_background(self.background, cache=known)
+        return classifier
+
+
+def read_classes(options: o.LabelOptions, classifier: Path | None = None, background: Path | None = None) -> Classes:
+    """Return the classes of a classifier file, or those of a label file followed by those of --label.
+
+    Raises UsageError if there are none, or both.
+    """
+    from zeroshot_cli.words.labels import read_labels
+    from zeroshot_cli.words.prompts import prompts_for, read_prompts
+
+    if classifier is not None:
+        classes = _saved_classes(classifier, options)
+    else:
+        labels = _labels(options.labels, options.label)
+        classes = Classes(labels, read_prompts(options.prompts or prompts_for(options.labels)))
+    if background is None:
+        return classes
+    behind = read_labels(background)
+    both = set(behind.names) & set(classes.labels.names)
+    if both:
+        raise LabelsError(f"{background}: {min(both)!r} is also a label to choose from; remove one of them")
+    return replace(classes, background=behind)
+
+
+def no_labels(example: str | None = None) -> str:
+    """Return the error for a command line without labels, with an example that works as it is."""
+    ways = "give --label TEXT for each, --labels FILE with one a line, or a built-in set such as --labels imagenet"
+    return f"no labels to choose from; {ways}{f'; for example: {example}' if example else ''}"
+
+
+def _saved_classes(classifier: Path, options: o.LabelOptions) -> Classes:
+    from zeroshot_cli.classify.classifier_file import read_classifier
+
+    given = {"--labels": options.labels, "--label": options.label, "--prompts": options.prompts}
+    for option in (option for option, value in given.items() if value):
+        raise UsageError(f"--classifier {classifier} holds its own labels and templates; omit {option}")
+    saved = read_classifier(classifier)
+    return Classes(saved.labels, saved.prompts, saved)
+
+
+def _labels(path: Path | None, texts: Sequence[str]) -> "Labels":
+    from zeroshot_cli.words.labels import Labels, read_labels
+
+    if path is None and not texts:
+        raise UsageError(no_labels())
+    from_file = read_labels(path).items if path is not None else ()
+    try:
+        from_options = Labels.of(texts).items if texts else ()
+    except LabelsError as error:
+        raise UsageError(f"--label: {error}") from error
+    both = {label.name for label in from_file} & {label.name for label in from_options}
+    if both:
+        raise UsageError(f"the label {min(both)!r} is in {path} and in --label; give it once")
+    return Labels((*from_file, *from_options))

@@ -22,7 +22,7 @@ def cache(context: typer.Context) -> None:
 
 @app.command("info")
 def info(quiet: o.Quiet = False, debug: o.Debug = False) -> None:
-    """Say where the cache is, and for each of its files how many entries and bytes it has, and how many it may have."""
+    """Show where the cache is, and the entries, size and size limit of each of its files."""
     from zeroshot_cli.console.terminal import note, print_rows
     from zeroshot_cli.embed.cache_store import cache_files, size_limit
 
@@ -36,12 +36,12 @@ def info(quiet: o.Quiet = False, debug: o.Debug = False) -> None:
 
 @app.command("clear")
 def clear(
-    texts: Annotated[bool, typer.Option("--texts", help="Only the embeddings of texts.")] = False,
-    images: Annotated[bool, typer.Option("--images", help="Only the embeddings of images.")] = False,
+    texts: Annotated[bool, typer.Option("--texts", help="Clear only the embeddings of texts.")] = False,
+    images: Annotated[bool, typer.Option("--images", help="Clear only the embeddings of images.")] = False,
     quiet: o.Quiet = False,
     debug: o.Debug = False,
 ) -> None:
-    """Empty the cache, while others may be using it: the embeddings of texts and of images, and damaged files."""
+    """Empty the cache of embeddings and remove damaged files; other runs may be using it meanwhile."""
     from zeroshot_cli.console.terminal import note
     from zeroshot_cli.embed.cache_store import IMAGES, TEXTS
     from zeroshot_cli.embed.cache_store import clear as clear_files
@@ -68,5 +68,5 @@ def _counts(rows: dict[str, int]) -> str:
 
 
 def _sentence(done: "Cleared") -> str:
-    later = "; another run holds the rest until it ends" if done.in_use else ""
-    return f"{done.path}: {_counts(done.removed)} removed, {size_text(done.freed)} free again{later}"
+    later = "; the rest is freed when another run ends" if done.in_use else ""
+    return f"{done.path}: {_counts(done.removed)} removed, {size_text(done.freed)} freed{later}"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zeroshot_cli.cli import options as o
-from zeroshot_cli.cli.classes import Classes, no_labels, read_classes
+from zeroshot_cli.cli.build import Classes, no_labels, read_classes
 from zeroshot_cli.cli.classify_options import ClassifyOptions
 from zeroshot_cli.console.terminal import ProgressBar, TableWriter, console_for, note, progress_bar
 from zeroshot_cli.display import counted

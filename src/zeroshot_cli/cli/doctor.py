@@ -1,4 +1,4 @@
-"""`zeroshot doctor`: what zeroshot finds on this machine, and what to do about what is missing."""
+"""`zeroshot doctor`: check this machine, and say what to do about what is missing."""
 
 import os
 import platform
@@ -48,13 +48,13 @@ _REFUSED = (401, 403, 407)  # of proxies and firewalls
 
 @dataclass
 class Findings:
-    """Rows of what was found, and what is to be done, each a clause of the last line."""
+    """Rows of what was found, and what is to be done: the clauses of the last line."""
 
     rows: list[tuple[str, str]] = field(default_factory=list)
     to_do: list[str] = field(default_factory=list)
 
     def add(self, what: str, found: str, to_do: str | None = None) -> None:
-        """Add a row, and with it what the user should do."""
+        """Add a row, and what the user should do about it."""
         self.rows.append((what, found))
         if to_do is not None:
             self.to_do.append(to_do)
@@ -65,9 +65,9 @@ class Findings:
 
 
 def doctor(offline: o.Offline = False, debug: o.Debug = False) -> None:
-    """Say what zeroshot finds on this machine: versions, device, models, caches, network, and what is missing.
+    """Check this machine: versions, devices, models, caches, network, and what is missing.
 
-    The last line is what to do, or that all is well. Nothing is downloaded.
+    The last line says what to do, or that all is well. Nothing is downloaded.
     """
     from zeroshot_cli.console.terminal import print_rows
     from zeroshot_cli.display import shown
@@ -79,17 +79,19 @@ def doctor(offline: o.Offline = False, debug: o.Debug = False) -> None:
     for what, look in (("devices", _computing), ("caches", _caches), ("models", _models)):
         try:
             look(findings, answer)
-        except Exception as error:  # a library that does not load, a driver that is broken: what doctor is asked for
+        except Exception as error:  # a library or driver that is broken: that is what doctor is for
             _not_seen(findings, what, error)
     print_rows(("what", "found"), findings.rows)
     typer.echo(shown(findings.verdict()))
 
 
 def _not_seen(findings: Findings, what: str, error: Exception) -> None:
-    """Add why something could not be looked at; a package that is missing has its advice already."""
-    findings.add(what, f"not seen: {' '.join(str(error).split()) or type(error).__name__}")
+    """Add why something could not be checked; a missing package has its advice already."""
+    findings.add(what, f"not checked: {' '.join(str(error).split()) or type(error).__name__}")
     if not (isinstance(error, ModuleNotFoundError) and findings.to_do):
-        findings.to_do.append(f"see why the {what} cannot be looked at; pip install --force-reinstall repairs packages")
+        findings.to_do.append(
+            f"find out why the {what} cannot be checked; pip install --force-reinstall repairs packages"
+        )
 
 
 # Packages
@@ -116,7 +118,7 @@ def _required() -> list[str]:
 
 
 def _version(package: str) -> str | None:
-    from importlib.metadata import PackageNotFoundError, version  # slow to import, and --help needs it not
+    from importlib.metadata import PackageNotFoundError, version  # slow to import
 
     try:
         return version(package)
@@ -141,23 +143,23 @@ def _computing(findings: Findings, answer: "Answer") -> None:
     from zeroshot_cli.models.precision import resolve_device, resolve_precision
 
     findings.add("devices", ", ".join(_devices()))
-    device, of = _resolved(findings, o.DEVICE_VARIABLE, lambda value: resolve_device(o.check_device(value)))
-    findings.add("device", f"{device} ({of or 'what auto takes'})")
-    precision, of = _resolved(findings, o.PRECISION_VARIABLE, lambda value: resolve_precision(value, device))
-    findings.add("precision", f"{precision} ({of or 'what auto takes there'})")
+    device, source = _resolved(findings, o.DEVICE_VARIABLE, lambda value: resolve_device(o.check_device(value)))
+    findings.add("device", f"{device} ({source or 'auto'})")
+    precision, source = _resolved(findings, o.PRECISION_VARIABLE, lambda value: resolve_precision(value, device))
+    findings.add("precision", f"{precision} ({source or 'auto'})")
     findings.add("threads of torch", str(torch.get_num_threads()))
     findings.add("decoding processes", str(auto_workers(device.type)))
 
 
 def _resolved(findings: Findings, variable: str, resolve: Callable[[str], T]) -> tuple[T, str]:
-    """Return what commands take, and "of" the variable that says so; where its value is wrong, what auto takes."""
+    """Return what commands use, and the variable that says so, if any; if its value is wrong, what auto means."""
     from zeroshot_cli.errors import UsageError
 
     value = os.environ.get(variable)
     if not value:
         return resolve(o.AUTO), ""
     try:
-        return resolve(value), f"of {variable}"
+        return resolve(value), f"from {variable}"
     except (UsageError, typer.BadParameter) as error:
         findings.add(variable, str(error), f"correct {variable}")
         return resolve(o.AUTO), ""
@@ -193,7 +195,7 @@ def _caches(findings: Findings, answer: "Answer") -> None:
 
 
 def _unwritable(folder: Path, variable: str) -> str | None:
-    """Return what to do about a folder that cannot be written or made."""
+    """Return what to do about a folder that cannot be written or created."""
     there = _nearest_folder(folder)
     return (
         None
@@ -207,23 +209,23 @@ def _nearest_folder(folder: Path) -> Path:
 
 
 def _size_of(folder: Path) -> int:
-    """Return the bytes of a folder's files; links, which the hub's cache is full of, count nothing."""
+    """Return the bytes of a folder's files, without links, of which the hub's cache is full."""
     return sum(_sizes(folder))
 
 
 def _sizes(folder: Path) -> Iterator[int]:
     for root, _, names in os.walk(folder):
         for path in (Path(root, name) for name in names):
-            with suppress(FileNotFoundError):  # a download gets its name
+            with suppress(FileNotFoundError):  # a download was renamed meanwhile
                 yield 0 if path.is_symlink() else path.lstat().st_size
 
 
-# Models, and the network that they come by
+# Models, and the network
 
 
 @dataclass(frozen=True)
 class _Hub:
-    """Whether downloads are on, and if so whether the hub answers; `sentence` says it."""
+    """Whether downloads are on and the hub answers; `sentence` says so."""
 
     reachable: bool
     sentence: str
@@ -233,11 +235,11 @@ Answer = Callable[[], _Hub]
 
 
 def _ask_hub(offline: bool) -> Answer:
-    """Ask the hub whether it is there; return what waits for its answer."""
+    """Ask the hub whether it is there; return a function that waits for the answer."""
     try:
-        from huggingface_hub import constants, file_download  # noqa: F401  slow to import, and not in the thread
-    except Exception as error:  # not installed, or a variable of its own that it cannot read
-        missing = _Hub(False, f"not seen: {error}")
+        from huggingface_hub import constants, file_download  # noqa: F401  slow to import, so not in the thread
+    except Exception as error:  # not installed, or a variable that it cannot read
+        missing = _Hub(False, f"not checked: {error}")
         return lambda: missing
 
     if offline or constants.HF_HUB_OFFLINE:
@@ -261,7 +263,7 @@ def _knock(endpoint: str) -> _Hub:
 
     try:
         status = hub_client().head(endpoint, timeout=_PATIENCE, follow_redirects=True).status_code
-    except Exception as error:  # whatever the hub's HTTP library raises, which versions change
+    except Exception as error:  # what the HTTP library raises differs by version
         reason = " ".join(str(error).split()) or type(error).__name__
         return _Hub(False, f"on, but {endpoint} does not answer ({reason})")
     if status >= 500 or status in _REFUSED:
@@ -277,7 +279,7 @@ def _models(findings: Findings, answer: "Answer") -> None:
         size = size_text(weights.stat().st_size)
         findings.add("bundled model", f"{o.BUNDLED_MODEL}, {size}; --model {o.BUNDLED_MODEL} needs no network")
     else:
-        again = f"install {o.DISTRIBUTION} again, from where you had it"
+        again = f"reinstall {o.DISTRIBUTION}"
         findings.add("bundled model", f"{o.BUNDLED_MODEL} is missing; {again}", again)
     cache, hub = hub_cache(), answer()
     free = shutil.disk_usage(_nearest_folder(cache)).free
@@ -294,7 +296,7 @@ def _bundled_weights() -> Path:
 
 
 def _default_model(findings: Findings, hub: _Hub, free: int) -> None:
-    """Say whether what --model takes by default is here, and if not whether it can come."""
+    """Say whether the default model is on this machine, and if not whether it can be downloaded."""
     from zeroshot_cli.errors import CheckpointError, UnavailableError, UsageError
     from zeroshot_cli.hub.cache import hub_cache
     from zeroshot_cli.models.registry import Published, figures
@@ -316,7 +318,7 @@ def _default_model(findings: Findings, hub: _Hub, free: int) -> None:
         name = found.name
         need = round((figures(found.model, found.tag).parameters or 0) * 4e6)  # the usual file is float32
     large = f" (about {size_text(need)})" if need else ""
-    findings.add("default model", f"{name} is not here; its first use downloads it{large}")
+    findings.add("default model", f"{name} is not on this machine; its first use downloads it{large}")
     if not hub.reachable:
         findings.to_do.append(_without_hub(name))
     elif need > free:
@@ -326,7 +328,7 @@ def _default_model(findings: Findings, hub: _Hub, free: int) -> None:
 
 
 def _look_for(name: str, tag: str | None) -> "str | Published":
-    """Return what is here of a model, in words, or what is to be downloaded; errors as those of loading it offline."""
+    """Return in words what is here of a model, or what to download; raise what loading it offline would."""
     from zeroshot_cli.errors import CheckpointError, UnavailableError, UsageError
     from zeroshot_cli.hub.repository import HUB_PREFIX
     from zeroshot_cli.models.download import cached_model, fetch_repo
@@ -352,12 +354,12 @@ def _look_for(name: str, tag: str | None) -> "str | Published":
                 fetch_repo(name, offline=True)
             except CheckpointError as error:  # damaged, and removed for that
                 raise UnavailableError(str(error)) from error
-        return f"{name} (of {o.MODEL_VARIABLE})"
+        return f"{name} (from {o.MODEL_VARIABLE})"
     if tag is not None and is_file_of_own(canonical_name(name), tag):
-        return f"{canonical_name(name)} with the weights {find_weights(Path(tag))} (of {o.PRETRAINED_VARIABLE})"
+        return f"{canonical_name(name)} with the weights {find_weights(Path(tag))} (from {o.PRETRAINED_VARIABLE})"
     published = find_published(name, tag)
     path = cached_model(published)
-    return published if path is None else f"{published.name}, {size_text(path.stat().st_size)}, is here"
+    return published if path is None else f"{published.name}, {size_text(path.stat().st_size)}, is on this machine"
 
 
 def _without_hub(name: str) -> str:

@@ -24,7 +24,31 @@ class Task(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvalOptions(o.BatchOptions, o.RuntimeOptions, o.DecodingOptions, o.MessageOptions):
+class _ModelsOptions:
+    """The models to compare."""
+
+    model: Annotated[
+        tuple[str, ...],
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="NAME|hf-hub:ORG/REPO|PATH",
+            show_default=False,
+            autocompletion=completion.models,
+            rich_help_panel=o.Panel.MODEL,
+            help=f"The model, or NAME:TAG with its weights; repeatable, to compare several. Default: {o.DEFAULT_MODEL}."
+            f" \\[env var: {o.MODEL_VARIABLE}]",  # not the parser's own, which would split it at blanks
+        ),
+    ] = ()
+
+    def models(self) -> tuple[str, ...]:
+        """Return the models, or else the one that ZEROSHOT_MODEL names."""
+        name = os.environ.get(o.MODEL_VARIABLE)
+        return self.model or ((name,) if name else ())
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalOptions(o.BatchOptions, o.RuntimeOptions, _ModelsOptions, o.DecodingOptions, o.MessageOptions):
     """The options of `zeroshot eval`."""
 
     datasets: Annotated[
@@ -138,25 +162,7 @@ class EvalOptions(o.BatchOptions, o.RuntimeOptions, o.DecodingOptions, o.Message
         ),
     ] = None
     overwrite: o.Overwrite = False
-    model: Annotated[
-        tuple[str, ...],
-        typer.Option(
-            "--model",
-            "-m",
-            metavar="NAME|hf-hub:ORG/REPO|PATH",
-            show_default=False,
-            autocompletion=completion.models,
-            rich_help_panel=o.Panel.MODEL,
-            help=f"The model, or NAME:TAG with its weights; repeatable, to compare several. Default: {o.DEFAULT_MODEL}."
-            f" [env var: {o.MODEL_VARIABLE}]",  # not the parser's own, which would split it at blanks
-        ),
-    ] = ()
     precision: o.PrecisionOption = o.Precision.FP32
-
-    def models(self) -> tuple[str, ...]:
-        """Return the models, or else the one that ZEROSHOT_MODEL names."""
-        name = os.environ.get(o.MODEL_VARIABLE)
-        return self.model or ((name,) if name else ())
 
 
 @o.command

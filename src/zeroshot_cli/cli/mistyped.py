@@ -1,4 +1,7 @@
-"""What the parser refuses, in one sentence with the nearest name that would do."""
+"""What the parser rejects, in one sentence with the nearest name that exists.
+
+Typer suggests by spelling only; this knows other tools' words, inner commands, values, and files given for names too.
+"""
 
 import os
 import re
@@ -7,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from typing import Any
 
-# What other tools call it: said by name, because no spelling would lead there.
+# What other tools call it, which no spelling would lead to
 OTHER_WORDS = {
     "finetune": "train",
     "fine-tune": "train",
@@ -22,13 +25,13 @@ OTHER_WORDS = {
 _COMMAND = re.compile(r"No such command (?P<quoted>'.*?'|\".*?\")(?:\.|$)")
 _CHOICES = re.compile(r"'(?P<value>[^']*)' is not one of (?P<choices>'[^']*'(?:, '[^']*')*)")
 _NO_IMAGES = "Missing argument 'IMAGES'"
-_VALIDATOR = "Value error, "  # pydantic's, where typer checks values with it
+_VALIDATOR = "Value error, "  # of pydantic, with which newer versions of Typer check values
 
 
 def parser_sentence(error: Exception, arguments: Sequence[str], command_path: str) -> str:
-    """Return the parser's message as one sentence that names the value, the nearest that would do, and the way out.
+    """Return the parser's message as one sentence that names the value, the nearest that exists, and where help is.
 
-    `command_path` is the command that the arguments are of, which not every error knows.
+    `command_path` is the command of the arguments, which not every error knows.
     """
     message = " ".join(error.format_message().split()).rstrip(".").replace(_VALIDATOR, "")  # type: ignore[attr-defined]
     context = getattr(error, "ctx", None)
@@ -53,7 +56,7 @@ def _sentence(message: str, near: Sequence[str], there: str) -> str:
 
 
 def _nearest(typed: str, known: Iterable[str]) -> list[str]:
-    """Return the nearest names, at most two, in any case; those that begin with what was typed come before others."""
+    """Return at most two nearest names, ignoring case; those that begin with what was typed come first."""
     by_case = {name.casefold(): name for name in reversed(list(known))}
     wanted = typed.casefold()
     begun = sorted(name for name in by_case if len(wanted.strip("-")) > 1 and name.startswith(wanted))
@@ -81,7 +84,7 @@ def _no_command(quoted: str, context: Any, arguments: Sequence[str], there: str)
 
 
 def _commands(context: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the commands of a group that help shows."""
+    """Yield the commands of a group that --help shows."""
     for name in context.command.list_commands(context):
         command = context.command.get_command(context, name)
         if command is not None and not command.hidden:
@@ -97,7 +100,7 @@ def _inner_commands(context: Any) -> Iterator[tuple[str, str]]:
 
 
 def _as_typed(option: str, arguments: Sequence[str]) -> str:
-    """Return the whole of `-labels`, of which the parser names `-l`, its first letter."""
+    """Return the whole of `-labels`, of which the parser names only `-l`."""
     if option.startswith("--"):
         return option
     return next((word for word in arguments if word.startswith(option[:2]) and len(word) > 2), option)
@@ -114,19 +117,19 @@ def _no_option(typed: str, context: Any, arguments: Sequence[str], there: str) -
     if owners:
         owner = next((word for word in arguments if word in owners), owners[0])
         after = f"{context.command_path} {owner} ... {typed}"
-        return f"No such option {typed} before the command; write it after, as in {after}; {there}"
+        return f"No such option {typed} before the command; put it after, as in {after}; {there}"
     wanted = f"--{typed.lstrip('-')}" if len(typed) > 2 else typed
     return _sentence(f"No such option {typed}", _nearest(wanted, _option_names(context.command)), there)
 
 
 def _option_names(command: Any) -> list[str]:
-    """Return the long names of a command's options that help shows."""
+    """Return the long names of the options that --help shows."""
     shown = [parameter for parameter in command.params if not getattr(parameter, "hidden", False)]
     names = [name for parameter in shown for name in (*parameter.opts, *parameter.secondary_opts)]
     return [name for name in (*names, "--help") if name.startswith("--")]
 
 
 def _refused_value(error: Exception) -> object:
-    """Return what the user typed, where typer checks values with pydantic, whose messages leave it out."""
+    """Return what the user typed, if Typer checks values with pydantic, whose messages omit it."""
     details = getattr(error.__cause__, "errors", None)
     return details()[0].get("input") if callable(details) else None

@@ -1,4 +1,4 @@
-"""`zeroshot models`: which models there are, what they are, and how they get from one place to another."""
+"""`zeroshot models`: list and show models, and move them between machines and layouts."""
 
 import json
 import os
@@ -79,7 +79,7 @@ def show(
     pretrained: o.Pretrained = None,
     debug: o.Debug = False,
 ) -> None:
-    """Show what a model is, as JSON: configuration, preprocessing, origin, figures, fingerprint."""
+    """Show a model's configuration, preprocessing, origin, published figures and fingerprint, as JSON."""
     from zeroshot_cli.models.registry import split_name
 
     name, tag = split_name(name, tag or pretrained)
@@ -97,7 +97,7 @@ def download(
     offline: o.Offline = False,
     debug: o.Debug = False,
 ) -> None:
-    """Download a model into the cache, and with --to into a folder that can be carried to another machine."""
+    """Download a model into the cache, or with --to also into a folder for another machine."""
     from zeroshot_cli.console.terminal import note
     from zeroshot_cli.models.download import download_model
     from zeroshot_cli.models.registry import split_name
@@ -116,9 +116,9 @@ def remove(name: Name, pretrained: o.Pretrained = None, debug: o.Debug = False) 
 
     name, tag = split_name(name, pretrained)
     freed, others = remove_model(name, tag)
-    went_too = f"; {', '.join(others)} lay in the same repository and went too" if others else ""
+    also = f"; {', '.join(others)} shared its repository and were removed too" if others else ""
     nothing = f"{name} was not in the cache; nothing was removed"
-    note(f"{size_text(freed)} are free again{went_too}" if freed else nothing)
+    note(f"{size_text(freed)} freed{also}" if freed else nothing)
 
 
 @app.command("export")
@@ -135,17 +135,16 @@ def export(
     from zeroshot_cli.models.download import check_target
     from zeroshot_cli.models.export import export_model
     from zeroshot_cli.models.load import load
-
-    check_target(to)
     from zeroshot_cli.models.registry import split_name
 
+    check_target(to)
     name, tag = split_name(name, pretrained)
     export_model(load(name, tag, device="cpu", precision="fp32", offline=offline), to, layout=layout)
     note(f"{to} is ready for {layout}")
 
 
 def _description(name: str, tag: str | None) -> dict[str, Any]:
-    """What is known without the weights, and what they say where they are on this machine."""
+    """Return what is known without the weights, and what they say if they are on this machine."""
     from zeroshot_cli.models.catalogue import describe_published
     from zeroshot_cli.models.registry import BUNDLED
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from enum import StrEnum
 from functools import wraps
-from inspect import Parameter, Signature
+from inspect import Parameter, Signature, cleandoc
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
@@ -33,6 +33,7 @@ AUTO = "auto"
 MODEL_VARIABLE, PRETRAINED_VARIABLE = "ZEROSHOT_MODEL", "ZEROSHOT_PRETRAINED"
 DEVICE_VARIABLE, PRECISION_VARIABLE = "ZEROSHOT_DEVICE", "ZEROSHOT_PRECISION"
 _KEYWORD = Parameter.KEYWORD_ONLY
+_LINE_END = re.compile(r"(?<!\n)\n(?!\n)")  # within a paragraph
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 
 
@@ -115,14 +116,21 @@ class Commands(typer.Typer):
         super().__init__(rich_markup_mode="rich", pretty_exceptions_enable=False, **settings)
 
     def command(self, name: str | None = None, **settings: Any) -> Callable[[F], F]:
-        """Add a command, as Typer does."""
-        return super().command(name, cls=_Command, **settings)
+        """Add a command, as Typer does; the paragraphs of its docstring are its help."""
+
+        def add(function: F) -> F:
+            help = _LINE_END.sub(" ", cleandoc(function.__doc__ or ""))
+            return super(Commands, self).command(name, cls=_Command, help=help, **settings)(function)
+
+        return add
 
 
 class _Command(TyperCommand):
     def get_params(self, context: Any) -> list[Any]:
         parameters: list[Any] = super().get_params(context)
         parameters[-1].rich_help_panel = Panel.MESSAGES
+        for flag in (each for each in parameters if getattr(each, "is_flag", False)):
+            flag.metavar = ""  # not "<bool>"
         return parameters
 
 
