@@ -183,7 +183,7 @@ def test_skipped_images_are_named(tmp_path: Path) -> None:
     spans = [text for text in page.texts["span"] if text != "training"]
     assert spans[:4] == [f"a,{MARKUP}\\ncaf\\xe9.png", "<b>bad</b>", "0.png", "the file is empty"]
     assert len(spans) == 2 * 200
-    assert "101 more are in skipped.csv." in page.texts["p"]
+    assert "and 101 more; skipped.csv lists them all" in page.texts["p"]
     assert page.tags.isdisjoint({"img", "b"})
 
 

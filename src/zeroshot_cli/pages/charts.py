@@ -1,4 +1,4 @@
-"""The curves of a training run as SVG, drawn by matplotlib in the colours of the page that they stand in."""
+"""Draw the curves of a training run as SVG, with matplotlib, in the colours of the page."""
 
 import io
 import logging
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # matplotlib takes its time to import
+if TYPE_CHECKING:  # matplotlib is slow to import
     from matplotlib.axes import Axes
 
 Row = Mapping[str, float]
@@ -16,7 +16,7 @@ Row = Mapping[str, float]
 MOST_POINTS = 1000  # of a curve; more are means of their neighbours
 FEW = 30  # points up to which each has a mark, and none is smoothed
 _SIZE = (5.2, 2.7)  # inches, at 72 points each; the page scales it
-# matplotlib wants colours and the page has variables: these stand for them, and occur nowhere else.
+# matplotlib needs colours and the page has variables: these colours stand for them, and occur nowhere else.
 _TEXT, _LINE, _CURVES = "#010101", "#010102", ("#010103", "#010104", "#010105")
 _VARIABLES = {_TEXT: "--muted", _LINE: "--line", **dict(zip(_CURVES, ("--first", "--second", "--third"), strict=True))}
 
@@ -32,7 +32,7 @@ class Chart:
 
 
 def charts_of(rows: Sequence[Row]) -> dict[str, str]:
-    """The SVG of every chart that there are figures for, by its title."""
+    """Return the SVG of every chart that there are figures for, by its title."""
     found = ((chart, curves_of(chart, rows)) for chart in _charts(rows))
     return {chart.title: draw(chart, curves) for chart, curves in found if curves}
 
@@ -55,7 +55,7 @@ def _charts(rows: Sequence[Row]) -> list[Chart]:
 
 
 def _at_k(prefix: str, rows: Iterable[Row]) -> dict[str, str]:
-    """`@1`, `@5` ... of the keys that begin so, as they come."""
+    """Return a curve for each key with this prefix: `@1`, `@5` ..., in the order of the rows."""
     return {f"@{key.removeprefix(prefix)}": key for row in rows for key in row if key.startswith(prefix)}
 
 
@@ -63,7 +63,7 @@ Points = tuple[list[float], list[float]]  # steps and values; NaN breaks a curve
 
 
 def curves_of(chart: Chart, rows: Sequence[Row]) -> dict[str, Points]:
-    """The points of each curve that has some: a row without its key has no part in it, a null breaks it."""
+    """Return the points of each curve that has any: a row without its key is passed over, a null breaks the curve."""
     curves = {}
     for name, key in chart.curves.items():
         points = [(row["step"], row[key]) for row in rows if key in row]
@@ -73,21 +73,21 @@ def curves_of(chart: Chart, rows: Sequence[Row]) -> dict[str, Points]:
 
 
 def thinned(points: Sequence[tuple[float, float]], most: int = MOST_POINTS) -> Points:
-    """At most so many points: neighbours together, in equal numbers, as the mean of those that are finite."""
+    """Return at most so many points, each the mean of the finite values of equally many neighbours."""
     each = math.ceil(len(points) / most)
     groups = [points[start : start + each] for start in range(0, len(points), each)]
     return [group[-1][0] for group in groups], [mean_of_finite(value for _, value in group) for group in groups]
 
 
 def draw(chart: Chart, curves: Mapping[str, Points]) -> str:
-    """Draw a chart."""
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it would tell the user of its caches
+    """Return a chart as an SVG element."""
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it reports its caches
     import matplotlib
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context():
-        matplotlib.rcdefaults()  # whatever the user has set for pictures of their own
-        # Text stays text, in the page's font; and the same figures make the same bytes.
+        matplotlib.rcdefaults()  # whatever the user has set for figures of their own
+        # Text stays text, in the page's font; equal figures make equal bytes.
         matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": chart.title, "font.size": 9})
         figure = Figure(figsize=_SIZE)
         figure.subplots_adjust(left=0.13, right=0.98, top=0.97, bottom=0.17)
@@ -125,7 +125,7 @@ def _prepare(axes: "Axes", chart: Chart) -> None:
 
 
 def _add(axes: "Axes", points: Points, *, name: str, colour: str, smooth: bool) -> None:
-    """Add a curve; a long one that is to be smooth stands over itself as it was."""
+    """Add a curve; a long one that is to be smoothed is drawn over its raw values."""
     steps, values = points
     label = name or None
     if len(steps) <= FEW:
@@ -138,20 +138,20 @@ def _add(axes: "Axes", points: Points, *, name: str, colour: str, smooth: bool) 
 
 
 def smoothed(values: Sequence[float]) -> list[float]:
-    """The mean around each value, over a twentieth of all, without what is not finite; NaN where nothing is."""
+    """Return the mean of the finite values around each value, over a twentieth of all; NaN where there is none."""
     reach = max(1, len(values) // 40)
     around = [values[max(0, i - reach) : i + reach + 1] for i in range(len(values))]
     return [mean_of_finite(some) for some in around]
 
 
 def mean_of_finite(values: Iterable[float]) -> float:
-    """The mean of what is finite, NaN where nothing is."""
+    """Return the mean of the finite values, NaN where there is none."""
     finite = [value for value in values if math.isfinite(value)]
     return sum(finite) / len(finite) if finite else math.nan
 
 
 def _for_page(svg: str, title: str) -> str:
-    """The element alone, named, with ids of its own and the page's colours; the page styles joins and ends."""
+    """Return the element alone, with a name, ids of its own and the page's colours; the page styles line ends."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL)
     own = "-".join(re.findall("[a-z0-9]+", title.lower()))

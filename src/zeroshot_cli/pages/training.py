@@ -1,13 +1,11 @@
-"""A training run as one HTML file, from what lies in its folder: figures, curves, settings, what was skipped.
+"""Write a training run as one HTML file, from its folder: figures, curves, settings, what was skipped.
 
 The file needs nothing but itself, has no script, and its policy forbids the browser to load anything.
 """
 
-import html
 import json
 import math
 import platform
-import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -19,11 +17,10 @@ from zeroshot_cli.disk import replacing, writing
 from zeroshot_cli.display import shown
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.pages.charts import Row, charts_of
-from zeroshot_cli.records import SkippedImage, versions
+from zeroshot_cli.pages.markup import asset, definitions, escaped, filled, skipped_list, written
+from zeroshot_cli.records import versions
 from zeroshot_cli.train.folder import read_skipped
 
-MOST_SKIPPED = 200  # images that are named
-_ASSETS = Path(__file__).with_name("assets")
 _SHARES = ("val_recall@", "val_text_recall@", "zero_shot_")
 _NAMES = {
     "step": "Step",
@@ -45,19 +42,25 @@ _NAMES = {
 def write_training_report(run: Path, *, now: datetime | None = None) -> Path:
     """Write `run`/report.html from config.yaml, metrics.jsonl and skipped.csv of that folder; return its path.
 
-    It is written beside its name and then renamed. `now` is the time that it bears. Raises UsageError for a folder
-    that holds no run or cannot be written, DataError for settings that are none.
+    It is written beside its name and then renamed; `now` is the time that it states. Raises UsageError for a folder
+    that holds no run or cannot be written, DataError for settings that cannot be read.
     """
     settings = read_settings(run)
     rows = read_rows(run / "metrics.jsonl")
-    page = _page(
-        name=_text(run.resolve().name or str(run)),
-        written=f"{now or datetime.now().astimezone():%Y-%m-%d %H:%M}",
-        figures=_figures(rows),
-        charts="".join(_figure(*chart) for chart in charts_of(rows).items()),
-        skipped=_skipped(read_skipped(run / "skipped.csv")),
-        settings=_list((name, _value(value)) for name, value in settings.items()),
-        versions=_list({"python": platform.python_version(), **versions("open_clip_torch", "numpy", "pillow")}.items()),
+    skipped = read_skipped(run / "skipped.csv")
+    uses = {"python": platform.python_version(), **versions("open_clip_torch", "numpy", "pillow")}
+    page = filled(
+        "training.html",
+        {
+            "style": asset("report.css") + asset("training.css"),
+            "name": escaped(run.resolve().name or str(run)),
+            "written": written(now),
+            "figures": _figures(rows),
+            "charts": "".join(_figure(*chart) for chart in charts_of(rows).items()),
+            "skipped": skipped_list(skipped, all_in="skipped.csv") if skipped else '<p class="hint">None so far.</p>',
+            "settings": definitions((name, _value(value)) for name, value in settings.items()),
+            "versions": definitions(uses.items()),
+        },
     )
     report = run / "report.html"
     with replacing(report, resumable=True) as unfinished, writing(str(report), resumable=True):
@@ -66,21 +69,21 @@ def write_training_report(run: Path, *, now: datetime | None = None) -> Path:
 
 
 def read_settings(run: Path) -> dict[str, Any]:
-    """The settings of a run. Raises UsageError where there are none, DataError where they cannot be read."""
+    """Return the settings of a run. Raises UsageError where there are none, DataError where they cannot be read."""
     file = run / "config.yaml"
     try:
         settings = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"{run} holds no run: cannot read {file}: {error.strerror}") from error
     except (yaml.YAMLError, ValueError) as error:
-        raise DataError(f"{file} cannot be read: {shown(str(error))}; a run writes it anew with --resume") from error
+        raise DataError(f"{file} cannot be read: {shown(str(error))}; --resume writes it again") from error
     if not isinstance(settings, dict):
-        raise DataError(f"{file} holds no settings by name; a run writes it anew with --resume")
+        raise DataError(f"{file} holds no settings by name; --resume writes it again")
     return {str(name): value for name, value in settings.items()}
 
 
 def read_rows(file: Path) -> list[Row]:
-    """The numbers of metrics.jsonl, NaN for null; what is no row with a step, as a line cut off, is passed over."""
+    """Return the rows of metrics.jsonl, NaN for null, without lines that have no step or are cut off."""
     if not file.exists():
         return []
     with file.open(encoding="utf-8", errors="replace") as stream:
@@ -99,7 +102,7 @@ def _row(line: str) -> dict[str, float]:
 
 
 def best_row(rows: Sequence[Row]) -> tuple[str, Row] | None:
-    """The row of the lowest validation loss, else of the highest zero-shot accuracy; the first of equal ones."""
+    """Return the row of the lowest validation loss, else of the highest zero-shot accuracy; the first of equal ones."""
     for key, what, sign in (("val_loss", "lowest validation loss", 1), ("zero_shot_top1", "best zero-shot", -1)):
         judged = [row for row in rows if math.isfinite(row.get(key, math.nan))]
         if judged:
@@ -107,23 +110,8 @@ def best_row(rows: Sequence[Row]) -> tuple[str, Row] | None:
     return None
 
 
-def _page(**parts: str) -> str:
-    """The template with its parts in place, in one pass: what a part holds is never read as a template."""
-    style = _asset("report.css") + _asset("training.css")
-    return re.sub(r"\{\{(\w+)\}\}", lambda found: {**parts, "style": style}[found[1]], _asset("training.html"))
-
-
-def _asset(name: str) -> str:
-    return (_ASSETS / name).read_text(encoding="utf-8")
-
-
-def _text(value: str) -> str:
-    """Text of anyone's for the page: what cannot be printed is escaped, and markup is none."""
-    return html.escape(shown(value))
-
-
 def _figures(rows: Sequence[Row]) -> str:
-    """A table of the newest figures, and those of the best step where steps were judged."""
+    """Return a table of the newest figures, and of those of the best step where steps were validated."""
     if not rows:
         return '<p class="hint">No step is logged yet.</p>'
     newest = {key: value for row in rows for key, value in row.items()}
@@ -133,7 +121,7 @@ def _figures(rows: Sequence[Row]) -> str:
         columns[f"Best: {best[0]}"] = best[1]
     keys = sorted(newest, key=_place)
     body = "".join(_table_row(_name(key), [_number(key, row.get(key)) for row in columns.values()]) for key in keys)
-    head = "".join(f'<th scope="col">{_text(name)}</th>' for name in columns)
+    head = "".join(f'<th scope="col">{escaped(name)}</th>' for name in columns)
     return (
         f'<div class="figures"><table><thead><tr><th scope="col">Figure</th>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
@@ -141,7 +129,7 @@ def _figures(rows: Sequence[Row]) -> str:
 
 
 def _place(key: str) -> tuple[int, str]:
-    """Where a figure stands: in the order of its names, recalls before accuracies, others last."""
+    """Return the sort key of a figure: in the order of the names, recalls before accuracies, others last."""
     names = [*_NAMES]
     if key in names:
         return names.index(key) * 10, ""
@@ -158,7 +146,7 @@ def _name(key: str) -> str:
 
 
 def _table_row(name: str, cells: Iterable[str]) -> str:
-    return f'<tr><th scope="row">{_text(name)}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
+    return f'<tr><th scope="row">{escaped(name)}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
 
 
 def _number(key: str, value: float | None) -> str:
@@ -172,32 +160,11 @@ def _number(key: str, value: float | None) -> str:
 
 
 def _figure(title: str, svg: str) -> str:
-    return f"<figure><figcaption>{_text(title)}</figcaption>{svg}</figure>"
-
-
-def _skipped(images: Sequence[SkippedImage]) -> str:
-    if not images:
-        return '<p class="hint">None so far.</p>'
-    rows = "".join(
-        f'<li><span class="path">{_text(image.path)}</span><span class="reason">{_text(image.reason)}</span></li>'
-        for image in images[:MOST_SKIPPED]
-    )
-    rest = len(images) - MOST_SKIPPED
-    more = f'<p class="hint">{rest:,} more are in skipped.csv.</p>' if rest > 0 else ""
-    return f'<ul class="failures">{rows}</ul>{more}'
-
-
-def _list(rows: Iterable[tuple[str, str]]) -> str:
-    """Names and values; a line break in a value stays one."""
-    return "".join(f"<div><dt>{_text(name)}</dt><dd>{_lines(value)}</dd></div>" for name, value in rows)
-
-
-def _lines(value: str) -> str:
-    return "\n".join(_text(line) for line in value.split("\n"))
+    return f"<figure><figcaption>{escaped(title)}</figcaption>{svg}</figure>"
 
 
 def _value(value: Any) -> str:
-    """A setting as text; a list has a line for each entry."""
+    """Return a setting as text; a list has a line for each entry."""
     if value is None or value == []:
         return "not set"
     if isinstance(value, bool):
