@@ -73,9 +73,7 @@ def test_a_run_from_options_to_model(
     assert entry.run([*arguments, *more, "--seed", "3", "--save-every", "4", "--precision", "fp32"]) == 0
     out, err = capsys.readouterr()
     assert out == ""
-    assert re.search(
-        r"pairs +12\nempty captions +1  left out\nmissing images +1  left out, the first .*none\.png\n", err
-    )
+    assert re.search(r"pairs +12\nempty captions +1  omitted\nmissing images +1  omitted, the first .*none\.png\n", err)
     assert re.search(r"steps +6  3 an epoch\n0\.0 million parameters on cpu in fp32, learning rate 0\.001\n", err)
     assert re.search(
         r"epoch 2 of 2: loss [\d.]+, \d+ images/s, .*validation loss [\d.]+, recall@1 [\d.]+% image to text", err
@@ -126,7 +124,7 @@ def test_unreadable_pictures_are_counted_at_the_end(
         (["--output", "x" * 300], 2, "File name too long"),
         (["--model", "x" * 300], 2, "x" * 300),
         (["--model", "x" * 300 + ".yaml"], 2, "x" * 300),
-        (["--batch-size", "13"], 3, "12 usable pairs (left out: 1 for an empty caption, 1 for a missing image)"),
+        (["--batch-size", "13"], 3, "12 usable pairs (omitted: 1 with an empty caption, 1 without an image)"),
         (["--image-column", "url"], 3, "no column 'url', its columns are 'image', 'caption'"),
         (["--model", "no-such-model"], 2, "no-such-model"),
         (["--epochs", "0"], 2, "--epochs is 0; it must be at least 1"),

@@ -71,10 +71,10 @@ def printed(preflight: Preflight, *, terminal: bool, width: int = 100, color: bo
 def test_pairs_without_fault_take_five_lines() -> None:
     assert lines(GOOD) == [
         "pairs     31,914",
-        "images    30,000  256 of them looked at, no fault found",
+        "images    30,000  256 of them checked, no fault found",
         "captions  21,050  of 12 tokens (the median), 77 at most",
-        "batch        256  pictures of 336 × 224 pixels; on average 7.3 of them share their caption with another, "
-        "which is no negative of it then",
+        "batch        256  images of 336 × 224 pixels; on average 7.3 of them share a caption, and "
+        "are not contrasted with each other",
         "steps      1,240  124 an epoch",
     ]
 
@@ -85,18 +85,18 @@ def test_all_that_is_wrong_is_named_with_its_first() -> None:
         "pairs           31,914",
         "                30,000  from a.csv, each drawn 0.89 times an epoch",  # 31,914 of 30,000 + 3 × 1,914
         "                 1,914  from [red]b\\n.tar, each drawn 2.68 times an epoch",
-        "empty captions   1,003  left out",
-        "missing images       2  left out, the first x\\n/\\xff.png",
-        "images          30,000  256 of them looked at",
+        "empty captions   1,003  omitted",
+        "missing images       2  omitted, the first x\\n/\\xff.png",
+        "images          30,000  256 of them checked",
     ]
     assert found[6:12] == [
-        "unreadable           2  of 256 looked at, the first [b]é\\x1b.png: the file is empty; --verify finds all",
-        "repeated pairs   1,234  have image and caption of an earlier row",
+        "unreadable           2  of 256 checked, the first [b]é\\x1b.png: the file is empty; --verify finds all",
+        "repeated pairs   1,234  repeat image and caption of an earlier row",
         "captions        21,050  of 12 tokens (the median), 77 at most",
-        f"long captions        9  over 77 tokens, so they lose their end; the first '{'word ' * 11}word…'",
+        f"long captions        9  over 77 tokens, so their end is cut off; the first '{'word ' * 11}word…'",
         "same caption    15,958  have one caption, 'a cat'",
-        "batch              256  pictures of 336 × 224 pixels; on average 200.0 of them share their caption with "
-        "another, which is no negative of it then",
+        "batch              256  images of 336 × 224 pixels; on average 200.0 of them share a caption, and "
+        "are not contrasted with each other",
     ]
 
 
@@ -107,7 +107,7 @@ def test_a_caption_of_over_half_of_the_rows_is_named(count: int, is_named: bool)
 
 
 def test_all_images_that_were_looked_at_need_no_further_look() -> None:
-    assert "images    30,000  all looked at, no fault found" in lines(replace(GOOD, checked=30000))
+    assert "images    30,000  all checked, no fault found" in lines(replace(GOOD, checked=30000))
     bad = replace(GOOD, checked=30000, unreadable=BAD.unreadable[1:])
     assert "unreadable       1  the first z.png: no such file" in lines(bad)
 
@@ -139,7 +139,7 @@ def test_a_terminal_has_columns_and_what_is_wrong_in_colour(width: int) -> None:
     assert max(map(cell_len, rows)) <= width
     notes = [row[24:] for row in rows]
     assert {row[22:24] for row in rows} == {"  "}
-    assert "left out, the first x\\n/\\xff.png" in "".join(notes)
+    assert "omitted, the first x\\n/\\xff.png" in "".join(notes)
     coloured = {Text.from_ansi(line).plain[:14].strip() for line in text.splitlines() if "\x1b[33m" in line}
     assert coloured - {""} == {
         "empty captions",

@@ -572,7 +572,7 @@ def test_the_output_must_not_be_a_file(tmp_path: Path, config: TrainConfig) -> N
 
 
 def test_a_batch_that_the_pairs_do_not_fill_is_refused(tmp_path: Path, config: TrainConfig) -> None:
-    with pytest.raises(DataError, match=r"10 usable pairs, which do not fill one batch of 11; give --batch-size 10"):
+    with pytest.raises(DataError, match=r"10 usable pairs, fewer than a batch of 11; use --batch-size 10"):
         train(replace(config, batch_size=11), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -204,10 +204,10 @@ def test_many_captions_are_sampled_but_none_that_is_too_long_is_missed(
         (
             [("a.png", "x"), ("b.png", "y"), ("c.png", "")],
             4,
-            ["2 usable pairs", "1 for an empty caption", "of 4"],
+            ["2 usable pairs", "1 with an empty caption", "of 4"],
         ),
-        ([("a.png", "x"), ("d.png", "y"), ("x.png", "z")], 3, ["1 for a missing image", "--batch-size 2 or less"]),
-        ([("a.png", "x")], 2, ["1 usable pair;", "two at least"]),
+        ([("a.png", "x"), ("d.png", "y"), ("x.png", "z")], 3, ["1 without an image", "--batch-size 2 or less"]),
+        ([("a.png", "x")], 2, ["1 usable pair;", "at least two"]),
         (
             [("a.png", "Same"), ("b.png", "same"), ("c.png", "SAME")],
             2,
@@ -259,7 +259,7 @@ def test_a_tenth_of_the_images_may_be_unreadable(
     with pytest.warns(PreflightWarning, match=r"2 of the 10 images of --data cannot be read, .*x\.png: no such file$"):
         look(replace(good, images=(gone, *good.images[1:9], bad)))
     monkeypatch.setattr(module, "SAMPLED_IMAGES", 5)
-    with pytest.warns(PreflightWarning, match=r"of the 5 images of --data that were looked at .*; --verify finds all$"):
+    with pytest.warns(PreflightWarning, match=r"of the 5 images of --data that were checked .*; --verify finds all$"):
         look(replace(good, images=(gone, bad, *good.images[2:])))
 
 

@@ -157,7 +157,7 @@ def test_a_package_that_is_half_there(monkeypatch: pytest.MonkeyPatch, tmp_path:
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with (
-        pytest.raises(UsageError, match=r"^--report-to tensorboard cannot begin: .*Not a directory.* leave out"),
+        pytest.raises(UsageError, match=r"^--report-to tensorboard cannot begin: .*Not a directory.* omit"),
         open_trackers(["tensorboard"], tmp_path / "file" / "run", SETTINGS),
     ):
         pass
@@ -260,7 +260,7 @@ def test_wandb_without_a_login_stops_before_the_first_step(wandb: Any, tmp_path:
     wandb.login = False
     sentence = (
         r"^--report-to wandb cannot begin: api_key not configured \(no-tty\); "
-        "run wandb login, set WANDB_MODE=offline or leave out --report-to wandb$"
+        "run wandb login, set WANDB_MODE=offline or omit --report-to wandb$"
     )
     with pytest.raises(UsageError, match=sentence), open_trackers(["tensorboard", "wandb"], tmp_path, SETTINGS):
         pass

@@ -1,4 +1,4 @@
-"""What a look at the pairs has found, for people: a table on a terminal, aligned lines elsewhere."""
+"""Print what was found in the pairs: a table on a terminal, aligned lines elsewhere."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from zeroshot_cli.display import shown
 
-if TYPE_CHECKING:  # rich takes its time to import, and the pairs bring numpy
+if TYPE_CHECKING:  # rich is slow to import, and the pairs bring numpy
     from rich.console import Console
 
     from zeroshot_cli.train.preflight import Preflight
@@ -17,7 +17,7 @@ _WRONG = "yellow"
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line: what, how many, and what there is to say of it; `is_wrong` is worth a look."""
+    """One line: what, how many, and a note; `is_wrong` stands out."""
 
     name: str
     value: str
@@ -26,7 +26,7 @@ class Finding:
 
 
 def print_preflight(preflight: "Preflight", console: "Console") -> None:
-    """Print what was found; on a terminal what is wrong stands out."""
+    """Print the findings; on a terminal what is wrong is yellow."""
     if not console.is_terminal:
         for line in lines(preflight):
             console.print(line, markup=False, emoji=False, soft_wrap=True)
@@ -45,14 +45,14 @@ def print_preflight(preflight: "Preflight", console: "Console") -> None:
 
 
 def lines(preflight: "Preflight") -> list[str]:
-    """The findings as aligned lines of text."""
+    """Return the findings as aligned lines of text."""
     rows = [(shown(found.name), found.value, shown(found.note)) for found in findings(preflight)]
     names, values = (max(len(row[column]) for row in rows) for column in (0, 1))
     return [f"{name:{names}}  {value:>{values}}  {note}".rstrip() for name, value, note in rows]
 
 
 def findings(preflight: "Preflight") -> list[Finding]:
-    """What there is to say, without what is as it should be."""
+    """Return what there is to say; what is as it should be is omitted."""
     return [
         Finding("pairs", f"{preflight.pairs:,}"),
         *_sources(preflight),
@@ -65,7 +65,7 @@ def findings(preflight: "Preflight") -> list[Finding]:
 
 
 def _sources(found: "Preflight") -> Iterator[Finding]:
-    """The rows of each file where there are several, and how often they are drawn where that is not once."""
+    """Yield the rows of each file if there are several, and how often they are drawn if not once."""
     if len(found.sources) < 2:
         return
     draws = found.pairs / sum(source.rows * source.weight for source in found.sources)
@@ -77,23 +77,23 @@ def _sources(found: "Preflight") -> Iterator[Finding]:
 
 def _left_out(found: "Preflight") -> Iterator[Finding]:
     if found.empty_captions:
-        yield Finding("empty captions", f"{found.empty_captions:,}", "left out", is_wrong=True)
+        yield Finding("empty captions", f"{found.empty_captions:,}", "omitted", is_wrong=True)
     if found.missing_files:
         first = f", the first {found.first_missing}" if found.first_missing else ""
-        yield Finding("missing images", f"{found.missing_files:,}", f"left out{first}", is_wrong=True)
+        yield Finding("missing images", f"{found.missing_files:,}", f"omitted{first}", is_wrong=True)
 
 
 def _images(found: "Preflight") -> Iterator[Finding]:
     everything = found.checked == found.images
     bad = len(found.unreadable)
-    looked_at = "all looked at" if everything else f"{found.checked:,} of them looked at"
-    yield Finding("images", f"{found.images:,}", looked_at if bad else f"{looked_at}, no fault found")
+    checked = "all checked" if everything else f"{found.checked:,} of them checked"
+    yield Finding("images", f"{found.images:,}", checked if bad else f"{checked}, no fault found")
     if bad:
         first = f"the first {found.unreadable[0].path}: {found.unreadable[0].reason}"
-        note = first if everything else f"of {found.checked:,} looked at, {first}; --verify finds all"
+        note = first if everything else f"of {found.checked:,} checked, {first}; --verify finds all"
         yield Finding("unreadable", f"{bad:,}", note, is_wrong=True)
     if found.repeated_pairs:
-        note = "have image and caption of an earlier row"
+        note = "repeat image and caption of an earlier row"
         yield Finding("repeated pairs", f"{found.repeated_pairs:,}", note, is_wrong=True)
 
 
@@ -101,7 +101,7 @@ def _captions(found: "Preflight") -> Iterator[Finding]:
     tokens = f"of {found.median_tokens:,} tokens (the median), {found.longest_tokens:,} at most"
     yield Finding("captions", f"{found.captions:,}", tokens)
     if found.long_captions:
-        note = f"over {found.context_length:,} tokens, so they lose their end; the first {_quoted(found.first_long)}"
+        note = f"over {found.context_length:,} tokens, so their end is cut off; the first {_quoted(found.first_long)}"
         yield Finding("long captions", f"{found.long_captions:,}", note, is_wrong=True)
     if found.largest_count > found.pairs / 2:
         note = f"have one caption, {_quoted(found.largest_caption)}"
@@ -110,11 +110,11 @@ def _captions(found: "Preflight") -> Iterator[Finding]:
 
 def _batch(found: "Preflight") -> Finding:
     height, width = found.image_size
-    pixels = f"pictures of {width:,} × {height:,} pixels"
+    pixels = f"images of {width:,} × {height:,} pixels"
     if not found.shared:
         return Finding("batch", f"{found.batch_size:,}", pixels)
     shared = f"{found.shared:,.1f}" if found.shared >= 0.05 else "under 0.1"
-    note = f"{pixels}; on average {shared} of them share their caption with another, which is no negative of it then"
+    note = f"{pixels}; on average {shared} of them share a caption, and are not contrasted with each other"
     return Finding("batch", f"{found.batch_size:,}", note, is_wrong=found.shared > found.batch_size / 2)
 
 

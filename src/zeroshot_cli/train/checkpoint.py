@@ -1,12 +1,12 @@
-"""Checkpoints that survive: a folder a step, written beside its name and then renamed.
+"""Checkpoints that survive a kill: a folder per step, written beside its name and then renamed.
 
 checkpoints/step-00000500/model.safetensors      weights and buffers
                           optimizer.safetensors  "<parameter>.exp_avg", "<parameter>.exp_avg_sq", "<parameter>.step"
                           average.safetensors    the averaged weights, with --ema only
                           state.json             step, epoch, configuration, what the pairs were, validation loss
 
-The learning rate and the order of the data are functions of the step, a picture's random view is one of seed, epoch and
-row, and nothing draws from a global random state: so this is all that a run needs to go on to the bit.
+The learning rate and the order of the data are functions of the step, an image's random view is one of seed, epoch and
+row, and nothing draws from a global random state: so this is all that a resumed run needs to be the same to the bit.
 """
 
 import json
@@ -31,7 +31,7 @@ _PREFIX = "step-"
 
 @dataclass(frozen=True, slots=True)
 class TrainState:
-    """Where a run stands: steps done, everything that must not change when it goes on, and how good it is."""
+    """Where a run stands: steps done, all that must be the same when it is resumed, and how good the model is."""
 
     step: int
     epoch: int
@@ -46,7 +46,7 @@ Tensors = dict[str, dict[str, Tensor]]  # by file, then by name
 
 
 def tensors_of(model: nn.Module, optimizer: Optimizer, average: nn.Module | None = None) -> Tensors:
-    """What a checkpoint holds, on the CPU; every process of a run calls it, for each may have a share."""
+    """Return what a checkpoint holds, on the CPU; every process of a run calls it, for each may have a share."""
     tensors = {"model": module_tensors(model), "optimizer": _optimizer_tensors(model, optimizer)}
     return tensors if average is None else {**tensors, "average": module_tensors(average)}
 
@@ -78,20 +78,20 @@ def save_checkpoint(directory: Path, state: TrainState, tensors: Tensors, *, kee
 
 
 def _settle(folder: Path) -> None:
-    """Wait until the files of a folder are on the disk: the former checkpoint goes when this one has its name."""
+    """Wait until the files of a folder are on disk: older checkpoints are removed when this one has its name."""
     for file in folder.iterdir():
         with file.open("rb") as opened:
             os.fsync(opened.fileno())
 
 
 def _remove_unfinished(directory: Path) -> None:
-    """Remove what a run that was killed left of a checkpoint."""
+    """Remove unfinished checkpoints of a run that was killed."""
     for path in directory.glob(f".{_PREFIX}*"):
         shutil.rmtree(path, ignore_errors=True)
 
 
 def best_checkpoint(directory: Path) -> Path | None:
-    """The checkpoint with the lowest validation loss, the older of equal ones; None where none was validated."""
+    """Return the checkpoint with the lowest validation loss, the older of equal ones; None if none was validated."""
     losses = [(state.val_loss, path) for path in list_checkpoints(directory) if (state := _state_of(path))]
     known = [(loss, path) for loss, path in losses if loss is not None]
     return min(known)[1] if known else None
@@ -105,12 +105,12 @@ def _state_of(checkpoint: Path) -> TrainState | None:
 
 
 def list_checkpoints(directory: Path) -> list[Path]:
-    """The complete checkpoints under `directory`, oldest first."""
+    """Return the complete checkpoints under `directory`, oldest first."""
     return sorted(path for path in directory.glob(f"{_PREFIX}*") if (path / "state.json").is_file())
 
 
 def read_state(checkpoint: Path) -> TrainState:
-    """Read where a checkpoint stands. Raises CheckpointError when its state.json is not one."""
+    """Read the state of a checkpoint. Raises CheckpointError if its state.json cannot be read."""
     file = checkpoint / "state.json"
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
@@ -119,11 +119,11 @@ def read_state(checkpoint: Path) -> TrainState:
             int(values["step"]), int(values["epoch"]), dict(values["config"]), None if loss is None else float(loss)
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{file} cannot be read ({error}); remove this folder to go on before it") from None
+        raise CheckpointError(f"{file} cannot be read ({error}); remove its folder to resume from another") from None
 
 
 def load_checkpoint(checkpoint: Path, model: nn.Module, optimizer: Optimizer, average: nn.Module | None = None) -> None:
-    """Put a checkpoint's tensors into a model and its optimizer, to the bit; CheckpointError if they do not fit."""
+    """Load a checkpoint's tensors into a model and its optimizer. Raises CheckpointError if they do not fit."""
     _load_module(checkpoint / "model.safetensors", model)
     _load_optimizer(checkpoint / "optimizer.safetensors", model, optimizer)
     if average is not None:
@@ -131,7 +131,7 @@ def load_checkpoint(checkpoint: Path, model: nn.Module, optimizer: Optimizer, av
 
 
 def check_same(saved: Mapping[str, Any], now: Mapping[str, Any], *, where: Path) -> None:
-    """Raise UsageError with the name of the first setting in which a run and its continuation differ."""
+    """Raise UsageError with the name of the first setting that differs when a run is resumed."""
     for name in {**saved, **now}:
         before, after = saved.get(name), now.get(name)
         if before != after:
@@ -147,7 +147,7 @@ def _shown(value: object) -> str:
 
 
 def module_tensors(module: nn.Module) -> dict[str, Tensor]:
-    """A module's weights and buffers, whole and on the CPU; every process of a run calls it."""
+    """Return a module's weights and buffers, whole and on the CPU; every process of a run calls it."""
     return {name: _kept(tensor) for name, tensor in module.state_dict().items()}
 
 
@@ -156,7 +156,7 @@ def _kept(tensor: Tensor) -> Tensor:
 
 
 def _optimizer_tensors(model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
-    """The optimizer's tensors under the names of their parameters, so that no order of groups is relied on."""
+    """Return the optimizer's tensors under the names of their parameters, whatever the order of its groups."""
     return {
         f"{name}.{key}": _kept(value)
         for name, parameter in model.named_parameters()
@@ -198,4 +198,4 @@ def _read(file: Path) -> dict[str, Tensor]:
     try:
         return load_file(file)
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{file} cannot be read ({error}); remove its folder to go on before it") from None
+        raise CheckpointError(f"{file} cannot be read ({error}); remove its folder to resume from another") from None

@@ -1,7 +1,4 @@
-"""The processes of a run: one, or as many as torchrun has started, which together make one batch.
-
-g rows of the batch of all processes, b rows of this one's
-"""
+"""The processes of a run: one, or as many as torchrun has started, which together make one batch."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,7 +23,7 @@ _PATIENCE = timedelta(hours=12)  # the others wait while the first one validates
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """This process among `size`; all of them call each method, or none."""
+    """This process among `size`; a method is called by all of them or by none."""
 
     rank: int = 0
     size: int = 1
@@ -37,7 +34,7 @@ class World:
         return self.rank == 0
 
     def gathered(self, rows: Tensor) -> Tensor:
-        """The rows b of every process, one process after the other -> g, without gradient."""
+        """Return the rows of every process, one process after the other, without gradient."""
         if self.size == 1:
             return rows
         everyone = [torch.empty_like(rows) for _ in range(self.size)]
@@ -45,13 +42,13 @@ class World:
         return torch.cat(everyone)
 
     def summed(self, values: Tensor) -> Tensor:
-        """The sum over all processes; `values` is overwritten."""
+        """Return the sum over all processes; `values` is overwritten."""
         if self.size > 1:
             dist.all_reduce(values)
         return values
 
     def collected(self, items: Sequence[T]) -> list[T]:
-        """The items of every process, one process after the other."""
+        """Return the items of every process, one process after the other."""
         if self.size == 1:
             return list(items)
         everyone: list[Sequence[T] | None] = [None] * self.size
@@ -59,7 +56,7 @@ class World:
         return [item for some in everyone for item in some or ()]
 
     def wait(self) -> None:
-        """Go on when every process has come here."""
+        """Wait until every process has come here."""
         if self.size > 1:
             dist.barrier()
 
@@ -68,7 +65,7 @@ class World:
 def joined(device: str) -> Iterator[tuple[World, torch.device]]:
     """Join the processes that torchrun has started, if it has; give this one's place among them and its device.
 
-    UsageError for a device that is not there.
+    Raises UsageError for a device that is not there.
     """
     size, local = _size(), os.environ.get("LOCAL_RANK", "0")
     if size == 1:
@@ -76,7 +73,7 @@ def joined(device: str) -> Iterator[tuple[World, torch.device]]:
         return
     where = resolve_device(device)
     if where.type == "mps":
-        raise UsageError("--device mps is for one process; leave out torchrun, or use --device cpu")
+        raise UsageError("--device mps is for one process; omit torchrun, or use --device cpu")
     if where.type == "cuda":
         where = resolve_device(f"cuda:{local}")
         torch.cuda.set_device(where)
@@ -85,28 +82,28 @@ def joined(device: str) -> Iterator[tuple[World, torch.device]]:
         yield World(dist.get_rank(), size), where
     except RuntimeError as error:
         if isinstance(error, dist.DistError) or "gloo" in str(error):
-            raise UsageError("another process of this run has ended; what it says is the reason") from error
+            raise UsageError("another process of this run has ended; its message says why") from error
         raise
-    dist.destroy_process_group()  # not after an error: the others may be waiting, and torchrun ends them
+    dist.destroy_process_group()  # not after an error: others may be waiting, and torchrun ends them
 
 
 def _size() -> int:
-    """How many processes torchrun has started; other launchers leave variables of the same names."""
+    """Return how many processes torchrun has started; other launchers set variables of the same names."""
     return int(os.environ["WORLD_SIZE"]) if dist.is_torchelastic_launched() else 1
 
 
 def processes_here() -> int:
-    """How many processes of the run share this machine's cores."""
+    """Return how many processes of the run share this machine's cores."""
     return int(os.environ["LOCAL_WORLD_SIZE"]) if dist.is_torchelastic_launched() else 1
 
 
 def is_first_process() -> bool:
-    """Whether this process may talk to people."""
+    """Return whether this process reports to the user."""
     return not dist.is_torchelastic_launched() or os.environ["RANK"] == "0"
 
 
 def replicated(towers: nn.Module, model: CLIP, device: torch.device) -> nn.Module:
-    """Let every process have the whole model and the mean of the gradients.
+    """Give every process the whole model and the mean of the gradients.
 
     Batch norm has the statistics of all processes on GPUs, and those of its own share on the CPU.
     """
@@ -120,10 +117,10 @@ def _share_statistics(model: CLIP, device: torch.device) -> None:
 
 
 def sharded(towers: nn.Module, model: CLIP, device: torch.device) -> nn.Module:
-    """Let every process have a share of each parameter, gathered block by block when it is needed (FSDP2).
+    """Give every process a share of each parameter, gathered block by block when it is needed (FSDP2).
 
-    The model comes on the CPU, and goes to `device` a block at a time. The temperature and the bias, which have no
-    dimension to cut, stay whole (see `share_scalar_gradients`).
+    The model is on the CPU, and goes to `device` a block at a time. The temperature and the bias, which have no
+    dimension to divide, stay whole (see `share_scalar_gradients`).
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
@@ -142,19 +139,19 @@ def sharded(towers: nn.Module, model: CLIP, device: torch.device) -> nn.Module:
 
 
 def scalars(model: CLIP) -> list[nn.Parameter]:
-    """The parameters without a dimension: temperature and bias."""
+    """Return the parameters without a dimension: temperature and bias."""
     return [parameter for parameter in model.parameters() if parameter.ndim == 0]
 
 
 def share_scalar_gradients(model: CLIP, world: World) -> None:
-    """Give every process the mean of the gradients of what `sharded` leaves whole."""
+    """Give every process the mean gradients of the parameters that `sharded` leaves whole."""
     for parameter in scalars(model):
         if parameter.grad is not None:
             world.summed(parameter.grad).div_(world.size)
 
 
 def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> float:
-    """Scale gradients down to `max_norm`, if their norm is larger; return what it was, over all processes' shares."""
+    """Scale gradients down to `max_norm` if their norm is larger; return the norm over all processes' shares."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     kinds = ([g for g in gradients if _is_share(g)], [g for g in gradients if not _is_share(g)])
     norms = [whole(nn.utils.get_total_norm(kind)) for kind in kinds if kind]
@@ -167,18 +164,18 @@ def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> float
 
 
 def _is_share(tensor: Tensor) -> bool:
-    """Whether it is a DTensor: importing that takes half a second, and most runs have none."""
+    """Return whether it is a DTensor; importing that takes half a second, and most runs have none."""
     return hasattr(tensor, "full_tensor")
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """A tensor that may lie in shares, whole, on every process."""
+    """Return a tensor that may be in shares as a whole, on every process."""
     return tensor.full_tensor() if _is_share(tensor) else tensor  # type: ignore[attr-defined]
 
 
 @torch.no_grad()
 def put(values: Tensor, into: Tensor) -> None:
-    """Copy a whole tensor into one that may lie in shares."""
+    """Copy a whole tensor into one that may be in shares."""
     if _is_share(into):
         from torch.distributed.tensor import distribute_tensor
 
@@ -195,6 +192,6 @@ def check_processes(*, batch_size: int, fsdp: bool, ema: bool) -> None:
             f"use {batch_size // size * size or size} or another multiple of {size}"
         )
     if fsdp and size == 1:
-        raise UsageError("--fsdp shares a model among processes, and there is one; use torchrun, or leave it out")
+        raise UsageError("--fsdp shares a model among processes, and there is one; use torchrun, or omit it")
     if fsdp and ema:
-        raise UsageError("--ema keeps a second whole model, which --fsdp is to avoid; leave out one of them")
+        raise UsageError("--ema keeps a second whole model, which --fsdp is to avoid; omit one of them")

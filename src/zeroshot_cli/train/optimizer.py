@@ -1,4 +1,4 @@
-"""AdamW as CLIP was trained with it, and learning rates that fall with the depth."""
+"""AdamW as CLIP was trained with it, and learning rates that decrease with depth."""
 
 import re
 
@@ -21,9 +21,9 @@ def build_optimizer(
     layer_decay: float | None = None,
     one_by_one: bool = False,
 ) -> AdamW:
-    """AdamW with the betas and epsilon of arXiv 2103.00020, table 18: one pair for ResNets, one for Transformers.
+    """Return AdamW with the betas and epsilon of arXiv 2103.00020, table 18, for ResNets or for Transformers.
 
-    `one_by_one` is for parameters of which some lie in shares: a step over several at once refuses the mixture.
+    `one_by_one` is for parameters of which some are in shares: a step over several at once refuses the mixture.
     """
     resnet = isinstance(config.vision, ResNetConfig)
     groups = parameter_groups(model, weight_decay=weight_decay, layer_decay=layer_decay)
@@ -43,10 +43,10 @@ def build_optimizer(
 def parameter_groups(
     model: nn.Module, *, weight_decay: float, layer_decay: float | None = None
 ) -> list[dict[str, object]]:
-    """What is trained, by share of the learning rate ("scale") and by whether it decays.
+    """Return what is trained, grouped by its share of the learning rate ("scale") and by whether it decays.
 
-    What has two dimensions or more decays; gains, biases and the temperature do not. There are two groups, in this
-    order, without `layer_decay`; with it, two for each scale.
+    What has two or more dimensions decays; gains, biases and the temperature do not. Without `layer_decay` there are
+    two groups, in this order; with it, two for each scale.
     """
     scales = learning_rate_scales([name for name, _ in model.named_parameters()], layer_decay=layer_decay)
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
@@ -60,7 +60,7 @@ def parameter_groups(
 
 
 def learning_rate_scales(names: list[str], *, layer_decay: float | None) -> dict[str, float]:
-    """The share of the learning rate that each parameter gets, by its name.
+    """Return the share of the learning rate that each parameter gets, by its name.
 
     decay^(L + 1 - depth) in a tower of L blocks (or the four stages of a ResNet): embeddings and stem have depth 0,
     blocks 1 to L, the last norm and the projection L + 1. Temperature and bias belong to no tower and get all of it.
@@ -76,7 +76,7 @@ def learning_rate_scales(names: list[str], *, layer_decay: float | None) -> dict
 
 
 def _from_the_top(name: str, blocks: int) -> int:
-    """How many layers of its tower, which has so many blocks, a parameter lies under the last one."""
+    """Return how many layers a parameter is below the last one of its tower, which has so many blocks."""
     in_no_tower = "." not in name
     if in_no_tower or _HEAD.search(name):
         return 0
@@ -84,7 +84,7 @@ def _from_the_top(name: str, blocks: int) -> int:
 
 
 def _block(name: str) -> int:
-    """The block of a tower that a parameter belongs to, from 1; 0 for none."""
+    """Return the block of a tower that a parameter belongs to, from 1; 0 for none."""
     if match := _BLOCK.search(name):
         return int(match[1]) + 1
     return int(match[1]) if (match := _STAGE.search(name)) else 0

@@ -1,4 +1,4 @@
-"""A look at the pairs before the first step: what is wrong with them, what a batch will hold, how long the run is."""
+"""Examine the pairs before the first step: what is wrong with them, what a batch holds, how long the run is."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 SAMPLED_IMAGES = 256
 SAMPLED_CAPTIONS = 100_000  # whose tokens are counted
 MANY_ALIKE = 0.5  # share of rows with one caption that is worth a warning
-MANY_UNREADABLE = 0.1  # share of the images that were looked at
+MANY_UNREADABLE = 0.1  # share of the images that were checked
 _AHEAD = 8  # images in work for each process
 _SHOWN = 80  # characters of a caption in a message
 _SEED = 0
@@ -42,19 +42,18 @@ Shares = npt.NDArray[np.float64]
 
 
 class PreflightWarning(UserWarning):
-    """The pairs can be trained on, but much of them is of no use."""
+    """The pairs can be trained on, but many of them are useless."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preflight:
-    """What the pairs of a run are like, and how many steps it makes of them.
+    """What the pairs of a run are like, and how many steps they make.
 
-    Captions that differ in case only are the same, as they are to the model. `pairs` are the rows that are left after
+    Captions that differ in case only are the same, as they are to the model. `pairs` are the rows without those of
     `empty_captions` and `missing_files`, `images` and `captions` the different ones among them, `repeated_pairs` the
-    rows whose image and caption an earlier row has. `checked` images were decoded, of which `unreadable` could not be.
-    Tokens count with those for start and end; `long_captions` rows have more than the `context_length` that the model
-    reads. `shared` is how many rows of a batch have the caption of another of its rows, on average: they are no
-    negatives of each other.
+    rows whose image and caption an earlier row has. `checked` images were decoded, all but the `unreadable`. Tokens
+    include those for start and end; `long_captions` rows have more than the `context_length` that the model reads.
+    `shared` rows of a batch have, on average, the caption of another of its rows: they are not negatives of each other.
     """
 
     pairs: int
@@ -85,7 +84,7 @@ class Preflight:
 def preflight(
     config: TrainConfig, pairs: Pairs, tokenizer: Tokenizer, *, image_size: tuple[int, int], workers: int
 ) -> Generator[Checked, None, Preflight]:
-    """Look at pairs before they are trained on, yield the progress, and return what was found.
+    """Examine pairs before they are trained on, yield the progress, and return what was found.
 
     With `verify` every image is decoded, else a sample. `image_size` is the model's (height, width), `workers` the
     processes that decode. Raises DataError for pairs from which nothing can be learned, and warns with PreflightWarning
@@ -134,7 +133,7 @@ def preflight(
 
 
 def spread(n: int, most: int) -> list[int]:
-    """At most so many of n indices, ascending: one drawn from each of `most` equal parts, the same at every call."""
+    """Return at most so many of n indices, ascending: one drawn from each of `most` equal parts, always the same."""
     if n <= most:
         return list(range(n))
     rng = Random(_SEED)
@@ -148,19 +147,19 @@ def _check_size(pairs: Pairs, batch_size: int) -> None:
     n = len(pairs)
     if n >= batch_size:
         return
-    left_out = ((pairs.empty_captions, "for an empty caption"), (pairs.missing_files, "for a missing image"))
+    left_out = ((pairs.empty_captions, "with an empty caption"), (pairs.missing_files, "without an image"))
     lost = ", ".join(f"{count:,} {why}" for count, why in left_out if count)
-    has = f"--data has {n:,} usable pair{'s' * (n != 1)}" + (f" (left out: {lost})" if lost else "")
+    has = f"--data has {n:,} usable pair{'s' * (n != 1)}" + (f" (omitted: {lost})" if lost else "")
     if n < 2:
-        raise DataError(f"{has}; there must be two at least, to tell one from the other")
-    raise DataError(f"{has}, which do not fill one batch of {batch_size:,}; give --batch-size {n} or less")
+        raise DataError(f"{has}; at least two are needed, to contrast one with the other")
+    raise DataError(f"{has}, fewer than a batch of {batch_size:,}; use --batch-size {n} or less")
 
 
 def _check_variety(pairs: Pairs, alike: _Alike) -> None:
     n, caption = len(pairs), _short(alike.largest_caption)
     if alike.captions == 1:
         raise DataError(
-            f"all {n:,} captions of --data are {caption!r}, which tells no image from another; "
+            f"all {n:,} captions of --data are {caption!r}, so no image differs from another; "
             "name another column with --caption-column"
         )
     if alike.images == 1:
@@ -168,19 +167,19 @@ def _check_variety(pairs: Pairs, alike: _Alike) -> None:
             f"all {n:,} pairs of --data have the same image, {pairs.images[0]}; name another column with --image-column"
         )
     if alike.largest_count > MANY_ALIKE * n:
-        _warn(f"{alike.largest_count:,} of the {n:,} captions of --data are {caption!r}, of which little is learned")
+        _warn(f"{alike.largest_count:,} of the {n:,} captions of --data are {caption!r}, from which little is learned")
 
 
 def _check_readable(unreadable: Sequence[SkippedImage], checked: int, *, sampled: bool) -> None:
     if not unreadable:
         return
     first = f"{unreadable[0].path}: {unreadable[0].reason}"
-    looked_at = f"the {checked:,} images of --data" + (" that were looked at" if sampled else "")
+    checked_ones = f"the {checked:,} images of --data" + (" that were checked" if sampled else "")
     if len(unreadable) == checked:
-        raise DataError(f"none of {looked_at} can be read; the first is {first}")
+        raise DataError(f"none of {checked_ones} can be read; the first is {first}")
     if len(unreadable) > MANY_UNREADABLE * checked:
         finds_all = "; --verify finds all" if sampled else ""
-        _warn(f"{len(unreadable):,} of {looked_at} cannot be read, first {first}{finds_all}")
+        _warn(f"{len(unreadable):,} of {checked_ones} cannot be read, first {first}{finds_all}")
 
 
 def _warn(text: str) -> None:
@@ -226,25 +225,25 @@ class _Alike:
 
 
 def _numbered(texts: Iterable[str]) -> Numbers:
-    """For each text its number, in the order in which the different ones come."""
+    """Return a number for each text; equal texts have equal numbers, in order of first appearance."""
     numbers: dict[str, int] = {}
     return np.fromiter((numbers.setdefault(text, len(numbers)) for text in texts), np.int64)
 
 
 def draws_of_rows(sources: Sequence[Source]) -> Shares:
-    """How often each row is drawn in an epoch, on average: n, with a sum of n."""
+    """Return the average draws of each row in an epoch: n numbers that add up to n."""
     rows = np.array([source.rows for source in sources])
     weights = np.array([source.weight for source in sources])
     return np.repeat(weights * (rows.sum() / (weights * rows).sum()), rows)
 
 
 def shared_captions(caption_of: Numbers, draws: Shares, *, batch_size: int) -> float:
-    """How many rows of a batch have the caption of another of its rows, on average.
+    """Return how many rows of a batch have, on average, the caption of another of its rows.
 
-    `caption_of` numbers the n rows' captions, `draws` says how often each is drawn in an epoch of n draws. Where g - 1
-    other draws have a row's caption, the others of its batch, batch_size - 1 of n - 1, hold none of them with the
-    hypergeometric probability C(n - g, batch_size - 1) / C(n - 1, batch_size - 1). That is exact where every row is
-    drawn once; with weights g is a mean, between whole numbers the logarithm is interpolated, and 3 % may be wrong.
+    `caption_of` numbers the n rows' captions, `draws` says how often each is drawn in an epoch of n draws. If g - 1
+    other draws have a row's caption, the rest of its batch, batch_size - 1 of n - 1, holds none of them with the
+    hypergeometric probability C(n - g, batch_size - 1) / C(n - 1, batch_size - 1). That is exact if every row is drawn
+    once; with weights g is a mean, the logarithm is interpolated between whole numbers, and the error is up to 3 %.
     """
     n = len(caption_of)
     others = np.bincount(caption_of, weights=draws)[caption_of] - draws + _again(draws)
@@ -256,7 +255,7 @@ def shared_captions(caption_of: Numbers, draws: Shares, *, batch_size: int) -> f
 
 
 def _again(draws: Shares) -> Shares:
-    """How many other draws of the same row a draw meets in its epoch; 2.5 draws of a row are 2 of it, or 3."""
+    """Return how many other draws of its row an epoch has for a draw, on average; 2.5 draws are 2 or 3."""
     whole = np.floor(draws)
     again: Shares = whole * (2 * draws - whole - 1) / np.maximum(draws, 1)  # E[M (M - 1)] / E[M] of M draws
     return again
@@ -267,7 +266,7 @@ def _again(draws: Shares) -> Shares:
 
 @dataclass(frozen=True, slots=True)
 class _Tokens:
-    """Tokens of captions with those for start and end; median and longest are of a sample where there are many."""
+    """Token counts of captions, start and end included; of many captions, median and longest are of a sample."""
 
     median: int
     longest: int
@@ -292,7 +291,7 @@ class _Tokens:
 
 
 def _most_tokens(caption: str) -> int:
-    """No caption has more tokens than this: each has a byte at least, and normalising makes at most three of a byte."""
+    """Return an upper bound of a caption's tokens: each has at least a byte, and normalising at most triples bytes."""
     if caption.isascii() and "&" not in caption:
         return len(caption) + 2
     return 3 * len(caption.encode("utf-8", "surrogatepass")) + 2  # Unicode Standard Annex #15, table of expansions

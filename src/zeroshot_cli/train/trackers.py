@@ -1,4 +1,4 @@
-"""The figures of a training run for programs that draw them: TensorBoard, and Weights & Biases.
+"""Send the figures of a training run to programs that draw them: TensorBoard, and Weights & Biases.
 
 Each step that metrics.jsonl has goes there too, under the same names in three groups: train/, val/ and zero_shot/.
 """
@@ -32,12 +32,12 @@ class Tracker(Protocol):
 
 
 def check_trackers(names: Iterable[str]) -> None:
-    """Raise UsageError for a name that is none, or whose package is not installed."""
+    """Raise UsageError for an unknown name, or one whose package is not installed."""
     for name in names:
         if name not in _TRACKERS:
             raise UsageError(f"--report-to is {name!r}; it must be {' or '.join(_TRACKERS)}")
         spec = find_spec(name)
-        if spec is None or spec.origin is None:  # a folder of this name, as W&B leaves its own, is no package
+        if spec is None or spec.origin is None:  # a folder of this name, such as W&B makes, is no package
             raise _missing(name)
 
 
@@ -45,11 +45,12 @@ def check_trackers(names: Iterable[str]) -> None:
 def open_trackers(
     names: Iterable[str], run: Path, settings: Mapping[str, Any], *, first_step: int = 0
 ) -> Iterator[Tracker]:
-    """Open all trackers of a run, as one; a name that is given twice is one.
+    """Open all trackers of a run as one; a name that is given twice counts once.
 
-    `settings` are shown with it, and its `log_every` says which steps are logged. With `first_step` over 0 the run goes
-    on after that step, and later steps of before are made again. A tracker that fails later is warned of once and left
-    out. Raises UsageError for a name that is none, a package that is missing or a tracker that cannot be opened.
+    `settings` are shown with it, and its `log_every` says which steps are logged. With `first_step` over 0 the run is
+    resumed after that step, and what was logged of later steps is replaced. If a tracker fails later, a warning says so
+    once and the run goes on without it. Raises UsageError for an unknown name, a missing package or a tracker that
+    cannot be opened.
     """
     names = tuple(dict.fromkeys(names))
     check_trackers(names)
@@ -73,7 +74,7 @@ def _opening(name: str, run: Path) -> Iterator[None]:
         raise _missing(name) from error
     except Exception as error:  # a login, a network, a disk: whatever a tracker may raise
         raise UsageError(
-            f"--report-to {name} cannot begin: {_reason(error)}; {_HINTS[name]} or leave out --report-to {name}"
+            f"--report-to {name} cannot begin: {_reason(error)}; {_HINTS[name]} or omit --report-to {name}"
         ) from error
 
 
@@ -96,9 +97,9 @@ class _Trackers:
         self._open[name] = tracker
 
     def log(self, report: "Stepped") -> None:
-        """Log a step where it is one of those that are logged, or the model was judged after it."""
-        judged = report.validation is not None or report.zero_shot is not None
-        if report.step % self._every == 0 or judged:
+        """Log a step if it is one of every `every`, or the model was validated after it."""
+        validated = report.validation is not None or report.zero_shot is not None
+        if report.step % self._every == 0 or validated:
             self._each(lambda tracker: tracker.log(report))
 
     def close(self) -> None:
@@ -120,8 +121,8 @@ class _Trackers:
 class TensorBoard:
     """Events in `run`/tensorboard, for `tensorboard --logdir`; what was logged after `first_step` is hidden.
 
-    Written here and not by a SummaryWriter: its thread prints a traceback where a disk is full, and tells nobody of the
-    last steps for two minutes.
+    Not written by a SummaryWriter, whose thread prints a traceback when a disk is full, and holds the last steps back
+    for two minutes.
     """
 
     def __init__(self, run: Path, settings: Mapping[str, Any], first_step: int) -> None:
@@ -130,7 +131,7 @@ class TensorBoard:
         record_writer: Any = import_module("tensorboard.summary.writer.record_writer")
         folder = run / "tensorboard"
         folder.mkdir(exist_ok=True)
-        # Readers take files in the order of their names, so one of a run that goes on comes after those before it.
+        # Readers take files in the order of their names, so that of a resumed run comes after the earlier ones.
         name = f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}.{os.getpid()}"
         self._file = (folder / name).open("xb")
         self._records = record_writer.RecordWriter(self._file)
@@ -164,12 +165,12 @@ class TensorBoard:
 
 
 def _cell(value: object) -> str:
-    """A value as it may stand in a table of Markdown."""
+    """Return a value as a cell of a Markdown table."""
     return str(_encodable(str(value))).translate({ord("|"): "¦", ord("`"): "'", ord("\n"): " "})
 
 
 def _encodable(value: Any) -> Any:
-    """A value whose texts have a byte of a path that is no UTF-8 as `\\udcff`, for formats that know none."""
+    """Return a value with bytes of paths that are not UTF-8 written as `\\udcff`, for formats without them."""
     if isinstance(value, dict):
         return {name: _encodable(each) for name, each in value.items()}
     if isinstance(value, list):
@@ -178,7 +179,7 @@ def _encodable(value: Any) -> Any:
 
 
 class WeightsAndBiases:
-    """A run at Weights & Biases, offline or online as its own settings say; a run that goes on is the same one there.
+    """A run at Weights & Biases, offline or online as its own settings say; a resumed run is the same one there.
 
     `run`/wandb-run holds its id. Each row has its own step: a step that is made again is drawn where it was.
     """
@@ -193,7 +194,7 @@ class WeightsAndBiases:
             resume="allow",
             dir=str(run),
             config=_encodable(dict(settings)),
-            allow_val_change=True,  # a run that goes on may have other workers, or its data elsewhere
+            allow_val_change=True,  # a resumed run may have other workers, or its data elsewhere
             settings={"console": "off"},  # it would take down all that the terminal shows
         )
         known.write_text(f"{self._run.id}\n", encoding="utf-8")
@@ -208,7 +209,7 @@ class WeightsAndBiases:
 
 
 def figures_of(report: "Stepped") -> dict[str, float]:
-    """The figures of a step by the names that trackers group them by; what is not finite is left out."""
+    """Return the finite figures of a step by the names that trackers group them by."""
     row = report.row()
     return {_grouped(key): value for key, value in row.items() if key != "step" and value is not None}
 
