@@ -38,6 +38,7 @@ class VisionTransformerConfig:
 
     @property
     def heads(self) -> int:
+        """The number of attention heads."""
         return self.width // self.head_width
 
 
@@ -61,6 +62,7 @@ class ResNetConfig:
 
     @property
     def heads(self) -> int:
+        """The number of attention heads."""
         return 32 * self.width // self.head_width
 
 

@@ -1,4 +1,6 @@
-"""The losses that pull an image and its text together, and leave out duplicate captions of a batch. Pure functions.
+"""The losses that pull an image and its text together; duplicate captions of a batch are not negatives.
+
+All are pure functions.
 
 Where several processes make one batch, each scores its own rows against everyone's, and the mean of their losses is
 the loss of the whole batch.

@@ -45,14 +45,17 @@ class Tokenizer:
 
     @property
     def vocab_size(self) -> int:
+        """The number of token IDs."""
         return len(self._ranks) + 2 * 256 + 2
 
     @property
     def sot_id(self) -> int:
+        """The ID of the start-of-text token."""
         return self.vocab_size - 2
 
     @property
     def eot_id(self) -> int:
+        """The ID of the end-of-text token."""
         return self.vocab_size - 1
 
     def encode(self, text: str) -> list[int]:

@@ -59,6 +59,7 @@ class MLP(nn.Module):
         self.c_proj = nn.Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Compute bsd -> bsd."""
         out: Tensor = self.c_proj(self.act(self.c_fc(x)))
         return out
 

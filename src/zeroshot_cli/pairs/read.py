@@ -1,6 +1,6 @@
 """Pairs of image and caption, read from tables and tars."""
 
-# pathlib's questions raise OSError where a name is too long or a folder is locked; opening names the reason.
+# Path.exists raises OSError where a name is too long or a folder is locked; opening the file names the reason.
 # ruff: noqa: PTH111, PTH116, PTH118, PTH120, PTH123
 
 import hashlib

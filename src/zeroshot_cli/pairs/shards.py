@@ -4,7 +4,7 @@ The library (extra `webdataset`) expands patterns such as shard-{000..099}.tar a
 stay in their tar: their position is recorded, so that any of them can be read at any time.
 """
 
-# pathlib's questions raise OSError where a name is too long or a folder is locked; opening names the reason.
+# Path.exists raises OSError where a name is too long or a folder is locked; opening the file names the reason.
 # ruff: noqa: PTH110
 
 import io

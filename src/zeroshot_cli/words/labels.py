@@ -82,6 +82,7 @@ class Labels:
 
     @property
     def names(self) -> tuple[str, ...]:
+        """The names of the classes, by index."""
         return tuple(label.name for label in self.items)
 
     def __len__(self) -> int:
@@ -108,6 +109,7 @@ class RawLabel:
         return self.from_table and any(own and more and not set(own) & set(more) for own, more in both)
 
     def joined(self, other: "RawLabel") -> "RawLabel":
+        """Return this label with the words, prompts and folders of another."""
         return replace(
             self,
             words=self.words + other.words,

@@ -62,11 +62,16 @@ class ClassTexts(Protocol):
     """What a class needs to fill templates; `labels.Label` has it."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The name that templates are filled with."""
+
     @property
-    def synonyms(self) -> tuple[str, ...]: ...
+    def synonyms(self) -> tuple[str, ...]:
+        """Other names, which are filled in too."""
+
     @property
-    def prompts(self) -> tuple[str, ...]: ...
+    def prompts(self) -> tuple[str, ...]:
+        """Whole prompts to use instead of templates."""
 
 
 @dataclass(frozen=True, slots=True)
