@@ -109,7 +109,7 @@ def write_file(path: Path, content: bytes | str, *, resumable: bool = False, loc
 
 
 def read_notes(path: Path) -> dict[str, Any]:
-    """Return the JSON object in a file; empty where there is no such file or it is damaged."""
+    """Return the JSON object in a file; empty if there is no such file or it is damaged."""
     try:
         notes = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

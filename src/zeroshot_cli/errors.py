@@ -1,21 +1,21 @@
-"""One error tree, one exit code a branch.
+"""The errors, and where exit codes are decided: one tree, one exit code per branch.
 
 ZeroshotError
-├── UsageError          2  wrong options or arguments, a named file that is not there
+├── UsageError          2  wrong options or arguments, a named file that does not exist
 ├── InputError          3  an input file is wrong
 │   ├── LabelsError        label file
 │   ├── PromptsError       template file
 │   ├── DataError          pairs, data set, or no image at all
 │   └── CheckpointError    weights or their configuration
-├── UnavailableError    5  neither on this machine nor to be downloaded
-└── UnreadableImage     4  one image could not be read; becomes a SkippedImage, never ends a run
+├── UnavailableError    5  neither on this machine nor available for download
+└── UnreadableImage     4  one image could not be read; it becomes a SkippedImage and never ends a run
 """
 
 
 class ZeroshotError(Exception):
     """Base of every error that zeroshot raises on purpose; its text is one sentence for the user.
 
-    `see` is the command that helps further, `{command}` in it the one that the user ran.
+    `see` is a command that helps; `{command}` in it stands for the one that the user ran.
     """
 
     exit_code = 1
@@ -23,13 +23,13 @@ class ZeroshotError(Exception):
 
 
 class UsageError(ZeroshotError):
-    """Options or arguments are wrong, or name a file that is not there."""
+    """Options or arguments are wrong, or name a file that does not exist."""
 
     exit_code = 2
 
 
 class InputError(ZeroshotError):
-    """An input file is wrong; the text names the file, the line where there is one, and the value."""
+    """An input file is wrong; the text names the file, the line if there is one, and the value."""
 
     exit_code = 3
 
@@ -57,7 +57,7 @@ class CheckpointError(InputError):
 
 
 class UnavailableError(ZeroshotError):
-    """A model or data set is neither on this machine nor can be downloaded."""
+    """A model or data set is not on this machine and cannot be downloaded."""
 
     exit_code = 5
     see = "zeroshot doctor"

@@ -3,7 +3,6 @@
 import http.server
 import io
 import random
-import shutil
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,10 +20,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 
-ARGUMENTS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-)
 MARKUP = "<img src=x onerror=alert(1)>.png"
 ABOUT = (("Model", "tiny"), ("<i>Prompts</i>", "a photo of a {}.\nart of <b>{}</b>."))
 
@@ -45,19 +40,6 @@ RESULTS = (
     image("in/caf\udce9\n\u202egpj.exe", "dog", 0.95, 0.29),
     image("in/odd.jpg", "dog", 0.3, 0.12, rejected=True),
 )
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator["Browser"]:
-    from playwright.sync_api import sync_playwright
-
-    program = shutil.which("chromium") or shutil.which("google-chrome")
-    if program is None:
-        pytest.fail("these tests need Chromium: neither chromium nor google-chrome is on the PATH")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=ARGUMENTS.split())
-        yield browser
-        browser.close()
 
 
 class Reader:

@@ -97,9 +97,9 @@ class Manifest:
 
     def retire(self) -> str:
         """Rename the manifest, since all of it is undone; return its new name."""
-        stem, ending = os.path.splitext(os.path.basename(self.path))
+        stem, extension = os.path.splitext(os.path.basename(self.path))
         with writing(self.path):
-            for name in numbered(f"{stem}.undone", ending):
+            for name in numbered(f"{stem}.undone", extension):
                 with suppress(FileExistsError):
                     rename(self.path, os.path.join(self.root, name))
                     return name

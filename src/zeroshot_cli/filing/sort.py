@@ -251,10 +251,10 @@ class _FreeNames:
 
 
 def _names_that_are_no_folders(root: str) -> list[str]:
-    stem, ending = os.path.splitext(MANIFEST)
+    stem, extension = os.path.splitext(MANIFEST)
     with os.scandir(root) as entries:
         files = [entry.name for entry in entries if not entry.is_dir()]
-    return [*files, MANIFEST, f"{stem}.undone{ending}", UNFINISHED]
+    return [*files, MANIFEST, f"{stem}.undone{extension}", UNFINISHED]
 
 
 def _as_written(label: str) -> str:
