@@ -20,6 +20,7 @@ from zeroshot_cli.cli import cache, completion, doctor, models, prompts
 from zeroshot_cli.cli import options as o
 from zeroshot_cli.cli.build import build
 from zeroshot_cli.cli.classify import classify, unsort
+from zeroshot_cli.cli.command import Commands
 from zeroshot_cli.cli.embed import embed
 from zeroshot_cli.cli.eval import evaluate
 from zeroshot_cli.cli.mistyped import parser_sentence
@@ -57,7 +58,7 @@ To find out more:
   zeroshot doctor                show what this machine has, and what is missing
   zeroshot --install-completion  let Tab complete commands, options and names"""
 
-app = o.Commands(name="zeroshot", context_settings={"help_option_names": ["-h", "--help"]})
+app = Commands(name="zeroshot", context_settings={"help_option_names": ["-h", "--help"]})
 app.command()(classify)
 app.command()(train)
 app.command("eval")(evaluate)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zeroshot_cli.cli import options as o
+from zeroshot_cli.cli.command import Panel, command
 from zeroshot_cli.console.terminal import note, progress_bar
 from zeroshot_cli.disk import check_output
 from zeroshot_cli.display import counted
@@ -35,7 +36,7 @@ class BuildOptions(o.ModelOptions, o.ThresholdOptions, o.LabelOptions, o.Message
             "-o",
             metavar="FILE.safetensors",
             show_default=False,
-            rich_help_panel=o.Panel.OUTPUT,
+            rich_help_panel=Panel.OUTPUT,
             help="The file to write.",
         ),
     ]
@@ -43,7 +44,7 @@ class BuildOptions(o.ModelOptions, o.ThresholdOptions, o.LabelOptions, o.Message
     precision: o.PrecisionOption = o.Precision.FP32
 
 
-@o.command
+@command
 def build(options: BuildOptions) -> None:
     """Put the embeddings of labels into one file, for classify --classifier and eval --classifier.
 

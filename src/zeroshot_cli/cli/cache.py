@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zeroshot_cli.cli import options as o
+from zeroshot_cli.cli.command import Commands
 from zeroshot_cli.display import size_text
 from zeroshot_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from zeroshot_cli.embed.cache_store import CacheFile, Cleared
 
-app = o.Commands(help="Show and empty the cache of embeddings.")
+app = Commands(help="Show and empty the cache of embeddings.")
 
 
 @app.callback(invoke_without_command=True)

@@ -18,6 +18,7 @@ import typer
 from zeroshot_cli.cli import options as o
 from zeroshot_cli.cli.build import Classes, no_labels, read_classes
 from zeroshot_cli.cli.classify_options import ClassifyOptions
+from zeroshot_cli.cli.command import command, finish
 from zeroshot_cli.console.terminal import ProgressBar, TableWriter, console_for, note, progress_bar
 from zeroshot_cli.display import counted
 from zeroshot_cli.errors import DataError, UsageError
@@ -41,7 +42,7 @@ _LONGEST_EXAMPLE = 200  # characters; a shell makes a thousand paths of photos/*
 _WORD = re.compile(r"[^\W_][^\W_ -]*([ -][^\W_ -]+)*")  # not a path, a glob or an option
 
 
-@o.command
+@command
 def classify(options: ClassifyOptions, context: typer.Context) -> None:
     """Label images with words of your own.
 
@@ -73,7 +74,7 @@ def classify(options: ClassifyOptions, context: typer.Context) -> None:
         counts = run.deliver(outputs, found)
         unfiled = run.finish(outputs, counts)
     note(counts.sentence(), quiet=options.quiet)
-    o.finish(unfiled or (counts.unreadable and not options.ignore_errors))
+    finish(unfiled or (counts.unreadable and not options.ignore_errors))
 
 
 def unsort(
@@ -96,7 +97,7 @@ def unsort(
     for item in undone.kept:
         note(f"{item.path}: {item.reason}")
     note(undone.sentence(), quiet=quiet)
-    o.finish(len(undone.kept))
+    finish(len(undone.kept))
 
 
 # Before the model is loaded

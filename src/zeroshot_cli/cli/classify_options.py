@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from zeroshot_cli.cli import options as o
+from zeroshot_cli.cli.command import Panel
 from zeroshot_cli.filing.manifest import SortMode
 from zeroshot_cli.results.formats import Format
 
@@ -33,7 +34,7 @@ class ClassifyOptions(
             metavar="N",
             min=1,
             show_default=False,
-            rich_help_panel=o.Panel.LABELS,
+            rich_help_panel=Panel.LABELS,
             help="Keep at most N labels per image. Default: 1; with --multi-label, all that fit.",
         ),
     ] = None
@@ -41,7 +42,7 @@ class ClassifyOptions(
         bool,
         typer.Option(
             "--multi-label",
-            rich_help_panel=o.Panel.LABELS,
+            rich_help_panel=Panel.LABELS,
             help="Judge every label on its own: an image may have several.",
         ),
     ] = False
@@ -50,7 +51,7 @@ class ClassifyOptions(
         typer.Option(
             "--background",
             metavar="FILE",
-            rich_help_panel=o.Panel.UNKNOWN,
+            rich_help_panel=Panel.UNKNOWN,
             help="An image is unknown if a label of this file is nearer; these labels do not affect probabilities.",
         ),
     ] = None
@@ -61,7 +62,7 @@ class ClassifyOptions(
             "-o",
             metavar="FILE",
             show_default=False,
-            rich_help_panel=o.Panel.OUTPUT,
+            rich_help_panel=Panel.OUTPUT,
             help="Write a .csv, .tsv, .jsonl, .parquet or .html file; repeatable.",
         ),
     ] = ()
@@ -70,7 +71,7 @@ class ClassifyOptions(
         bool,
         typer.Option(
             "--resume",
-            rich_help_panel=o.Panel.OUTPUT,
+            rich_help_panel=Panel.OUTPUT,
             help="Resume the run that wrote these outputs; start one if there was none.",
         ),
     ] = False
@@ -78,7 +79,7 @@ class ClassifyOptions(
         Format | None,
         typer.Option(
             "--format",
-            rich_help_panel=o.Panel.OUTPUT,
+            rich_help_panel=Panel.OUTPUT,
             help="The format of standard output. Default: a table on a terminal, csv in a pipe.",
         ),
     ] = None
@@ -87,10 +88,10 @@ class ClassifyOptions(
         typer.Option(
             "--sort-into",
             metavar="DIR",
-            rich_help_panel=o.Panel.OUTPUT,
+            rich_help_panel=Panel.OUTPUT,
             help="File every image in a folder of its label; zeroshot unsort undoes this.",
         ),
     ] = None
     sort_mode: Annotated[
-        SortMode, typer.Option("--sort-mode", rich_help_panel=o.Panel.OUTPUT, help="How images get there.")
+        SortMode, typer.Option("--sort-mode", rich_help_panel=Panel.OUTPUT, help="How images get there.")
     ] = SortMode.COPY

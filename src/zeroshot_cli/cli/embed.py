@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zeroshot_cli.cli import options as o
+from zeroshot_cli.cli.command import Panel, command, finish
 from zeroshot_cli.console.terminal import note, progress_bar
 from zeroshot_cli.display import counted
 from zeroshot_cli.errors import DataError, UsageError
@@ -38,7 +39,7 @@ class EmbedOptions(o.BatchOptions, o.ModelOptions, o.ImageOptions, o.MessageOpti
         typer.Option(
             "--texts",
             metavar="FILE",
-            rich_help_panel=o.Panel.DATA,
+            rich_help_panel=Panel.DATA,
             help="Instead of images: a file with one text a line, or - for standard input.",
         ),
     ] = None
@@ -49,14 +50,14 @@ class EmbedOptions(o.BatchOptions, o.ModelOptions, o.ImageOptions, o.MessageOpti
             "-o",
             metavar="FILE",
             show_default=False,
-            rich_help_panel=o.Panel.OUTPUT,
+            rich_help_panel=Panel.OUTPUT,
             help="The .parquet, .npz or .safetensors file to write.",
         ),
     ]
     overwrite: o.Overwrite = False
 
 
-@o.command
+@command
 def embed(options: EmbedOptions) -> None:
     """Write the embeddings of images, or of texts, to a file: normalised, float32, with what they were made from.
 
@@ -87,7 +88,7 @@ def embed(options: EmbedOptions) -> None:
     ):
         unreadable = _write(file, rows, len(source.items), bar.counter("embedding", f"{source.noun}s"))
     note(f"wrote {output}: {_sentence(source, unreadable, model.embed_dim)}", quiet=quiet)
-    o.finish(unreadable, ignore_errors=options.ignore_errors)
+    finish(unreadable, ignore_errors=options.ignore_errors)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,16 +3,27 @@
 import os
 import shlex
 import sys
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from zeroshot_cli.cli import completion
 from zeroshot_cli.cli import options as o
+from zeroshot_cli.cli.command import Panel, command, finish
+from zeroshot_cli.console.terminal import ProgressBar, console_for, note, progress_bar
 from zeroshot_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from zeroshot_cli.evaluation.run import Evaluation
+    from zeroshot_cli.evaluation.sources import EvalSettings, Source
+
+_NAMED = 20  # unreadable images that are named; the files list them all
 
 
 class Task(StrEnum):
@@ -35,7 +46,7 @@ class _ModelsOptions:
             metavar="NAME|hf-hub:ORG/REPO|PATH",
             show_default=False,
             autocompletion=completion.models,
-            rich_help_panel=o.Panel.MODEL,
+            rich_help_panel=Panel.MODEL,
             help=f"The model, or NAME:TAG with its weights; repeatable, to compare several. Default: {o.DEFAULT_MODEL}."
             f" \\[env var: {o.MODEL_VARIABLE}]",  # not the parser's own, which would split it at blanks
         ),
@@ -63,13 +74,13 @@ class EvalOptions(o.BatchOptions, o.RuntimeOptions, _ModelsOptions, o.DecodingOp
     ] = ()
     list_sets: Annotated[
         bool,
-        typer.Option("--list", rich_help_panel=o.Panel.DATASET, help="List the data sets that have a name, and exit."),
+        typer.Option("--list", rich_help_panel=Panel.DATASET, help="List the data sets that have a name, and exit."),
     ] = False
     task: Annotated[
         Task,
         typer.Option(
             "--task",
-            rich_help_panel=o.Panel.DATASET,
+            rich_help_panel=Panel.DATASET,
             help="retrieval: find the captions of images and the images of captions.",
         ),
     ] = Task.AUTO
@@ -79,7 +90,7 @@ class EvalOptions(o.BatchOptions, o.RuntimeOptions, _ModelsOptions, o.DecodingOp
             "--probe",
             metavar="TRAIN",
             show_default=False,
-            rich_help_panel=o.Panel.DATASET,
+            rich_help_panel=Panel.DATASET,
             help="Train a linear probe on these labelled images, a folder or a table, and evaluate that.",
         ),
     ] = None
@@ -90,7 +101,7 @@ class EvalOptions(o.BatchOptions, o.RuntimeOptions, _ModelsOptions, o.DecodingOp
             metavar="DIR",
             envvar="ZEROSHOT_DATA_DIR",
             show_default=False,
-            rich_help_panel=o.Panel.DATASET,
+            rich_help_panel=Panel.DATASET,
             help="The folder of named data sets, which are downloaded to it. Default: datasets in the cache folder.",
         ),
     ] = None
@@ -99,7 +110,7 @@ class EvalOptions(o.BatchOptions, o.RuntimeOptions, _ModelsOptions, o.DecodingOp
         typer.Option(
             "--image-column",
             metavar="NAME",
-            rich_help_panel=o.Panel.DATASET,
+            rich_help_panel=Panel.DATASET,
             help="The column of a table that has the path.",
         ),
     ] = None
@@ -109,7 +120,7 @@ class EvalOptions(o.BatchOptions, o.RuntimeOptions, _ModelsOptions, o.DecodingOp
             "--label-column",
             "--caption-column",
             metavar="NAME",
-            rich_help_panel=o.Panel.DATASET,
+            rich_help_panel=Panel.DATASET,
             help="The column that has the label, or the caption.",
         ),
     ] = None
@@ -119,7 +130,7 @@ class EvalOptions(o.BatchOptions, o.RuntimeOptions, _ModelsOptions, o.DecodingOp
             "--seed",
             min=0,
             max=2**32 - 1,
-            rich_help_panel=o.Panel.DATASET,
+            rich_help_panel=Panel.DATASET,
             help="Random seed for the bootstrap and for the probe's validation split.",
         ),
     ] = 0
@@ -131,7 +142,7 @@ class EvalOptions(o.BatchOptions, o.RuntimeOptions, _ModelsOptions, o.DecodingOp
             metavar="NAME|FILE",
             show_default=False,
             autocompletion=completion.templates,
-            rich_help_panel=o.Panel.LABELS,
+            rich_help_panel=Panel.LABELS,
             help="The template set; repeatable, to compare several. "
             "Default: the data set's own, or else a small ensemble.",
         ),
@@ -140,7 +151,7 @@ class EvalOptions(o.BatchOptions, o.RuntimeOptions, _ModelsOptions, o.DecodingOp
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", metavar="FILE.json", rich_help_panel=o.Panel.OUTPUT, help="Write all figures as JSON."
+            "--output", "-o", metavar="FILE.json", rich_help_panel=Panel.OUTPUT, help="Write all figures as JSON."
         ),
     ] = None
     predictions: Annotated[
@@ -148,7 +159,7 @@ class EvalOptions(o.BatchOptions, o.RuntimeOptions, _ModelsOptions, o.DecodingOp
         typer.Option(
             "--predictions",
             metavar="FILE",
-            rich_help_panel=o.Panel.OUTPUT,
+            rich_help_panel=Panel.OUTPUT,
             help="Write a row for every image: .csv, .tsv, .jsonl or .parquet.",
         ),
     ] = None
@@ -157,7 +168,7 @@ class EvalOptions(o.BatchOptions, o.RuntimeOptions, _ModelsOptions, o.DecodingOp
         typer.Option(
             "--report",
             metavar="FILE.html",
-            rich_help_panel=o.Panel.OUTPUT,
+            rich_help_panel=Panel.OUTPUT,
             help="Write a page with the confusion matrix, reliability, and the worst mistakes.",
         ),
     ] = None
@@ -165,7 +176,7 @@ class EvalOptions(o.BatchOptions, o.RuntimeOptions, _ModelsOptions, o.DecodingOp
     precision: o.PrecisionOption = o.Precision.FP32
 
 
-@o.command
+@command
 def evaluate(options: EvalOptions) -> None:
     """Measure how often a model is right on labelled images, and how certain that figure is.
 
@@ -173,7 +184,6 @@ def evaluate(options: EvalOptions) -> None:
     sets, models or template sets there is one table, with the differences between those that saw the same images.
     Images that cannot be read are listed and not counted.
     """
-    from zeroshot_cli.cli.eval_outputs import Outputs, Terminal
     from zeroshot_cli.evaluation.sources import EvalSettings, open_sources
 
     if options.list_sets:
@@ -206,4 +216,113 @@ def evaluate(options: EvalOptions) -> None:
 
     evaluations = evaluate_all(sources, settings, terminal)
     outputs.write(evaluations, settings, terminal)
-    o.finish(any(each.result.skipped for each in evaluations), ignore_errors=options.ignore_errors)
+    finish(any(each.result.skipped for each in evaluations), ignore_errors=options.ignore_errors)
+
+
+@dataclass(frozen=True, slots=True)
+class Terminal:
+    """Shows on standard error what an evaluation says while it runs."""
+
+    quiet: bool
+    verbose: bool
+
+    def note(self, text: str) -> None:
+        """Print a sentence, unless --quiet."""
+        note(text, quiet=self.quiet)
+
+    def detail(self, text: str) -> None:
+        """Print a sentence with --verbose."""
+        note(text, quiet=self.quiet or not self.verbose)
+
+    def progress(self) -> AbstractContextManager[ProgressBar]:
+        """Return a progress bar, which shows nothing with --quiet."""
+        return progress_bar(quiet=self.quiet)
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """The files to write; None for those that nobody asked for."""
+
+    json: Path | None
+    predictions: Path | None
+    report: Path | None
+
+    def check(self, *, overwrite: bool) -> None:
+        """Raise UsageError, before any work, for a file that cannot be written."""
+        from zeroshot_cli.evaluation.output import check_json_target, check_predictions_target
+
+        if self.json is not None:
+            check_json_target(self.json, overwrite=overwrite)
+        if self.predictions is not None:
+            check_predictions_target(self.predictions, overwrite=overwrite)
+        if self.report is not None:
+            from zeroshot_cli.pages.evaluation import check_html_target
+
+            check_html_target(self.report, overwrite=overwrite)
+
+    def check_sources(self, sources: "Sequence[Source]", models: int) -> None:
+        """Raise UsageError, before any work, for predictions of several evaluations, or of captions."""
+        from zeroshot_cli.datasets.captioned import CaptionedImages
+
+        if self.predictions is None:
+            return
+        count = models * sum(source.evaluations for source in sources)
+        if count != 1:
+            raise UsageError(
+                f"--predictions {self.predictions} is for one model on one data set with one template set, not for "
+                f"{count} evaluations; run them one by one, which the cache makes fast"
+            )
+        images = sources[0].images
+        if isinstance(images, CaptionedImages):
+            raise UsageError(
+                f"--predictions {self.predictions} is for labels, and {images.name} has captions; omit --predictions"
+            )
+
+    def write(self, evaluations: "Sequence[Evaluation]", settings: "EvalSettings", terminal: Terminal) -> None:
+        """Write the files, then print the results: a pipe that closes early costs no file."""
+        from zeroshot_cli.console.evaluation import print_comparison, print_eval
+        from zeroshot_cli.evaluation.output import write_eval_json, write_predictions
+        from zeroshot_cli.evaluation.run import compare_all
+
+        comparisons = compare_all(evaluations)
+        results = [each.result for each in evaluations]
+        if self.json is not None:
+            write_eval_json(results, comparisons, self.json)
+        if self.predictions is not None and evaluations[0].answers is not None:
+            write_predictions(evaluations[0].answers, self.predictions)
+        if self.report is not None:
+            from zeroshot_cli.pages.evaluation import write_eval_html
+
+            pairs = [(each.result, each.answers) for each in evaluations]
+            write_eval_html(pairs, comparisons, self.report, thumbnails=_thumbnails(settings))
+        _tell(evaluations, terminal)
+        console = console_for(sys.stdout)
+        if len(results) == 1:
+            print_eval(results[0], console)
+        else:
+            print_comparison(results, comparisons, console)
+
+
+def _tell(evaluations: "Sequence[Evaluation]", terminal: Terminal) -> None:
+    """Name the images that could not be read, and metrics that are far from published ones."""
+    skipped = list(dict.fromkeys(image for each in evaluations for image in each.result.skipped))
+    for image in skipped[:_NAMED]:
+        terminal.note(f"{image.path}: {image.reason}")
+    if len(skipped) > _NAMED:
+        terminal.note(f"and {len(skipped) - _NAMED} more; --predictions lists them all")
+    for result in (each.result for each in evaluations):
+        published = result.published
+        if published is None or published.inside:
+            continue
+        low, high = result.intervals[published.metric]
+        terminal.note(
+            f"warning: {result.dataset}: {published.metric} of {result.model} is "
+            f"{result.metrics[published.metric]:.2%}, and {published.source} has {published.value:.2%}, outside the "
+            f"95 % interval of {low:.2%} to {high:.2%}; check weights, precision, prompts and data"
+        )
+
+
+def _thumbnails(settings: "EvalSettings") -> Callable[[Sequence[str]], Iterable[bytes | None]]:
+    from zeroshot_cli.images.decoder_pool import auto_workers, thumbnails
+
+    return partial(thumbnails, workers=settings.workers or auto_workers(), decoding=settings.decoding())

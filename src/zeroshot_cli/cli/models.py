@@ -10,10 +10,11 @@ import typer
 
 from zeroshot_cli.cli import completion
 from zeroshot_cli.cli import options as o
+from zeroshot_cli.cli.command import Commands
 from zeroshot_cli.display import size_text
 from zeroshot_cli.models.export import Layout
 
-app = o.Commands(help="List, show, download, export and remove models.")
+app = Commands(help="List, show, download, export and remove models.")
 
 
 class ListFormat(StrEnum):

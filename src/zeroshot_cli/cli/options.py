@@ -1,4 +1,4 @@
-"""The options that commands share, in groups, and `command`, which turns the fields of a dataclass into options.
+"""The options that commands share, one by one and in groups.
 
 A command's options are one frozen dataclass that inherits the groups it needs. A field says everything about its
 option: `field: Annotated[type, typer.Option(names, environment variable, panel, help)] = default`.
@@ -7,50 +7,27 @@ option: `field: Annotated[type, typer.Option(names, environment variable, panel,
 import logging
 import re
 import warnings
-from collections.abc import Callable
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from enum import StrEnum
-from functools import wraps
-from inspect import Parameter, Signature, cleandoc
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
 from zeroshot_cli.cli import completion
-from zeroshot_cli.errors import UnreadableImage
+from zeroshot_cli.cli.command import Panel
 
 if TYPE_CHECKING:
     from zeroshot_cli.images.decode import Decoding
     from zeroshot_cli.models.loaded import LoadedModel
 
-F = TypeVar("F", bound=Callable[..., Any])
 DISTRIBUTION = "zeroshot-cli"  # what pip calls the package
 DEFAULT_MODEL = "ViT-B-32"  # with its default tag, laion2b_s34b_b79k
 BUNDLED_MODEL = "tiny"  # the one model that needs no network
 AUTO = "auto"
 MODEL_VARIABLE, PRETRAINED_VARIABLE = "ZEROSHOT_MODEL", "ZEROSHOT_PRETRAINED"
 DEVICE_VARIABLE, PRECISION_VARIABLE = "ZEROSHOT_DEVICE", "ZEROSHOT_PRECISION"
-_KEYWORD = Parameter.KEYWORD_ONLY
-_LINE_END = re.compile(r"(?<!\n)\n(?!\n)")  # within a paragraph
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
-
-
-class Panel(StrEnum):
-    """The panels of --help, in the order in which it shows them."""
-
-    DATA = "Data"
-    DATASET = "Data set"
-    LABELS = "Labels"
-    UNKNOWN = "Unknown images"
-    OUTPUT = "Output"
-    IMAGES = "Images"
-    MODEL = "Model"
-    OPTIMISATION = "Optimisation"
-    VALIDATION = "Validation and reports"
-    MACHINE = "Machine"
-    MESSAGES = "Messages"
 
 
 class Precision(StrEnum):
@@ -61,85 +38,6 @@ class Precision(StrEnum):
     BF16 = "bf16"
     FP16 = "fp16"
     INT8 = "int8"
-
-
-# From a dataclass to a command
-
-
-def command(function: Callable[..., None]) -> Callable[..., None]:
-    """Return the function as Typer takes it: each Annotated field of its dataclass parameters becomes an option.
-
-    A field of type `tuple[X, ...]` is an option that may be repeated. Other parameters stay as they are.
-    """
-    hints = get_type_hints(function)
-    hints.pop("return", None)
-    groups = {name: _parameters(hint) for name, hint in hints.items() if is_dataclass(hint)}
-
-    @wraps(function)
-    def run(**given: Any) -> None:
-        for name, parameters in groups.items():
-            values = {each.name: given.pop(each.name) for each in parameters}
-            repeated = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
-            given[name] = hints[name](**{**values, **repeated})
-        function(**given)
-
-    parameters = [Parameter(name, _KEYWORD, annotation=hint) for name, hint in hints.items() if name not in groups]
-    parameters += sorted((each for group in groups.values() for each in group), key=_panel)
-    run.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
-    return run
-
-
-def _parameters(options: Any) -> list[Parameter]:
-    """Return the Annotated fields of a dataclass as parameters of a function."""
-    found = []
-    hints = get_type_hints(options, include_extras=True)
-    for each in fields(options):
-        if get_origin(hint := hints[each.name]) is Annotated:
-            kind, option = get_args(hint)
-            option.autocompletion = option.autocompletion or completion.OF_OPTION.get(option.default)
-            if get_origin(kind) is tuple:
-                hint = Annotated[list[get_args(kind)[0]], option]  # type: ignore[misc]
-            default = Parameter.empty if each.default is MISSING else each.default
-            found.append(Parameter(each.name, _KEYWORD, default=default, annotation=hint))
-    return found
-
-
-def _panel(parameter: Parameter) -> int:
-    panel = get_args(parameter.annotation)[1].rich_help_panel
-    return -1 if panel is None else list(Panel).index(panel)
-
-
-class Commands(typer.Typer):
-    """A group of commands; in the help of each, --help stands last and not in a panel of its own."""
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(rich_markup_mode="rich", pretty_exceptions_enable=False, **settings)
-
-    def command(self, name: str | None = None, **settings: Any) -> Callable[[F], F]:
-        """Add a command, as Typer does; the paragraphs of its docstring are its help."""
-
-        def add(function: F) -> F:
-            help = _LINE_END.sub(" ", cleandoc(function.__doc__ or ""))
-            return super(Commands, self).command(name, cls=_Command, help=help, **settings)(function)
-
-        return add
-
-
-class _Command(TyperCommand):
-    def get_params(self, context: Any) -> list[Any]:
-        parameters: list[Any] = super().get_params(context)
-        parameters[-1].rich_help_panel = Panel.MESSAGES
-        for flag in (each for each in parameters if getattr(each, "is_flag", False)):
-            flag.metavar = ""  # not "<bool>"
-        return parameters
-
-
-def finish(unreadable: bool | int, *, ignore_errors: bool = False) -> NoReturn:
-    """End the command, with exit code 4 if images could not be read or filed and that is not to be ignored."""
-    raise typer.Exit(UnreadableImage.exit_code if unreadable and not ignore_errors else 0)
-
-
-# What the parser checks
 
 
 def as_count(value: str) -> int | None:
@@ -161,16 +59,14 @@ def check_device(value: str) -> str:
 
 
 def _check_cosine(value: float | None) -> float | None:
-    return _within(value, -1, "a cosine")
+    if value is not None and not -1 <= value <= 1:  # nor is NaN
+        raise typer.BadParameter(f"{value} is not a cosine; give a number from -1 to 1")
+    return value
 
 
 def _check_probability(value: float | None) -> float | None:
-    return _within(value, 0, "a probability")
-
-
-def _within(value: float | None, least: int, what: str) -> float | None:
-    if value is not None and not least <= value <= 1:  # nor is NaN
-        raise typer.BadParameter(f"{value} is not {what}; give a number from {least} to 1")
+    if value is not None and not 0 <= value <= 1:
+        raise typer.BadParameter(f"{value} is not a probability; give a number from 0 to 1")
     return value
 
 
@@ -180,8 +76,6 @@ def _silence(value: bool) -> bool:
         logging.getLogger("zeroshot_cli").setLevel(logging.ERROR)
     return value
 
-
-# Options that commands use one by one
 
 LabelsFile = Annotated[
     Path | None,
@@ -287,9 +181,6 @@ def workers_option(help: str) -> Any:
         rich_help_panel=Panel.MACHINE,
         help=help,
     )
-
-
-# Options that commands inherit in groups
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -473,9 +364,9 @@ class RuntimeOptions:
 
     def check_cache(self) -> None:
         """Raise UsageError now if ZEROSHOT_CACHE_SIZE is not a size."""
-        from zeroshot_cli.embed.cache_store import size_limit
-
         if self.cache:
+            from zeroshot_cli.embed.cache_store import size_limit
+
             size_limit()
 
 

@@ -8,9 +8,10 @@ import typer
 
 from zeroshot_cli.cli import completion
 from zeroshot_cli.cli import options as o
+from zeroshot_cli.cli.command import Commands, Panel, command
 from zeroshot_cli.errors import InputError, UnavailableError, UsageError
 
-app = o.Commands(help="List, show and check sets of templates and labels.")
+app = Commands(help="List, show and check sets of templates and labels.")
 
 
 @app.callback(invoke_without_command=True)
@@ -87,7 +88,7 @@ class LintOptions(o.ModelOptions):
         typer.Option(
             "--threshold",
             metavar="X",
-            rich_help_panel=o.Panel.LABELS,
+            rich_help_panel=Panel.LABELS,
             help="The cosine at which two labels are too alike. Default: 0.999.",
         ),
     ] = None
@@ -97,7 +98,7 @@ class LintOptions(o.ModelOptions):
 
 
 @app.command("lint")
-@o.command
+@command
 def lint(options: LintOptions) -> None:
     """Find faults in label and template files.
 

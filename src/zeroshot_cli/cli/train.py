@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from zeroshot_cli.cli import options as o
+from zeroshot_cli.cli.command import Panel, command, finish
 from zeroshot_cli.train.config import TrainConfig
 
 
@@ -22,7 +23,7 @@ class RunOptions(o.LimitOptions):
             "--output",
             "-o",
             metavar="DIR",
-            rich_help_panel=o.Panel.OUTPUT,
+            rich_help_panel=Panel.OUTPUT,
             help="The folder of the run; the model will be in DIR/model.",
         ),
     ] = Path("run")
@@ -30,7 +31,7 @@ class RunOptions(o.LimitOptions):
         bool,
         typer.Option(
             "--resume",
-            rich_help_panel=o.Panel.OUTPUT,
+            rich_help_panel=Panel.OUTPUT,
             help="Resume the run in the output folder from its newest checkpoint.",
         ),
     ] = False
@@ -38,7 +39,7 @@ class RunOptions(o.LimitOptions):
         bool,
         typer.Option(
             "--dry-run",
-            rich_help_panel=o.Panel.DATA,
+            rich_help_panel=Panel.DATA,
             help="Check data, model and options, say what would be done, and exit.",
         ),
     ] = False
@@ -53,7 +54,7 @@ class RunOptions(o.LimitOptions):
     debug: o.Debug = False
 
 
-@o.command
+@command
 def train(config: TrainConfig, run: RunOptions) -> None:
     """Train a CLIP on your own pairs of image and caption, from scratch or from weights.
 
@@ -70,7 +71,7 @@ def train(config: TrainConfig, run: RunOptions) -> None:
         decode_timeout=run.decode_timeout,
     )
     skipped = _train(config, run.output, resume=run.resume, dry_run=run.dry_run, quiet=run.quiet)
-    o.finish(skipped, ignore_errors=run.ignore_errors)
+    finish(skipped, ignore_errors=run.ignore_errors)
 
 
 def _half_the_cores() -> int:

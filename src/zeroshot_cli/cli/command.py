@@ -1,0 +1,108 @@
+"""What makes a command: `command` turns the fields of dataclasses into options, `Commands` shows them in panels."""
+
+import re
+from collections.abc import Callable
+from dataclasses import MISSING, fields, is_dataclass
+from enum import StrEnum
+from functools import wraps
+from inspect import Parameter, Signature, cleandoc
+from typing import Annotated, Any, NoReturn, TypeVar, get_args, get_origin, get_type_hints
+
+import typer
+from typer.core import TyperCommand
+
+from zeroshot_cli.cli import completion
+from zeroshot_cli.errors import UnreadableImage
+
+F = TypeVar("F", bound=Callable[..., Any])
+_KEYWORD = Parameter.KEYWORD_ONLY
+_LINE_END = re.compile(r"(?<!\n)\n(?!\n)")  # within a paragraph
+
+
+class Panel(StrEnum):
+    """The panels of --help, in the order in which it shows them."""
+
+    DATA = "Data"
+    DATASET = "Data set"
+    LABELS = "Labels"
+    UNKNOWN = "Unknown images"
+    OUTPUT = "Output"
+    IMAGES = "Images"
+    MODEL = "Model"
+    OPTIMISATION = "Optimisation"
+    VALIDATION = "Validation and reports"
+    MACHINE = "Machine"
+    MESSAGES = "Messages"
+
+
+def command(function: Callable[..., None]) -> Callable[..., None]:
+    """Return the function as Typer takes it: each Annotated field of its dataclass parameters becomes an option.
+
+    A field of type `tuple[X, ...]` is an option that may be repeated. Other parameters stay as they are.
+    """
+    hints = get_type_hints(function)
+    hints.pop("return", None)
+    groups = {name: _parameters(hint) for name, hint in hints.items() if is_dataclass(hint)}
+
+    @wraps(function)
+    def run(**given: Any) -> None:
+        for name, parameters in groups.items():
+            values = {each.name: given.pop(each.name) for each in parameters}
+            repeated = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
+            given[name] = hints[name](**{**values, **repeated})
+        function(**given)
+
+    parameters = [Parameter(name, _KEYWORD, annotation=hint) for name, hint in hints.items() if name not in groups]
+    parameters += sorted((each for group in groups.values() for each in group), key=_panel)
+    run.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+    return run
+
+
+def _parameters(options: Any) -> list[Parameter]:
+    """Return the Annotated fields of a dataclass as parameters of a function."""
+    found = []
+    hints = get_type_hints(options, include_extras=True)
+    for each in fields(options):
+        if get_origin(hint := hints[each.name]) is Annotated:
+            kind, option = get_args(hint)
+            option.autocompletion = option.autocompletion or completion.OF_OPTION.get(option.default)
+            if get_origin(kind) is tuple:
+                hint = Annotated[list[get_args(kind)[0]], option]  # type: ignore[misc]
+            default = Parameter.empty if each.default is MISSING else each.default
+            found.append(Parameter(each.name, _KEYWORD, default=default, annotation=hint))
+    return found
+
+
+def _panel(parameter: Parameter) -> int:
+    panel = get_args(parameter.annotation)[1].rich_help_panel
+    return -1 if panel is None else list(Panel).index(panel)
+
+
+class Commands(typer.Typer):
+    """A group of commands; in the help of each, --help stands last and not in a panel of its own."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(rich_markup_mode="rich", pretty_exceptions_enable=False, **settings)
+
+    def command(self, name: str | None = None, **settings: Any) -> Callable[[F], F]:
+        """Add a command, as Typer does; the paragraphs of its docstring are its help."""
+
+        def add(function: F) -> F:
+            help = _LINE_END.sub(" ", cleandoc(function.__doc__ or ""))
+            return super(Commands, self).command(name, cls=_Command, help=help, **settings)(function)
+
+        return add
+
+
+class _Command(TyperCommand):
+    def get_params(self, context: Any) -> list[Any]:
+        parameters: list[Any] = super().get_params(context)
+        parameters[-1].rich_help_panel = Panel.MESSAGES
+        for flag in (each for each in parameters if getattr(each, "is_flag", False)):
+            flag.metavar = ""  # not "<bool>"
+        return parameters
+
+
+def finish(unreadable: bool | int, *, ignore_errors: bool = False) -> NoReturn:
+    """End the command, with exit code 4 if images could not be read or filed and that is not to be ignored."""
+    raise typer.Exit(UnreadableImage.exit_code if unreadable and not ignore_errors else 0)
