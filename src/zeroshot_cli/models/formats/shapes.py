@@ -34,7 +34,7 @@ def preset_of(config: CLIPConfig) -> str | None:
 
 
 def _without_heads(config: CLIPConfig) -> tuple[object, ...]:
-    """Everything that shows in the shapes of weights."""
+    """Return everything that shows in the shapes of weights."""
     vision, text = config.vision, config.text
     hidden = int(vision.width * vision.mlp_ratio) if isinstance(vision, VisionTransformerConfig) else None
     patch = vision.patch_size if isinstance(vision, VisionTransformerConfig) else None
