@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from multiprocessing.util import Finalize
 from random import Random
@@ -14,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 from zeroshot_cli.errors import DataError, UnreadableImage, UsageError, ZeroshotError
 from zeroshot_cli.images.augment import Augment
 from zeroshot_cli.images.decode import EXACTLY, Decoding
-from zeroshot_cli.images.decoder_pool import Decoders
+from zeroshot_cli.images.decoder_pool import Decoded, Decoders
 from zeroshot_cli.images.decoder_process import Job, maker, unpack
 from zeroshot_cli.images.preprocess import PreprocessConfig
 from zeroshot_cli.pairs.read import Pairs, Source
@@ -53,27 +54,42 @@ class ImageReader:
     def __init__(self, pairs: Pairs, job: Job) -> None:
         self.pairs, self.job = pairs, job
         self._decoders: Decoders | None = None  # each worker has its own, made when it reads its first image
+        self._ahead: dict[int, Future[Decoded]] = {}
+
+    def prefetch(self, row: int) -> None:
+        """Let the decoding process, if there is one, begin with a row that is read next."""
+        if get_worker_info() is not None and row not in self._ahead:
+            self._ahead[row] = self._submit(row)
 
     def read(self, row: int) -> bytes:
         """Return what the job makes of a row's image. Raises UnreadableImage."""
         if get_worker_info() is None:
             with self.pairs.open(row) as file:
                 return maker(self.job)(file)
-        if self._decoders is None:
-            self._decoders = Decoders(self.job, workers=1)
-            Finalize(None, self._decoders.close, exitpriority=10)
-        pixels = self._decoders.submit(source_of(self.pairs, row)).result().pixels
+        future = self._ahead.pop(row, None) or self._submit(row)
+        pixels = future.result().pixels
         assert pixels is not None  # nothing is known already
         return pixels
 
+    def _submit(self, row: int) -> Future[Decoded]:
+        if self._decoders is None:
+            self._decoders = Decoders(self.job, workers=1)
+            Finalize(None, self._decoders.close, exitpriority=10)
+        return decoded(self._decoders, self.pairs, row)
 
-def source_of(pairs: Pairs, row: int) -> str | bytes:
-    """Return what a decoding process is given of a row's image: its path, or the bytes of a tar's member."""
+
+def decoded(decoders: Decoders, pairs: Pairs, row: int) -> Future[Decoded]:
+    """Have a row's image decoded, given as its path or as the bytes of a tar's member."""
     image = pairs.images[row]
     if image not in pairs.members:
-        return image
-    with pairs.open(row) as member:
-        return member.read()
+        return decoders.submit(image)
+    try:
+        with pairs.open(row) as member:
+            return decoders.submit(member.read())
+    except UnreadableImage as error:  # the tar is gone
+        unread: Future[Decoded] = Future()
+        unread.set_exception(error)
+        return unread
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,9 +211,11 @@ class TrainBatches(Dataset[Batch | ZeroshotError]):
         skipped: list[SkippedImage] = []
         try:
             passes = plan.passes or (0,) * len(plan.rows)
-            views = [
-                self._view(row, plan.epoch, earlier, skipped) for row, earlier in zip(plan.rows, passes, strict=True)
-            ]
+            views = []
+            for place, row in enumerate(plan.rows):
+                for coming in plan.rows[place : place + 2]:  # the next image is decoded while this one is augmented
+                    self._reader.prefetch(coming)
+                views.append(self._view(row, plan.epoch, passes[place], skipped))
         except ZeroshotError as error:
             return error
         return _batch(self.pairs, views, skipped)

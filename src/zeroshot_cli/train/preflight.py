@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
@@ -18,11 +17,11 @@ import numpy.typing as npt
 
 from zeroshot_cli.errors import DataError, UnreadableImage
 from zeroshot_cli.images.decode import Decoding
-from zeroshot_cli.images.decoder_pool import Decoded, Decoders
+from zeroshot_cli.images.decoder_pool import Decoders
 from zeroshot_cli.images.decoder_process import Job
 from zeroshot_cli.pairs.read import Pairs, Source
 from zeroshot_cli.records import SkippedImage
-from zeroshot_cli.train.data import decoding_of, source_of
+from zeroshot_cli.train.data import decoded, decoding_of
 from zeroshot_cli.train.events import Checked
 
 if TYPE_CHECKING:
@@ -305,7 +304,7 @@ def find_unreadable(
 ) -> Iterator[SkippedImage | None]:
     """Decode the images of rows in processes of their own; yield for each None, or why it cannot be read."""
     with Decoders(Job(thumbnail=1, decoding=decoding), workers=workers) as decoders:
-        to_come = (_decoded(decoders, pairs, row) for row in rows)
+        to_come = (decoded(decoders, pairs, row) for row in rows)
         waiting = deque(islice(to_come, _AHEAD * workers))
         for row in rows:
             try:
@@ -315,12 +314,3 @@ def find_unreadable(
             else:
                 yield None
             waiting.extend(islice(to_come, 1))
-
-
-def _decoded(decoders: Decoders, pairs: Pairs, row: int) -> Future[Decoded]:
-    try:
-        return decoders.submit(source_of(pairs, row))
-    except UnreadableImage as error:  # the tar is gone
-        unread: Future[Decoded] = Future()
-        unread.set_exception(error)
-        return unread
