@@ -17,7 +17,14 @@ import cog
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = tempfile.TemporaryDirectory(prefix="zeroshot-docs-", ignore_cleanup_errors=True)
-SETTINGS = {"COLUMNS": "100", "TERM": "dumb", "NO_COLOR": "1", "HF_HUB_OFFLINE": "1", "ZEROSHOT_DEVICE": "cpu"}
+SETTINGS = {
+    "COLUMNS": "100",
+    "LINES": "50",
+    "TERM": "dumb",
+    "NO_COLOR": "1",
+    "HF_HUB_OFFLINE": "1",
+    "ZEROSHOT_DEVICE": "cpu",
+}
 
 
 def show(command: str, *, lines: int | None = None, code: int = 0) -> None:

@@ -286,8 +286,8 @@ def test_shared_options_have_environment_variables(
 def test_help_shows_every_option_and_the_environment_variables_of_shared_ones(
     monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
-    monkeypatch.setenv("TERM", "dumb")
-    monkeypatch.setenv("COLUMNS", "100")
+    for name, value in {"TERM": "dumb", "COLUMNS": "100", "LINES": "50"}.items():  # as rich would draw it in a pipe
+        monkeypatch.setenv(name, value)
     assert classify("--help") == 0
     entries = re.split(r"\n│ (?=-)", capfdbinary.readouterr().out.decode())[1:]
     found = {
