@@ -29,6 +29,12 @@ def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     monkeypatch.setattr("zeroshot_cli.words.prompts.list_prompts", fail)
 
 
+@pytest.fixture(autouse=True)
+def plain_help(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Help without colours, which Typer turns on where GITHUB_ACTIONS is set."""
+    monkeypatch.setenv("TERM", "dumb")
+
+
 def test_alone_it_says_what_to_type_first(capsys: pytest.CaptureFixture[str]) -> None:
     assert entry.run([]) == 0
     captured = capsys.readouterr()
