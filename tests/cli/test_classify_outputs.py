@@ -451,7 +451,7 @@ def test_a_folder_to_sort_into_is_not_searched(classify: Callable[..., Any]) -> 
     assert len(list(Path("pictures/sorted").glob("*/*.png"))) == 7
     second = classify(*command, "--overwrite")
     assert second.out == first.out
-    assert second.err.splitlines()[0] == "0 images filed into pictures/sorted, 7 there already."
+    assert second.err.splitlines()[0] == "0 images filed into pictures/sorted, 7 already there."
     assert len(list(Path("pictures/sorted").glob("*/*.png"))) == 7
     assert len(classify("pictures", *SETTING).rows) == 15  # without the option it is a folder like others
 
