@@ -12,11 +12,12 @@ from zeroshot_cli.errors import UsageError
 if TYPE_CHECKING:
     from zeroshot_cli.embed.cache_store import CacheFile, Cleared
 
-app = Commands(help="Show and empty the cache of embeddings.")
+app = Commands()
 
 
 @app.callback(invoke_without_command=True)
 def cache(context: typer.Context) -> None:
+    """Show and empty the cache of embeddings."""
     if context.invoked_subcommand is None:
         info()
 

@@ -14,7 +14,7 @@ from zeroshot_cli.cli.command import Commands
 from zeroshot_cli.display import size_text
 from zeroshot_cli.models.export import Layout
 
-app = Commands(help="List, show, download, export and remove models.")
+app = Commands()
 
 
 class ListFormat(StrEnum):
@@ -44,6 +44,7 @@ Loadable = Annotated[
 
 @app.callback(invoke_without_command=True)
 def models(context: typer.Context) -> None:
+    """List, show, download, export and remove models."""
     if context.invoked_subcommand is None:
         list_models()
 

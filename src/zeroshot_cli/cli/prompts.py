@@ -11,11 +11,12 @@ from zeroshot_cli.cli import options as o
 from zeroshot_cli.cli.command import Commands, Panel, command
 from zeroshot_cli.errors import InputError, UnavailableError, UsageError
 
-app = Commands(help="List, show and check sets of templates and labels.")
+app = Commands()
 
 
 @app.callback(invoke_without_command=True)
 def prompts(context: typer.Context) -> None:
+    """List, show and check sets of templates and labels."""
     if context.invoked_subcommand is None:
         list_sets()
 

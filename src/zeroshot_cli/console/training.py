@@ -151,11 +151,13 @@ class Smooth:
         self._sum = self._weights = 0.0
 
     def add(self, number: float) -> None:
+        """Add a number."""
         self._sum = self._keep * self._sum + self._new * number
         self._weights = self._keep * self._weights + self._new
 
     @property
     def value(self) -> float:
+        """The running mean."""
         return self._sum / self._weights if self._weights else math.nan
 
 
@@ -168,6 +170,7 @@ class Course:
         self._group: list[float] = []
 
     def add(self, number: float) -> None:
+        """Add a step's number."""
         self._group.append(number)
         if len(self._group) < self._each:
             return
@@ -217,6 +220,7 @@ class TrainingState:
 
     @property
     def step(self) -> int:
+        """The number of steps done."""
         return self.info.first_step if self.report is None else self.report.step
 
     @property
@@ -225,6 +229,7 @@ class TrainingState:
         return self.step % self.info.steps_per_epoch
 
     def seconds_gone(self) -> float:
+        """Return the time since this process began the run."""
         return self._clock() - self._began
 
     def seconds_left(self) -> float | None:

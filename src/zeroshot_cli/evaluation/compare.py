@@ -1,4 +1,4 @@
-"""Compare two evaluations of the same images: is the difference more than chance?"""
+"""Compare two evaluations of the same images, with an interval and a test of their difference."""
 
 from collections import Counter
 from collections.abc import Iterator

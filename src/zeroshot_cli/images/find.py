@@ -39,7 +39,7 @@ class FoundImages:
         return sum(isinstance(item, str) for item in self.items)
 
     def paths(self) -> Iterator[str]:
-        """The path of every item."""
+        """Return the path of every item."""
         return map(path_of, self.items)
 
 

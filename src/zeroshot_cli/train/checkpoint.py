@@ -39,6 +39,7 @@ class TrainState:
     val_loss: float | None = None
 
     def to_json(self) -> str:
+        """Return the fields as a JSON object."""
         return json.dumps(asdict(self), indent=2)
 
 

@@ -26,9 +26,11 @@ _GROUPS = {"val_": "val/", "zero_shot_": "zero_shot/"}
 class Tracker(Protocol):
     """A place for the figures of a run, step by step; `close` completes it."""
 
-    def log(self, report: "Stepped") -> None: ...
+    def log(self, report: "Stepped") -> None:
+        """Record the figures of a step."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Complete the record."""
 
 
 def check_trackers(names: Iterable[str]) -> None:
@@ -145,12 +147,14 @@ class TensorBoard:
         )
 
     def log(self, report: "Stepped") -> None:
+        """Write an event with the figures of a step."""
         summary = self._summaries.Summary()
         for name, value in figures_of(report).items():
             summary.MergeFrom(self._summaries.scalar(name, value))
         self._write(step=report.step, summary=summary)
 
     def close(self) -> None:
+        """Close the event file."""
         self._file.close()
 
     def _write(self, **content: Any) -> None:
@@ -170,7 +174,7 @@ def _cell(value: object) -> str:
 
 
 def _encodable(value: Any) -> Any:
-    """Return a value with bytes of paths that are not UTF-8 written as `\\udcff`, for formats without them."""
+    r"""Return a value with bytes of paths that are not UTF-8 written as `\udcff`, for formats without them."""
     if isinstance(value, dict):
         return {name: _encodable(each) for name, each in value.items()}
     if isinstance(value, list):
@@ -202,9 +206,11 @@ class WeightsAndBiases:
         self._run.define_metric("*", step_metric="step")
 
     def log(self, report: "Stepped") -> None:
+        """Send the figures of a step."""
         self._run.log({**figures_of(report), "step": report.step})
 
     def close(self) -> None:
+        """Finish the run."""
         self._run.finish()
 
 
