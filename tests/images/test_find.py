@@ -61,7 +61,7 @@ def test_folders_are_recursive_sorted_by_path_and_count_other_files(folder: Path
 def test_order_is_that_of_the_inputs_and_paths_stay_as_given(folder: Path) -> None:
     touch("p/b.jpg", "p/a.jpg", "z.jpg", "label")
     found = find_images(["z.jpg", "./p/", "label", str(folder / "p" / ".." / "z.jpg")])
-    assert found.items == ("z.jpg", "./p/a.jpg", "./p/b.jpg", "label", f"{folder}/p/../z.jpg")
+    assert found.items == ("z.jpg", "./p/a.jpg", "./p/b.jpg", "label")
 
 
 def test_an_input_named_twice_is_one_row(folder: Path) -> None:

@@ -1,19 +1,24 @@
 """Find image files: every input becomes a path, or a reason why it is not one."""
 
 # pathlib would change how a path is written, and results carry it as it was given.
-# ruff: noqa: PTH109, PTH110, PTH112, PTH116, PTH118, PTH122, PTH207
+# ruff: noqa: PTH110, PTH112, PTH116, PTH118, PTH122, PTH207
 
+import difflib
 import glob
 import heapq
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import PurePath
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import BinaryIO
 
-from zeroshot_cli.errors import DataError
+from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.images.file_kinds import reason_of
+from zeroshot_cli.images.inputs import address_scheme, exists, expand_braces, listed_paths, readings
+from zeroshot_cli.images.selection import USUAL, Excluded, LeftOut, Selection
 from zeroshot_cli.records import SkippedImage
 
 _SUFFIXES = (
@@ -26,12 +31,24 @@ IMAGE_SUFFIXES = frozenset(_SUFFIXES.split())
 Identity = tuple[int, int]  # device and number of a folder
 
 
+_NOT_THERE = ("no such file", "no file matches this pattern")
+
+
 @dataclass(frozen=True, slots=True)
 class FoundImages:
-    """What the inputs name, each path once; `ignored` counts files in folders that have no image extension."""
+    """What the inputs name, each path once.
+
+    `others` counts the files in folders that have no image extension, by extension. `notes` are sentences for the user.
+    """
 
     items: tuple[str | SkippedImage, ...]
-    ignored: int
+    others: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def ignored(self) -> int:
+        """How many files in folders have no image extension."""
+        return sum(self.others.values())
 
     @property
     def count(self) -> int:
@@ -48,28 +65,184 @@ def find_images(
     *,
     stdin: BinaryIO | None = None,
     null_separated: bool = False,
-    exclude: str | os.PathLike[str] | None = None,
+    selection: Selection = USUAL,
 ) -> FoundImages:
     """Return the images that files, folders (recursive), globs and `-` (paths on stdin) name.
 
     They are in input order, those of a folder sorted by path; what is missing or cannot be listed is a SkippedImage.
-    Bytes of a path that are not UTF-8 become lone surrogates. A folder `exclude` inside a named one is not searched.
-    Raises DataError where there is no image at all.
+    Bytes of a path that are not UTF-8 become lone surrogates. A path that is named is taken, whatever it is; of folders
+    and globs what `selection` takes. Raises UsageError where no input exists, for an address, and for standard input
+    that is no list of paths; DataError where there is no image at all.
     """
+    search = _Search(selection)
     found: dict[str, str | SkippedImage] = {}
-    here, ignored, outside = os.getcwd(), 0, _identity(exclude)
-    for given in _named(inputs, stdin, null_separated):
+    empty: list[str] = []
+    for given in search.named(inputs, stdin, null_separated):
         items: Iterable[str | SkippedImage] = [given]
         if isinstance(given, str) and os.path.isdir(given):
-            items, passed_over = _images_below(given, outside)
-            ignored += passed_over
+            items = search.images_below(given)
+            empty += [] if items else [f"no image in {given}"]
+        elif search.excluded(path_of(given)):
+            search.left_out.excluded += 1
+            continue
         for item in items:
-            found.setdefault(_absolute(here, path_of(item)), item)
-    if not found:
-        others = f" among {ignored} other file{'s' * (ignored != 1)}" if ignored else ""
+            found.setdefault(search.place(path_of(item)), item)
+    notes = (*search.notes, *search.left_out.notes())
+    _check_any(inputs, found.values(), search.left_out, notes)
+    return FoundImages(tuple(found.values()), dict(search.left_out.others), (*empty, *notes))
+
+
+def path_of(item: str | SkippedImage) -> str:
+    """Return the path of an image, readable or not."""
+    return item if isinstance(item, str) else item.path
+
+
+def _check_any(
+    inputs: Sequence[str], found: Iterable[str | SkippedImage], left_out: LeftOut, notes: Iterable[str]
+) -> None:
+    """Raise UsageError where nothing exists that is named, DataError where there is no image in it."""
+    items = list(found)
+    missing = [item for item in items if isinstance(item, SkippedImage) and item.reason in _NOT_THERE]
+    if items and len(missing) == len(items) and not left_out.excluded:
+        raise UsageError(_why_missing(missing, listed=list(inputs) == ["-"]))
+    if not items:
+        number = left_out.others.total()
+        others = f" among {number} other file{'s' * (number != 1)}" if number else ""
         named = ", ".join(inputs) or "an empty list of inputs"
-        raise DataError(f"no image found in {named}{others}; give image files, or a folder that has some")
-    return FoundImages(tuple(found.values()), ignored)
+        way_out = "give image files, or a folder that has some"
+        raise DataError("; ".join([f"no image found in {named}{others}", way_out, *notes]))
+
+
+def _why_missing(missing: Sequence[SkippedImage], *, listed: bool) -> str:
+    """Return a sentence about inputs none of which exists."""
+    first = missing[0]
+    way_out = _similar(first.path) or "give image files, or a folder that has some"
+    if len(missing) == 1:
+        return f"{first.path}: {first.reason.replace('file', 'file or folder', 1)}; {way_out}"
+    where = " on standard input" if listed else ""
+    return f"none of the {len(missing)} paths{where} exists, the first is {first.path}; {way_out}"
+
+
+def _similar(path: str) -> str | None:
+    """Return a question with the name beside a missing path that looks most like it."""
+    folder, name = os.path.split(path.rstrip("/"))
+    with suppress(OSError, ValueError):
+        if close := difflib.get_close_matches(name, os.listdir(folder or "."), n=1, cutoff=0.7):  # noqa: PTH208
+            return f"did you mean {os.path.join(folder, close[0])}?"
+    return None
+
+
+class _Search:
+    """One search: what it takes, and what it left out."""
+
+    def __init__(self, selection: Selection) -> None:
+        self.selection = selection
+        self.excluded = Excluded(selection.exclude)
+        self.left_out = LeftOut(Counter(), Counter())
+        self.notes: list[str] = []
+        self._outside = _identity(selection.outside)
+        self._real_folder = lru_cache(maxsize=1024)(os.path.realpath)
+
+    def place(self, path: str) -> str:
+        """Return what is the same for two names of one file, such as "a.jpg" and "./a.jpg"; links are not followed."""
+        folder, name = os.path.split(path)
+        if name in ("", ".", "..") or "\0" in path:
+            return path
+        return os.path.normcase(os.path.join(self._real_folder(folder), name))
+
+    def named(
+        self, inputs: Sequence[str], stdin: BinaryIO | None, null_separated: bool
+    ) -> Iterator[str | SkippedImage]:
+        """Yield the paths that the inputs stand for, folders still whole."""
+        for given in inputs:
+            if given != "-":
+                yield from self._meant(given)
+                continue
+            paths, note = listed_paths((stdin or sys.stdin.buffer).read(), null_separated=null_separated)
+            self.notes += [note] if note else []
+            for path in paths:
+                known = (each for each in ([path] if null_separated else readings(path)) if exists(each))
+                yield next(known, None) or SkippedImage(path, _why_not_there(path))
+
+    def _meant(self, given: str) -> Iterator[str | SkippedImage]:
+        """Yield what an argument stands for; the shell may not have expanded it."""
+        meanings = list(dict.fromkeys(readings(given)))
+        if there := next(filter(exists, meanings), None):
+            if (kind := self.selection.byproduct(there)) and os.path.isdir(there):
+                self.notes.append(f"{there} is taken, since it is named; {kind} is left out of other folders")
+            yield there
+            return
+        if scheme := address_scheme(given):
+            raise UsageError(f"{given} is an address ({scheme}), not a path; download it and give the file")
+        for meaning in meanings:
+            paths = list(self._alternatives(meaning))
+            if any(isinstance(path, str) for path in paths):
+                yield from paths
+                return
+        pattern = any(glob.has_magic(each) or len(expand_braces(each)) > 1 for each in meanings)
+        yield SkippedImage(given, _NOT_THERE[pattern])
+
+    def _alternatives(self, pattern: str) -> Iterator[str | SkippedImage]:
+        """Yield the paths that braces and globs stand for."""
+        for one in expand_braces(pattern):
+            if exists(one):
+                yield one
+            elif glob.has_magic(one):
+                yield from (path for path in _matches(one) if not self._is_left_out(path, one))
+            else:
+                yield SkippedImage(one, _NOT_THERE[0])
+
+    def _is_left_out(self, path: str, pattern: str) -> bool:
+        """Return whether a match is hidden or a system's where the pattern does not say so, and count it."""
+        said = set(pattern.split("/"))
+        dotted = any(part.startswith(".") and glob.has_magic(part) for part in said)
+        parts = path.split("/")
+        for end, part in enumerate(parts, start=1):
+            if part in said or part in ("", ".", "..") or (dotted and part.startswith(".")):
+                continue
+            if kind := self.selection.byproduct("/".join(parts[:end])):
+                self.left_out.byproducts[kind] += 1 if not os.path.isdir(path) else len(list(_image_files(path)))
+                return True
+        return False
+
+    def images_below(self, root: str) -> list[str | SkippedImage]:
+        """Return the images in a folder and its folders, sorted by path."""
+        items: list[str | SkippedImage] = []
+        for folder, content in _folders_below(root, self._enters):
+            if isinstance(content, OSError):
+                items.append(SkippedImage(folder, reason_of(content)))
+                continue
+            items += [entry.path for entry in content if self._takes(entry)]
+        return sorted(items, key=path_of)
+
+    def _takes(self, entry: os.DirEntry[str]) -> bool:
+        """Return whether a file in a folder is an image to take, and count those that are not."""
+        if not _may_be_image(entry):
+            self.left_out.add_other(entry.path)
+        elif kind := self.selection.byproduct(entry.path):
+            self.left_out.byproducts[kind if kind == "._*" else "hidden files"] += 1
+        elif self.excluded(entry.path):
+            self.left_out.excluded += 1
+        else:
+            return True
+        return False
+
+    def _enters(self, folder: str, identity: Identity) -> bool:
+        """Return whether a folder in another is searched, and count the images of one that is not."""
+        if identity == self._outside:
+            return False
+        if kind := self.selection.byproduct(folder):
+            self.left_out.byproducts[kind] += sum(1 for _ in _image_files(folder))
+            return False
+        if self.excluded(folder):
+            self.left_out.excluded += sum(1 for _ in _image_files(folder))
+            return False
+        return True
+
+
+def _why_not_there(path: str) -> str:
+    scheme = address_scheme(path)
+    return f"an address ({scheme}), not a path; download it first" if scheme else _NOT_THERE[0]
 
 
 def _identity(folder: str | os.PathLike[str] | None) -> Identity | None:
@@ -83,57 +256,22 @@ def _identity(folder: str | os.PathLike[str] | None) -> Identity | None:
     return status.st_dev, status.st_ino
 
 
-def _absolute(here: str, path: str) -> str:
-    """Return the path from the root, the same for "a.jpg" and "./a.jpg"."""
-    if "//" in path or "/./" in path or path.startswith("./"):
-        return str(PurePath(here, path))
-    return os.path.join(here, path)
-
-
-def path_of(item: str | SkippedImage) -> str:
-    """Return the path of an image, readable or not."""
-    return item if isinstance(item, str) else item.path
-
-
-def _named(inputs: Sequence[str], stdin: BinaryIO | None, null_separated: bool) -> Iterator[str | SkippedImage]:
-    """Yield the paths that the inputs stand for, folders still whole."""
-    for given in inputs:
-        if given == "-":
-            paths = _listed_on(stdin or sys.stdin.buffer, null_separated)
-            yield from (path if _exists(path) else SkippedImage(path, "no such file") for path in paths)
-        elif _exists(given):
-            yield given
-        elif glob.has_magic(given):
-            found = _matches(given)
-            yield from found
-            if not found:
-                yield SkippedImage(given, "no file matches this pattern")
-        else:
-            yield SkippedImage(given, "no such file")
-
-
-def _exists(path: str) -> bool:
-    """Return whether there is something of this name, even a dangling link or a file in a locked folder."""
-    try:
-        os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL in the path
-        return False
-    except OSError:
-        return True
-    return True
-
-
-def _listed_on(stream: BinaryIO, null_separated: bool) -> Iterator[str]:
-    for raw in stream.read().split(b"\0" if null_separated else b"\n"):
-        path = os.fsdecode(raw)
-        if not null_separated and path.endswith("\r") and not _exists(path):
-            path = path[:-1]  # the list was written on Windows
-        if path:
-            yield path
-
-
 def _matches(pattern: str) -> list[str]:
-    """Return the sorted matches of a glob; `**` takes each folder once, where the standard library runs in circles."""
+    """Return the sorted matches of a glob; `**` takes each folder once, where the standard library runs in circles.
+
+    A bracket in the name of a folder that exists is no pattern, nor is one that otherwise matches nothing.
+    """
+    parts = pattern.split("/")
+    for end in range(len(parts) - 1, 0, -1):
+        head = "/".join(parts[:end])
+        if glob.has_magic(head) and exists(head):
+            parts[:end] = [glob.escape(head)]
+            break
+    found = _expanded("/".join(parts))
+    return found or ("[" in pattern and _expanded(pattern.replace("[", "[[]"))) or []
+
+
+def _expanded(pattern: str) -> list[str]:
     parts = pattern.split("/")
     if "**" not in parts:
         return sorted(glob.glob(pattern))
@@ -142,22 +280,14 @@ def _matches(pattern: str) -> list[str]:
     roots = glob.glob(head) if head else ["/" if cut else "."]
     folders = [folder for root in roots if os.path.isdir(root) for folder, _ in _folders_below(root)]
     patterns = [os.path.join(glob.escape(folder), tail) for folder in folders]
-    found = {path for one in patterns for path in _matches(one)} if tail else set(folders)
+    found = {path for one in patterns for path in _expanded(one)} if tail else set(folders)
     return sorted(path if cut else path.removeprefix("./") for path in found)
 
 
-def _images_below(root: str, exclude: Identity | None) -> tuple[list[str | SkippedImage], int]:
-    """Return the images in a folder and its folders, sorted by path, and how many other files there are."""
-    items: list[str | SkippedImage] = []
-    ignored = 0
-    for folder, content in _folders_below(root, exclude):
-        if isinstance(content, OSError):
-            items.append(SkippedImage(folder, reason_of(content)))
-            continue
-        images = [entry.path for entry in content if _may_be_image(entry)]
-        items += images
-        ignored += len(content) - len(images)
-    return sorted(items, key=path_of), ignored
+def _image_files(folder: str) -> Iterator[str]:
+    """Yield the files with an image extension in a folder and its folders; links to folders are not followed."""
+    for _, _, names in os.walk(folder):
+        yield from (name for name in names if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES)
 
 
 def _may_be_image(entry: os.DirEntry[str]) -> bool:
@@ -167,9 +297,9 @@ def _may_be_image(entry: os.DirEntry[str]) -> bool:
 
 
 def _folders_below(
-    root: str, exclude: Identity | None = None
+    root: str, enters: Callable[[str, Identity], bool] = lambda folder, identity: True
 ) -> Iterator[tuple[str, list[os.DirEntry[str]] | OSError]]:
-    """Yield a folder and those below it with their files, or the error that listing one raised.
+    """Yield a folder and those below it that `enters` admits with their files, or the error that listing one raised.
 
     Every folder comes once, so loops end. Links to folders come after all others, so that an image has its own path
     and not one through a link.
@@ -180,11 +310,12 @@ def _folders_below(
         folder = folders.pop() if folders else heapq.heappop(links)
         try:
             status = os.stat(folder)
-            if (status.st_dev, status.st_ino) in seen:
+            identity = status.st_dev, status.st_ino
+            if identity in seen:
                 continue
-            if (status.st_dev, status.st_ino) == exclude and folder != root:
+            if folder != root and not enters(folder, identity):
                 continue
-            seen.add((status.st_dev, status.st_ino))
+            seen.add(identity)
             with os.scandir(folder) as listing:
                 entries = list(listing)
         except OSError as problem:
