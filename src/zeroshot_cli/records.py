@@ -73,7 +73,6 @@ class Counts:
 
     classified: int = 0
     unreadable: int = 0
-    ignored: int = 0
     unknown: int = 0
 
     @property
@@ -98,8 +97,6 @@ class Counts:
         if self.unknown:
             parts.append(f"{self.unknown} of them unknown")
         parts.append(f"{self.unreadable} could not be read")
-        if self.ignored:
-            parts.append(f"{counted(self.ignored, 'other file')} ignored")
         return ", ".join(parts) + "."
 
     def exit_code(self, *, ignore_errors: bool) -> int:

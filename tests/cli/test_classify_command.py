@@ -60,7 +60,7 @@ def test_a_folder_becomes_csv_in_a_pipe(
     found = rows(captured.out.decode())
     assert [row["path"] for row in found] == [str(pictures / f"{name}.png") for name in COLOURS]
     assert {row["rank"] for row in found} == {"1"}
-    assert captured.err == b"3 images classified, 0 could not be read, 1 other file ignored.\n"
+    assert captured.err == b"1 file left out: .txt 1\n3 images classified, 0 could not be read.\n"
 
 
 def test_rows_are_what_the_model_says(
@@ -161,7 +161,7 @@ def test_unreadable_images_are_rows_with_their_reason_and_4(
     assert {Path(row["path"]).name for row in bad} == {"cut.png", "empty.png", "text.jpg", "lost.png", "missing.png"}
     assert all(row["rank"] == row["label"] == row["score"] == row["probability"] == "" for row in bad)
     assert [row for row in found if not row["error"]] == expected
-    assert captured.err == b"3 images classified, 5 could not be read, 1 other file ignored.\n"
+    assert captured.err == b"1 file left out: .txt 1\n3 images classified, 5 could not be read.\n"
     assert classify(bad_pictures, "--labels", labels, "--ignore-errors") == 0
 
 
@@ -308,7 +308,8 @@ def test_help_shows_every_option_and_the_environment_variables_of_shared_ones(
         "verbose",
         "debug",
     }
-    own = """--labels --label --classifier --prompts --top-k --null --output --overwrite --resume --format
+    own = """--all-files --exclude
+        --labels --label --classifier --prompts --top-k --null --output --overwrite --resume --format
         --cache --no-cache --min-score --min-probability --min-margin --background --multi-label
         --sort-into --sort-mode --exact-decode --max-pixels --decode-timeout --ignore-errors --help"""
     variables = {f"--{name}": "ZEROSHOT_" + name.upper().replace("-", "_") for name in shared}

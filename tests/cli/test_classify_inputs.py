@@ -139,7 +139,7 @@ def test_a_hundred_bad_files_among_a_hundred_good_ones(
     for path in good:
         Path(path).rename(Path("p", Path(path).name))
     reasons = bad_files(Path("p"))
-    together = classify("p", *setting)
+    together = classify("p", "--all-files", *setting)
     assert together.code == 4
     assert together.err == "100 images classified, 100 could not be read.\n"
     _check_mixed(together, alone.out.replace(b"good/", b"p/"), reasons)

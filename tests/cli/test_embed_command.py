@@ -94,7 +94,7 @@ def test_images_become_the_embeddings_of_the_model(model_folder: Path, capsys: p
     assert embed("pictures", "-o", "out.npz") == 0
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err == "wrote out.npz: 3 embeddings of 8 numbers, 1 other file ignored.\n"
+    assert captured.err == "1 file left out: .txt 1\nwrote out.npz: 3 embeddings of 8 numbers.\n"
     arrays = np.load("out.npz")
     paths = [f"pictures/{name}.png" for name in COLOURS]
     assert arrays["paths"].tolist() == paths
@@ -146,7 +146,8 @@ def test_unreadable_images_are_in_the_file_and_end_it_with_4(capsys: pytest.Capt
 
 
 def test_no_readable_image_is_an_empty_matrix() -> None:
-    assert embed("missing.png", "-o", "out.npz") == 4
+    Path("empty.png").touch()
+    assert embed("empty.png", "-o", "out.npz") == 4
     assert np.load("out.npz")["embeddings"].shape == (0, 8)
 
 
@@ -184,7 +185,7 @@ def test_texts_become_the_embeddings_of_the_model(model_folder: Path, capsys: py
     Path("texts.txt").write_bytes("\ufeffa photo of a cat\r\n\n # é 😀\na photo of a cat\n   \n".encode())
     assert embed("--texts", "texts.txt", "-o", "out.npz") == 0
     captured = capsys.readouterr()
-    assert captured.err == "wrote out.npz: 3 embeddings of 8 numbers, 2 blank lines ignored.\n"
+    assert captured.err == "2 blank lines ignored\nwrote out.npz: 3 embeddings of 8 numbers.\n"
     arrays = np.load("out.npz")
     texts = ["a photo of a cat", " # é 😀", "a photo of a cat"]
     assert arrays["texts"].tolist() == texts

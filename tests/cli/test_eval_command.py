@@ -177,7 +177,7 @@ def test_other_files_are_counted_on_stderr(
 ) -> None:
     (angle_folder / "60" / "notes.txt").write_text("hello")
     assert evaluate(tmp_path, angle_folder) == 0
-    assert "ignored 1 file that is not an image" in capsys.readouterr().err
+    assert "1 file left out: .txt 1" in capsys.readouterr().err
     assert evaluate(tmp_path, angle_folder, "--quiet") == 0
     assert capsys.readouterr().err == ""
 

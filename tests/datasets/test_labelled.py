@@ -13,6 +13,7 @@ from zeroshot_cli.datasets.imagenet_classes import wnids
 from zeroshot_cli.datasets.labelled import read_dataset, read_labelled_folder, read_labelled_table
 from zeroshot_cli.datasets.matching import match_classes, sorted_classes
 from zeroshot_cli.errors import DataError, UsageError
+from zeroshot_cli.images.selection import Selection
 from zeroshot_cli.records import SkippedImage
 from zeroshot_cli.words.labels import Label, Labels, read_labels
 
@@ -139,7 +140,16 @@ def test_other_files_are_counted_and_hidden_folders_are_no_classes(tmp_path: Pat
     for folder in ("cat", "dog"):
         (tmp_path / folder / "notes.txt").write_text("hello")
     found = read_labelled_folder(tmp_path)
-    assert (len(found), found.ignored, found.labels.names) == (1, 3, ("cat", "dog"))
+    assert (len(found), found.labels.names) == (1, ("cat", "dog"))
+    assert found.left_out == (
+        "1 file beside the class folders left out: .png 1",
+        "1 hidden or system folder left out: .thumbnails; --all-files takes them",
+        "2 files left out: .txt 2",
+    )
+    everything = read_labelled_folder(tmp_path, selection=Selection(all_files=True))
+    assert (len(everything), everything.labels.names) == (2, (".thumbnails", "cat", "dog"))
+    fewer = read_labelled_folder(tmp_path, selection=Selection(exclude=("dog",)))
+    assert (len(fewer), fewer.labels.names) == (1, ("cat",))
 
 
 def test_a_dangling_link_stays_with_its_class(tmp_path: Path, draw_angle: Draw) -> None:
@@ -434,6 +444,6 @@ def test_classes_without_images_are_said(tmp_path: Path, draw_angle: Draw) -> No
     (tmp_path / "notes.txt").write_text("x")
     draw_angle(tmp_path / "a" / "x.png", 1)
     assert read_labelled_folder(tmp_path).notes == (
-        f"{tmp_path}: ignored 1 file that is not an image",
+        f"{tmp_path}: 1 file beside the class folders left out: .txt 1",
         f"{tmp_path}: 1 of 3 classes has no image (c); they remain possible answers",
     )

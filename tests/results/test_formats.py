@@ -199,9 +199,9 @@ def test_replacing_writes_through_a_link(tmp_path: Path) -> None:
 
 def test_counts_and_their_sentence() -> None:
     stream = io.BytesIO()
-    counts = deliver([[CAT, BAD], [ONE]], [stream_writer(stream, Format.CSV)], ignored=4)
-    assert counts == Counts(classified=2, unreadable=1, ignored=4)
-    assert counts.sentence() == "2 images classified, 1 could not be read, 4 other files ignored."
+    counts = deliver([[CAT, BAD], [ONE]], [stream_writer(stream, Format.CSV)])
+    assert counts == Counts(classified=2, unreadable=1)
+    assert counts.sentence() == "2 images classified, 1 could not be read."
     assert stream.getvalue() == written(Format.CSV, CAT, BAD, ONE)
     assert Counts(1, 0).sentence() == "1 image classified, 0 could not be read."
     assert counts.exit_code(ignore_errors=False) == 4

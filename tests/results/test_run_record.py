@@ -15,9 +15,7 @@ from zeroshot_cli.results.run_record import RunRecord, as_plain, first_differenc
 def test_a_record_comes_back_and_is_for_people_too(tmp_path: Path) -> None:
     path = tmp_path / "out.csv.run.json"
     settings = as_plain({"inputs": [Path(os.fsdecode(b"\xff"))], "labels": ("猫", "dog"), "thresholds": {"score": 0.1}})
-    record = RunRecord(
-        "2025-01-01", settings, {"batch_size": 32}, {"torch": "2"}, True, Counts(1, 2, 0, 1), ("a.html",)
-    )
+    record = RunRecord("2025-01-01", settings, {"batch_size": 32}, {"torch": "2"}, True, Counts(1, 2, 1), ("a.html",))
     write_record(path, record)
     assert read_record(path) == record
     assert json.loads(path.read_text())["settings"] == {

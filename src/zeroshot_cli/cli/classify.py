@@ -73,7 +73,8 @@ def classify(options: ClassifyOptions, context: typer.Context) -> None:
             note(text, quiet=options.quiet)
         counts = run.deliver(outputs, found)
         unfiled = run.finish(outputs, counts)
-    note(counts.sentence(), quiet=options.quiet)
+    for text in (*found.notes, counts.sentence()):
+        note(text, quiet=options.quiet)
     finish(unfiled or (counts.unreadable and not options.ignore_errors))
 
 
@@ -151,13 +152,13 @@ def _find(options: ClassifyOptions, *, finished: bool) -> "FoundImages":
     """Return the images; none where an earlier run has done them all, and perhaps moved them since."""
     from zeroshot_cli.images.find import FoundImages, find_images
 
-    stdin = getattr(sys.stdin, "buffer", None)
+    stdin, selection = getattr(sys.stdin, "buffer", None), options.selection(options.sort_into)
     try:
-        return find_images(options.images, stdin=stdin, null_separated=options.null, exclude=options.sort_into)
-    except DataError:
+        return find_images(options.images, stdin=stdin, null_separated=options.null, selection=selection)
+    except (DataError, UsageError):
         if not finished:
             raise
-        return FoundImages((), 0)
+        return FoundImages(())
 
 
 @dataclass(frozen=True)
@@ -223,7 +224,7 @@ class _Run:
         form = options.form or (Format.TABLE if sys.stdout.isatty() else Format.CSV)
         with closing(blocks), _standard_output(form, ranks=ranks, quiet=options.quiet) as (bar, out):
             tracked = bar.track(blocks, len(items), "classifying", images=len)
-            return deliver(tracked, [*outputs.sinks, out], ignored=found.ignored, before=outputs.kept)
+            return deliver(tracked, [*outputs.sinks, out], before=outputs.kept)
 
     def finish(self, outputs: "Outputs", counts: Counts) -> int:
         """Make the reports and sort the images; return how many could not be filed."""

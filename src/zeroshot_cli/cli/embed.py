@@ -87,7 +87,8 @@ def embed(options: EmbedOptions) -> None:
         closing(rows),  # whatever happens, the decoders end now
     ):
         unreadable = _write(file, rows, len(source.items), bar.counter("embedding", f"{source.noun}s"))
-    note(f"wrote {output}: {_sentence(source, unreadable, model.embed_dim)}", quiet=quiet)
+    for text in (*source.notes, f"wrote {output}: {_sentence(source, unreadable, model.embed_dim)}"):
+        note(text, quiet=quiet)
     finish(unreadable, ignore_errors=options.ignore_errors)
 
 
@@ -96,7 +97,7 @@ class _Images:
     """Images to embed."""
 
     items: Sequence[str | SkippedImage]
-    ignored: int
+    notes: tuple[str, ...]
     options: EmbedOptions
 
     noun = "image"
@@ -110,10 +111,6 @@ class _Images:
     @property
     def names(self) -> Sequence[str]:
         return [item.path if isinstance(item, SkippedImage) else item for item in self.items]
-
-    @property
-    def passed_over(self) -> str:
-        return counted(self.ignored, "other file") if self.ignored else ""
 
     def about(self, model: "LoadedModel", batch_size: int) -> dict[str, str]:
         """Return what embeddings of images depend on besides the model."""
@@ -164,8 +161,8 @@ class _Texts:
         return self.items
 
     @property
-    def passed_over(self) -> str:
-        return counted(self.blank, "blank line") if self.blank else ""
+    def notes(self) -> tuple[str, ...]:
+        return (f"{counted(self.blank, 'blank line')} ignored",) if self.blank else ()
 
     def about(self, model: "LoadedModel", batch_size: int) -> dict[str, str]:
         """Return nothing: the model and the texts say everything."""
@@ -191,8 +188,8 @@ def _source(options: EmbedOptions) -> _Images | _Texts:
 
         options.check_cache()
         stdin = getattr(sys.stdin, "buffer", None)
-        found = find_images(options.images, stdin=stdin, null_separated=options.null)
-        return _Images(found.items, found.ignored, options)
+        found = find_images(options.images, stdin=stdin, null_separated=options.null, selection=options.selection())
+        return _Images(found.items, found.notes, options)
     given = "-0" if options.null else "--exact-decode" if options.exact_decode else None
     if given is not None:
         raise UsageError(f"{given} is for images, and --texts {texts} names texts; omit it")
@@ -249,6 +246,4 @@ def _sentence(source: _Images | _Texts, unreadable: int, width: int) -> str:
     parts = [f"{counted(len(source.items) - unreadable, 'embedding')} of {width} numbers"]
     if unreadable:
         parts.append(f"{counted(unreadable, source.noun)} could not be read")
-    if source.passed_over:
-        parts.append(f"{source.passed_over} ignored")
     return ", ".join(parts) + "."

@@ -59,7 +59,9 @@ class _ModelsOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvalOptions(o.BatchOptions, o.RuntimeOptions, _ModelsOptions, o.DecodingOptions, o.MessageOptions):
+class EvalOptions(
+    o.BatchOptions, o.RuntimeOptions, _ModelsOptions, o.DecodingOptions, o.FolderOptions, o.MessageOptions
+):
     """The options of `zeroshot eval`."""
 
     datasets: Annotated[
@@ -202,6 +204,7 @@ def evaluate(options: EvalOptions) -> None:
         "default_model": o.DEFAULT_MODEL,
         "models": options.models(),
         "retrieval": None if options.task is Task.AUTO else options.task is Task.RETRIEVAL,
+        "selection": options.selection(),
         "precision": options.precision.value,
         "batch_size": o.as_count(options.batch_size),
         "workers": o.as_count(options.workers),

@@ -19,6 +19,7 @@ from zeroshot_cli.cli.command import Panel
 
 if TYPE_CHECKING:
     from zeroshot_cli.images.decode import Decoding
+    from zeroshot_cli.images.selection import Selection
     from zeroshot_cli.models.loaded import LoadedModel
 
 DISTRIBUTION = "zeroshot-cli"  # what pip calls the package
@@ -298,7 +299,37 @@ class DecodingOptions(LimitOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageOptions(DecodingOptions):
+class FolderOptions:
+    """Which files of a folder are taken."""
+
+    all_files: Annotated[
+        bool,
+        typer.Option(
+            "--all-files",
+            rich_help_panel=Panel.IMAGES,
+            help="Take hidden files and folders too, and those of systems, such as @eaDir, .thumbnails and trash.",
+        ),
+    ] = False
+    exclude: Annotated[
+        tuple[str, ...],
+        typer.Option(
+            "--exclude",
+            metavar="GLOB",
+            show_default=False,
+            rich_help_panel=Panel.IMAGES,
+            help="Leave out files and folders of this name, or of this path if it has a slash; repeatable.",
+        ),
+    ] = ()
+
+    def selection(self, outside: Path | None = None) -> "Selection":
+        """Return what is taken of folders; `outside` is not searched."""
+        from zeroshot_cli.images.selection import Selection
+
+        return Selection(all_files=self.all_files, exclude=self.exclude, outside=outside)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageOptions(DecodingOptions, FolderOptions):
     """How the user's own images are named and read."""
 
     null: Annotated[

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from zeroshot_cli.errors import DataError, UsageError
-from zeroshot_cli.images.find import find_images, path_of
+from zeroshot_cli.images.find import FoundImages, find_images, path_of
+from zeroshot_cli.images.selection import USUAL, Selection, other_files
 from zeroshot_cli.pairs.read import read_pairs
 from zeroshot_cli.pairs.shards import CAPTION_EXTENSIONS
 from zeroshot_cli.records import SkippedImage
@@ -21,7 +22,8 @@ class CaptionedImages:
     """Images and texts, and which of them belong together: `pairs` are an index of `items` and one of `texts`.
 
     `as_stored` and `known` are as in LabelledImages. Not among them, but counted, are `empty` captions, captions of
-    `missing` images (the first is `first_missing`) and `bare` images, which have no caption.
+    `missing` images (the first is `first_missing`) and `bare` images, which have no caption; `left_out` says
+    what of a folder was left out.
     """
 
     name: str
@@ -34,6 +36,7 @@ class CaptionedImages:
     missing: int = 0
     first_missing: str | None = None
     bare: int = 0
+    left_out: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.items)
@@ -48,11 +51,15 @@ class CaptionedImages:
             notes.append(f"skipped {_many(self.empty, 'empty caption')}")
         if self.bare:
             notes.append(f"skipped {_many(self.bare, 'image')} without a caption")
-        return tuple(f"{self.name}: {text}" for text in notes)
+        return tuple(f"{self.name}: {text}" for text in (*notes, *self.left_out))
 
 
 def read_captioned(
-    path: Path, *, image_column: str | None = None, caption_column: str | None = None
+    path: Path,
+    *,
+    image_column: str | None = None,
+    caption_column: str | None = None,
+    selection: Selection = USUAL,
 ) -> CaptionedImages:
     """Read a table of images and captions, or a folder with a text file, one caption per line, beside each image.
 
@@ -61,7 +68,7 @@ def read_captioned(
     wrong in it, or where no pair is left.
     """
     if os.path.isdir(path):
-        return _read_folder(path)
+        return _read_folder(path, selection)
     pairs = read_pairs([path], image_column=image_column, caption_column=caption_column, option="eval")
     if pairs.members:
         raise UsageError(f"{path}: evaluation reads images from files; unpack the tar into a folder, and give that")
@@ -86,8 +93,8 @@ def captioned(name: str, rows: Iterable[tuple[str | SkippedImage, Sequence[str]]
     return CaptionedImages(name, tuple(items), tuple(texts), tuple(pairs))
 
 
-def _read_folder(path: Path) -> CaptionedImages:
-    found = find_images([f"{path}{os.sep}"])
+def _read_folder(path: Path, selection: Selection) -> CaptionedImages:
+    found = find_images([f"{path}{os.sep}"], selection=selection)
     rows = [(item, _captions_beside(item)) for item in found.items]
     with_text = [(item, captions) for item, captions in rows if captions]
     if not with_text:
@@ -95,7 +102,13 @@ def _read_folder(path: Path) -> CaptionedImages:
             f"{path}: none of its {_many(len(rows), 'image')} has a caption; write a text file beside each, such as "
             "dog.txt for dog.jpg, or give a CSV with the columns image and caption"
         )
-    return replace(captioned(str(path), with_text), bare=len(rows) - len(with_text))
+    return replace(captioned(str(path), with_text), bare=len(rows) - len(with_text), left_out=_left_out(found))
+
+
+def _left_out(found: FoundImages) -> tuple[str, ...]:
+    """Return what was left out of a folder; its texts were read."""
+    others = {name: number for name, number in found.others.items() if name[1:] not in CAPTION_EXTENSIONS}
+    return (*other_files(others), *(note for note in found.assumed if note not in tuple(other_files(found.others))))
 
 
 def _captions_beside(item: str | SkippedImage) -> tuple[str, ...]:

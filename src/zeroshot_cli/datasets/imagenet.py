@@ -62,8 +62,9 @@ def _read_flat(inside: Path, folder: Path) -> LabelledImages:
     numbers = [int(match[1]) for _, match in images if not match[2]]
     truth = _truth(inside, folder, max(numbers)) if numbers else {}
     targets = tuple(_target(path_of(item), int(match[1]), match[2], truth) for item, match in images)
-    others = found.ignored + len(named) - len(images)
-    return LabelledImages(str(inside), tuple(item for item, _ in images), targets, imagenet_labels(), others)
+    unnamed = len(named) - len(images)
+    left_out = found.assumed + ((f"{unnamed} images left out whose names have no number",) if unnamed else ())
+    return LabelledImages(str(inside), tuple(item for item, _ in images), targets, imagenet_labels(), left_out)
 
 
 def _target(path: str, number: int, wnid: str | None, truth: Mapping[int, int]) -> int:

@@ -4,6 +4,7 @@
 # ruff: noqa: PTH112, PTH113, PTH118, PTH120
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from zeroshot_cli.datasets.imagenet_classes import is_wnid
 from zeroshot_cli.datasets.matching import match_classes, sorted_classes, spaced, why_unmatched
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.images.find import find_images, path_of
+from zeroshot_cli.images.selection import USUAL, Excluded, Selection, other_files
 from zeroshot_cli.pairs.columns import LABELS, Columns
 from zeroshot_cli.pairs.read import find_image, is_on_web
 from zeroshot_cli.pairs.tables import Form, form_of, read_table
@@ -26,7 +28,8 @@ _NAMED = 3  # classes in a note
 class LabelledImages:
     """Images with their true classes; `targets[i]` is the index in `labels` of `items[i]`.
 
-    An item that is already known to be unreadable is a SkippedImage. `ignored` counts files that are not images. Sets
+    An item that is already known to be unreadable is a SkippedImage. `left_out` says, one
+    sentence each, which files were left out. Sets
     with a name have more: `as_stored` if published figures are of images as stored, without Exif rotation; `prompts`,
     their own template set; `known`, their name in the registry.
     """
@@ -35,7 +38,7 @@ class LabelledImages:
     items: tuple[str | SkippedImage, ...]
     targets: tuple[int, ...]
     labels: Labels
-    ignored: int = 0
+    left_out: tuple[str, ...] = ()
     as_stored: bool = False
     prompts: str | None = None
     known: str | None = None
@@ -53,9 +56,7 @@ class LabelledImages:
     def notes(self) -> tuple[str, ...]:
         """What a user should know about the data set, one sentence each."""
         notes = []
-        if self.ignored:
-            files = "1 file that is not an image" if self.ignored == 1 else f"{self.ignored} files that are not images"
-            notes.append(f"{self.name}: ignored {files}")
+        notes += [f"{self.name}: {text}" for text in self.left_out]
         if empty := self.empty_classes:
             named = ", ".join(empty[:_NAMED]) + (", …" if len(empty) > _NAMED else "")
             verb = "has" if len(empty) == 1 else "have"
@@ -71,11 +72,16 @@ class LabelledImages:
 
 
 def read_dataset(
-    path: Path, labels: Labels | None = None, *, image_column: str | None = None, label_column: str | None = None
+    path: Path,
+    labels: Labels | None = None,
+    *,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    selection: Selection = USUAL,
 ) -> LabelledImages:
     """Read a folder of class folders or a table, whichever `path` is; raises UsageError if it is neither."""
     if os.path.isdir(path):
-        return read_labelled_folder(path, labels)
+        return read_labelled_folder(path, labels, selection)
     if os.path.isfile(path):
         return read_labelled_table(path, labels, image_column=image_column, label_column=label_column)
     raise UsageError(
@@ -83,23 +89,25 @@ def read_dataset(
     )
 
 
-def read_labelled_folder(path: Path, labels: Labels | None = None) -> LabelledImages:
+def read_labelled_folder(path: Path, labels: Labels | None = None, selection: Selection = USUAL) -> LabelledImages:
     """Read a folder whose folders are classes, with images at any depth.
 
     Without `labels` the classes are the folder names in order, underscores read as spaces. Raises DataError where there
     is no class folder, no image, or a folder that matches none of `labels`.
     """
-    names = sorted_classes(_class_folders(path))
+    class_folders, left_out = _class_folders(path, selection)
+    names = sorted_classes(class_folders)
     if not names:
         raise DataError(f"{path}: has no class folders; expected one folder per class with its images inside")
     labels, class_of = _classes(names, labels, str(path), kind="class folder")
-    loose = sum(1 for entry in path.iterdir() if not os.path.isdir(entry))
     try:
-        found = find_images([f"{path}{os.sep}{name}" for name in names])  # "./-", not "-", which is stdin
+        found = find_images(
+            [f"{path}{os.sep}{name}" for name in names], selection=selection
+        )  # "./-", not "-", which is stdin
     except DataError as error:
         raise DataError(f"{path}: no image in any of its {len(names)} class folders; put some there") from error
     targets = tuple(class_of[PurePath(path_of(item)).relative_to(path).parts[0]] for item in found.items)
-    return LabelledImages(str(path), found.items, targets, labels, found.ignored + loose)
+    return LabelledImages(str(path), found.items, targets, labels, (*left_out, *found.assumed))
 
 
 def read_labelled_table(
@@ -161,12 +169,27 @@ def _labels_of(ordered: Sequence[str], source: str, kind: str) -> Labels:
 # folders
 
 
-def _class_folders(path: Path) -> list[str]:
-    """Return the names of the folders in a folder, without hidden ones such as `.ipynb_checkpoints`."""
+def _class_folders(path: Path, selection: Selection) -> tuple[list[str], list[str]]:
+    """Return the names of the folders that are taken of a folder, and sentences on what else is in it."""
+    names: list[str] = []
+    system: list[str] = []
+    loose = Counter[str]()
+    excluded = Excluded(selection.exclude)
     try:
-        return [entry.name for entry in path.iterdir() if os.path.isdir(entry) and not entry.name.startswith(".")]
+        for entry in sorted(path.iterdir()):
+            if not os.path.isdir(entry):
+                loose[entry.suffix.lower()] += 1
+            elif selection.byproduct(str(entry)):
+                system.append(entry.name)
+            elif not excluded(str(entry)):
+                names.append(entry.name)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
+    notes = [note.replace(" left out", " beside the class folders left out") for note in other_files(loose)]
+    if system:
+        folders = "1 hidden or system folder" if len(system) == 1 else f"{len(system)} hidden or system folders"
+        notes.append(f"{folders} left out: {', '.join(system)}; --all-files takes them")
+    return names, notes
 
 
 # tables

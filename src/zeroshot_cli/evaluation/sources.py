@@ -13,6 +13,7 @@ from zeroshot_cli.datasets.labelled import LabelledImages, read_dataset
 from zeroshot_cli.datasets.registry import KnownSet, find_known
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.images.decode import Decoding
+from zeroshot_cli.images.selection import USUAL, Selection
 from zeroshot_cli.words.labels import Labels, read_labels
 from zeroshot_cli.words.prompts import Prompts, prompts_for, read_prompts
 
@@ -40,6 +41,7 @@ class EvalSettings:
     data_dir: Path | None = None
     image_column: str | None = None
     label_column: str | None = None
+    selection: Selection = USUAL
     max_pixels: int | None = None
     decode_timeout: float | None = None
     device: str = "auto"
@@ -144,7 +146,9 @@ def _open(name: str, saved: "SavedClassifier | None", settings: EvalSettings, li
     if saved is not None:
         return Source(images=images, saved=saved, known=known, own_labels=False)
     if settings.probe is not None:
-        train = replace(read_dataset(Path(settings.probe), images.labels), as_stored=images.as_stored)
+        train = replace(
+            read_dataset(Path(settings.probe), images.labels, selection=settings.selection), as_stored=images.as_stored
+        )
         return Source(images=images, train=train, known=known)
     sets = settings.prompts or (images.prompts or prompts_for(settings.labels),)
     return Source(images=images, prompts=tuple(map(read_prompts, sets)), known=known, own_labels=labels is None)
@@ -159,8 +163,10 @@ def _read(
         return images if labels is None else _relabelled(images, labels), known
     path, image_column = Path(name), settings.image_column
     if settings.retrieval:
-        return read_captioned(path, image_column=image_column, caption_column=settings.label_column), None
-    return read_dataset(path, labels, image_column=image_column, label_column=settings.label_column), None
+        columns = {"image_column": image_column, "caption_column": settings.label_column}
+        return read_captioned(path, **columns, selection=settings.selection), None
+    columns = {"image_column": image_column, "label_column": settings.label_column}
+    return read_dataset(path, labels, **columns, selection=settings.selection), None
 
 
 def _relabelled(images: LabelledImages | CaptionedImages, labels: Labels) -> LabelledImages:

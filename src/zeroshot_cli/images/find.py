@@ -31,6 +31,7 @@ IMAGE_SUFFIXES = frozenset(_SUFFIXES.split())
 Identity = tuple[int, int]  # device and number of a folder
 
 
+_NAMED = 3  # folders in a note
 _NOT_THERE = ("no such file", "no file matches this pattern")
 
 
@@ -38,12 +39,20 @@ _NOT_THERE = ("no such file", "no file matches this pattern")
 class FoundImages:
     """What the inputs name, each path once.
 
-    `others` counts the files in folders that have no image extension, by extension. `notes` are sentences for the user.
+    `others` counts the files in folders that have no image extension, by extension. `assumed` says how a list was read
+    and what was left out, one sentence each; `empty` are the folders without an image.
     """
 
     items: tuple[str | SkippedImage, ...]
     others: Mapping[str, int] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = ()
+    empty: tuple[str, ...] = ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know about the inputs, one sentence each."""
+        named = ", ".join(self.empty[:_NAMED]) + (", …" if len(self.empty) > _NAMED else "")
+        return (*([f"no image in {named}"] if self.empty else []), *self.assumed)
 
     @property
     def ignored(self) -> int:
@@ -81,7 +90,7 @@ def find_images(
         items: Iterable[str | SkippedImage] = [given]
         if isinstance(given, str) and os.path.isdir(given):
             items = search.images_below(given)
-            empty += [] if items else [f"no image in {given}"]
+            empty += [] if items else [given]
         elif search.excluded(path_of(given)):
             search.left_out.excluded += 1
             continue
@@ -89,7 +98,7 @@ def find_images(
             found.setdefault(search.place(path_of(item)), item)
     notes = (*search.notes, *search.left_out.notes())
     _check_any(inputs, found.values(), search.left_out, notes)
-    return FoundImages(tuple(found.values()), dict(search.left_out.others), (*empty, *notes))
+    return FoundImages(tuple(found.values()), dict(search.left_out.others), notes, tuple(empty))
 
 
 def path_of(item: str | SkippedImage) -> str:

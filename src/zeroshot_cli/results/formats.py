@@ -9,7 +9,6 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -257,14 +256,9 @@ def _labels(rows: list[list[Any]]) -> tuple[LabelScore, ...]:
     return tuple(LabelScore(label, score, probability) for label, score, probability in rows)
 
 
-def deliver(
-    blocks: Iterable[Sequence[Result]], sinks: Sequence[Sink], *, ignored: int = 0, before: Counts | None = None
-) -> Counts:
-    """Write every block to every sink; return the counts, added to those of `before`.
-
-    `ignored` is the number of files skipped while images were looked for.
-    """
-    counts = replace(before or Counts(), ignored=ignored)
+def deliver(blocks: Iterable[Sequence[Result]], sinks: Sequence[Sink], *, before: Counts | None = None) -> Counts:
+    """Write every block to every sink; return the counts, added to those of `before`."""
+    counts = before or Counts()
     for block in blocks:
         for sink in sinks:
             sink.write(block)

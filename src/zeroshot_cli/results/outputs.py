@@ -79,7 +79,7 @@ class Outputs:
             return
         if not self.complete:
             to_make = tuple(map(str, self._targets.derived))
-            self._note(replace(self._record, complete=True, counts=replace(counts, ignored=0), to_make=to_make))
+            self._note(replace(self._record, complete=True, counts=counts, to_make=to_make))
         for path in self._targets.derived:
             if str(path) in self._record.to_make:
                 self._make(path, html, sort)

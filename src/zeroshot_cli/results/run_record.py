@@ -48,6 +48,8 @@ def read_record(path: Path) -> RunRecord | None:
         if not isinstance(fields["settings"], dict) or not isinstance(fields["resolved"], dict):
             raise TypeError("settings and resolved are mappings")
         counts = fields.pop("counts")
+        if counts is not None:
+            counts.pop("ignored", None)  # of records before 0.2
         to_make = tuple(fields.pop("to_make"))
         return RunRecord(**fields, to_make=to_make, counts=None if counts is None else Counts(**counts))
     except (FileNotFoundError, NotADirectoryError):
