@@ -128,7 +128,6 @@ def test_other_files_beside_flat_images_are_counted(tmp_path: Path) -> None:
     (tmp_path / "cat.png").touch()
     found = read_imagenet(tmp_path)
     assert len(found) == 4
-    print(found.left_out)
 
 
 def test_what_is_looked_for_is_named(tmp_path: Path) -> None:
