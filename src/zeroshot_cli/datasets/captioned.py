@@ -1,7 +1,7 @@
 """Images with captions: a table, or a folder of images with a text file beside each."""
 
 # pathlib's questions raise OSError where a name is too long or a folder is locked; opening names the reason.
-# ruff: noqa: PTH112, PTH122
+# ruff: noqa: PTH112, PTH113, PTH122
 
 import os
 from collections.abc import Iterable, Sequence
@@ -15,6 +15,9 @@ from zeroshot_cli.pairs.read import read_pairs
 from zeroshot_cli.pairs.shards import CAPTION_EXTENSIONS
 from zeroshot_cli.records import SkippedImage
 from zeroshot_cli.words.textfiles import read_text
+
+# What Hugging Face, Flickr8k and others call the list of captions in a folder of images.
+TABLES = ("metadata.jsonl", "metadata.csv", "metadata.parquet", "captions.txt", "captions.csv", "captions.jsonl")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +66,16 @@ def read_captioned(
 ) -> CaptionedImages:
     """Read a table of images and captions, or a folder with a text file, one caption per line, beside each image.
 
-    A table is CSV, JSON Lines, or Parquet; an image may have several captions, as rows or as a list. Equal captions
+    A table is CSV, JSON Lines, or Parquet, and may be in the folder as metadata.csv or captions.txt; an image may have
+    several captions, as rows or as a list. Equal captions
     are one text with several images. Raises UsageError for a missing file or another format, DataError for what is
     wrong in it, or where no pair is left.
     """
     if os.path.isdir(path):
-        return _read_folder(path, selection)
+        table = table_in(path)
+        if table is None:
+            return _read_folder(path, selection)
+        path = table
     pairs = read_pairs([path], image_column=image_column, caption_column=caption_column, option="eval")
     if pairs.members:
         raise UsageError(f"{path}: evaluation reads images from files; unpack the tar into a folder, and give that")
@@ -79,6 +86,14 @@ def read_captioned(
         missing=pairs.missing_files,
         first_missing=pairs.first_missing,
     )
+
+
+def table_in(folder: Path) -> Path | None:
+    """Return the list of captions that a folder of images holds, if it does. Raises UsageError for several."""
+    found = [folder / name for name in TABLES if os.path.isfile(folder / name)]
+    if len(found) > 1:
+        raise UsageError(f"{folder}: has {' and '.join(file.name for file in found)}; name the one to use")
+    return found[0] if found else None
 
 
 def captioned(name: str, rows: Iterable[tuple[str | SkippedImage, Sequence[str]]]) -> CaptionedImages:

@@ -16,7 +16,7 @@ from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.images.find import find_images, path_of
 from zeroshot_cli.images.selection import USUAL, Excluded, Selection, other_files
 from zeroshot_cli.pairs.columns import LABELS, Columns
-from zeroshot_cli.pairs.read import find_image, is_on_web
+from zeroshot_cli.pairs.paths import find_image, is_on_web
 from zeroshot_cli.pairs.tables import Form, form_of, read_table
 from zeroshot_cli.records import SkippedImage
 from zeroshot_cli.words.labels import Labels

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
-IMAGE_COLUMNS = ("image", "filepath", "image_path", "path", "file", "file_name", "filename")
-CAPTION_COLUMNS = ("caption", "title", "text", "label", "captions")
+IMAGE_COLUMNS = ("image", "filepath", "image_path", "path", "file", "file_name", "filename", "image_name", "img_path")
+CAPTION_COLUMNS = ("caption", "title", "text", "captions", "comment", "description", "label")
 LABEL_COLUMNS = ("label", "class", "class_name", "category", "target")
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "heic")
 

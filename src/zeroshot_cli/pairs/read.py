@@ -1,39 +1,48 @@
 """Pairs of image and caption, read from tables and tars."""
 
 # Path.exists raises OSError where a name is too long or a folder is locked; opening the file names the reason.
-# ruff: noqa: PTH111, PTH116, PTH118, PTH120, PTH123
+# ruff: noqa: PTH111, PTH116, PTH123, PTH207
 
+import glob
 import hashlib
 import math
 import os
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
+from itertools import accumulate
 from pathlib import Path
+from random import Random
 from typing import BinaryIO
-from urllib.parse import unquote
 
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.images.decode import open_regular
 from zeroshot_cli.images.file_kinds import special_file
 from zeroshot_cli.pairs.columns import CAPTIONS, Columns
+from zeroshot_cli.pairs.paths import Roots, is_on_web, shown_as
 from zeroshot_cli.pairs.shards import Member, expand, read_shard
 from zeroshot_cli.pairs.tables import Form, PlacedRow, form_of, read_table
+from zeroshot_cli.records import SkippedImage
 
-_WEB = re.compile(r"\s*(?!file:)[a-z][a-z0-9+.-]+://", re.IGNORECASE)  # two letters at least: c: is a Windows drive
 _FORMS = "a csv, tsv, jsonl or parquet file, or WebDataset tars such as shard-{000..099}.tar"
-_LONGEST = 1000  # characters of a path in a message
+_NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?")
+_NOTHING = frozenset({"nan", "null", "none", "<na>", "n/a", "#n/a"})  # what programs write for no caption
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Pairs that were named together; `weight` is how often each is drawn, relative to other sources."""
+    """Pairs that were named together; `weight` is how often each is drawn, relative to other sources.
+
+    Where the images have classes, `texts` are the texts that may describe each: a row's caption is its class.
+    """
 
     name: str
     rows: int
     weight: float = 1.0
+    texts: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +50,8 @@ class Pairs:
     """Images and their captions, row by row and source by source, with counts of what was omitted.
 
     An image with several captions has as many rows. `members` locates images inside tars; such an image is named
-    tar/member. Without `sources` the rows are one source.
+    tar/member. Without `sources` the rows are one source. `notes` say what was taken for granted, `skipped` are tars
+    that could not be read.
     """
 
     images: tuple[str, ...]
@@ -51,6 +61,8 @@ class Pairs:
     first_missing: str | None = None
     sources: tuple[Source, ...] = ()
     members: Mapping[str, Member] = field(default_factory=dict, repr=False)
+    notes: tuple[str, ...] = ()
+    skipped: tuple[SkippedImage, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.sources:
@@ -58,6 +70,12 @@ class Pairs:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def text(self, row: int, draw: Random | None = None) -> str:
+        """Return the text of a row: its caption, or one of its class's texts, drawn at random or else the first."""
+        place = bisect_right(list(accumulate(source.rows for source in self.sources)), row)
+        texts = self.sources[place].texts.get(self.captions[row], (self.captions[row],))
+        return texts[0] if draw is None or len(texts) == 1 else draw.choice(texts)
 
     def open(self, row: int) -> BinaryIO:
         """Open the image of a row; raises UnreadableImage with the reason."""
@@ -76,6 +94,9 @@ class Pairs:
         if len({source.weight for source in self.sources}) > 1:
             for source in self.sources:
                 digest.update(f"{source.rows} {source.weight}\0".encode())
+        for source in self.sources:
+            for texts in source.texts.values():
+                digest.update("\0".join(texts).encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
 
@@ -85,31 +106,41 @@ def read_pairs(
     weights: Sequence[float] = (),
     image_column: str | None = None,
     caption_column: str | None = None,
+    image_root: str | None = None,
     option: str = "--data",
 ) -> Pairs:
-    """Read the pairs of tables (CSV, JSON lines, Parquet) and WebDataset tars, one after the other.
+    """Read the pairs of tables (CSV, JSON lines, Parquet), lists of captions and WebDataset tars, one after the other.
 
-    Each of `files`, even a pattern such as shard-{000..099}.tar, is a source; `weights` is empty or has one for each.
-    Image paths are relative to the file that names them. Pairs with an empty caption or a missing image are omitted
-    and counted. `option` is the option that named the files. Raises UsageError for a missing file or an invalid
-    weight, DataError for an invalid file or a source without usable pairs.
+    Each of `files`, even a pattern such as shard-{000..099}.tar or *.csv, is a source; `weights` is empty or has one
+    for each. Image paths are relative to `image_root`, else to the file that names them or to a folder of images beside
+    it. Pairs with an empty caption or a missing image are omitted and counted. `option` is the option that named the
+    files. Raises UsageError for a missing file or an invalid weight, DataError for an invalid file or a source without
+    usable pairs.
     """
-    weights = _checked_weights(files, weights, option)
     columns = Columns(CAPTIONS, image_column, caption_column)
-    parts = [_read_source(str(file), option, columns) for file in files]
-    sources = zip(parts, weights, strict=True)
+    return joined([_read_source(str(file), option, columns, image_root) for file in files], weights, option=option)
+
+
+def joined(parts: Sequence[Pairs], weights: Sequence[float] = (), *, option: str = "--data") -> Pairs:
+    """Return the pairs of several sources as one, with a weight for each. Raises UsageError for invalid weights."""
+    weights = _checked_weights(parts, weights, option)
+    sources = [
+        replace(source, weight=weight) for part, weight in zip(parts, weights, strict=True) for source in part.sources
+    ]
     return Pairs(
         images=tuple(image for part in parts for image in part.images),
         captions=tuple(caption for part in parts for caption in part.captions),
-        empty_captions=sum(part.empty for part in parts),
-        missing_files=sum(part.missing for part in parts),
-        first_missing=next((part.first_missing for part in parts if part.missing), None),
-        sources=tuple(Source(part.name, len(part.images), weight) for part, weight in sources),
+        empty_captions=sum(part.empty_captions for part in parts),
+        missing_files=sum(part.missing_files for part in parts),
+        first_missing=next((part.first_missing for part in parts if part.missing_files), None),
+        sources=tuple(sources),
         members={image: member for part in parts for image, member in part.members.items()},
+        notes=tuple(note for part in parts for note in part.notes),
+        skipped=tuple(item for part in parts for item in part.skipped),
     )
 
 
-def _checked_weights(files: Sequence[Path | str], weights: Sequence[float], option: str) -> Sequence[float]:
+def _checked_weights(files: Sequence[object], weights: Sequence[float], option: str) -> Sequence[float]:
     if not weights:
         return [1.0] * len(files)
     if len(weights) != len(files):
@@ -129,19 +160,24 @@ def _checked_weights(files: Sequence[Path | str], weights: Sequence[float], opti
 class _Part:
     """What has been read of a source."""
 
-    name: str
     images: list[str] = field(default_factory=list)
     captions: list[str] = field(default_factory=list)
     members: dict[str, Member] = field(default_factory=dict)
     empty: int = 0
+    nothing: int = 0
     missing: int = 0
     first_missing: str | None = None
+    notes: list[str] = field(default_factory=list)
+    skipped: list[SkippedImage] = field(default_factory=list)
 
     def add(self, image: str, captions: Iterable[str], *, is_there: bool) -> None:
         """Add the pairs of an image, named as `Pairs.open` opens it."""
         for caption in captions:
             if not caption:
                 self.empty += 1
+            elif len(caption) < 5 and caption.casefold() in _NOTHING:
+                self.empty += 1
+                self.nothing += 1
             elif is_there:
                 self.images.append(image)
                 self.captions.append(caption)
@@ -149,18 +185,74 @@ class _Part:
                 self.missing += 1
                 self.first_missing = self.first_missing or image
 
+    def cut(self, rows: int) -> None:
+        """Keep so many of the rows."""
+        for image in self.images[rows:]:
+            self.members.pop(image, None)
+        del self.images[rows:], self.captions[rows:]
 
-def _read_source(pattern: str, option: str, columns: Columns) -> _Part:
-    part = _Part(pattern)
+
+def _read_source(pattern: str, option: str, columns: Columns, root: str | None) -> Pairs:
+    part = _Part()
+    names = _files_of(pattern, option)
+    for name in names:
+        notes: list[str] = []
+        rows = len(part.images)
+        try:
+            _read_file(name, option, columns, root, part, notes)
+        except _Broken as broken:
+            if len(names) == 1:
+                raise broken.error from None
+            part.cut(rows)
+            part.skipped.append(SkippedImage(name, str(broken.error).removeprefix(name).lstrip(": ")))
+        part.notes += [f"{name}: {note}" for note in notes]
+    _check_usable(pattern, part, columns)
+    return Pairs(
+        tuple(part.images),
+        tuple(part.captions),
+        part.empty,
+        part.missing,
+        part.first_missing,
+        sources=(Source(pattern, len(part.images)),),
+        members=part.members,
+        notes=tuple(part.notes),
+        skipped=tuple(part.skipped),
+    )
+
+
+class _Broken(Exception):
+    """A tar is damaged, which matters less where it is one of several."""
+
+    def __init__(self, error: DataError) -> None:
+        super().__init__()
+        self.error = error
+
+
+def _files_of(pattern: str, option: str) -> list[str]:
+    """Return the files that a pattern such as shard-{000..099}.tar or *.csv means, else its own name."""
+    pattern = os.path.expanduser(pattern)
+    names = []
     for name in expand(pattern):
-        with _opened(name, option) as file:
-            form = form_of(name, file)
-            if form is Form.TAR:
+        found = [] if os.path.lexists(name) or not glob.has_magic(name) else sorted(glob.glob(name, recursive=True))
+        if not found and glob.has_magic(name) and not os.path.lexists(name):
+            raise UsageError(f"{name}: no file matches this pattern; give {option} {_FORMS}")
+        names += found or [name]
+    return names
+
+
+def _read_file(name: str, option: str, columns: Columns, root: str | None, part: _Part, notes: list[str]) -> None:
+    """Read one file of a source. Raises _Broken for a damaged tar."""
+    with _opened(name, option) as file:
+        form = form_of(name, file)
+        if form is Form.TAR:
+            try:
                 _read_tar(name, file, part, columns)
-            else:
-                _find_images(read_table(name, file, form, columns), os.path.dirname(name), part)
-    _check_usable(part)
-    return part
+            except DataError as error:
+                raise _Broken(error) from None
+        else:
+            roots = Roots(name, root)
+            _find_images(read_table(name, file, form, columns, notes), roots, part)
+            notes += roots.notes()
 
 
 @contextmanager
@@ -188,70 +280,50 @@ def _read_tar(name: str, file: BinaryIO, part: _Part, columns: Columns) -> None:
             raise DataError(f"{name}: {image[len(name) + 1 :]} occurs twice; write the shard again")
 
 
-def _find_images(rows: Iterable[PlacedRow], folder: str, part: _Part) -> None:
+def _find_images(rows: Iterable[PlacedRow], roots: Roots, part: _Part) -> None:
     """Add the rows of a table, looking up each image once, since that takes longer than reading."""
     there: dict[str, str] = {}
     missing: dict[str, str] = {}
     for _, cell, captions in rows:
         path = there.get(cell)
         if path is None and cell not in missing:
-            path = find_image(cell, folder)
+            path = roots.find(cell)
             if path is None:
-                missing[cell] = _shown(cell, folder)
+                missing[cell] = shown_as(cell, roots.own)
             else:
                 there[cell] = path
         part.add(missing[cell] if path is None else path, captions, is_there=path is not None)
 
 
-def is_on_web(cell: str) -> bool:
-    """Return whether a cell is a URL, not a path."""
-    return _WEB.match(cell) is not None
-
-
-def find_image(cell: str, folder: str) -> str | None:
-    """Return the existing file that a cell of a table in `folder` names, if any."""
-    if not cell.strip() or is_on_web(cell):
-        return None
-    paths = (os.path.join(folder, path) for path in _readings(cell))
-    return next(filter(os.path.isfile, paths), None)
-
-
-def _shown(cell: str, folder: str) -> str:
-    """Return how a message names a missing image."""
-    if not cell.strip():
-        return "an empty cell"
-    path = cell if is_on_web(cell) else os.path.join(folder, next(_readings(cell)))
-    return path if len(path) <= _LONGEST else f"{path[: _LONGEST - 1]}…"
-
-
-def _readings(cell: str) -> Iterator[str]:
-    text = cell.strip()
-    if text.startswith(("file://", "file:/")):
-        local = text.removeprefix("file:").removeprefix("//localhost").removeprefix("//")
-        yield unquote(local, errors="surrogateescape")
-    elif text.startswith("~/"):
-        yield os.path.expanduser(text)
-    yield cell
-    if text != cell:
-        yield text
-    if "\\" in text:
-        yield text.replace("\\", "/")
-
-
-def _check_usable(part: _Part) -> None:
+def _check_usable(name: str, part: _Part, columns: Columns) -> None:
+    """Raise DataError for a source that has no pairs, or classes by number in place of captions."""
+    if part.nothing:
+        part.notes.append(f"{name}: {part.nothing:,} captions say nan, null or none, and count as empty")
     if part.images:
+        _check_words(name, part, columns)
         return
+    if part.skipped:
+        raise DataError(f"none of the {len(part.skipped):,} files of {name} can be read: {part.skipped[0].reason}")
     if not part.empty and not part.missing:
-        raise DataError(f"{part.name} has no rows; each row names an image and its caption")
+        raise DataError(f"{name} has no rows; each row names an image and its caption")
     if not part.missing:
-        raise DataError(
-            f"{part.name} has {part.empty:,} rows, all with an empty caption; name another --caption-column"
-        )
+        raise DataError(f"{name} has {part.empty:,} rows, all with an empty caption; name another --caption-column")
     first = part.first_missing or ""
     if is_on_web(first):
         way_out = "download them first, for example with img2dataset, whose tars can be used as they are"
-        raise DataError(f"the images in {part.name} are on the web, the first is {first}; {way_out}")
+        raise DataError(f"the images in {name} are on the web, the first is {first}; {way_out}")
     raise DataError(
-        f"none of the {part.missing:,} images in {part.name} exists, the first is {first}; "
-        "paths are relative to the file that names them"
+        f"none of the {part.missing:,} images in {name} exists, the first is {first}; "
+        "paths are relative to the file that names them, or to --image-root"
     )
+
+
+def _check_words(name: str, part: _Part, columns: Columns) -> None:
+    numbers = sum(_NUMBER.fullmatch(caption) is not None for caption in part.captions)
+    if numbers == len(part.captions) and columns.text is None and not part.members:
+        raise DataError(
+            f"{name}: all {numbers:,} captions are numbers, the first {part.captions[0]}, which say "
+            "nothing to a model; name the column of words with --caption-column"
+        )
+    if numbers:
+        part.notes.append(f"{name}: {numbers:,} captions are numbers only")

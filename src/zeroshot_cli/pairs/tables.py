@@ -1,6 +1,7 @@
 """Tables of images and texts: CSV in all its variants, JSON lines, and Parquet by the extra `parquet`.
 
-The texts are captions or labels. The content tells the form, else the extension. All but Parquet may be gzipped.
+The texts are captions or labels. The content tells the form, else the extension. All but Parquet may be gzipped. Other
+forms of captions, which tables and JSON may turn out to be, are in `forms`.
 """
 
 import csv
@@ -17,7 +18,8 @@ from typing import Any, BinaryIO
 
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.images.file_kinds import image_format
-from zeroshot_cli.pairs.columns import NUL, Columns, Fault, image_of_value
+from zeroshot_cli.pairs.columns import CAPTIONS, IMAGE_EXTENSIONS, NUL, Columns, Fault, image_of_value
+from zeroshot_cli.pairs.forms import from_conversation, is_token, items_of, rows_of_document, token_rows
 
 _DELIMITERS = (",", "\t", ";", "|")
 _SEPARATOR_LINE = re.compile(r'"?sep=([^\w\s"]|\t)"?\s*')  # Excel reads it, and writes it on request
@@ -94,19 +96,24 @@ PlacedRow = tuple[str, str, tuple[str, ...]]
 """Where a row is, such as "line 3", its image and its texts."""
 
 
-def read_table(name: str, file: BinaryIO, form: Form, columns: Columns) -> Generator[PlacedRow]:
+def read_table(
+    name: str, file: BinaryIO, form: Form, columns: Columns, notes: list[str] | None = None
+) -> Generator[PlacedRow]:
     """Yield the rows of an open file, whose name is for errors; raises DataError, with the line, for invalid content.
 
-    Close the generator before the file if you stop early.
+    What is taken for granted is added to `notes`. Close the generator before the file if you stop early.
     """
+    notes = [] if notes is None else notes
     if form is Form.PARQUET:
-        yield from _read_parquet(name, file, columns)
+        yield from _read_parquet(name, file, columns, notes)
         return
     read = _read_csv if form is Form.CSV else _read_json
     packed = _head(name, file).startswith(_GZIP)
     text = _as_text(_unpacked(file) if packed else file)
     try:
-        yield from read(name, text, columns)
+        if text.encoding == "utf-16":
+            notes.append("read as UTF-16")
+        yield from read(name, text, columns, notes)
     except (EOFError, gzip.BadGzipFile, zlib.error):
         raise DataError(f"{name} is a damaged gzip file; copy or compress it again") from None
     except UnicodeDecodeError:  # never UTF-8, whose errors show in the cells
@@ -115,11 +122,14 @@ def read_table(name: str, file: BinaryIO, form: Form, columns: Columns) -> Gener
         text.detach()  # the file is not ours to close
 
 
-def _find(columns: Columns, header: list[str], name: str) -> tuple[int, int]:
+def _find(columns: Columns, header: list[str], name: str, notes: list[str]) -> tuple[int, int]:
     try:
-        return columns.find(header)
+        image, text = columns.find(header)
     except Fault as fault:
         raise DataError(f"{name} {fault}") from None
+    if columns.image is None or columns.text is None:
+        notes.append(f"images from the column {header[image]!r}, {columns.kind.name}s from {header[text]!r}")
+    return image, text
 
 
 def _as_text(file: BinaryIO) -> io.TextIOWrapper:
@@ -134,20 +144,29 @@ def _as_text(file: BinaryIO) -> io.TextIOWrapper:
 # CSV
 
 
-def _read_csv(name: str, text: Iterable[str], columns: Columns) -> Iterator[PlacedRow]:
+def _read_csv(name: str, text: Iterable[str], columns: Columns, notes: list[str]) -> Iterator[PlacedRow]:
     lines = iter(text)
     above, delimiter = _find_header(name, lines, columns)
+    if above and columns.kind is CAPTIONS and is_token(above[-1]):
+        yield from _read_token(name, chain(above, lines), notes)
+        return
+    current = [""]
     # Strict, so that an unclosed quote is an error and does not swallow rows.
-    reader = csv.reader(chain(above, lines), delimiter=delimiter, strict=True, skipinitialspace=True)
-    line = len(above)
+    reader = csv.reader(_kept(chain(above, lines), current), delimiter=delimiter, strict=True, skipinitialspace=True)
+    line, unquoted = len(above), 0
     try:
         header = next((row for row in reader if any(map(str.strip, row))), None)
         if header is None:
             kind = columns.kind.name
             raise DataError(f"{name} has no header; its first line must name an image and a {kind} column")
-        image, caption = _find(columns, [column.strip() for column in header], name)
+        image, caption = _find(columns, [column.strip() for column in header], name, notes)
+        if delimiter != ",":
+            notes.append(f"its columns are separated by {delimiter!r}")
         line, width = reader.line_num + 1, len(header)
+        is_last = columns.kind is CAPTIONS and caption == width - 1
         for row in reader:
+            if len(row) > width and is_last and line == reader.line_num:
+                unquoted += _joined(row, width, image, current[0], delimiter)
             if len(row) != width and not _even(row, width):
                 line = reader.line_num + 1
                 continue
@@ -159,6 +178,40 @@ def _read_csv(name: str, text: Iterable[str], columns: Columns) -> Iterator[Plac
         raise DataError(f"{name} line {line}: {fault}") from None
     except csv.Error as error:
         raise DataError(f"{name} line {line}: {_why(error)}") from None
+    if unquoted:
+        notes.append(f"{unquoted:,} captions hold {delimiter!r} without quotes around them, and are read whole")
+
+
+def _read_token(name: str, lines: Iterable[str], notes: list[str]) -> Iterator[PlacedRow]:
+    notes.append("read as a .token file: name.jpg#0, a TAB, and a caption")
+    place = "line 1"
+    try:
+        for number, image, caption in token_rows(enumerate(lines, start=1)):
+            place = f"line {number}"
+            yield place, image, CAPTIONS.of_text(caption)
+    except Fault as fault:
+        where = name if str(fault).startswith("line ") else f"{name} {place}:"
+        raise DataError(f"{where} {fault}") from None
+
+
+def _kept(lines: Iterable[str], current: list[str]) -> Iterator[str]:
+    for line in lines:
+        current[0] = line
+        yield line
+
+
+def _joined(row: list[str], width: int, image: int, line: str, delimiter: str) -> bool:
+    """Make one cell of a last column whose text has delimiters and no quotes; return whether that was possible.
+
+    It is not where a cell is quoted, nor where the delimiter may belong to the image's path.
+    """
+    pieces = line.rstrip("\r\n").split(delimiter)
+    quoted = len(pieces) != len(row) or any(piece.lstrip().startswith('"') for piece in pieces)
+    named = [PurePath(cell.strip()).suffix[1:].casefold() in IMAGE_EXTENSIONS for cell in row]
+    if quoted or not any(cell.strip() for cell in row[width:]) or (any(named) and not named[image]):
+        return False
+    row[width - 1 :] = [delimiter.join(pieces[width - 1 :])]
+    return True
 
 
 def _find_header(name: str, lines: Iterator[str], columns: Columns) -> tuple[list[str], str]:
@@ -207,24 +260,27 @@ def _why(error: csv.Error) -> str:
 # JSON
 
 
-def _read_json(name: str, text: io.TextIOWrapper, columns: Columns) -> Iterator[PlacedRow]:
+def _read_json(name: str, text: io.TextIOWrapper, columns: Columns, notes: list[str]) -> Iterator[PlacedRow]:
     lines = ((number, line) for number, line in enumerate(text, start=1) if line.strip())
     first = list(islice(lines, 1))
     if not first:
         kind = columns.kind.name
         raise DataError(f"{name} is empty; each line must be a JSON object with an image and a {kind}")
-    if first[0][1].lstrip().startswith("["):
-        objects = _items(name, first[0][1] + text.read())
-    else:
-        objects = _objects(name, chain(first, lines))
-    head = list(islice(objects, _FIRST_OBJECTS))
-    keys = list(dict.fromkeys(key for _, row in head for key in row))
-    image, caption = (keys[place] for place in _find(columns, keys, name))
-    for place, row in chain(head, objects):
-        try:
-            yield place, image_of_value(row.get(image)), columns.kind.of_value(row.get(caption))
-        except Fault as fault:
-            raise DataError(f"{name} {place}: {fault}") from None
+    objects = _listed(name, first[0][1], text, columns, notes) or _objects(name, chain(first, lines))
+    if columns.kind is CAPTIONS and columns.text is None:
+        objects = _answered(objects, notes)
+    try:
+        head = list(islice(objects, _FIRST_OBJECTS))
+        keys = list(dict.fromkeys(key for _, row in head for key in row))
+        image, caption = (keys[place] for place in _find(columns, keys, name, notes))
+        for place, row in chain(head, objects):
+            try:
+                found = image_of_value(row.get(image)), columns.kind.of_value(row.get(caption))
+            except Fault as fault:
+                raise Fault(f"{place}: {fault}") from None
+            yield place, *found
+    except Fault as fault:
+        raise DataError(f"{name} {fault}") from None
 
 
 _Object = tuple[str, Mapping[str, Any]]  # with its place in the file
@@ -235,9 +291,40 @@ def _objects(name: str, lines: Iterable[tuple[int, str]]) -> Iterator[_Object]:
         yield _object(name, f"line {number}", _parsed(name, f" line {number}", line))
 
 
-def _items(name: str, text: str) -> Iterator[_Object]:
-    for number, item in enumerate(_parsed(name, "", text), start=1):
-        yield _object(name, f"item {number}", item)
+def _listed(
+    name: str, first: str, text: io.TextIOWrapper, columns: Columns, notes: list[str]
+) -> Iterator[_Object] | None:
+    """Return the objects of a file that is one JSON value, None where it is one of JSON lines."""
+    start = first.strip()
+    if start.startswith("["):
+        return items_of(_parsed(name, "", first + text.read()))
+    if start == "{":  # printed over many lines
+        value = _parsed(name, "", first + text.read())
+    else:
+        try:
+            value = json.loads(start)
+        except (ValueError, RecursionError):  # _objects names the line
+            return None
+    try:
+        rows = rows_of_document(value, notes) if columns.kind is CAPTIONS and isinstance(value, dict) else None
+    except Fault as fault:
+        raise DataError(f"{name} {fault}") from None
+    return iter([_object(name, "line 1", value)]) if rows is None and start == "{" else rows
+
+
+def _answered(objects: Iterable[_Object], notes: list[str]) -> Iterator[_Object]:
+    """Yield objects with a caption for those that hold a conversation."""
+    asked = more = 0
+    for place, row in objects:
+        try:
+            found, others = from_conversation(row)
+        except Fault as fault:
+            raise Fault(f"{place}: {fault}") from None
+        asked += found is not row
+        more += others
+        yield place, found
+    if asked:
+        notes.append(f"the captions of {asked:,} conversations are their first answers; {more:,} have others")
 
 
 def _parsed(name: str, place: str, text: str) -> Any:
@@ -259,7 +346,7 @@ def _object(name: str, place: str, value: Any) -> _Object:
 # Parquet
 
 
-def _read_parquet(name: str, file: BinaryIO, columns: Columns) -> Iterator[PlacedRow]:
+def _read_parquet(name: str, file: BinaryIO, columns: Columns, notes: list[str]) -> Iterator[PlacedRow]:
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -269,7 +356,7 @@ def _read_parquet(name: str, file: BinaryIO, columns: Columns) -> Iterator[Place
     try:
         table = pq.ParquetFile(file)
         header = table.schema_arrow.names
-        names = [header[place] for place in _find(columns, header, name)]
+        names = [header[place] for place in _find(columns, header, name, notes)]
         _check_paths(name, table.schema_arrow.field(names[0]))
         for row, (image, caption) in enumerate(_values(table, names), start=1):
             yield f"row {row}", image_of_value(image), columns.kind.of_value(caption)

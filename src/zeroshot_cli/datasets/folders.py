@@ -1,0 +1,145 @@
+"""Pairs to train on from whatever holds them: tables, tars, and folders of images with captions or classes."""
+
+# pathlib's questions raise OSError where a name is too long or a folder is locked; opening names the reason.
+# ruff: noqa: PTH112
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from zeroshot_cli.datasets.captioned import CaptionedImages, read_captioned, table_in
+from zeroshot_cli.datasets.imagenet_classes import is_wnid
+from zeroshot_cli.datasets.labelled import read_labelled_folder
+from zeroshot_cli.datasets.matching import all_numbers
+from zeroshot_cli.errors import DataError, UsageError
+from zeroshot_cli.images.find import find_images, path_of
+from zeroshot_cli.pairs.read import Pairs, Source, joined, read_pairs
+from zeroshot_cli.pairs.shards import CAPTION_EXTENSIONS
+from zeroshot_cli.records import SkippedImage
+from zeroshot_cli.words.labels import read_labels
+from zeroshot_cli.words.prompts import prompts_for, read_prompts
+
+_SPLITS = frozenset({"train", "training", "val", "valid", "validation", "dev", "test", "testing"})
+_BOX = re.compile(r"\d+( -?[\d.]+(e-?\d+)?){4,}")  # a line of YOLO
+
+
+@dataclass(frozen=True, slots=True)
+class PairOptions:
+    """How pairs are read: the columns of tables, where images are, and the words for classes."""
+
+    image_column: str | None = None
+    caption_column: str | None = None
+    image_root: str | None = None
+    labels: str | None = None
+    prompts: str | None = None
+
+
+def read_sources(
+    sources: Sequence[str], options: PairOptions, *, weights: Sequence[float] = (), option: str = "--data"
+) -> Pairs:
+    """Read pairs from files, patterns and folders, one after the other.
+
+    A folder holds a list of captions such as metadata.jsonl, or images with a text file beside each, whose lines are
+    its captions, or class folders: their texts are the class's name in each template. Raises as `read_pairs` does.
+    """
+    return joined([_read(source, options, option) for source in sources], weights, option=option)
+
+
+def _read(source: str, options: PairOptions, option: str) -> Pairs:
+    folder = Path(source).expanduser()
+    table = None
+    if os.path.isdir(folder):
+        table = table_in(folder)
+        if table is None:
+            return _with_texts(folder) or _with_classes(folder, options, option)
+    return read_pairs(
+        [table or source],
+        image_column=options.image_column,
+        caption_column=options.caption_column,
+        image_root=options.image_root,
+        option=option,
+    )
+
+
+def _with_texts(folder: Path) -> Pairs | None:
+    """Return the pairs of images with a text file beside each, None for a folder without any."""
+    if not any(_has_text(path_of(item)) for item in _images_in(folder)):
+        return None
+    found = read_captioned(folder)
+    if all(map(_BOX.fullmatch, found.texts)):
+        raise DataError(
+            f"{folder}: the text files beside its images hold boxes, as YOLO writes them, and no captions; "
+            "write captions into them, or a CSV with the columns image and caption"
+        )
+    return _pairs_of(folder, found)
+
+
+def _pairs_of(folder: Path, found: CaptionedImages) -> Pairs:
+    rows = [(found.items[image], found.texts[text]) for image, text in found.pairs]
+    notes = [f"{folder}: each image has its captions in a text file beside it, one a line"]
+    if found.bare:
+        notes.append(f"{folder}: {found.bare:,} images have no caption and are left out")
+    return Pairs(
+        images=tuple(path_of(item) for item, _ in rows),
+        captions=tuple(text for _, text in rows),
+        sources=(Source(str(folder), len(rows)),),
+        notes=tuple(notes),
+    )
+
+
+def _with_classes(folder: Path, options: PairOptions, option: str) -> Pairs:
+    """Return the pairs of images in class folders, whose captions are their classes."""
+    _check_folders(folder, options, option)
+    labels = None if options.labels is None else read_labels(options.labels)
+    prompts = read_prompts(options.prompts or prompts_for(options.labels))
+    found = read_labelled_folder(folder, labels)
+    rows = [
+        (item, found.labels.names[target])
+        for item, target in zip(found.items, found.targets, strict=True)
+        if not isinstance(item, SkippedImage)
+    ]
+    texts = dict(zip(found.labels.names, prompts.fill(found.labels), strict=True))
+    words = f"{folder}: the captions are the names of its {len(found.labels):,} class folders in templates of"
+    return Pairs(
+        images=tuple(path for path, _ in rows),
+        captions=tuple(name for _, name in rows),
+        sources=(Source(str(folder), len(rows), texts=texts),),
+        notes=(f"{words} {prompts.name}", *found.notes),
+        skipped=tuple(item for item in found.items if isinstance(item, SkippedImage)),
+    )
+
+
+def _check_folders(folder: Path, options: PairOptions, option: str) -> None:
+    """Raise DataError or UsageError for a folder whose folders are no classes with names."""
+    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    if not names:
+        if tars := sorted(folder.glob("*.tar")):
+            raise UsageError(f"{folder}: holds {len(tars):,} tars; name them as {option} '{folder}/*.tar'")
+        raise DataError(
+            f"{folder}: has no captions: neither metadata.jsonl, metadata.csv or captions.txt, nor class folders, nor "
+            f"a text file ({', '.join(CAPTION_EXTENSIONS)}) beside each image, such as dog.txt for dog.jpg"
+        )
+    if {name.casefold() for name in names} <= _SPLITS:
+        raise UsageError(
+            f"{folder}: its folders are splits and not classes ({', '.join(names)}); name one of them, such as "
+            f"{option} {folder / names[0]}"
+        )
+    if options.labels is None and (all_numbers(names) or all(map(is_wnid, names))):
+        raise DataError(
+            f"{folder}: its class folders have numbers for names, such as {names[0]}, which say nothing to a model; "
+            "name the classes with --labels FILE"
+        )
+
+
+def _images_in(folder: Path) -> tuple[str | SkippedImage, ...]:
+    try:
+        return find_images([f"{folder}{os.sep}"]).items
+    except DataError:  # no image at all
+        return ()
+
+
+def _has_text(image: str) -> bool:
+    stem = os.path.splitext(image)[0]  # noqa: PTH122
+    return any(os.path.isfile(f"{stem}.{extension}") for extension in CAPTION_EXTENSIONS)  # noqa: PTH113

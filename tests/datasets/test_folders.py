@@ -1,0 +1,125 @@
+"""Folders to train on: images with texts beside them, with a list of captions, or in folders of their class."""
+
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+import pytest
+from PIL import Image
+
+from zeroshot_cli.datasets.folders import PairOptions, read_sources
+from zeroshot_cli.errors import DataError, UsageError
+from zeroshot_cli.pairs.read import Pairs
+from zeroshot_cli.words.prompts import read_prompts
+
+PLAIN = PairOptions()
+Draw = Callable[..., None]
+
+
+@pytest.fixture
+def draw(tmp_path: Path) -> Draw:
+    def write(*names: str) -> None:
+        for name in names:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (8, 8), "red").save(tmp_path / name)
+
+    return write
+
+
+def rows(pairs: Pairs, folder: Path) -> list[tuple[str, str]]:
+    return [
+        (str(Path(image).relative_to(folder)), caption)
+        for image, caption in zip(pairs.images, pairs.captions, strict=True)
+    ]
+
+
+def test_images_with_a_text_file_beside_each(tmp_path: Path, draw: Draw) -> None:
+    draw("a.png", "sub/b.png", "sub/c.png")
+    (tmp_path / "a.txt").write_text("a red square\nanother line\n")
+    (tmp_path / "sub/b.txt").write_text("\n blue \n")
+    pairs = read_sources([str(tmp_path)], PLAIN)
+    assert rows(pairs, tmp_path) == [("a.png", "a red square"), ("a.png", "another line"), ("sub/b.png", "blue")]
+    assert pairs.notes[1] == f"{tmp_path}: 1 images have no caption and are left out"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("metadata.jsonl", '{"file_name": "a.png", "text": "red"}\n'),
+        ("metadata.csv", "file_name,text\na.png,red\n"),
+        ("captions.txt", "image,caption\na.png,red\n"),
+    ],
+)
+def test_a_folder_of_images_with_a_list_of_captions(tmp_path: Path, draw: Draw, name: str, text: str) -> None:
+    draw("a.png")
+    (tmp_path / name).write_text(text)
+    assert rows(read_sources([str(tmp_path)], PLAIN), tmp_path) == [("a.png", "red")]
+    (tmp_path / "captions.csv").write_text(text)
+    with pytest.raises(UsageError, match=rf"has .*{name}.*; name the one to use"):
+        read_sources([str(tmp_path)], PLAIN)
+
+
+def test_class_folders_get_a_template_that_is_drawn(tmp_path: Path, draw: Draw) -> None:
+    draw("red_kite/1.png", "red_kite/2.png", "owl/3.png")
+    pairs = read_sources([str(tmp_path)], PairOptions(prompts="imagenet-7"))
+    assert rows(pairs, tmp_path) == [
+        ("owl/3.png", "owl"),
+        ("red_kite/1.png", "red kite"),
+        ("red_kite/2.png", "red kite"),
+    ]
+    templates = [text.replace("{}", "red kite") for text in read_prompts("imagenet-7").templates]
+    assert pairs.text(1) == templates[0]
+    drawn = [pairs.text(1, Random(seed)) for seed in range(200)]
+    assert set(drawn) == set(templates)
+    assert drawn == [pairs.text(1, Random(seed)) for seed in range(200)]
+    other = read_sources([str(tmp_path)], PairOptions(prompts="plain"))
+    assert other.fingerprint() != pairs.fingerprint()
+
+
+def test_classes_join_captions_of_another_source(tmp_path: Path, draw: Draw) -> None:
+    draw("set/owl/1.png", "set/kite/2.png")
+    (tmp_path / "x.csv").write_text("image,caption\nset/owl/1.png,owl\n")
+    pairs = read_sources([str(tmp_path / "x.csv"), str(tmp_path / "set")], PairOptions(prompts="imagenet-7"))
+    assert [source.rows for source in pairs.sources] == [1, 2]
+    assert pairs.text(0) == "owl"
+    assert pairs.text(2) != "owl"
+
+
+def test_class_folders_by_number_need_words(tmp_path: Path, draw: Draw) -> None:
+    draw("set/0/1.png", "set/1/2.png")
+    with pytest.raises(DataError, match=r"numbers for names, such as 0, .*--labels FILE"):
+        read_sources([str(tmp_path / "set")], PLAIN)
+    labels = tmp_path / "labels.txt"
+    labels.write_text("owl\nkite\n")
+    pairs = read_sources([str(tmp_path / "set")], PairOptions(labels=str(labels)))
+    assert pairs.captions == ("owl", "kite")
+
+
+@pytest.mark.parametrize(
+    ("names", "error", "words"),
+    [
+        (["a.png"], DataError, "has no captions: neither metadata.jsonl"),
+        (["train/cat/a.png", "val/cat/b.png"], UsageError, "its folders are splits and not classes .*--data .*/train"),
+        (["n01440764/a.png", "n01443537/b.png"], DataError, "--labels FILE"),
+    ],
+)
+def test_folders_that_have_no_captions_are_refused(
+    tmp_path: Path, draw: Draw, names: list[str], error: type[Exception], words: str
+) -> None:
+    draw(*names)
+    with pytest.raises(error, match=words):
+        read_sources([str(tmp_path)], PLAIN)
+
+
+def test_boxes_of_yolo_are_no_captions(tmp_path: Path, draw: Draw) -> None:
+    draw("a.png", "b.png")
+    (tmp_path / "a.txt").write_text("0 0.5 0.5 0.25 1\n3 0.1 0.2 0.3 0.4\n")
+    (tmp_path / "b.txt").write_text("1 0.5 0.5 0.25 0.5\n")
+    with pytest.raises(DataError, match="boxes, as YOLO writes them"):
+        read_sources([str(tmp_path)], PLAIN)
+
+
+def test_a_folder_of_tars_says_how_to_name_them(tmp_path: Path) -> None:
+    (tmp_path / "s-0.tar").touch()
+    with pytest.raises(UsageError, match=r"holds 1 tars; name them as --data '.*/\*\.tar'"):
+        read_sources([str(tmp_path)], PLAIN)
