@@ -9,6 +9,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from zeroshot_cli.clip.config import LARGEST, MOST_LAYERS
-from zeroshot_cli.errors import CheckpointError
+from zeroshot_cli.errors import CheckpointError, UsageError
 from zeroshot_cli.images.preprocess import PreprocessConfig
 from zeroshot_cli.models.formats.open_clip import ForeignModel
 from zeroshot_cli.models.formats.tensors import load_into
@@ -45,8 +46,9 @@ def load_foreign(
     device: torch.device,
     precision: str,
     fetch: Fetch | None = None,
+    image_size: int | None = None,
 ) -> LoadedModel:
-    """Return a model of open_clip with the weights `state`.
+    """Return a model of open_clip with the weights `state`, for images of `image_size` pixels if that is given.
 
     A tokenizer that is not CLIP's comes from the folder of the weights if it holds one, else from `fetch`, which
     returns the folder of a hub repository. Raises CheckpointError for a configuration that open_clip cannot build or
@@ -63,18 +65,45 @@ def load_foreign(
         raise CheckpointError(f"{source}: its configuration lacks a vision_cfg or a text_cfg")
     _refuse_absurd(source, model_cfg)
     tokenizer, tokenizer_hash = foreign_tokenizer(name, text_cfg, folder, fetch)
+    own_tower = not model_cfg["vision_cfg"].get("timm_model_name")  # timm's are resized once they have weights
+    if image_size is not None and own_tower:
+        model_cfg["vision_cfg"]["image_size"] = image_size
     model = _build(name, model_cfg, folder, fetch)
     load_into(model, _converted(model, state), source=source)
+    if image_size is not None and not own_tower:
+        _resize(model, image_size, source)
     return make_ready(
         name=name,
         pretrained=pretrained,
         model=model,
-        config={**dict(document.get("model_cfg", document)), **_hashes(tokenizer_hash, text_cfg)},
-        preprocess=PreprocessConfig.from_dict({**given, "size": getattr(model.visual, "image_size", 224)}),
+        config={**_sized(document.get("model_cfg", document), image_size), **_hashes(tokenizer_hash, text_cfg)},
+        preprocess=PreprocessConfig.from_dict(
+            {**given, "size": image_size or getattr(model.visual, "image_size", 224)}
+        ),
         tokenizer=tokenizer,
         device=device,
         precision=precision,
     )
+
+
+def _sized(model_cfg: Mapping[str, Any], image_size: int | None) -> dict[str, Any]:
+    """Return the configuration with another image size, so that the fingerprint follows it."""
+    if image_size is None:
+        return dict(model_cfg)
+    return {**model_cfg, "vision_cfg": {**model_cfg["vision_cfg"], "image_size": image_size}}
+
+
+def _resize(model: nn.Module, image_size: int, source: str) -> None:
+    """Let an image tower of timm take another size, as open_clip does. Raises UsageError where it cannot."""
+    tower: Any = model.visual
+    try:
+        tower.set_input_size(image_size)
+        with torch.inference_mode():
+            tower(torch.zeros(1, 3, image_size, image_size))
+    except Exception as error:  # each of timm's towers has its own way to refuse
+        raise UsageError(
+            f"--image-size {image_size}: {source} does not take it ({first_line(error)}); omit --image-size"
+        ) from error
 
 
 def _refuse_absurd(source: str, settings: Mapping[str, Any]) -> None:
@@ -117,12 +146,15 @@ def _build(name: str, model_cfg: dict[str, Any], folder: Path, fetch: Fetch | No
 def _converted(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return `state` under the names and shapes of `model`, as open_clip's `load_checkpoint` maps older files."""
     from open_clip.convert import convert_state_dict
-    from open_clip.model import convert_to_custom_text_state_dict
+    from open_clip.model import convert_to_custom_text_state_dict, resize_pos_embed, resize_text_pos_embed
 
     tensors = {key.removeprefix("module."): tensor for key, tensor in state.items()}
     tensors = dict(convert_state_dict(model, tensors))
     if "positional_embedding" in tensors and not hasattr(model, "positional_embedding"):
         tensors = convert_to_custom_text_state_dict(tensors)
+    with suppress(AssertionError, RuntimeError, AttributeError):  # what cannot be interpolated is then named
+        resize_pos_embed(tensors, model)
+        resize_text_pos_embed(tensors, model)
     expected = model.state_dict()
     for key in ("logit_scale", "logit_bias"):
         if key in tensors and key in expected and tensors[key].numel() == 1:

@@ -27,8 +27,9 @@ from zeroshot_cli.images.preprocess import PreprocessConfig
 from zeroshot_cli.models.download import fetch_model, fetch_repo, fetch_tokenizer
 from zeroshot_cli.models.foreign import load_foreign
 from zeroshot_cli.models.formats.detect import Checkpoint, find_weights, read_checkpoint
+from zeroshot_cli.models.formats.numbers import check_scalars
 from zeroshot_cli.models.formats.open_clip import ForeignModel, default_preprocess, read_config
-from zeroshot_cli.models.formats.tensors import check_fits, read_tensors
+from zeroshot_cli.models.formats.tensors import check_fits, read_weights
 from zeroshot_cli.models.loaded import LoadedModel, make_ready
 from zeroshot_cli.models.precision import resolve_device, resolve_precision
 from zeroshot_cli.models.registry import (
@@ -65,11 +66,11 @@ class _Source:
     document: Mapping[str, Any] | None = None
     preprocess: PreprocessConfig | None = None
 
-    def read(self) -> Checkpoint:
+    def read(self, image_size: int | None) -> Checkpoint:
         """Read the checkpoint. Raise ForeignModel for a model that is open_clip's to build."""
         if self.document is not None:
             raise ForeignModel("a model of open_clip", config=self.document, weights=self.path)
-        return read_checkpoint(self.path, like=self.like, preprocess=self.preprocess)
+        return read_checkpoint(self.path, like=self.like, preprocess=self.preprocess, image_size=image_size)
 
 
 def load(
@@ -79,9 +80,11 @@ def load(
     device: str = "auto",
     precision: str = "auto",
     offline: bool = False,
+    image_size: int | None = None,
 ) -> LoadedModel:
     """Load a model by its published name and tag, from the hub (`hf-hub:org/repo`), or from a file or folder.
 
+    With `image_size`, it takes square images of so many pixels, and its positions are interpolated as open_clip does.
     Warns with ModelWarning of what had to be assumed. Raises UsageError for an unknown name or option,
     CheckpointError for a file that is wrong, and UnavailableError for weights that cannot be had.
     """
@@ -93,13 +96,16 @@ def load(
         "precision": resolve_precision(precision, where),
     }
     try:
-        checkpoint = _locate(name_or_path, pretrained, offline=offline).read()
+        checkpoint = _locate(name_or_path, pretrained, offline=offline).read(image_size)
     except ForeignModel as foreign:
         fetch = partial(fetch_tokenizer, offline=offline, wanted=name_or_path)
-        return load_foreign(foreign=foreign, state=read_tensors(foreign.weights), fetch=fetch, **given)
-    for warning in checkpoint.warnings:
-        warnings.warn(warning, ModelWarning, stacklevel=2)
-    return make_ready(
+        weights = read_weights(foreign.weights)
+        _warn(check_scalars(weights.tensors, source=str(foreign.weights)))
+        state = weights.tensors
+        loaded = load_foreign(foreign=foreign, state=state, fetch=fetch, image_size=image_size, **given)
+        return replace(loaded, notes=weights.notes)
+    _warn(checkpoint.warnings)
+    loaded = make_ready(
         model=_build(checkpoint, copied=where.type == "cpu" and given["precision"] in ("fp32", "int8")),
         config=checkpoint.config,
         preprocess=checkpoint.preprocess,
@@ -107,6 +113,12 @@ def load(
         weights_file=Path(checkpoint.source),
         **given,
     )
+    return replace(loaded, notes=checkpoint.notes)
+
+
+def _warn(sentences: tuple[str, ...]) -> None:
+    for sentence in sentences:
+        warnings.warn(sentence, ModelWarning, stacklevel=3)
 
 
 def new_model(

@@ -20,6 +20,7 @@ from zeroshot_cli.clip.tokenizer import Tokenizer
 from zeroshot_cli.disk import cache_folder, read_notes, write_notes
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.images.preprocess import Preprocess, PreprocessConfig
+from zeroshot_cli.models.formats.numbers import check_finite
 from zeroshot_cli.models.formats.open_clip import describe
 from zeroshot_cli.models.precision import DTYPES, convert
 
@@ -51,6 +52,7 @@ class LoadedModel:
     precision: str
     known_fingerprint: str | None = None
     weights_file: Path | None = None
+    notes: tuple[str, ...] = ()  # what was taken for granted in reading the weights
 
     @property
     def embed_dim(self) -> int:
@@ -143,8 +145,8 @@ def make_ready(
 
     With `weights_file`, where all the weights came from, they are hashed only once.
     """
-    # The fingerprint is of the weights as they came, so it is taken before they are rounded.
-    known = None if precision == "fp32" else fingerprint_of(model, config, preprocess, file=weights_file)
+    # The fingerprint is of the weights as they came, so it is taken before they are rounded; NaN is found with it.
+    known = fingerprint_of(model, config, preprocess, file=weights_file)
     return LoadedModel(
         name=name,
         pretrained=pretrained,
@@ -169,13 +171,14 @@ def fingerprint_of(
     """Return a SHA-256 of every tensor of `model`, with its name, and of both configurations.
 
     With the `file` that all of `model` came from, it is remembered while the file stays as it is: hashing ViT-B-32
-    takes half a second, ViT-bigG ten.
+    takes half a second, ViT-bigG ten. Raises CheckpointError where a weight is NaN or infinite.
     """
     text = json.dumps(_description(config, preprocess), sort_keys=True)
     key = None if file is None else _note_key(file, text)
     notes = cache_folder() / "fingerprints.json"
     fingerprint = read_notes(notes).get(key) if key else None
     if not isinstance(fingerprint, str):
+        check_finite(model, source=str(file or "the model"))
         fingerprint = _hash_of(model, text)
         if key:
             kept = {**read_notes(notes), key: fingerprint}

@@ -12,7 +12,9 @@ from zeroshot_cli.clip.config import PRESETS, VOCAB_SIZE, CLIPConfig
 from zeroshot_cli.errors import CheckpointError, UsageError
 from zeroshot_cli.hub.hashes import sha256_of
 from zeroshot_cli.images.preprocess import PreprocessConfig
+from zeroshot_cli.models.formats.numbers import check_scalars
 from zeroshot_cli.models.formats.open_clip import default_preprocess, from_disk, parse_config, read_document
+from zeroshot_cli.models.formats.positions import fit_positions, with_image_size
 from zeroshot_cli.models.formats.shapes import HEAD_WIDTH, config_of_shapes, preset_of
 from zeroshot_cli.models.formats.tensors import INDEX_SUFFIX, Weights, read_weights
 from zeroshot_cli.models.formats.transformers import (
@@ -31,7 +33,10 @@ _PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Weights under our names, and what is known of their model; `warnings` are sentences for the user."""
+    """Weights under our names, and what is known of their model.
+
+    `warnings` are sentences for the user; `notes` say what was taken for granted in reading.
+    """
 
     source: str
     state: dict[str, Tensor]
@@ -39,6 +44,7 @@ class Checkpoint:
     preprocess: PreprocessConfig
     layout: str
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -52,14 +58,19 @@ class _Described:
 
 
 def read_checkpoint(
-    path: Path, *, like: CLIPConfig | None = None, preprocess: PreprocessConfig | None = None
+    path: Path,
+    *,
+    like: CLIPConfig | None = None,
+    preprocess: PreprocessConfig | None = None,
+    image_size: int | None = None,
 ) -> Checkpoint:
     """Read the weights in `path`, a file or a folder, with the configuration of their model.
 
     The configuration is `like`, the model that the user named, else that of the files beside the weights, else what
-    their shapes tell; `preprocess` takes precedence over a file. Raises UsageError for a path that does not exist,
-    CheckpointError for wrong content, and ForeignModel for a model of open_clip that the bundled CLIP lacks. Whether
-    every tensor fits, `check_fits` tells.
+    their shapes tell; `preprocess` takes precedence over a file, and `image_size`, in pixels, over all of them.
+    Positions are interpolated where a file has another number of them. Raises UsageError for a path that does not
+    exist, CheckpointError for wrong content, and ForeignModel for a model of open_clip that the bundled CLIP lacks.
+    Whether every tensor fits, `check_fits` tells.
     """
     file = find_weights(path)
     weights = read_weights(file)
@@ -75,12 +86,27 @@ def read_checkpoint(
         config, preprocess, warnings = _guess(file, state, layout, quick_gelu)
     if "logit_bias" in state and config.init_logit_bias is None:
         config = replace(config, init_logit_bias=0.0)
-    preprocess = preprocess or (described.preprocess if described else None)
+    preprocess = preprocess or _described_preprocess(described, config)
     if preprocess is None:
         preprocess, more = _assumed_preprocess(file, config)
         warnings += more
     _check_size(file, config, preprocess)
-    return Checkpoint(str(file), state, config, preprocess, layout, warnings)
+    if image_size is not None:
+        config = with_image_size(config, image_size, source=str(file))
+        preprocess = replace(preprocess, size=image_size)
+    state, resized = fit_positions(state, config, source=str(file))
+    if image_size is None:  # nobody asked for it
+        warnings += resized
+    warnings += check_scalars(state, source=str(file))
+    return Checkpoint(str(file), state, config, preprocess, layout, warnings, weights.notes + resized)
+
+
+def _described_preprocess(described: _Described | None, config: CLIPConfig) -> PreprocessConfig | None:
+    """Return the preprocessing beside the weights, at the size of the model that the user named."""
+    if described is None or described.preprocess is None:
+        return None
+    fits_its_own = described.preprocess.size == described.config.vision.image_size
+    return replace(described.preprocess, size=config.vision.image_size) if fits_its_own else described.preprocess
 
 
 def _assumed_preprocess(file: Path, config: CLIPConfig) -> tuple[PreprocessConfig, tuple[str, ...]]:

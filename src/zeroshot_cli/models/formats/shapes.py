@@ -114,12 +114,12 @@ def _vit(shapes: _Shapes) -> VisionTransformerConfig:
         width=width,
         layers=shapes.count(r"visual\.transformer\.resblocks\.(\d+)\."),
         head_width=HEAD_WIDTH,
-        mlp_ratio=_ratio(hidden, width),
+        mlp_ratio=mlp_ratio(hidden, width),
     )
 
 
-def _ratio(hidden: int, width: int) -> float:
-    """Return the ratio that, times `width` and rounded down, gives `hidden` again."""
+def mlp_ratio(hidden: int, width: int) -> float:
+    """Return the ratio that, times `width` and rounded down, gives `hidden` again; every layout takes it from here."""
     ratio = hidden / width
     return ratio if int(width * ratio) == hidden else math.nextafter(ratio, math.inf)
 

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import json
-import pickletools
-import re
-import struct
-import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -21,26 +16,25 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from zeroshot_cli.errors import CheckpointError, UsageError
+from zeroshot_cli.models.formats.other_files import HEAD, is_text, what_archive, what_else
+from zeroshot_cli.models.formats.pickles import CUT_SHORT, check_growth, read_archive, read_old, read_torchscript
+from zeroshot_cli.models.formats.wrapped import refuse_parts, refuse_storage, state_of, unwrapped
 
 INDEX_SUFFIX = ".index.json"
-
-_STATES = ("state_dict", "model_state_dict", "model")  # where trainers put the weights beside everything else
-_WRAPPERS = ("module.", "_orig_mod.")  # of DistributedDataParallel and of torch.compile
-_CUT_SHORT = (OSError, RuntimeError, EOFError, IndexError, struct.error)  # what torch raises at an early end
-_MAX_GROWTH = 20  # weights hardly compress: an archive that promises more than this is a bomb
-_SMALL = 1 << 20  # bytes to which an archive may grow in any case
 
 
 @dataclass(frozen=True)
 class Weights:
-    """The tensors of a file under the file's own names, less what data-parallel and compiled modules prefix.
+    """The tensors of a file under the file's own names, less what wrappers of a module prefix.
 
     `quick_gelu` is the activation where the file itself tells it, as the program text of a TorchScript archive does.
+    `notes` say what was chosen among several, and what was left out.
     """
 
     tensors: dict[str, Tensor]
     torchscript: bool = False
     quick_gelu: bool | None = None
+    notes: tuple[str, ...] = ()
 
 
 def read_tensors(path: Path) -> Mapping[str, Tensor]:
@@ -58,16 +52,21 @@ def read_weights(path: Path) -> Weights:
         raise UsageError(f"{path} does not exist: name a checkpoint or a model folder")
     if path.is_dir():
         raise CheckpointError(f"{path} is a folder, not a file of weights")
+    if not path.is_file():
+        raise CheckpointError(f"{path} is a pipe or a device, not a file of weights: save it to a file first")
     try:
         weights = _read(path)
-    except (*_CUT_SHORT, ValueError, zipfile.BadZipFile, zlib.error) as error:
+    except (*CUT_SHORT, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise CheckpointError(f"{path} is cut short or damaged, download it again: {_line(error)}") from error
     for name, tensor in weights.tensors.items():
         if tensor.layout != torch.strided or tensor.is_meta or _is_inflated(tensor):
             raise CheckpointError(f"{path} is refused: its tensor {name} is not stored in full")
         if tensor.is_quantized or tensor.is_complex():
             raise CheckpointError(f"{path} is refused: its tensor {name} is of {tensor.dtype}, not of plain numbers")
-    return replace(weights, tensors=_unwrapped(weights.tensors))
+    refuse_parts(weights.tensors, path)
+    tensors, notes = unwrapped(weights.tensors, path)
+    refuse_storage(tensors, path)
+    return replace(weights, tensors=tensors, notes=weights.notes + notes)
 
 
 def _read(path: Path) -> Weights:
@@ -75,28 +74,19 @@ def _read(path: Path) -> Weights:
         return Weights(_shards(path))
     size = path.stat().st_size
     with path.open("rb") as file:
-        head = file.read(512)
+        head = file.read(HEAD)
     if head.startswith(b"PK\x03\x04"):
         return _archive(path, size)
-    if head[8:9] == b"{":
+    if head[8:9] == b"{" and not is_text(head[:8]):
         return Weights(_safetensors(path, header=int.from_bytes(head[:8], "little"), size=size))
     if head[:1] == b"\x80":  # what torch.save wrote before it wrote archives
-        return Weights(_state(_torch_load(path), path))
-    raise CheckpointError(f"{path} {_what_else(head)}")
+        return _weights(read_old(path), path)
+    raise CheckpointError(f"{path} {what_else(head)}")
 
 
-def _what_else(head: bytes) -> str:
-    """Return what a file without tensors is, and what to do: the end of a sentence."""
-    start = head.lstrip().lower()
-    if not head:
-        return "is empty: download it again"
-    if start.startswith(b"version https://git-lfs"):
-        return "is a git-lfs pointer, not the weights: run `git lfs pull` in its folder, or download the file itself"
-    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
-        return "is a web page, not a checkpoint: its address asked for a login or was wrong; download it again"
-    line = head[:40].decode("ascii", errors="replace").splitlines()[0]
-    what = f"text that begins {line!r}" if line.isascii() and line.isprintable() else "of no known format"
-    return f"is {what}; expected safetensors or a torch.save file"
+def _weights(content: Any, path: Path) -> Weights:
+    tensors, notes = state_of(content, path)
+    return Weights(tensors, notes=notes)
 
 
 def _safetensors(path: Path, *, header: int, size: int) -> dict[str, Tensor]:
@@ -132,125 +122,14 @@ def _shards(index: Path) -> dict[str, Tensor]:
 def _archive(path: Path, size: int) -> Weights:
     """Return the weights in an archive of torch.save or torch.jit.save."""
     with zipfile.ZipFile(path) as archive:
-        entries = archive.infolist()
-        grown = sum(entry.file_size for entry in entries)
-        if grown > max(_MAX_GROWTH * size, _SMALL):
-            raise CheckpointError(f"{path} is refused: its {size} bytes claim to unpack to {grown}")
-        if not any(entry.filename.endswith("/data.pkl") for entry in entries):
-            raise CheckpointError(f"{path} is an archive without weights: unpack it and give the checkpoint inside")
-        if any(entry.filename.endswith("/constants.pkl") for entry in entries):
-            return _torchscript(archive, path)
-    stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
-    return Weights(_state(_torch_load(path, mmap=stored), path))
-
-
-# What TorchScript wraps lists and dictionaries in, to keep the types of their items.
-_JIT_LISTS = ("build_boollist", "build_doublelist", "build_intlist", "build_tensorlist", "restore_type_tag")
-
-
-def _first(value: object, *_: object) -> object:
-    return value
-
-
-class _Module:
-    """Stands for every class of a TorchScript archive: it has attributes and no behaviour."""
-
-
-def _torchscript(archive: zipfile.ZipFile, path: Path) -> Weights:
-    """Return the tensors of a TorchScript archive, by way of a copy that has neither its code nor its constants."""
-    with tempfile.TemporaryFile() as file:
-        classes: set[str] = set()
-        with zipfile.ZipFile(file, "w") as copy:
-            for entry in archive.infolist():
-                folder, _, name = entry.filename.partition("/")
-                if name.startswith(("code/", "constants", "extra/")):
-                    continue
-                with archive.open(entry) as source, copy.open(f"{folder}/{name}", "w", force_zip64=True) as target:
-                    _copy(source, target)
-                if name == "data.pkl":
-                    classes = _classes(archive.read(entry))
-        file.seek(0)
-        stand_ins: list[Any] = [(_Module, name) for name in sorted(classes)]
-        stand_ins += [(_first, f"torch.jit._pickle.{name}") for name in _JIT_LISTS]
-        with torch.serialization.safe_globals(stand_ins):
-            root = _torch_load(path, file=file)
-    if not isinstance(root, _Module):
-        raise CheckpointError(f"{path} is a TorchScript archive, but not of a model")
-    return Weights(dict(_attributes(root)), torchscript=True, quick_gelu=_activation(archive))
-
-
-def _copy(source: IO[bytes], target: IO[bytes]) -> None:
-    while block := source.read(1 << 22):
-        target.write(block)
-
-
-def _classes(data: bytes) -> set[str]:
-    """Return the full names of the archive's own classes; the opcodes are listed, not run."""
-    globals_ = (str(argument) for opcode, argument, _ in pickletools.genops(data) if opcode.name == "GLOBAL")
-    return {name.replace(" ", ".") for name in globals_ if name.startswith("__torch__.")}
-
-
-def _attributes(module: _Module, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
-    for name, value in vars(module).items():
-        if isinstance(value, Tensor):
-            yield prefix + name, value.detach()
-        elif isinstance(value, _Module):
-            yield from _attributes(value, f"{prefix}{name}.")
-
-
-def _activation(archive: zipfile.ZipFile) -> bool | None:
-    """Return whether the program text computes QuickGELU, GELU, or neither; it is read, never run."""
-    names = [name for name in archive.namelist() if "/code/" in name and name.endswith(".py")]
-    text = b"\n".join(archive.read(name) for name in names)
-    if b"torch.gelu(" in text:
-        return False
-    return True if b"torch.sigmoid(" in text else None
-
-
-def _torch_load(path: Path, *, file: IO[bytes] | None = None, mmap: bool = False) -> Any:
-    """Load `file`, by default the file at `path`. Raise CheckpointError where it holds more than tensors."""
-    if file is None and path.suffix == ".safetensors":  # torch would believe the suffix, and it is wrong here
-        with path.open("rb") as opened:
-            return _torch_load(path, file=opened)
-    try:
-        with _settings_of_a_run():
-            return torch.load(file or path, map_location="cpu", weights_only=True, mmap=mmap)
-    except _CUT_SHORT:
-        raise
-    except Exception as error:  # pickle.UnpicklingError with advice that would be dangerous
-        found = re.search(r"GLOBAL (\S+)", str(error))
-        what = f"besides tensors it holds {found[1]}" if found else "it is not a file of tensors alone"
-        raise CheckpointError(f"{path} is refused: {what}, which might run code") from error
-
-
-class _Settings:
-    """Stands for argparse.Namespace, which trainers save beside their weights."""
-
-
-@contextmanager
-def _settings_of_a_run() -> Iterator[None]:
-    allowed: list[Any] = [(_Settings, "argparse.Namespace")]
-    with torch.serialization.safe_globals(allowed):
-        yield
-
-
-def _state(content: Any, path: Path) -> dict[str, Tensor]:
-    """Return the state dict in what torch.load gave."""
-    if isinstance(content, dict):
-        content = next((content[key] for key in _STATES if isinstance(content.get(key), dict)), content)
-    if not isinstance(content, dict) or not content:
-        raise CheckpointError(f"{path} is not a checkpoint: it holds no state dict of tensors")
-    for name, value in content.items():
-        if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise CheckpointError(f"{path} is not a checkpoint: its entry {name!r} is not a tensor")
-    return dict(content)
-
-
-def _unwrapped(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors without the prefixes that data-parallel and compiled modules put before every name."""
-    while prefix := next((p for p in _WRAPPERS if state and all(key.startswith(p) for key in state)), ""):
-        state = {key.removeprefix(prefix): tensor for key, tensor in state.items()}
-    return state
+        check_growth(archive, path, size)
+        names = archive.namelist()
+        if not any(name.endswith("/data.pkl") for name in names):
+            raise CheckpointError(f"{path} {what_archive(names)}")
+        if any(name.endswith("/constants.pkl") for name in names):
+            tensors, quick_gelu = read_torchscript(archive, path)
+            return Weights(tensors, torchscript=True, quick_gelu=quick_gelu)
+    return _weights(read_archive(path, size), path)
 
 
 def _is_inflated(tensor: Tensor) -> bool:
@@ -278,14 +157,20 @@ def check_fits(model: nn.Module, state: Mapping[str, Tensor], *, source: str) ->
         for key, tensor in expected.items()
         if key in state and state[key].shape != tensor.shape
     ]
-    problems = (
-        ("lacks", [key for key in expected if key not in state and not key.endswith("num_batches_tracked")]),
-        ("has unknown tensors", [key for key in state if key not in expected]),
-        ("has tensors of the wrong shape", wrong),
-    )
-    for problem, names in problems:
-        if names:
-            raise CheckpointError(f"{source} does not fit its model configuration: it {problem}: {listed(names)}")
+    quantised = [
+        f"{key} is of {str(state[key].dtype).removeprefix('torch.')}"
+        for key, tensor in expected.items()
+        if key in state and tensor.is_floating_point() and not state[key].is_floating_point()
+    ]
+    problems = {
+        "lacks": [key for key in expected if key not in state and not key.endswith("num_batches_tracked")],
+        "has unknown tensors": [key for key in state if key not in expected],
+        "has tensors of the wrong shape": wrong,
+        "has whole numbers as weights": quantised,
+    }
+    found = [f"it {problem}: {listed(names)}" for problem, names in problems.items() if names]
+    if found:
+        raise CheckpointError(f"{source} does not fit its model configuration: {'; '.join(found)}")
 
 
 def load_into(model: nn.Module, state: Mapping[str, Tensor], *, source: str) -> None:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from zeroshot_cli.clip.config import (
+    PRESETS,
     VOCAB_SIZE,
     CLIPConfig,
     TextTransformerConfig,
@@ -24,6 +26,7 @@ from zeroshot_cli.clip.config import (
 )
 from zeroshot_cli.errors import CheckpointError
 from zeroshot_cli.images.preprocess import Interpolation, PreprocessConfig, ResizeMode
+from zeroshot_cli.models.formats.shapes import mlp_ratio, preset_of
 
 _TEXT: dict[str, Any] = {
     "vocab_size": VOCAB_SIZE, "hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 12,
@@ -191,7 +194,7 @@ def config_of_transformers(document: Mapping[str, Any], *, source: str) -> CLIPC
                 width=vision["hidden_size"],
                 layers=int(vision["num_hidden_layers"]),
                 head_width=vision["hidden_size"] // vision["num_attention_heads"],
-                mlp_ratio=_ratio(vision["intermediate_size"], vision["hidden_size"]),
+                mlp_ratio=mlp_ratio(vision["intermediate_size"], vision["hidden_size"]),
             ),
             text=TextTransformerConfig(
                 width=int(text["hidden_size"]),
@@ -202,20 +205,19 @@ def config_of_transformers(document: Mapping[str, Any], *, source: str) -> CLIPC
             ),
             quick_gelu=_ACTIVATIONS[text["hidden_act"]],
         )
-        return config_from_dict(config_to_dict(config))  # which refuses numbers that cannot be
+        config = config_from_dict(config_to_dict(config))  # which refuses numbers that cannot be
     except (ArithmeticError, AttributeError, TypeError, ValueError) as error:
         raise CheckpointError(f"{source} is not a model configuration: {error}") from error
+    preset = PRESETS.get(preset_of(config) or "")
+    if preset is None or preset.vision.head_width != config.vision.head_width:
+        return config
+    return replace(config, vision=preset.vision)  # the same model has one ratio, and so one fingerprint, in any layout
 
 
 def _tower(document: Mapping[str, Any], kind: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
     """Return a tower's settings; where both spellings are there, Transformers lets the `_dict` win."""
     given: dict[str, Any] = {**defaults, **(document.get(f"{kind}_config") or {})}
     return given | (document.get(f"{kind}_config_dict") or {})
-
-
-def _ratio(hidden: int, width: int) -> float:
-    ratio = hidden / width
-    return ratio if int(width * ratio) == hidden else (hidden + 0.5) / width
 
 
 def _refuse_others(text: Mapping[str, Any], vision: Mapping[str, Any], source: str) -> None:
