@@ -41,7 +41,6 @@ def test_every_form_gives_names_and_synonyms(tmp_path: Path, name: str, content:
     ("name", "content", "names"),
     [
         ("comments.txt", "# animals\nC#\n  F# # a language\n\n#cat\ncat\t# tom\n", ("C#", "F#", "cat")),
-        ("case.txt", "Turkey\nturkey\n", ("Turkey", "turkey")),
         ("list.yaml", "- yes\n- 1.0\n- null\n- 007\n- 'a: b'\n", ("yes", "1.0", "null", "007", "a: b")),
         ("words.json", "[true, 0]", ("true", "0")),
         ("keys.yaml", "no: []\n2024-01-01:\n", ("no", "2024-01-01")),
@@ -84,7 +83,7 @@ def test_whole_prompts(tmp_path: Path, name: str, content: str) -> None:
     ],
 )
 def test_a_plain_list_is_whole_prompts_where_all_read_so(tmp_path: Path, texts: list[str], are_prompts: bool) -> None:
-    (label,) = read_labels(write(tmp_path, "a.json", json.dumps({"cat": texts})))
+    (label,) = read_labels(write(tmp_path, "a.json", json.dumps({"cat": texts, "dog": []}))).items[:1]
     given = tuple(text.replace("{}", "cat") for text in texts)
     assert (label.prompts, label.synonyms) == ((given, ()) if are_prompts else ((), given))
 
@@ -120,7 +119,7 @@ def test_a_template_of_one_label_is_filled_with_name_and_synonyms(tmp_path: Path
         ("prompt.csv", "label,prompt\ncat,my {}\ncat,my {}\n", 3, "label 'cat' is already on line 2"),
         ("half.csv", "label,prompt\ncat,my {}\ncat,\n", 3, "label 'cat' is already on line 2"),
         ("latin.txt", b"cat\ncaf\xe9\n", 2, "byte 0xe9 is not UTF-8"),
-        ("utf16.txt", "cat".encode("utf-16"), 1, "not UTF-8"),
+        ("utf16.txt", "cat".encode("utf-16-le"), 1, "NUL byte and looks like UTF-16 without a byte order mark; save"),
         ("bar.txt", "cat\ndog |\n", 2, "a synonym of 'dog' is blank"),
         ("bar2.txt", "| dog", 1, "is blank"),
         ("blank.yaml", "- cat\n- ''\n", 2, "is blank"),
@@ -142,7 +141,7 @@ def test_a_template_of_one_label_is_filled_with_name_and_synonyms(tmp_path: Path
         ("syntax.yaml", "cat: [a\ndog: b\n", 2, "not valid YAML"),
         ("control.yaml", "cat:\ndog: \x01\n", 2, "not valid YAML"),
         ("syntax.json", '["cat",\n"dog"\n"cow"]', 3, "not valid JSON"),
-        ("column.csv", "name,id\ncat,1\n", 1, "no column 'label'; the columns are name, id"),
+        ("column.csv", "file,id\ncat,1\n", 1, "no column 'label'; the columns are file, id"),
         ("fields.csv", "label,prompt\ncat,a cat, asleep\n", 2, "3 fields in 2 columns"),
         ("quote.csv", 'label\ncat\n"dog\n', 3, "not valid CSV"),
         ("twice.csv", "label,prompt,prompt\ncat,a,b\n", 1, "column 'prompt' is given twice"),
@@ -179,11 +178,9 @@ def test_a_file_without_labels_is_refused(tmp_path: Path, name: str, content: st
 
 
 @pytest.mark.parametrize("name", ["deep.json", "deep.yaml"])
-@pytest.mark.parametrize("depth", [12, 100_000])
+@pytest.mark.parametrize("depth", [20, 900, 100_000])
 def test_deep_nesting_is_an_error_of_the_file(tmp_path: Path, name: str, depth: int) -> None:
-    if name == "deep.yaml" and depth > 12:
-        depth = 300  # libyaml itself goes deep in C: stay where a user could be
-    with pytest.raises(LabelsError, match="nested too deeply"):
+    with pytest.raises(LabelsError, match=r"nested too deeply|maximum nesting depth"):
         read_labels(write(tmp_path, name, "[" * depth + "]" * depth))
 
 

@@ -45,7 +45,7 @@ class Classifier:
         on_progress: OnProgress | None = None,
     ) -> None:
         self.model = model
-        self.labels = labels if isinstance(labels, Labels) else Labels.of(labels)
+        self.labels = labels if isinstance(labels, Labels) else Labels.of_user(labels)
         self.prompts = prompts if isinstance(prompts, Prompts) else read_prompts(prompts or DEFAULT_PROMPTS)
         self.names = self.labels.names
         self.background: Tensor | None = None  # ge
@@ -70,7 +70,7 @@ class Classifier:
 
     def set_background(self, labels: Labels | Sequence[str], *, cache: TextCache | None = None) -> None:
         """Reject images that are nearer to one of these labels; raises LabelsError for one that is also a label."""
-        background = labels if isinstance(labels, Labels) else Labels.of(labels)
+        background = labels if isinstance(labels, Labels) else Labels.of_user(labels)
         both = set(background.names) & set(self.names)
         if both:
             raise LabelsError(f"the label {min(both)!r} is also a background label; remove one of them")

@@ -17,8 +17,9 @@ from zeroshot_cli.errors import UsageError
 from zeroshot_cli.models.loaded import LoadedModel
 from zeroshot_cli.words.faults import Fault, Kind, Placed, holds_templates, lint_labels, lint_templates
 from zeroshot_cli.words.labels import Label
+from zeroshot_cli.words.nodes import Text
 from zeroshot_cli.words.prompts import Prompts, fill, prompts_for, read_prompts
-from zeroshot_cli.words.textfiles import Text, label_files, template_files
+from zeroshot_cli.words.textfiles import label_files, template_files
 
 NEARLY_EQUAL = 0.999  # cosine; spellings of one word are below it, the same tokens at 1
 _BLOCK = 1024

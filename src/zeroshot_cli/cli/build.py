@@ -156,7 +156,7 @@ def _labels(path: Path | None, texts: Sequence[str]) -> "Labels":
         raise UsageError(no_labels())
     from_file = read_labels(path).items if path is not None else ()
     try:
-        from_options = Labels.of(texts).items if texts else ()
+        from_options = Labels.of_user(texts).items if texts else ()
     except LabelsError as error:
         raise UsageError(f"--label: {error}") from error
     both = {label.name for label in from_file} & {label.name for label in from_options}

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from zeroshot_cli.errors import DataError
 from zeroshot_cli.words.labels import Labels, read_labels
+from zeroshot_cli.words.raw_labels import is_wnid as is_wnid
+from zeroshot_cli.words.raw_labels import wnids as wnids
 
 COUNT = 50_000  # validation images
 CLASSES = 1000
@@ -18,20 +20,12 @@ CLASSES = 1000
 Truth = Mapping[int, int]
 """The class of each validation image, by the image's number from 1."""
 
-_WNID = re.compile("n[0-9]{8}")
 _DEVKIT = "ILSVRC2012_validation_ground_truth.txt"
 _META = "meta.mat"
 _FOLDERS = ("", "data", "devkit/data", "ILSVRC2012_devkit_t12/data", "devkit", "labels")
 _IMAGE = re.compile(r"(?:.*/)?ILSVRC2012_val_([0-9]{8})(?:\.\w+)?", re.IGNORECASE)
 _EXAMPLE = "ILSVRC2012_val_00000001.JPEG 65"
 _LEVELS = 4  # folders above the images, as in Kaggle's ILSVRC/Data/CLS-LOC/val
-
-
-@cache
-def wnids() -> tuple[str, ...]:
-    """Return the WordNet ids of the 1000 classes in order."""
-    text = Path(__file__).with_name("wnids.txt").read_text(encoding="ascii")
-    return tuple(line for line in text.splitlines() if not line.startswith("#"))
 
 
 @cache
@@ -44,11 +38,6 @@ def imagenet_labels() -> Labels:
 def class_of_wnid() -> dict[str, int]:
     """Return the class index of each WordNet id."""
     return {wnid: index for index, wnid in enumerate(wnids())}
-
-
-def is_wnid(name: str) -> bool:
-    """Return whether a name has the form of a WordNet id, whether or not the class is ImageNet's."""
-    return _WNID.fullmatch(name) is not None
 
 
 # ground truth

@@ -8,15 +8,16 @@ from pathlib import Path
 
 from zeroshot_cli.errors import LabelsError, PromptsError
 from zeroshot_cli.images.find import IMAGE_SUFFIXES
-from zeroshot_cli.words.labels import Label, RawLabel, checked_label, read_raw_labels
+from zeroshot_cli.words.labels import Label, checked_label, read_raw_labels
+from zeroshot_cli.words.nodes import Text
 from zeroshot_cli.words.prompts import Prompts, count_placeholders, fill, read_raw_templates
-from zeroshot_cli.words.textfiles import Text, content_lines, read_text
+from zeroshot_cli.words.raw_labels import RawLabel, is_number, is_wnid
+from zeroshot_cli.words.textfiles import content_lines, read_text
 
 _TEMPLATES_KEY = re.compile(r"""^["']?templates["']?\s*:""", re.MULTILINE)
 _COMMENT = re.compile(r"(^|\s)#.*")
 _RUN_OF_SPACES = re.compile(r"[ \t\n]{2,}|[\t\n]")
 _JOINERS = "\u200c\u200d"  # emoji and Persian need them
-_NUMBER = re.compile(r"[+-]?\d+([.,]\d+)*%?|n\d{8}")  # and ImageNet's WordNet ids
 _EXPECTS_NUMBERS = re.compile(r"\b(number|digit|numeral)\b|\{(label)?\} objects\b")
 _EXTENSIONS = (*IMAGE_SUFFIXES, ".txt", ".csv", ".tsv", ".json", ".jsonl", ".yaml", ".yml", ".parquet", ".tar", ".zip")
 _FOLDERS = re.compile(r"(~|\.{1,2}|[A-Za-z]:)?[/\\]|\S*[/\\]\S*[/\\]|\S+[/\\]$|\w+://")
@@ -152,7 +153,7 @@ def _label_faults(raw: RawLabel, *, numbers: bool) -> Iterator[_Found]:
         yield Kind.PLACEHOLDER, name, "is a label with a placeholder; only prompts may have one"
     if _FOLDERS.match(name) or name.lower().endswith(_EXTENSIONS):
         yield Kind.PATH, name, "looks like a path; a label should be words"
-    if _NUMBER.fullmatch(name) and not numbers:
+    if (is_wnid(name) or is_number(name)) and not numbers:
         yield Kind.NUMBER, name, "looks like a number or an ID; a model needs words"
     for text in (*raw.words, *raw.prompts):
         yield from _text_faults(text)

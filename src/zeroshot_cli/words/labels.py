@@ -11,37 +11,26 @@ several of them as `n02099601 | n02099712`; in YAML and JSON the key `folder` of
 Each folder belongs to one label. Only evaluation reads them.
 """
 
-import csv
-import io
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
-from difflib import get_close_matches
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from unicodedata import normalize
 
 from zeroshot_cli.errors import LabelsError, UsageError
-from zeroshot_cli.words.prompts import count_placeholders, fill, has_placeholder
-from zeroshot_cli.words.textfiles import (
-    List,
-    Map,
-    Node,
-    Text,
-    at,
-    content_lines,
-    did_you_mean,
-    label_files,
-    parse_json,
-    parse_yaml,
-    read_text,
-    text_of,
-)
+from zeroshot_cli.words.label_lines import read_lines
+from zeroshot_cli.words.label_nodes import read_nodes
+from zeroshot_cli.words.label_tables import read_table
+from zeroshot_cli.words.nodes import at
+from zeroshot_cli.words.prompts import checked_text, fill, has_placeholder
+from zeroshot_cli.words.raw_labels import RawLabel, Say, is_number, is_wnid, resolved, such_as, wnids
+from zeroshot_cli.words.textfiles import content_lines, did_you_mean, label_files, read_noted, read_text
 
-_NOTHING = ("", "~", "null")  # values of a mapping that mean "no synonyms"
-_FIELDS = ("synonyms", "prompts", "folder")
-_COLUMNS = ("label", "synonyms", "prompt", "folder")
-_ENDS_SENTENCE = re.compile(r"[.!?]$|[^\W\d_]{3,}[.!?]+\s+\w")  # three letters, so that "St. Bernard" is a name
-_MANY_WORDS = 4  # beside the label's name: more than a synonym has
+_READERS: dict[str, Callable[[str, Path, Say], Iterator[RawLabel]]] = {
+    ".txt": read_lines,
+    **dict.fromkeys((".yaml", ".yml", ".json"), read_nodes),
+    **dict.fromkeys((".csv", ".tsv"), read_table),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +48,13 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """The classes in the order of the file; a class index is a position here."""
+    """The classes in the order of the file; a class index is a position here.
+
+    `notes` say what was taken for granted when the file was read.
+    """
 
     items: tuple[Label, ...]
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
     @classmethod
     def of(cls, names: Iterable[str]) -> "Labels":
@@ -80,6 +73,17 @@ class Labels:
             raise LabelsError("there are no labels; give at least one")
         return cls(tuple(Label(name) for name in seen))
 
+    @classmethod
+    def of_user(cls, names: Iterable[str]) -> "Labels":
+        """Return labels as `of`; raises LabelsError for two that are the same words, too."""
+        labels = cls.of(names)
+        seen: dict[str, str] = {}
+        for name in labels.names:
+            other = seen.setdefault(same_words(name), name)
+            if other != name:
+                raise LabelsError(f"the labels {other!r} and {name!r} are the same words; remove one of them")
+        return labels
+
     @property
     def names(self) -> tuple[str, ...]:
         """The names of the classes, by index."""
@@ -92,34 +96,14 @@ class Labels:
         return iter(self.items)
 
 
-@dataclass(frozen=True, slots=True)
-class RawLabel:
-    """One entry of a label file, unchecked; `words` are synonyms and whole prompts with a placeholder."""
-
-    line: int
-    name: str
-    words: tuple[str, ...] = ()
-    prompts: tuple[str, ...] = ()
-    folders: tuple[str, ...] = ()
-    from_table: bool = False
-
-    def takes(self, other: "RawLabel") -> bool:
-        """Return whether `other` continues this label: rows of a table may add prompts or folders, nothing else may."""
-        both = ((self.prompts, other.prompts), (self.folders, other.folders))
-        return self.from_table and any(own and more and not set(own) & set(more) for own, more in both)
-
-    def joined(self, other: "RawLabel") -> "RawLabel":
-        """Return this label with the words, prompts and folders of another."""
-        return replace(
-            self,
-            words=self.words + other.words,
-            prompts=tuple(dict.fromkeys(self.prompts + other.prompts)),
-            folders=tuple(dict.fromkeys(self.folders + other.folders)),
-        )
+def same_words(name: str) -> str:
+    """Return what two labels share that differ in case, white space, the form of accents, or a mark at the end."""
+    text = " ".join(normalize("NFC", name).lower().split())
+    return text.rstrip(" .,;:!") or text
 
 
 def read_labels(name_or_path: str | Path) -> Labels:
-    """Read a built-in set by its name, else the labels of a `.txt`, `.yaml`, `.yml`, `.json` or `.csv` file.
+    """Read a built-in set by its name, else the labels of a `.txt`, `.yaml`, `.yml`, `.json`, `.csv` or `.tsv` file.
 
     A prompt with a placeholder is filled with the name and with each synonym. A built-in set may repeat a name, as
     ImageNet does. Raises UsageError for an unknown name, a missing file or another extension, LabelsError, with the
@@ -127,13 +111,14 @@ def read_labels(name_or_path: str | Path) -> Labels:
     """
     built_in = label_files().get(str(name_or_path))
     path = built_in or Path(name_or_path)
-    entries = [_checked_entry(raw, path) for raw in read_raw_labels(path)]
+    notes: list[str] = []
+    entries = [_checked_entry(raw, path) for raw in read_raw_labels(path, notes.append)]
     if built_in is None:
-        entries = _merged(entries, path)
+        entries = _merged(_in_words(entries, path, notes.append), path)
     if not entries:
         raise LabelsError(f"{path} holds no labels; add at least one")
     _check_folders(entries, path)
-    return Labels(tuple(_label(entry) for entry in entries))
+    return Labels(tuple(_label(entry) for entry in entries), () if built_in else tuple(notes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,15 +138,30 @@ def list_labels() -> dict[str, LabelSet]:
     return sets
 
 
-def read_raw_labels(path: Path) -> tuple[RawLabel, ...]:
-    """Read the entries of a label file, unchecked; raises as `read_labels` does for another layout."""
+def read_raw_labels(path: Path, say: Say = lambda note: None) -> tuple[RawLabel, ...]:
+    """Read the entries of a label file, unchecked; raises as `read_labels` does for another layout.
+
+    `say` gets what was taken for granted.
+    """
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         if path.suffix or len(path.parts) > 1 or os.path.lexists(path):
             raise UsageError(f"{path} is not a label file; its extension must be {', '.join(_READERS)}")
         hint = did_you_mean(str(path), label_files(), ".txt, .yaml, .json or .csv")
         raise UsageError(f"there is no label set {str(path)!r}; {hint}")
-    return tuple(reader(read_text(path, LabelsError), path))
+    text, notes = read_noted(path, LabelsError)
+    for note in notes:
+        say(note)
+    return _without_entities(tuple(reader(text, path, say)), say)
+
+
+def _without_entities(raws: tuple[RawLabel, ...], say: Say) -> tuple[RawLabel, ...]:
+    """Return entries with characters in place of HTML's names for them, such as &amp;."""
+    plain = tuple(replace(raw, name=resolved(raw.name), words=tuple(map(resolved, raw.words))) for raw in raws)
+    changed = [old.name for old, new in zip(raws, plain, strict=True) if old != new]
+    if changed:
+        say(such_as(len(changed), "HTML entities resolved in", changed[0]))
+    return plain
 
 
 def checked_label(raw: RawLabel, path: Path) -> Label:
@@ -169,15 +169,46 @@ def checked_label(raw: RawLabel, path: Path) -> Label:
     return _label(_checked_entry(raw, path))
 
 
+def _in_words(entries: list[RawLabel], path: Path, say: Say) -> list[RawLabel]:
+    """Return entries with names in place of ImageNet's ids; raises LabelsError for other ids, and numbers alone."""
+    numbers = [entry for entry in entries if is_number(entry.name)]
+    if numbers and len(numbers) == len(entries):
+        raise LabelsError(
+            f"{at(path, numbers[0].line)}: all labels are numbers, such as {numbers[0].name!r}, and a model needs "
+            f"words; write one after each number, as in '{numbers[0].name}: apple' (digits in images: --labels mnist)"
+        )
+    if numbers:
+        say(f"the label {numbers[0].name!r} is a number; a model needs words")
+    named = [_named(entry, path) if is_wnid(entry.name) else entry for entry in entries]
+    if named != entries:
+        say("WordNet ids replaced by the names of ImageNet's classes")
+    return named
+
+
+def _named(entry: RawLabel, path: Path) -> RawLabel:
+    """Return an entry with the name of the class of ImageNet that it gives by its WordNet id."""
+    if entry.name not in wnids():
+        raise LabelsError(
+            f"{at(path, entry.line)}: {entry.name!r} is a WordNet id and no word, and not one of ImageNet's classes; "
+            f"write its name after it, as in '{entry.name} apple'"
+        )
+    name = read_labels("imagenet").names[wnids().index(entry.name)]
+    return replace(entry, name=name, folders=(entry.name, *entry.folders))
+
+
 def _merged(entries: list[RawLabel], path: Path) -> list[RawLabel]:
     """Return one entry per name; raises LabelsError for a repeated label."""
     merged: dict[str, RawLabel] = {}
     for entry in entries:
-        first = merged.get(entry.name)
+        key = same_words(entry.name)
+        first = merged.get(key)
+        if first is not None and first.name != entry.name:
+            both = f"label {entry.name!r} is the same words as {first.name!r} on line {first.line}"
+            raise LabelsError(f"{at(path, entry.line)}: {both}; remove one of them")
         if first is not None and not first.takes(entry):
             where = at(path, entry.line)
             raise LabelsError(f"{where}: label {entry.name!r} is already on line {first.line}; remove one of them")
-        merged[entry.name] = entry if first is None else first.joined(entry)
+        merged[key] = entry if first is None else first.joined(entry)
     return list(merged.values())
 
 
@@ -196,140 +227,6 @@ def _label(entry: RawLabel) -> Label:
     names = (entry.name, *dict.fromkeys(word for word in entry.words if word != entry.name))
     prompts = (fill(prompt, name) for prompt in entry.prompts for name in names)
     return Label(entry.name, names[1:], tuple(dict.fromkeys(prompts)), tuple(dict.fromkeys(entry.folders)))
-
-
-# text
-
-
-def _read_txt(text: str, path: Path) -> Iterator[RawLabel]:
-    for line in content_lines(text):
-        name, *synonyms = _split(line.text)
-        yield RawLabel(line.line, name, tuple(synonyms))
-
-
-def _split(text: str) -> list[str]:
-    return [part.strip() for part in text.split("|")]
-
-
-# YAML and JSON
-
-
-def _read_nodes(text: str, path: Path) -> Iterator[RawLabel]:
-    parse = parse_json if path.suffix.lower() == ".json" else parse_yaml
-    match parse(text, path, LabelsError):
-        case Text(line, word):
-            raise LabelsError(f"{at(path, line)}: {word!r} is one text; write a list of labels")
-        case List(_, items):
-            for item in items:
-                yield RawLabel(item.line, _text(item, path))
-        case Map(_, pairs):
-            for key, value in pairs:
-                yield _from_pair(_text(key, path), key.line, value, path)
-
-
-def _from_pair(name: str, line: int, value: Node, path: Path) -> RawLabel:
-    if not isinstance(value, Map):
-        return _from_list(name, line, _texts(value, path), path)
-    fields: dict[str, tuple[str, ...]] = {}
-    for key, texts in value.pairs:
-        field, where = _text(key, path), at(path, key.line)
-        if field not in _FIELDS:
-            raise LabelsError(f"{where}: label {name!r} has the unknown key {field!r}; known are {', '.join(_FIELDS)}")
-        if field in fields:
-            raise LabelsError(f"{where}: label {name!r} has {field!r} twice; write one list")
-        fields[field] = _texts(texts, path)
-    words, prompts, folders = (fields.get(field, ()) for field in _FIELDS)
-    return RawLabel(line, name, words, prompts, folders)
-
-
-def _from_list(name: str, line: int, texts: tuple[str, ...], path: Path) -> RawLabel:
-    """Return a label with synonyms, or with whole prompts where all texts without a placeholder read like prompts.
-
-    Raises LabelsError for a mixture.
-    """
-    plain = [text for text in texts if not _may_be_template(text)]
-    whole = [text for text in plain if _is_whole_prompt(text, name)]
-    if not whole:
-        return RawLabel(line, name, texts)
-    if len(whole) < len(plain):
-        synonym = next(text for text in plain if text not in whole)
-        mixture = f"label {name!r} has both a synonym, {synonym!r}, and a whole prompt, {whole[0]!r}, in one list"
-        raise LabelsError(f"{at(path, line)}: {mixture}; write them under `synonyms:` and `prompts:`")
-    return RawLabel(line, name, prompts=texts)
-
-
-def _is_whole_prompt(text: str, name: str) -> bool:
-    """Return whether a text ends like a sentence, has several, or has the name among many other words."""
-    if _ENDS_SENTENCE.search(text.strip()):
-        return True
-    others, found = re.subn(rf"(?<!\w){re.escape(name.strip())}(?!\w)", " ", text, count=1, flags=re.IGNORECASE)
-    return bool(found) and len(others.split()) >= _MANY_WORDS
-
-
-def _may_be_template(text: str) -> bool:
-    try:
-        return count_placeholders(text) > 0
-    except ValueError:  # rejected later, with its line
-        return True
-
-
-def _texts(node: Node, path: Path) -> tuple[str, ...]:
-    """Return the texts of a list, or a single text; none for an empty value."""
-    if isinstance(node, List):
-        return tuple(_text(item, path) for item in node.items)
-    text = _text(node, path)
-    return () if text in _NOTHING else (text,)
-
-
-def _text(node: Node, path: Path) -> str:
-    return text_of(node, path, LabelsError)
-
-
-# CSV
-
-
-def _read_csv(text: str, path: Path) -> Iterator[RawLabel]:
-    rows = _csv_rows(text, path)
-    _, header = next(rows, (0, []))
-    columns = [column.strip().lower() for column in header]
-    if header and "label" not in columns:
-        raise LabelsError(f"{at(path, 1)}: there is no column 'label'; the columns are {', '.join(header)}")
-    _check_columns(columns, path)
-    for line, row in rows:
-        if len(row) > len(columns):
-            count = f"{len(row)} fields in {len(columns)} columns"
-            raise LabelsError(f"{at(path, line)}: {count}; put text with a comma in double quotes")
-        label, synonyms, prompt, folder = (dict(zip(columns, row, strict=False)).get(name, "") for name in _COLUMNS)
-        words, folders = (tuple(_split(cell)) if cell.strip() else () for cell in (synonyms, folder))
-        prompts = (prompt,) if prompt.strip() else ()
-        yield RawLabel(line, label, words, prompts, folders, from_table=True)
-
-
-def _check_columns(columns: list[str], path: Path) -> None:
-    """Raise LabelsError for a repeated column, or one that looks like a misspelt known one."""
-    for index, column in enumerate(columns):
-        if column and column in columns[:index]:
-            raise LabelsError(f"{at(path, 1)}: column {column!r} is given twice; remove or rename one of them")
-        near = () if column in _COLUMNS else get_close_matches(column, _COLUMNS, n=1, cutoff=0.8)
-        if near:
-            hint = f"did you mean {near[0]!r}? The known columns are {', '.join(_COLUMNS)}"
-            raise LabelsError(f"{at(path, 1)}: unknown column {column!r}; {hint}")
-
-
-def _csv_rows(text: str, path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield rows that are not blank, with their first lines; the separator is the one that sets `label` apart."""
-    header = text.split("\n", 1)[0].lower()
-    columns = {mark: [column.strip(' "') for column in header.split(mark)] for mark in ",;\t"}
-    separator = next((mark for mark in columns if "label" in columns[mark]), ",")
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-    line = 1
-    try:
-        for row in rows:
-            if any(field.strip() for field in row):
-                yield line, row
-            line = rows.line_num + 1
-    except csv.Error as problem:
-        raise LabelsError(f"{at(path, line)}: not valid CSV: {problem}") from None
 
 
 # checks
@@ -351,19 +248,5 @@ def _checked_entry(raw: RawLabel, path: Path) -> RawLabel:
 
 
 def _checked(text: str, where: str) -> str:
-    """Return `text` without outer space; raises LabelsError where it is blank or cannot be encoded."""
-    text = text.strip()
-    if not text:
-        raise LabelsError(f"{where} is blank; fill it in or remove it")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise LabelsError(f"{where}: {text!r} is not valid Unicode; save it as UTF-8") from None
-    return text
-
-
-_READERS: dict[str, Callable[[str, Path], Iterator[RawLabel]]] = {
-    ".txt": _read_txt,
-    **dict.fromkeys((".yaml", ".yml", ".json"), _read_nodes),
-    ".csv": _read_csv,
-}
+    """Return `text` without outer space; raises LabelsError where it is blank, too long or cannot be encoded."""
+    return checked_text(text, where, LabelsError)

@@ -2,31 +2,21 @@
 
 import os
 import re
+import shlex
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from zeroshot_cli.errors import InputError, PromptsError, UsageError
-from zeroshot_cli.words.textfiles import (
-    List,
-    Map,
-    Node,
-    Text,
-    at,
-    content_lines,
-    did_you_mean,
-    label_files,
-    parse_yaml,
-    read_text,
-    template_files,
-    text_of,
-)
+from zeroshot_cli.words.nodes import List, Map, Node, Text, at, parse_yaml, text_of
+from zeroshot_cli.words.textfiles import content_lines, did_you_mean, label_files, read_noted, read_text, template_files
 
 DEFAULT_PROMPTS = "imagenet-7"
 
 _KEYS = ("name", "description", "source", "templates")
 _EXTENSIONS = (".yaml", ".yml", ".txt")
+_LONGEST = 2000  # characters of a label or a template: ten times what a model reads
 _BRACED = re.compile(r"\{([^{}]*)\}")
 
 
@@ -51,6 +41,20 @@ def has_placeholder(text: str, where: str, error: type[InputError]) -> bool:
     if count > 1:
         raise error(f"{where}: {text!r} has {count} placeholders; keep one")
     return count == 1
+
+
+def checked_text(text: str, where: str, error: type[InputError]) -> str:
+    """Return `text` without outer space; raises `error` where it is blank, too long or cannot be encoded."""
+    text = text.strip()
+    if not text:
+        raise error(f"{where} is blank; fill it in or remove it")
+    if len(text) > _LONGEST:
+        raise error(f"{where} has {len(text):,} characters, more than any model reads; write at most {_LONGEST}")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise error(f"{where}: {text!r} is not valid Unicode; save it as UTF-8") from None
+    return text
 
 
 def fill(template: str, name: str) -> str:
@@ -82,6 +86,15 @@ class Prompts:
     description: str
     source: str
     templates: tuple[str, ...]
+    notes: tuple[str, ...] = field(default=(), compare=False)  # what was taken for granted when the file was read
+
+    @classmethod
+    def of(cls, templates: Iterable[str]) -> "Prompts":
+        """Return a set of templates that have no file; raises PromptsError for one without exactly one placeholder."""
+        texts = tuple(Text(number, text) for number, text in enumerate(templates, start=1))
+        if not texts:
+            raise PromptsError("there are no templates; give at least one, such as 'a photo of a {}.'")
+        return cls("own", "", "", tuple(_template(text, f"template {text.line}") for text in texts))
 
     def fill(self, labels: Iterable[ClassTexts]) -> tuple[tuple[str, ...], ...]:
         """Return the texts of each class: its own whole prompts, else every name and synonym in every template."""
@@ -103,6 +116,8 @@ def read_prompts(name_or_path: str) -> Prompts:
     Raises UsageError for an unknown name or a missing file, PromptsError, with the line, for invalid content.
     """
     known = template_files()
+    if "{}" in name_or_path or "{label}" in name_or_path:
+        raise UsageError(f"{name_or_path!r} is a template and no file; write --template {shlex.quote(name_or_path)}")
     if name_or_path in known:
         return _read_file(known[name_or_path])
     path = Path(name_or_path)
@@ -130,13 +145,12 @@ def read_raw_templates(path: Path) -> tuple[Text, ...]:
 
 
 def _read_file(path: Path) -> Prompts:
-    text = read_text(path, PromptsError)
+    text, notes = read_noted(path, PromptsError)
     if path.suffix.lower() == ".txt":
-        lines = tuple(content_lines(text))
-        return Prompts(path.stem, "", "", _templates(lines, path))
+        return Prompts(path.stem, "", "", _templates(tuple(content_lines(text)), path), notes)
     fields = _fields(parse_yaml(text, path, PromptsError), path)
     name, description, source = (_word(fields.get(key), path) for key in _KEYS[:3])
-    return Prompts(name or path.stem, description, source, _templates(_items(fields), path))
+    return Prompts(name or path.stem, description, source, _templates(_items(fields), path), notes)
 
 
 def _items(fields: dict[str, Node]) -> tuple[Node, ...]:
@@ -165,11 +179,11 @@ def _word(node: Node | None, path: Path) -> str:
 def _templates(items: tuple[Node, ...], path: Path) -> tuple[str, ...]:
     if not items:
         raise PromptsError(f"{path} holds no templates; write at least one, such as 'a photo of a {{}}.'")
-    return tuple(_template(item, path) for item in items)
+    return tuple(_template(Text(item.line, _word(item, path)), at(path, item.line)) for item in items)
 
 
-def _template(node: Node, path: Path) -> str:
-    text, where = _word(node, path), at(path, node.line)
-    if not has_placeholder(text, where, PromptsError):
+def _template(item: Text, where: str) -> str:
+    text = item.text.strip()
+    if not text or not has_placeholder(text, where, PromptsError):
         raise PromptsError(f"{where}: {text!r} has no placeholder; write {{}} where the label goes")
-    return text
+    return checked_text(text, where, PromptsError)
