@@ -201,8 +201,8 @@ REFUSED = [
     (["--min-score", "0.5"], "min_score was not set in the run that wrote out.csv and is 0.5 now"),
     (["--min-probability", "0.5"], "min_probability was not set in the run that wrote out.csv and is 0.5 now"),
     (["--min-margin", "0.1"], "min_margin was not set in the run that wrote out.csv and is 0.1 now"),
-    (["--background", "behind.txt"], 'background was not set in the run that wrote out.csv and is ["90", "270"] now'),
-    (["--multi-label", "--background", "behind.txt"], "background was not set in"),
+    (["--background", "behind.csv"], 'background was not set in the run that wrote out.csv and is ["90", "270"] now'),
+    (["--multi-label", "--background", "behind.csv"], "background was not set in"),
     (["--precision", "bf16"], "precision was fp32 in the run that wrote out.csv and is bf16 now"),
     (["--batch-size", "8"], "batch_size was 4 in the run that wrote out.csv and is 8 now"),
     (["--batch-size", "auto"], "batch_size was 4 in the run that wrote out.csv and is auto now"),
@@ -224,7 +224,7 @@ def test_resume_refuses_other_settings_and_names_the_first(
     options: list[str], sentence: str, complete: bool, classify: Callable[..., Any]
 ) -> None:
     Path("more.txt").write_text("{}\n1{}\n")
-    Path("behind.txt").write_text("90\n270\n")
+    Path("behind.csv").write_text("label,prompt\n90,90\n270,270\n")
     command = ["pictures", *SETTING, "--model", "angles", *outputs("out.csv")]
     assert classify(*command).code == 4
     if not complete:
@@ -381,8 +381,8 @@ def test_rejected_pictures_have_a_folder_of_their_own(classify: Callable[..., An
 
 
 def test_several_labels_are_several_copies(classify: Callable[..., Any]) -> None:
-    Path("behind.txt").write_text("90\n")
-    options = ["--multi-label", "--background", "behind.txt", "--min-probability", "0.9", "--sort-into", "sorted"]
+    Path("behind.csv").write_text("label,prompt\n90,90\n")
+    options = ["--multi-label", "--background", "behind.csv", "--min-probability", "0.9", "--sort-into", "sorted"]
     ended = classify("pictures/005.png", *SETTING, *options)
     assert ended.code == 0
     # Over the background, cos 85 = 0.087, are cos 5, cos 55 and cos 65: by more than log(9) / 10 = 0.22.

@@ -28,8 +28,8 @@ def _folder(
     monkeypatch.chdir(tmp_path)
     for path in PATHS:
         draw_angle(Path(path), int(Path(path).stem))
-    Path("behind.txt").write_text("180\n270\n")
-    Path("ninety.txt").write_text("90\n")
+    Path("behind.csv").write_text("label,prompt\n180,180\n270,270\n")
+    Path("ninety.csv").write_text("label,prompt\n90,90\n")
 
 
 @pytest.mark.parametrize(
@@ -44,10 +44,10 @@ def _folder(
         (["--min-margin", "0.0174"], ["0", "0", "120"]),
         (["--min-margin", "0.0175"], ["0", "unknown", "120"]),
         (["--min-margin", "0.3421"], ["unknown", "unknown", "120"]),
-        (["--background", "behind.txt"], ["0", "0", "unknown"]),  # 180 is 20 degrees from 200
-        (["--background", "ninety.txt"], ["0", "0", "120"]),
+        (["--background", "behind.csv"], ["0", "0", "unknown"]),  # 180 is 20 degrees from 200
+        (["--background", "ninety.csv"], ["0", "0", "120"]),
         (["--min-score", "0.1737", "--min-margin", "0.0175"], ["0", "unknown", "unknown"]),
-        (["--background", "behind.txt", "--min-probability", "0.9"], ["0", "unknown", "unknown"]),
+        (["--background", "behind.csv", "--min-probability", "0.9"], ["0", "unknown", "unknown"]),
     ],
 )
 def test_rejection_is_the_same_in_every_form(
@@ -115,7 +115,7 @@ def test_labels_judged_one_by_one_in_every_form(
 ) -> None:
     """Each label against the background at 90 degrees: sigmoid(10 × (cosine - cosine of the background))."""
     draw_angle(Path("p/090.png"), 90)  # cos 30 is less than cos 0, the background's
-    command = ["p", *SETTING, "--multi-label", "--background", "ninety.txt"]
+    command = ["p", *SETTING, "--multi-label", "--background", "ninety.csv"]
     ended = classify(*command, *FILES)
     assert (ended.code, ended.err) == (0, "4 images classified, 1 of them unknown, 0 could not be read.\n")
     expected = [
@@ -146,7 +146,7 @@ def test_labels_judged_one_by_one_in_every_form(
 
 
 def test_top_k_and_min_probability_narrow_several_labels(classify: Callable[..., Any]) -> None:
-    command = ["p/010.png", *SETTING, "--multi-label", "--background", "ninety.txt"]
+    command = ["p/010.png", *SETTING, "--multi-label", "--background", "ninety.csv"]
     assert [row["label"] for row in classify(*command, "--top-k", 1).rows] == ["0"]
     # sigmoid(10 × (cos 50 - cos 80)) = .9909
     assert [row["label"] for row in classify(*command, "--min-probability", 0.99).rows] == ["0", "60"]
@@ -170,8 +170,8 @@ def test_an_unknown_label_is_a_label_where_nothing_is_rejected(
         ["--min-score", "0"],
         ["--min-probability", "0"],
         ["--min-margin", "0"],
-        ["--background", "behind.txt"],
-        ["--multi-label", "--background", "ninety.txt"],
+        ["--background", "behind.csv"],
+        ["--multi-label", "--background", "ninety.csv"],
     ],
 )
 def test_a_label_named_unknown_is_refused_where_images_may_be_rejected(
@@ -189,9 +189,9 @@ def test_a_label_named_unknown_is_refused_where_images_may_be_rejected(
 
 
 def test_a_background_label_may_not_be_one_to_choose(classify: Callable[..., Any]) -> None:
-    ended = classify("p", *SETTING, "--label", "90", "--background", "ninety.txt", "--output", "out.csv")
+    ended = classify("p", *SETTING, "--label", "90", "--background", "ninety.csv", "--output", "out.csv")
     assert (ended.code, ended.out) == (3, b"")
-    assert ended.err == "error: ninety.txt: '90' is also a label to choose from; remove one of them\n"
+    assert ended.err == "error: ninety.csv: '90' is also a label to choose from; remove one of them\n"
     assert not Path("out.csv").exists()
 
 

@@ -130,10 +130,10 @@ def test_a_path_that_is_not_utf8_survives_in_json(tmp_path: Path, angle_folder: 
 
 
 def test_a_csv_with_a_label_file(tmp_path: Path, angle_folder: Path) -> None:
-    (tmp_path / "labels.txt").write_text("0\n180 | 200\n")
+    (tmp_path / "labels.csv").write_text("label,synonyms,prompt\n0,,0\n180,200,{}\n")
     (tmp_path / "set.csv").write_text("file,class\nangles/0/10.png,0\nangles/240/200.png,200\n")
     output = tmp_path / "result.json"
-    code = evaluate(tmp_path, tmp_path / "set.csv", "--labels", tmp_path / "labels.txt", "--output", output)
+    code = evaluate(tmp_path, tmp_path / "set.csv", "--labels", tmp_path / "labels.csv", "--output", output)
     assert code == 0
     result = json.loads(output.read_text())
     assert (result["n"], result["metrics"]["top1"]) == (2, 1.0)

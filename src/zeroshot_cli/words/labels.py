@@ -171,11 +171,11 @@ def checked_label(raw: RawLabel, path: Path) -> Label:
 
 def _in_words(entries: list[RawLabel], path: Path, say: Say) -> list[RawLabel]:
     """Return entries with names in place of ImageNet's ids; raises LabelsError for other ids, and numbers alone."""
-    numbers = [entry for entry in entries if is_number(entry.name)]
+    numbers = [entry for entry in entries if is_number(entry.name) and not entry.prompts]
     if numbers and len(numbers) == len(entries):
         raise LabelsError(
             f"{at(path, numbers[0].line)}: all labels are numbers, such as {numbers[0].name!r}, and a model needs "
-            f"words; write one after each number, as in '{numbers[0].name}: apple' (digits in images: --labels mnist)"
+            f"words; write '{numbers[0].name}: apple' for ids, or give a number that is seen its own prompt"
         )
     if numbers:
         say(f"the label {numbers[0].name!r} is a number; a model needs words")
