@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from zeroshot_cli.classify.classifier import Classifier
     from zeroshot_cli.classify.classifier_file import read_classifier
     from zeroshot_cli.classify.rejection import Rules
-    from zeroshot_cli.datasets.labelled import LabelledImages
+    from zeroshot_cli.datasets.labelled import LabelledImages, read_dataset
     from zeroshot_cli.embed.image_cache import ImageCache
     from zeroshot_cli.errors import ZeroshotError
     from zeroshot_cli.evaluation.classification import evaluate
@@ -41,6 +41,7 @@ _HOMES = {
     "evaluate": "evaluation.classification",
     "load": "models.load",
     "read_classifier": "classify.classifier_file",
+    "read_dataset": "datasets.labelled",
     "read_labels": "words.labels",
     "read_prompts": "words.prompts",
 }
@@ -64,6 +65,7 @@ __all__ = [
     "evaluate",
     "load",
     "read_classifier",
+    "read_dataset",
     "read_labels",
     "read_prompts",
 ]

@@ -37,7 +37,12 @@ def test_summary_on_stdout(tmp_path: Path, angle_folder: Path, capsys: pytest.Ca
     assert any(row.startswith("mean per-class recall 30.00% ") for row in rows)
     assert "images 6" in rows
     assert "angles" in out
-    assert err == f"{angle_folder}: 1 of 6 classes has no image (300); they remain possible answers\n"
+    assert err.splitlines() == [
+        f"{angle_folder}: 1 of 6 classes has no image (300); they remain possible answers",
+        f"{angle_folder}: 4 of 6 classes have one image only",
+        f"warning: {angle_folder}: its classes are the numbers 0 to 300, which mean nothing to a model; give their "
+        "names with --labels",
+    ]
 
 
 def test_the_worst_classes_are_listed_first_to_last(
@@ -285,3 +290,28 @@ def test_options_that_contradict_are_refused_before_any_work(
 def test_no_data_set_says_what_to_give(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["eval"]) == 2
     assert "zeroshot eval --list" in capsys.readouterr().err
+
+
+def test_a_subset_narrowed_to_the_classes_that_are_there(
+    tmp_path: Path, angle_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the labels 350 to 10 besides, an image of 0 at 10 degrees is 10; with those that are there it is 0 again."""
+    labels = tmp_path / "labels.txt"
+    labels.write_text("0\n60\n120\n180\n240\n300\n10\n350\n")
+    output = tmp_path / "result.json"
+    assert evaluate(tmp_path, angle_folder, "--labels", labels, "--output", output) == 0
+    wide = json.loads(output.read_text())
+    assert (
+        evaluate(tmp_path, angle_folder, "--labels", labels, "--only-present", "--output", output, "--overwrite") == 0
+    )
+    narrow = json.loads(output.read_text())
+    assert "only the 5 of 8 labels that have images are possible answers" in capsys.readouterr().err
+    assert [len(result["per_class"]) for result in (wide, narrow)] == [8, 5]
+    assert [result["metrics"]["top1"] for result in (wide, narrow)] == pytest.approx([1 / 6, 2 / 6])
+
+
+def test_only_present_is_for_labels(
+    tmp_path: Path, draw_pairs: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate(tmp_path, draw_pairs(2), "--task", "retrieval", "--only-present") == 2
+    assert "has captions instead of labels; omit --only-present" in capsys.readouterr().err

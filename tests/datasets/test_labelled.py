@@ -187,7 +187,11 @@ def test_folders_that_are_no_data_set(tmp_path: Path, draw_angle: Draw) -> None:
 
 
 def write(path: Path, text: str, encoding: str = "utf-8") -> Path:
+    """Write a table, and the images a.png, b.png and pics/a.png beside it."""
     path.write_bytes(text.encode(encoding))
+    (path.parent / "pics").mkdir(exist_ok=True)
+    for name in ("a.png", "b.png", "pics/a.png"):
+        (path.parent / name).touch()
     return path
 
 
@@ -263,6 +267,7 @@ def test_csv_errors_name_the_line_and_the_value(tmp_path: Path, text: str, messa
 def test_labels_must_be_utf8_and_paths_need_not(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="line 2: byte 0xe9 is not UTF-8; save the file as UTF-8"):
         read_dataset(write(tmp_path / "set.csv", "image,label\na.png,café\n", "latin-1"))
+    (tmp_path / "caf\udce9.png").touch()
     found = read_dataset(write(tmp_path / "set.csv", "image,label\ncafé.png,dog\n", "latin-1"))
     assert found.items == (os.path.join(tmp_path, "caf\udce9.png"),)  # noqa: PTH118
 
@@ -304,6 +309,7 @@ def test_labels_of_json_that_are_none(tmp_path: Path, label: str, message: str) 
 
 def test_parquet(tmp_path: Path) -> None:
     table = pa.table({"file_name": ["a.png", "b.png"], "class": pa.array(["dog", "cat"]).dictionary_encode()})
+    (tmp_path / "a.png").touch()
     pq.write_table(table, tmp_path / "set.parquet")
     found = read_dataset(tmp_path / "set.parquet")
     assert (found.labels.names, found.targets) == (("cat", "dog"), (1, 0))
@@ -411,7 +417,11 @@ def test_wnids_beside_other_labels(tmp_path: Path, draw_angle: Draw) -> None:
         DataError, match=r"'n01440764' is not one of the 1 labels .*it is a class of ImageNet: give --labels"
     ):
         read_labelled_folder(tmp_path, Labels.of(["tench"]))
-    assert "WordNet ids" in read_labelled_folder(tmp_path).notes[0]
+    draw_angle(tmp_path / "n01443537" / "x.png", 1)
+    assert (
+        "WordNet ids, which mean nothing to a model; give --labels imagenet"
+        in read_labelled_folder(tmp_path).warnings[0]
+    )
 
 
 def test_the_wnids_are_timms() -> None:
@@ -438,9 +448,15 @@ def test_classes_without_images_are_said(tmp_path: Path, draw_angle: Draw) -> No
     draw_angle(tmp_path / "b" / "only.png", 1)
     found = read_labelled_folder(tmp_path)
     assert (found.targets, found.empty_classes) == ((1,), ("a", "c"))
-    assert found.notes == (f"{tmp_path}: 2 of 3 classes have no image (a, c); they remain possible answers",)
+    assert found.notes == (
+        f"{tmp_path}: 2 of 3 classes have no image (a, c); they remain possible answers"
+        "; --only-present leaves them out",
+    )
+    narrower = "; --only-present leaves them out"
     full = read_labelled_folder(tmp_path, Labels.of(["a", "b", "c", "d", "e"]))
-    assert full.notes == (f"{tmp_path}: 4 of 5 classes have no image (a, c, d, …); they remain possible answers",)
+    assert full.notes == (
+        f"{tmp_path}: 4 of 5 classes have no image (a, c, d, …); they remain possible answers{narrower}",
+    )
     (tmp_path / "notes.txt").write_text("x")
     draw_angle(tmp_path / "a" / "x.png", 1)
     assert read_labelled_folder(tmp_path).notes == (

@@ -252,3 +252,30 @@ def test_a_tar_that_changes_later_costs_its_images(make_tar: MakeTar) -> None:
     tar.unlink()
     with pytest.raises(UnreadableImage, match="no such file"):
         pairs.open(0)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "x-{0..99999999}.tar",
+        "{0..999}{0..999}{0..9}.tar",
+        "{-99999999..5}.tar",
+        "x-{0..9" + "9" * 100 + "}.tar",
+        "{a..z}{a..z}{a..z}{a..z}{a..z}.tar",
+        "{a,b}" * 30 + ".tar",
+        "a.tar::x-{0..99999999..2}.tar",
+    ],
+)
+def test_more_shards_than_anybody_has(pattern: str) -> None:
+    with pytest.raises(UsageError, match=r"stands for more than 1,000,000 files; write a smaller range"):
+        expand(pattern)
+
+
+def test_many_shards() -> None:
+    assert len(expand("x-{00000..99999}.tar")) == 100_000
+    assert expand("{b,a}-{1..2}.tar") == ["b-1.tar", "b-2.tar", "a-1.tar", "a-2.tar"]
+
+
+def test_braces_in_braces_without_end() -> None:
+    with pytest.raises(UsageError, match=r"write a pattern like"):
+        expand("{" * 5000 + "}" * 5000)

@@ -126,6 +126,14 @@ class EvalOptions(
             help="The column that has the label, or the caption.",
         ),
     ] = None
+    only_present: Annotated[
+        bool,
+        typer.Option(
+            "--only-present",
+            rich_help_panel=Panel.LABELS,
+            help="Choose among the labels that have images in the data set, not among all of --labels.",
+        ),
+    ] = False
     seed: Annotated[
         int,
         typer.Option(

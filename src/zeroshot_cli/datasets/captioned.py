@@ -56,6 +56,11 @@ class CaptionedImages:
             notes.append(f"skipped {_many(self.bare, 'image')} without a caption")
         return tuple(f"{self.name}: {text}" for text in (*notes, *self.left_out))
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Why the figures may mean nothing; there is nothing to doubt about captions."""
+        return ()
+
 
 def read_captioned(
     path: Path,

@@ -1,37 +1,44 @@
 """Labelled images: a folder of class folders, or a table with an image and a label column."""
 
 # pathlib's questions raise OSError where a name is too long or a folder is locked; opening names the reason.
-# ruff: noqa: PTH112, PTH113, PTH118, PTH120
+# ruff: noqa: PTH112, PTH113
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
-from zeroshot_cli.datasets.imagenet_classes import is_wnid
-from zeroshot_cli.datasets.matching import match_classes, sorted_classes, spaced, why_unmatched
+from zeroshot_cli.datasets.layouts import alike, check_folders, warnings_of_folder, warnings_of_names, without_unknown
+from zeroshot_cli.datasets.matching import (
+    first_of_more,
+    how_matched,
+    match_classes,
+    sorted_classes,
+    spaced,
+    why_unmatched,
+    without_prefixes,
+)
+from zeroshot_cli.datasets.tables import find_items, read_rows
+from zeroshot_cli.display import counted
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.images.find import find_images, path_of
 from zeroshot_cli.images.selection import USUAL, Excluded, Selection, other_files
-from zeroshot_cli.pairs.columns import LABELS, Columns
-from zeroshot_cli.pairs.paths import find_image, is_on_web
-from zeroshot_cli.pairs.tables import Form, form_of, read_table
 from zeroshot_cli.records import SkippedImage
 from zeroshot_cli.words.labels import Labels
 
 _NAMED = 3  # classes in a note
+_NO_LABEL = ("", "nan", "<na>", "#n/a")  # how tables write that there is none
 
 
 @dataclass(frozen=True, slots=True)
 class LabelledImages:
     """Images with their true classes; `targets[i]` is the index in `labels` of `items[i]`.
 
-    An item that is already known to be unreadable is a SkippedImage. `left_out` says, one
-    sentence each, which files were left out. Sets
-    with a name have more: `as_stored` if published figures are of images as stored, without Exif rotation; `prompts`,
-    their own template set; `known`, their name in the registry.
+    An item that is already known to be unreadable is a SkippedImage. `left_out` says, one sentence each, which files
+    were left out, `assumed` what was taken for granted, and `doubts` why the figures may mean nothing. Sets with a name
+    have more: `as_stored` if published figures are of images as stored, without Exif rotation; `prompts`, their own
+    template set; `known`, their name in the registry.
     """
 
     name: str
@@ -42,6 +49,8 @@ class LabelledImages:
     as_stored: bool = False
     prompts: str | None = None
     known: str | None = None
+    assumed: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.items)
@@ -60,19 +69,38 @@ class LabelledImages:
         if empty := self.empty_classes:
             named = ", ".join(empty[:_NAMED]) + (", …" if len(empty) > _NAMED else "")
             verb = "has" if len(empty) == 1 else "have"
+            narrower = "; --only-present leaves them out" if 2 * len(empty) > len(self.labels) else ""
             notes.append(
                 f"{self.name}: {len(empty)} of {len(self.labels)} classes {verb} no image ({named}); they remain "
-                "possible answers"
+                f"possible answers{narrower}"
             )
-        if all(map(is_wnid, self.labels.names)):
-            notes.append(
-                f"{self.name}: its classes are named by WordNet ids, which mean nothing to a model; see --labels"
-            )
+        single = sum(count == 1 for count in Counter(self.targets).values())
+        if 0 < single < len(self.labels) - len(self.empty_classes):
+            verb = "has" if single == 1 else "have"
+            notes.append(f"{self.name}: {single} of {len(self.labels)} classes {verb} one image only")
+        notes += [f"{self.name}: {text}" for text in self.assumed]
         return tuple(notes)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Why the figures may mean nothing, one sentence each."""
+        return tuple(f"warning: {self.name}: {text}" for text in self.doubts)
+
+    def narrowed(self) -> "LabelledImages":
+        """Return the data set with the labels that have images as the only possible answers."""
+        kept = sorted(set(self.targets))
+        index_of = {old: new for new, old in enumerate(kept)}
+        text = f"only the {len(kept)} of {len(self.labels)} labels that have images are possible answers"
+        return replace(
+            self,
+            labels=Labels(tuple(self.labels.items[index] for index in kept)),
+            targets=tuple(index_of[target] for target in self.targets),
+            assumed=(*self.assumed, text) if len(kept) < len(self.labels) else self.assumed,
+        )
 
 
 def read_dataset(
-    path: Path,
+    path: Path | str,
     labels: Labels | None = None,
     *,
     image_column: str | None = None,
@@ -80,6 +108,7 @@ def read_dataset(
     selection: Selection = USUAL,
 ) -> LabelledImages:
     """Read a folder of class folders or a table, whichever `path` is; raises UsageError if it is neither."""
+    path = Path(path)
     if os.path.isdir(path):
         return read_labelled_folder(path, labels, selection)
     if os.path.isfile(path):
@@ -93,21 +122,31 @@ def read_labelled_folder(path: Path, labels: Labels | None = None, selection: Se
     """Read a folder whose folders are classes, with images at any depth.
 
     Without `labels` the classes are the folder names in order, underscores read as spaces. Raises DataError where there
-    is no class folder, no image, or a folder that matches none of `labels`.
+    is no class folder, no image, or a folder that matches none of `labels`, and where the folders are not classes but
+    parts of a data set.
     """
     class_folders, left_out = _class_folders(path, selection)
-    names = sorted_classes(class_folders)
+    names = sorted_classes(without_unknown(path, class_folders))
     if not names:
         raise DataError(f"{path}: has no class folders; expected one folder per class with its images inside")
-    labels, class_of = _classes(names, labels, str(path), kind="class folder")
+    if labels is None or not any(name in labels.names for name in names):
+        check_folders(path, names)
+    classes = _classes(names, labels, str(path), kind="class folder")
     try:
         found = find_images(
             [f"{path}{os.sep}{name}" for name in names], selection=selection
         )  # "./-", not "-", which is stdin
     except DataError as error:
         raise DataError(f"{path}: no image in any of its {len(names)} class folders; put some there") from error
-    targets = tuple(class_of[PurePath(path_of(item)).relative_to(path).parts[0]] for item in found.items)
-    return LabelledImages(str(path), found.items, targets, labels, (*left_out, *found.assumed))
+    return LabelledImages(
+        str(path),
+        found.items,
+        tuple(classes.index_of[PurePath(path_of(item)).relative_to(path).parts[0]] for item in found.items),
+        classes.labels,
+        (*left_out, *found.assumed),
+        assumed=classes.assumed,
+        doubts=(*classes.doubts, *warnings_of_folder(path, names)),
+    )
 
 
 def read_labelled_table(
@@ -117,28 +156,60 @@ def read_labelled_table(
 
     Columns are found by their usual names unless named. Without `labels` the classes are the values of the label column
     in order, underscores read as spaces. Raises DataError for a missing column, an empty field, or a label that matches
-    none of `labels`.
+    none of `labels`, and where no image exists.
     """
-    rows = list(_rows(path, image_column, label_column))
-    if not rows:
-        raise DataError(f"{path}: has no rows under its header; add one per image, with its path and its label")
+    table = read_rows(path, image_column=image_column, label_column=label_column)
     first_place: dict[str, str] = {}
-    for place, _, value in rows:
+    for place, _, (value,) in table.rows:
+        if value.casefold() in _NO_LABEL and (labels is None or value not in labels.names):
+            shown = f", {value!r}" if value else ""
+            raise DataError(f"{path} {place}: the label is empty{shown}; fill it in or delete the row")
         first_place.setdefault(value, place)
-    labels, class_of = _classes(first_place, labels, str(path), kind="label", places=first_place)
-    folder = os.path.dirname(path)
-    item_of = {cell: _item(cell, folder) for cell in dict.fromkeys(image for _, image, _ in rows)}
-    items = tuple(item_of[image] for _, image, _ in rows)
-    return LabelledImages(str(path), items, tuple(class_of[value] for _, _, value in rows), labels)
+    classes = _classes(first_place, labels, str(path), kind="label", places=first_place)
+    items, where = find_items(path, [image for _, image, _ in table.rows])
+    return LabelledImages(
+        str(path),
+        items,
+        tuple(classes.index_of[value] for _, _, (value,) in table.rows),
+        classes.labels,
+        assumed=(*table.notes, *where, *classes.assumed),
+        doubts=(*classes.doubts, *_repeated([(image, value) for _, image, (value,) in table.rows])),
+    )
+
+
+def _repeated(rows: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    """Return sentences about images with several labels, and about rows that are there twice."""
+    unique = dict.fromkeys(rows)
+    found = []
+    several = [image for image, count in Counter(image for image, _ in unique).items() if count > 1]
+    if several:
+        labels = " and ".join(repr(label) for image, label in unique if image == several[0])
+        found.append(
+            f"{counted(len(several), 'image')} with several labels, such as {several[0]} with {labels}: each row is "
+            "judged on its own, with one right answer"
+        )
+    if len(unique) < len(rows):
+        found.append(f"{counted(len(rows) - len(unique), 'row')} with the image and label of another, counted again")
+    return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class _Classes:
+    """The labels of a data set, the index of each class name, and what was assumed and is doubtful about them."""
+
+    labels: Labels
+    index_of: Mapping[str, int]
+    assumed: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
 
 
 def _classes(
     names: Iterable[str], labels: Labels | None, source: str, *, kind: str, places: Mapping[str, str] | None = None
-) -> tuple[Labels, dict[str, int]]:
+) -> _Classes:
     """Return the labels and the class index of every name; `places` says where each name first is in a table."""
     ordered = sorted_classes(names)
     if labels is None:
-        return _labels_of(ordered, source, kind), {name: index for index, name in enumerate(ordered)}
+        return _named_by_themselves(ordered, source, kind)
     class_of: dict[str, int] = {}
     try:
         matches = match_classes(ordered, labels)
@@ -149,21 +220,38 @@ def _classes(
             where = f"{source} {places[name]}" if places else source
             raise DataError(f"{where}: {kind} {name!r} {why_unmatched(name, labels)}")
         class_of[name] = index
-    return labels, class_of
+    doubts = []
+    if first_of_more(ordered, labels):
+        doubts.append(
+            f"its {len(ordered)} class numbers were taken as the first {len(ordered)} of the {len(labels)} labels, "
+            f"{labels.names[0]!r} to {labels.names[len(ordered) - 1]!r}; if they are other classes, give a list of "
+            f"{len(ordered)} labels"
+        )
+    return _Classes(labels, class_of, how_matched(class_of, labels), tuple(doubts))
 
 
-def _labels_of(ordered: Sequence[str], source: str, kind: str) -> Labels:
+def _named_by_themselves(ordered: Sequence[str], source: str, kind: str) -> _Classes:
+    """Return the classes of a data set whose class names are the words for the model."""
+    bare = without_prefixes(ordered)
     written: dict[str, str] = {}
+    words: dict[str, str] = {}
     for name in ordered:
-        shown = spaced(name)
+        shown = spaced(bare.get(name, name))
         if not shown:
             raise DataError(f"{source}: {kind} {name!r} makes an empty class name; rename it")
-        if shown in written:
-            raise DataError(
-                f"{source}: {kind} {written[shown]!r} and {name!r} are both the class {shown!r}; rename one"
-            )
+        if (other := words.setdefault(shown.casefold(), name)) != name:
+            raise DataError(f"{source}: {kind} {other!r} and {name!r} are both the class {shown!r}; rename one")
         written[shown] = name
-    return Labels.of(written)
+    assumed = alike([*written])
+    if bare:
+        example = ordered[0]
+        assumed = (
+            f"class names are read without the number or id before them: {example!r} as {bare[example]!r}",
+            *assumed,
+        )
+    return _Classes(
+        Labels.of(written), {name: index for index, name in enumerate(ordered)}, assumed, warnings_of_names([*written])
+    )
 
 
 # folders
@@ -190,31 +278,3 @@ def _class_folders(path: Path, selection: Selection) -> tuple[list[str], list[st
         folders = "1 hidden or system folder" if len(system) == 1 else f"{len(system)} hidden or system folders"
         notes.append(f"{folders} left out: {', '.join(system)}; --all-files takes them")
     return names, notes
-
-
-# tables
-
-
-def _rows(path: Path, image_column: str | None, label_column: str | None) -> Iterator[tuple[str, str, str]]:
-    """Yield place, image and label of every row."""
-    name = str(path)
-    try:
-        with path.open("rb") as file:
-            form = form_of(name, file)
-            if form is Form.TAR:
-                raise UsageError(f"{path}: is a tar, which has no labels here; unpack it into class folders")
-            with closing(read_table(name, file, form, Columns(LABELS, image_column, label_column))) as rows:
-                for place, image, (label,) in rows:
-                    if not (image.strip() and label):
-                        what = "label" if image.strip() else "image"
-                        raise DataError(f"{path} {place}: the {what} is empty; fill it in or delete the row")
-                    yield place, image, label
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from error
-
-
-def _item(cell: str, folder: str) -> str | SkippedImage:
-    """Return the path that a cell names, whether or not it exists."""
-    if is_on_web(cell):
-        return SkippedImage(cell, "it is on the web, not on this disk; download it")
-    return find_image(cell, folder) or os.path.join(folder, cell.strip())

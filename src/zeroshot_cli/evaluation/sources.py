@@ -42,6 +42,7 @@ class EvalSettings:
     image_column: str | None = None
     label_column: str | None = None
     selection: Selection = USUAL
+    only_present: bool = False
     max_pixels: int | None = None
     decode_timeout: float | None = None
     device: str = "auto"
@@ -139,7 +140,9 @@ def open_sources(settings: EvalSettings, listener: Listener) -> list[Source]:
 def _open(name: str, saved: "SavedClassifier | None", settings: EvalSettings, listener: Listener) -> Source:
     labels = None if settings.labels is None else read_labels(settings.labels)
     images, known = _read(name, labels if saved is None else saved.labels, settings, listener)
-    for text in images.notes:
+    if settings.only_present:
+        images = _narrowed(images, saved)
+    for text in (*images.notes, *images.warnings):
         listener.note(text)
     if isinstance(images, CaptionedImages):
         return Source(images=images, prompts=tuple(map(read_prompts, settings.prompts)), known=known)
@@ -151,7 +154,8 @@ def _open(name: str, saved: "SavedClassifier | None", settings: EvalSettings, li
         )
         return Source(images=images, train=train, known=known)
     sets = settings.prompts or (images.prompts or prompts_for(settings.labels),)
-    return Source(images=images, prompts=tuple(map(read_prompts, sets)), known=known, own_labels=labels is None)
+    own_labels = labels is None and not settings.only_present
+    return Source(images=images, prompts=tuple(map(read_prompts, sets)), known=known, own_labels=own_labels)
 
 
 def _read(
@@ -167,6 +171,15 @@ def _read(
         return read_captioned(path, **columns, selection=settings.selection), None
     columns = {"image_column": image_column, "label_column": settings.label_column}
     return read_dataset(path, labels, **columns, selection=settings.selection), None
+
+
+def _narrowed(images: LabelledImages | CaptionedImages, saved: "SavedClassifier | None") -> LabelledImages:
+    """Return a data set with the labels that have images as the only possible answers."""
+    if not isinstance(images, LabelledImages):
+        raise UsageError(f"{images.name}: has captions instead of labels; omit --only-present")
+    if saved is not None:
+        raise UsageError(f"--classifier {saved.source} holds its own labels; omit --only-present")
+    return images.narrowed()
 
 
 def _relabelled(images: LabelledImages | CaptionedImages, labels: Labels) -> LabelledImages:

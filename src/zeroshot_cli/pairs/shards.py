@@ -31,6 +31,12 @@ from zeroshot_cli.pairs.columns import (
 CAPTION_EXTENSIONS = ("txt", "text", "caption")
 _META = re.compile(r"__[^/]*__($|/)")  # members about the tar itself, which webdataset skips too
 _BLOCK = 512  # bytes; a tar ends with blocks of zeros
+MOST_SHARDS = 1_000_000  # that a pattern may stand for
+_DIGITS = 36  # of both ends of a range
+_NUMBERS = re.compile(r"\{(-?\d+)\.\.(-?\d+)[^{}]*\}")
+_CHOICES = re.compile(r"\{([^{}]*(?:,|[A-Za-z]\.\.[A-Za-z])[^{}]*)\}")
+_LETTERS_OF = re.compile(r"[A-Za-z]\.\.[A-Za-z].*")
+_LETTERS = range(ord("A"), ord("z") + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +77,29 @@ def expand(pattern: str) -> list[str]:
     """
     if "{" not in pattern or os.path.exists(pattern):
         return [pattern]
+    _check_count(pattern)
     try:
         from webdataset.shardlists import expand_urls
     except ImportError:
         raise _webdataset_missing(pattern) from None
     try:
         return list(expand_urls(pattern))
-    except (ValueError, AssertionError) as error:  # unclosed braces; an unset variable
+    except (ValueError, AssertionError, RecursionError) as error:  # unclosed braces; an unset variable; thousands
         raise UsageError(f"{pattern}: {error}; write a pattern like shard-{{000..099}}.tar") from None
+
+
+def _check_count(pattern: str) -> None:
+    """Raise UsageError for a pattern of more shards than anybody has: their names alone would fill the memory."""
+    total = 0
+    for part in pattern.split("::"):
+        count = 1
+        for first, last in _NUMBERS.findall(part):
+            count *= abs(int(last) - int(first)) + 1 if len(first + last) < _DIGITS else MOST_SHARDS + 1
+        for choices in _CHOICES.findall(part):
+            count *= len(_LETTERS) if _LETTERS_OF.fullmatch(choices) else choices.count(",") + 1
+        total += count
+    if total > MOST_SHARDS:
+        raise UsageError(f"{pattern} stands for more than {MOST_SHARDS:,} files; write a smaller range")
 
 
 def _webdataset_missing(name: str) -> UsageError:

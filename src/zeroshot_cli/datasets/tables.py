@@ -1,0 +1,163 @@
+"""Tables of labelled images: which columns they have, and where their images are."""
+
+# pathlib's questions raise OSError where a name is too long or a folder is locked; opening names the reason.
+# ruff: noqa: PTH118, PTH119, PTH120
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from zeroshot_cli.datasets.annotations import check_annotations
+from zeroshot_cli.errors import DataError, UsageError
+from zeroshot_cli.pairs.columns import IMAGE_COLUMNS, IMAGE_EXTENSIONS, LABELS, Columns, Fault, TextColumn
+from zeroshot_cli.pairs.paths import find_image, is_on_web
+from zeroshot_cli.pairs.tables import Form, PlacedRow, form_of, read_table
+from zeroshot_cli.records import SkippedImage
+
+_MORE_IMAGES = ("id", "image_id", "imageid", "img_id", "img", "image_name", "uuid", "url", "image_url")
+_MORE_LABELS = ("labels", "classes", "tags", "class_id", "label_id", "species", "breed")
+_OWN = ({"path", "rank", "label", "score", "probability"}, {"path", "label", "score", "probability", "predictions"})
+_SUFFIXES = ("", *(f".{each}" for extension in IMAGE_EXTENSIONS for each in (extension, extension.upper())))
+_PROBED = 20  # images that are looked for in other folders
+_MOST_FOLDERS = 200
+_LONGEST = 200  # characters of a path in a message
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The rows of a table of labels, the names of all its columns, and what was assumed about it."""
+
+    rows: tuple[PlacedRow, ...]
+    header: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def read_rows(
+    path: Path, kind: TextColumn = LABELS, *, image_column: str | None = None, label_column: str | None = None
+) -> Table:
+    """Read the rows of a table of images and labels; raises DataError, with the line, for what is wrong."""
+    columns = LabelColumns(kind, image_column, label_column)
+    notes: list[str] = []
+    rows = tuple(_rows(path, columns, notes))
+    if not rows:
+        raise DataError(f"{path}: has no rows under its header; add one per image, with its path and its label")
+    return Table(rows, tuple(columns.header), tuple(notes))
+
+
+@dataclass(frozen=True, slots=True)
+class LabelColumns(Columns):
+    """The columns of a table of labels; `header` gets the names of all that it has."""
+
+    header: list[str] = field(default_factory=list)
+
+    def find(self, header: Sequence[str]) -> tuple[int, int]:
+        """Return the places of image and label; raises Fault for what `zeroshot classify` wrote, too."""
+        names = {name.casefold() for name in header}
+        if self.text is None and "predicted" not in names and any(own <= names for own in _OWN):
+            raise Fault(
+                "is what zeroshot classify wrote, so its labels are a model's own answers; after they have been "
+                "checked by hand, add --label-column label"
+            )
+        self.header[:] = header
+        return Columns.find(self._with_more(names), header)
+
+    def _with_more(self, names: set[str]) -> Columns:
+        """Return columns that also have the less usual names, where the table has none of the usual ones."""
+        image, text = self.image, self.text
+        if image is None:
+            image = _less_usual(names, IMAGE_COLUMNS, _MORE_IMAGES)
+        if text is None:
+            text = _less_usual(names, self.kind.known, _MORE_LABELS)
+        return Columns(self.kind, image, text)
+
+
+def _less_usual(names: set[str], usual: Sequence[str], more: Sequence[str]) -> str | None:
+    return None if names & set(usual) else next((name for name in more if name in names), None)
+
+
+def _rows(path: Path, columns: LabelColumns, notes: list[str]) -> Iterator[PlacedRow]:
+    name = str(path)
+    check_annotations(path)
+    try:
+        with path.open("rb") as file:
+            form = form_of(name, file)
+            if form is Form.TAR:
+                raise UsageError(f"{path}: is a tar, which has no labels here; unpack it into class folders")
+            with closing(read_table(name, file, form, columns, notes)) as rows:
+                for place, image, labels in rows:
+                    if not image.strip():
+                        raise DataError(f"{path} {place}: the image is empty; fill it in or delete the row")
+                    yield place, image, labels
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from error
+
+
+# where the images are
+
+
+def find_items(path: Path, cells: Sequence[str]) -> tuple[tuple[str | SkippedImage, ...], tuple[str, ...]]:
+    """Return the path of the image that each cell names, whether or not it exists, and what was assumed about that.
+
+    Paths are relative to the table; where none of them is there, they are looked for in the working directory, and in
+    the folders beside the table, as `train/ID.jpg` for an ID. Raises DataError where none exists.
+    """
+    folder = os.path.dirname(path)
+    found = {cell: find_image(cell, folder) for cell in dict.fromkeys(cells)}
+    if any(found.values()):
+        items = {cell: place or _missing(cell, folder) for cell, place in found.items()}
+        return tuple(items[cell] for cell in cells), ()
+    if is_on_web(cells[0]):
+        raise DataError(f"{path}: its images are on the web, the first is {cells[0]}; download them and list the files")
+    base = _elsewhere(path, folder, [*found])
+    places = {cell: _with_extension(base, cell) or os.path.join(base, cell.strip()) for cell in found}
+    note = f"images are relative to {'the working directory' if base == os.curdir else base}"
+    return tuple(places[cell] for cell in cells), (note,)
+
+
+def _missing(cell: str, folder: str) -> str | SkippedImage:
+    if is_on_web(cell):
+        return SkippedImage(cell, "it is on the web, not on this disk; download it")
+    return os.path.join(folder, cell.strip())
+
+
+def _elsewhere(path: Path, folder: str, cells: Sequence[str]) -> str:
+    """Return the folder where images of a table exist that are not where it says, perhaps without their extension.
+
+    Raises DataError for none, and where two of the folders beside the table may be meant.
+    """
+    probed = cells[:_PROBED]
+    for base in dict.fromkeys((folder or os.curdir, os.curdir)):
+        if any(_with_extension(base, cell) for cell in probed):
+            return base
+    below = [os.path.join(folder, name) for name in _folders_in(folder)]
+    fits = [base for base in below if any(_with_extension(base, cell) for cell in probed)]
+    words = re.split(r"[\W_]+", os.path.basename(path).casefold())
+    named = [base for base in fits if os.path.basename(base).casefold() in words]
+    fits = named or fits
+    if len(fits) > 1:
+        raise DataError(
+            f"{path}: its image {cells[0]!r} may be in {fits[0]} or in {fits[1]}; name the folder in the image column"
+        )
+    if not fits:
+        shown = cells[0] if len(cells[0]) < _LONGEST else f"{cells[0][:_LONGEST]}…"
+        raise DataError(
+            f"{path}: none of its {len(cells):,} images exists, the first is {shown}; their paths are relative to the "
+            "table or to the working directory"
+        )
+    return fits[0]
+
+
+def _with_extension(base: str, cell: str) -> str | None:
+    """Return the file that a cell names in a folder, itself or with the extension of an image added."""
+    return next(filter(None, (find_image(cell.strip() + suffix, base) for suffix in _SUFFIXES)), None)
+
+
+def _folders_in(folder: str) -> list[str]:
+    try:
+        with os.scandir(folder or os.curdir) as entries:
+            return sorted(entry.name for entry in entries if entry.is_dir())[:_MOST_FOLDERS]
+    except OSError:
+        return []
