@@ -25,11 +25,11 @@ MISBEHAVING = """
 import io, os, signal, time
 from zeroshot_cli.images import decoder_process as decoder
 read = decoder.read_image
-def misbehave(file, **options):
+def misbehave(file, how, **options):
     name = "" if isinstance(file, io.BytesIO) else os.path.basename(os.readlink(f"/proc/self/fd/{file.fileno()}"))
     if "crash" in name: os.kill(os.getpid(), signal.SIGSEGV)
     if "hang" in name: time.sleep(60)
-    return read(file, **options)
+    return read(file, how, **options)
 decoder.read_image = misbehave
 decoder.main()
 """

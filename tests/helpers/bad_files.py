@@ -166,7 +166,7 @@ def _gif_webp_avif() -> Iterator[File]:
     yield "garbage.webp", webp[:20] + b"\xff" * (len(webp) - 20), DAMAGED
     media = avif.index(b"mdat") + 4
     yield "garbage.avif", avif[:media] + b"\xff" * (len(avif) - media), DAMAGED
-    yield "only-a-brand.avif", avif[: int.from_bytes(avif[:4])], "an AVIF file " + HEADER
+    yield "only-a-brand.avif", avif[: int.from_bytes(avif[:4])], "an AVIF file, damaged"
     yield "only-a-brand.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"
 
 
@@ -181,7 +181,7 @@ def _tiff() -> Iterator[File]:
     yield "bomb.tif", _tiff_of(t256=60_000, t257=60_000), "3,600,000,000 " + TOO_MANY
     yield "directory-past-the-end.tif", _tiff_of(at=9_999), "a TIFF file " + HEADER
     yield "data-past-the-end.tif", _tiff_of(t273=9_999), TRUNCATED
-    yield "unknown-compression.tif", _tiff_of(t259=999), "a TIFF file " + HEADER
+    yield "unknown-compression.tif", _tiff_of(t259=999), "compression 999, which cannot be read"
     jpeg = _saved("TIFF", compression="jpeg")
     scan = jpeg.index(b"\xff\xd8")
     yield "jpeg-inside.tif", jpeg[:scan] + b"\xff\xd8\xff" * 20 + jpeg[scan + 60 :], DAMAGED

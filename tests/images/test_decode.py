@@ -19,7 +19,15 @@ from good_files import make_good_files
 from PIL import Image, features
 
 from zeroshot_cli.errors import UnreadableImage
-from zeroshot_cli.images.decode import MAX_PIXELS, _pillows_check, decode, open_regular, read_image, single_threaded
+from zeroshot_cli.images.decode import (
+    MAX_PIXELS,
+    Decoding,
+    _pillows_check,
+    decode,
+    open_regular,
+    read_image,
+    single_threaded,
+)
 from zeroshot_cli.images.find import find_images
 
 
@@ -42,7 +50,7 @@ def saved(image: Image.Image, kind: str, **options: object) -> bytes:
 
 def reason_for(content: bytes, **options: int) -> str:
     with pytest.raises(UnreadableImage) as caught:
-        read_image(io.BytesIO(content), **options)
+        read_image(io.BytesIO(content), Decoding(**options))
     return str(caught.value)
 
 
@@ -186,21 +194,32 @@ def test_an_open_file_is_read_from_its_start_and_stays_open(folder: Path) -> Non
         (b'<svg xmlns="http://www.w3.org/2000/svg">', "an SVG drawing; convert it to PNG first"),
         (b'<?xml version="1.0"?><!DOCTYPE svg PUBLIC "x"><svg>', "an SVG drawing; convert it to PNG first"),
         (b"<!DOCTYPE html><body><svg width=9>", "a web page (HTML), not an image"),
-        (b"G" + b"o" * 187 + b"G" + b"o" * 187 + b"Gle", "a video (MPEG), not an image"),
+        (
+            b"G" + b"o" * 187 + b"G" + b"o" * 187 + b"Gle",
+            "a video (MPEG), not an image",
+        ),
         (b'<?xml version="1.0"?><Error><Code>AccessDenied</Code>', "XML, not an image"),
         (b'[{"a": 1}, 2, 3]', "JSON, not an image"),
         (b"[section]\nkey = value\n", "text, not an image"),
         (b"GIFs are fun to watch", "text, not an image"),
         ("Grüße, это текст".encode(), "text, not an image"),
         (b"\0\0\0\x1cftypM4A \0\0\0\0M4A mp42", "sound (MP4), not an image"),
-        (b"\0\0\0\x18ftypcrx \0\0\0\x01crx isom", "a RAW photograph (CR3); convert it to JPEG first"),
-        (b"RIFF\x24\0\0\0AVI LIST" + bytes(28), "a video (AVI), not an image"),
-        (b"\0\0\x01\xba" + bytes(40), "a video (MPEG), not an image"),
-        (b"\0\0\x01\xb3\x16\x00\xf0\x15" + bytes(40), "a video (MPEG), not an image"),
+        (b"\0\0\0\x18ftypcrx \0\0\0\x01crx isom", "a RAW photograph (Canon CR3) without a preview"),
+        (
+            b"RIFF\x24\0\0\0AVI LIST" + bytes(28),
+            "a video (AVI), not an image",
+        ),
+        (
+            b"\0\0\x01\xba" + bytes(40),
+            "a video (MPEG), not an image",
+        ),
+        (
+            b"\0\0\x01\xb3\x16\x00\xf0\x15" + bytes(40),
+            "a video (MPEG), not an image",
+        ),
         (b"ID3\x03\0\0\0\0\0\0" + bytes(90), "sound (MP3), not an image"),
-        (b"FUJIFILMCCD-RAW 0201FF", "a RAW photograph (Fujifilm); convert it to JPEG first"),
+        (b"FUJIFILMCCD-RAW 0201FF", "a RAW photograph (Fujifilm) without a preview"),
         (b"8BPS\0\x02" + bytes(40), "a large Photoshop file (PSB); convert it to PNG first"),
-        (b"\xff\x0a\xfa\x1f\x01\x91\x08\x06\x01\0", "a JPEG XL image; convert it to PNG first"),
         (b"data:image/png;base64,iVBORw0KGgo", "an image in base64; decode it first"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(90), "an Office document or a thumbnail database, not an image"),
         (b"\x7fELF\x02\x01\x01" + bytes(90), "a program, not an image"),
@@ -212,13 +231,13 @@ def test_an_open_file_is_read_from_its_start_and_stays_open(folder: Path) -> Non
     ],
 )
 def test_a_file_that_is_something_else_is_named(content: bytes, reason: str) -> None:
-    assert reason_for(content) == reason
+    assert reason_for(content).startswith(reason)
 
 
 def test_a_file_of_endless_small_boxes_is_given_up_soon() -> None:
     start = time.monotonic()
     boxes = b"\0\0\0\x08free" * 300_000
-    assert reason_for(b"\0\0\0\x10ftypavif\0\0\0\0" + boxes) == "an AVIF file whose header is damaged or cut off"
+    assert reason_for(b"\0\0\0\x10ftypavif\0\0\0\0" + boxes).startswith("an AVIF file, damaged")
     assert time.monotonic() - start < 1
 
 
@@ -274,7 +293,7 @@ def test_the_limit_is_pillows_own() -> None:
 def test_an_image_of_just_as_many_pixels_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     content = saved(Image.fromarray(noise(40, 30)), "PNG")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)  # Pillow's own setting neither refuses nor warns
-    assert read_image(io.BytesIO(content), max_pixels=1200).size == (40, 30)
+    assert read_image(io.BytesIO(content), Decoding(max_pixels=1200)).size == (40, 30)
     reason = "1,200 pixels, more than the limit of 1,199 (--max-pixels)"
     assert reason_for(content, max_pixels=1199) == reason
     assert reason_for(saved(Image.fromarray(noise(40, 30)), "JPEG"), max_pixels=1199) == reason
@@ -283,7 +302,7 @@ def test_an_image_of_just_as_many_pixels_is_read(monkeypatch: pytest.MonkeyPatch
 def test_a_limit_above_pillows_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     content = saved(Image.new("1", (50, 50)), "TIFF", compression="group4")
-    assert read_image(io.BytesIO(content), max_pixels=2500).size == (50, 50)
+    assert read_image(io.BytesIO(content), Decoding(max_pixels=2500)).size == (50, 50)
     with pytest.raises(Image.DecompressionBombError), Image.open(io.BytesIO(content)):
         pass  # for everyone else it holds as before
 
@@ -318,7 +337,7 @@ def test_every_thread_has_a_limit_of_its_own() -> None:
 
     def read(content: bytes, limit: int) -> str:
         try:
-            return str(read_image(io.BytesIO(content), max_pixels=limit).width ** 2)
+            return str(read_image(io.BytesIO(content), Decoding(max_pixels=limit)).width ** 2)
         except UnreadableImage as error:
             return str(error)
 
@@ -557,7 +576,7 @@ def test_heic_is_read_as_long_as_it_is_whole(folder: Path) -> None:
     content = Path("a.heic").read_bytes()
     assert reason_for(content[:-500]) == "the file is truncated"
     assert reason_for(content, max_pixels=19_999) == "20,000 pixels, more than the limit of 19,999 (--max-pixels)"
-    assert reason_for(HEIC) == "a HEIC file whose header is damaged or cut off"
+    assert reason_for(HEIC).startswith("a HEIC file, damaged")
 
 
 @pytest.mark.parametrize("brand", [b"heic", b"heix", b"mif1", b"msf1", b"hevc"])
@@ -595,7 +614,7 @@ def test_as_stored_exif_turns_nothing(folder: Path, orientation: int) -> None:
     stored = photograph(40, 30)
     stored.save("x.jpg", exif=oriented(orientation))
     with open_regular("x.jpg") as file:
-        image = read_image(file, as_stored=True)
+        image = read_image(file, Decoding(as_stored=True))
     assert np.array_equal(image, Image.open("x.jpg").convert("RGB"))
     assert image.size == (40, 30)
 
@@ -606,4 +625,4 @@ def test_as_stored_rgb_is_what_pillow_makes_of_it(folder: Path, mode: str) -> No
     name = "x.tif" if mode == "CMYK" else "x.png"
     image.convert("L" if mode == "I;16" else mode).convert(mode).save(name)
     with open_regular(name) as file:
-        assert np.array_equal(read_image(file, as_stored=True), Image.open(name).convert("RGB"))
+        assert np.array_equal(read_image(file, Decoding(as_stored=True)), Image.open(name).convert("RGB"))

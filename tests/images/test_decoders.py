@@ -5,18 +5,22 @@ import hashlib
 import io
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from zeroshot_cli.errors import UnreadableImage, UsageError
 from zeroshot_cli.images import decoder_pool as module
 from zeroshot_cli.images import decoder_process as wire
+from zeroshot_cli.images import memory
 from zeroshot_cli.images.decode import Decoding, decode
 from zeroshot_cli.images.decoder_pool import Decoders
 from zeroshot_cli.images.decoder_process import Job
@@ -28,15 +32,18 @@ MISBEHAVING = """
 import os, signal, time
 from zeroshot_cli.images import decoder_process as decoder
 read = decoder.read_image
-def misbehave(file, **options):
+def misbehave(file, how, **options):
     name = os.path.basename(os.readlink(f"/proc/self/fd/{file.fileno()}"))
     if "crash" in name: os.kill(os.getpid(), signal.SIGSEGV)
     if "killed" in name: os.kill(os.getpid(), signal.SIGKILL)
     if "exit" in name: os._exit(3)
     if "hang" in name: time.sleep(60)
     if "defect" in name: raise TypeError("a defect of ours")
+    if "recursion" in name: (f := lambda: f())()
+    if "panic" in name: raise type("Panic", (BaseException,), {})("of a plugin in Rust")
+    if "eof" in name: raise EOFError
     if "print" in name: os.write(1, b"noise on standard output"); print("more")
-    return read(file, **options)
+    return read(file, how, **options)
 decoder.read_image = misbehave
 decoder.main()
 """
@@ -116,10 +123,44 @@ def test_a_decoder_that_crashes_or_hangs_costs_one_image(
         assert all(future.result(timeout=20).pixels for future in futures)
 
 
-def test_a_defect_of_ours_is_no_bad_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [("defect.png", "TypeError"), ("recursion.png", "RecursionError"), ("panic.png", "Panic"), ("eof.png", "EOFError")],
+)
+def test_whatever_a_decoder_raises_costs_one_image(
+    name: str, error: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "PROGRAM", MISBEHAVING)
-    with Decoders(Job(CONFIG), workers=1) as decoders, pytest.raises(RuntimeError, match="a defect of ours"):
-        decoders.submit(draw(tmp_path / "defect.png")).result()
+    with Decoders(Job(CONFIG), workers=1) as decoders:
+        bad, good = (decoders.submit(draw(tmp_path / each)) for each in (name, "good.png"))
+        with pytest.raises(UnreadableImage, match=f"a defect that we would like to hear of .{error} in "):
+            bad.result(timeout=20)
+        assert good.result(timeout=20).pixels
+        assert len(decoders._processes) == 1
+
+
+def test_a_decoder_killed_from_outside_has_its_image_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again = 'if "killed" in name and not os.path.exists("gone") and open("gone", "w"):'
+    once = MISBEHAVING.replace('if "killed" in name:', again)
+    monkeypatch.setattr(module, "PROGRAM", once)
+    monkeypatch.chdir(tmp_path)
+    path = draw(tmp_path / "killed.png")
+    with Decoders(Job(CONFIG), workers=1) as decoders:
+        assert decoders.submit(path).result(timeout=20).pixels == resize(decode(path), CONFIG).tobytes()
+    assert Path("gone").exists()
+
+
+@pytest.mark.parametrize("size", [(1, 20_000), (20_000, 1), (3, 40_000)])
+def test_a_thumbnail_of_an_extreme_shape(size: tuple[int, int], tmp_path: Path) -> None:
+    """WebP takes 16,383 pixels an edge at most."""
+    Image.new("RGB", size, "red").save(tmp_path / "thin.png")
+    with Decoders(Job(thumbnail=192), workers=1) as decoders:
+        pixels = decoders.submit(str(tmp_path / "thin.png")).result().pixels
+    assert pixels is not None
+    with Image.open(io.BytesIO(pixels)) as image:
+        assert sorted(image.size) == [1, 192]
 
 
 def test_what_a_library_prints_does_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,3 +277,62 @@ def test_a_process_that_cannot_be_had_is_said(tmp_path: Path, monkeypatch: pytes
 def test_a_path_that_no_system_has_is_no_file() -> None:
     with Decoders(Job(CONFIG), workers=1) as decoders, pytest.raises(UnreadableImage, match="no such file"):
         decoders.submit("\ud800.png").result()
+
+
+# memory
+
+
+BOUND = 300 << 20
+
+
+def peak_of(process: int) -> int:
+    """The most memory, in bytes, that a process has held."""
+    status = Path(f"/proc/{process}/status").read_text()
+    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))) << 10
+
+
+def large(kind: str, path: Path) -> str:
+    """A small file of very many pixels."""
+    if kind == "webp":
+        Image.new("RGB", (9000, 9000)).save(path, lossless=True, method=0, quality=0)
+    elif kind == "tif":
+        tifffile.imwrite(path, np.zeros((9000, 9000), np.float32), compression="deflate", photometric="minisblack")
+    elif kind == "png":
+        row = zlib.compress(bytes(9000 * (1 + 9000 * 8)), 1)
+        parts = ((b"IHDR", struct.pack(">IIBBBBB", 9000, 9000, 16, 6, 0, 0, 0)), (b"IDAT", row), (b"IEND", b""))
+        chunks = (struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in parts)
+        path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+    else:
+        Image.new("RGB", (9000, 9000)).save(path, progressive=True)
+    return str(path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["webp", "png", "tif", "jpg"])
+def test_a_small_file_of_many_pixels_is_a_row_within_the_memory_bound(kind: str, tmp_path: Path) -> None:
+    path, good = large(kind, tmp_path / f"a.{kind}"), draw(tmp_path / "good.png")
+    with Decoders(Job(CONFIG, memory=BOUND), workers=1) as decoders:
+        with pytest.raises(UnreadableImage, match="more than the 300 MB that one decoding process may take"):
+            decoders.submit(path).result(timeout=60)
+        assert decoders.submit(good).result(timeout=60).pixels
+        (process,) = decoders._processes
+        assert peak_of(process._process.pid) < BOUND + (60 << 20)  # and what it shares with others: its code
+
+
+def test_the_bound_is_a_share_of_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "machine_memory", lambda: 32 << 30)
+    assert [memory.bound_of(workers) >> 30 for workers in (1, 2, 8)] == [16, 8, 2]
+    assert memory.bound_of(1000) == memory.LEAST
+    monkeypatch.setattr(memory, "machine_memory", lambda: 0)
+    assert memory.bound_of(1) == 0
+
+
+def test_a_containers_limit_is_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "box/inner").mkdir(parents=True)
+    (tmp_path / "box/memory.max").write_text("1073741824\n")
+    (tmp_path / "box/inner/memory.max").write_text("max\n")
+    monkeypatch.setattr(memory, "_CGROUPS", tmp_path)
+    read = Path.read_text
+    groups = "0::/box/inner\n"
+    monkeypatch.setattr(Path, "read_text", lambda self: groups if str(self) == "/proc/self/cgroup" else read(self))
+    assert memory.machine_memory() == 1 << 30

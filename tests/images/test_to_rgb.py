@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zeroshot_cli.images.decode import to_rgb
+from zeroshot_cli.images.modes import to_rgb
 
 
 def palette(transparency: int | bytes | None) -> Image.Image:

@@ -26,9 +26,9 @@ MISBEHAVING = """
 import os, signal, time
 from zeroshot_cli.images import decoder_process as decoder
 read = decoder.read_image
-def misbehave(file, **options):
+def misbehave(file, how, **options):
     if "bad" in os.readlink(f"/proc/self/fd/{file.fileno()}"): ACT
-    return read(file, **options)
+    return read(file, how, **options)
 decoder.read_image = misbehave
 decoder.main()
 """

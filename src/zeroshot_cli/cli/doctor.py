@@ -34,6 +34,8 @@ PACKAGES = (
 )
 EXTRAS = {  # name of the extra → (package that it brings, what for)
     "heic": ("pillow-heif", "HEIC photos"),
+    "jxl": ("pillow-jxl-plugin", "JPEG XL images"),
+    "raw": ("rawpy", "previews in RAW photos"),
     "parquet": ("pyarrow", "Parquet tables"),
     "webdataset": ("webdataset", "WebDataset shards"),
     "hf": ("transformers", "models of Transformers"),

@@ -35,6 +35,7 @@ from zeroshot_cli.models.loaded import LoadedModel
 Embedding = npt.NDArray[np.float32]
 
 _VERSION = "2"  # of the keys: raised when the same image would get another embedding
+_READ_ANEW = b"\0 0.2.0"  # 0.1.0 kept embeddings of TIFF files that it misread
 _SETTLED = 2_000_000_000  # nanoseconds after which a file that changes again gets another time
 
 
@@ -57,6 +58,8 @@ class FileState:
         if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) < _SETTLED:
             return None
         absolute = os.fsencode(os.path.join(os.getcwd(), path))  # noqa: PTH109, PTH118
+        if path.lower().endswith((".tif", ".tiff")):
+            absolute += _READ_ANEW
         return cls(absolute, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 

@@ -14,26 +14,30 @@ import re
 import threading
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO
+from enum import StrEnum
+from functools import partial
+from typing import BinaryIO
 
 from PIL import Image, UnidentifiedImageError, features
 
 from zeroshot_cli.errors import UnreadableImage
+from zeroshot_cli.images import extras, jpeg, memory, rescue, tiff
 from zeroshot_cli.images.file_kinds import (
     HEAD_BYTES,
     image_format,
     is_cut_short,
     is_heic,
+    is_jxl,
     not_an_image,
+    raw_kind,
     reason_of,
     special_file,
     why_unidentified,
 )
-
-if TYPE_CHECKING:
-    import numpy as np
+from zeroshot_cli.images.modes import keep_transparency, to_rgb
 
 MAX_PIXELS = 178_956_970  # where Pillow itself refuses
 DEFAULT_TIMEOUT = 60.0  # seconds for one image
@@ -73,40 +77,69 @@ _PILLOW_WARNINGS = ("ignore", None, Warning, re.compile(r"PIL\.|pillow_heif"), 0
 _lock = threading.Lock()
 
 
+class Truncated(StrEnum):
+    """What becomes of an image that lacks some of its pixels."""
+
+    READ = "read"
+    SKIP = "skip"
+
+
+class Fit(StrEnum):
+    """How an image is brought to the model's shape: its centre, all of it with borders, or all of it distorted."""
+
+    CROP = "crop"
+    PAD = "pad"
+    SQUASH = "squash"
+
+
+FIRST, MIDDLE, EACH = "first", "middle", "each"
+
+
 @dataclass(frozen=True, slots=True)
 class Decoding:
     """How image files become pixels.
 
     `exact` reads every pixel; otherwise a JPEG of at least four times the model's size is decoded at a smaller scale.
     An image of more than `max_pixels` is refused, and so is one that takes longer than `timeout` seconds. `as_stored`
-    reads data sets as the reference does: every pixel, Exif orientation ignored, transparency dropped.
+    reads data sets as the reference does: every pixel, Exif orientation ignored, transparency dropped. `truncated` says
+    what becomes of an image that lacks pixels. `frames` is the frame of an animation, or the page of a file, that is
+    read: "first", "middle", a number from 0, or "each", where a path may end with `#` and the number. `fit` is by
+    default how the model was trained.
     """
 
     exact: bool = True
     as_stored: bool = False
     max_pixels: int = MAX_PIXELS
     timeout: float = DEFAULT_TIMEOUT
+    truncated: str = Truncated.SKIP
+    frames: str = FIRST
+    fit: str | None = None
 
     @property
     def mode(self) -> str:
-        """What an embedding depends on, the limit included: an image cached under a higher limit is still refused."""
+        """What an embedding depends on, the limit included: an image cached under a higher limit is still refused.
+
+        What is not as by default is added at the end, so that a cache of an earlier version still has the others. A
+        truncated image is not cached.
+        """
         how = "as stored" if self.as_stored else "exact" if self.exact else "draft"
-        return f"{how}, at most {self.max_pixels} pixels"
+        frames = "" if self.frames in (FIRST, EACH) else f", frame {self.frames}"
+        return f"{how}, at most {self.max_pixels} pixels{frames}" + (f", fit {self.fit}" if self.fit else "")
 
 
 EXACTLY = Decoding()
 
 
 def decode(
-    path: str, *, reduce_to: ReduceTo | None = None, max_pixels: int = MAX_PIXELS, keep_alpha: bool = False
+    path: str, how: Decoding = EXACTLY, *, reduce_to: ReduceTo | None = None, keep_alpha: bool = False
 ) -> Image.Image:
-    """Return the first frame of an image file as upright RGB, with transparency on white or, by `keep_alpha`, as RGBA.
+    """Return an image file as upright RGB, with transparency on white or, by `keep_alpha`, as RGBA.
 
     With `reduce_to` a JPEG is decoded at the smallest scale (1, 1/2, 1/4 or 1/8) whose sides are at least twice the
     size that it returns; None reads every pixel. Only regular files are opened. Raises UnreadableImage.
     """
     with open_regular(path) as file:
-        return read_image(file, reduce_to=reduce_to, max_pixels=max_pixels, keep_alpha=keep_alpha)
+        return read_image(file, how, reduce_to=reduce_to, keep_alpha=keep_alpha)
 
 
 def open_regular(path: str) -> BinaryIO:
@@ -139,28 +172,24 @@ def _refuse_special(status: os.stat_result) -> None:
 
 
 def read_image(
-    file: BinaryIO,
-    *,
-    reduce_to: ReduceTo | None = None,
-    max_pixels: int = MAX_PIXELS,
-    as_stored: bool = False,
-    keep_alpha: bool = False,
+    file: BinaryIO, how: Decoding = EXACTLY, *, reduce_to: ReduceTo | None = None, keep_alpha: bool = False
 ) -> Image.Image:
     """Decode a file that is open already, at whatever position, as `decode` does; it stays open.
 
-    `as_stored` reads it as torchvision's image folders do, with which figures are published: pixels as they lie in the
-    file, whatever its Exif orientation, converted to RGB by Pillow.
+    Its `info` has a NOTE where something of it is missing. `as_stored` reads it as torchvision's image folders do, with
+    which figures are published: pixels as they lie in the file, whatever its Exif orientation, converted by Pillow.
     """
     _tame_pillow()
-    before = _max_pixels.set(max_pixels)
+    before = _max_pixels.set(how.max_pixels)
+    read = partial(_read, how=how, keep_alpha=keep_alpha)
     try:
-        return _read(file, reduce_to, as_stored=as_stored, keep_alpha=keep_alpha)
+        return read(file, reduce_to=reduce_to)
     except UnreadableImage:
         raise
     except MemoryError:
-        raise UnreadableImage("too large for the memory of this machine") from None
+        raise UnreadableImage(memory.too_large()) from None
     except Exception as problem:  # damaged files make Pillow's plugins raise nearly anything
-        raise UnreadableImage(_why(problem, file)) from problem
+        return _rescued(problem, file, partial(read, reduce_to=reduce_to), partial(read, reduce_to=None), how)
     finally:
         _max_pixels.reset(before)
 
@@ -174,25 +203,55 @@ def single_threaded() -> None:
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
 
-def _read(file: BinaryIO, reduce_to: ReduceTo | None, *, as_stored: bool, keep_alpha: bool) -> Image.Image:
+def _read(file: BinaryIO, *, reduce_to: ReduceTo | None, how: Decoding, keep_alpha: bool) -> Image.Image:
     head = _head(file)
     if not head:
         raise UnreadableImage("the file is empty")
-    if is_heic(head):
-        _register_heic()
-    image = Image.open(file)
-    if reason := _REFUSED_FORMATS.get(image.format or ""):
-        raise UnreadableImage(reason)
-    if image.format == "TIFF":
-        _silence_libtiff()
-    if reduce_to and image.format in ("JPEG", "MPO"):
-        _scale_down(image, reduce_to)
-    image.load()
-    if as_stored:
+    image = _not_by_pillow_alone(file, head, how)
+    if image is None:
+        image = Image.open(file)
+        if reason := _REFUSED_FORMATS.get(image.format or ""):
+            raise UnreadableImage(reason)
+        _choose_frame(image, how.frames)
+        if reduce_to and image.format in ("JPEG", "MPO"):
+            _scale_down(image, reduce_to)
+        image.load()
+    if how.as_stored:
         return image.convert("RGB")
     turn = _UPRIGHT.get(_orientation(image))
     converted = keep_transparency(image) if keep_alpha else to_rgb(image)
     return converted if turn is None else converted.transpose(turn)
+
+
+def _not_by_pillow_alone(file: BinaryIO, head: bytes, how: Decoding) -> Image.Image | None:
+    """Return an image that Pillow does not read, or not right; None where it does, perhaps by a plugin added here."""
+    if is_heic(head):
+        extras.register_heic()
+    elif is_jxl(head):
+        extras.register_jxl()
+    elif kind := raw_kind(head):
+        return extras.preview(file, kind)
+    elif image_format(head) == "TIFF":
+        _silence_libtiff()
+        if not how.as_stored:
+            index = None if how.frames in (FIRST, EACH) else partial(_index, how.frames)
+            return tiff.read(file, index, _check_pixels)
+    return None
+
+
+def _choose_frame(image: Image.Image, frames: str) -> None:
+    if frames not in (FIRST, EACH) and (index := _index(frames, getattr(image, "n_frames", 1))):
+        image.seek(index)
+
+
+def _index(frames: str, count: int) -> int:
+    """Return which of `count` frames is meant; a still image has one, whatever is asked for."""
+    if frames in (FIRST, EACH) or count == 1:
+        return 0
+    index = count // 2 if frames == MIDDLE else int(frames)
+    if index >= count:
+        raise UnreadableImage(f"no frame {index}: it has {count}, counted from 0 (--frames)")
+    return index
 
 
 def _head(file: BinaryIO) -> bytes:
@@ -216,12 +275,33 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
+def _rescued(
+    problem: Exception,
+    file: BinaryIO,
+    read: Callable[[BinaryIO], Image.Image],
+    read_whole: Callable[[BinaryIO], Image.Image],
+    how: Decoding,
+) -> Image.Image:
+    """Read a file that failed in another way, where there is one; else raise UnreadableImage with the reason."""
+    lenient = how.truncated == Truncated.READ
+    with suppress(Exception):
+        if image_format(_head(file)) == "JPEG":
+            image = rescue.jpeg_without_end(file, read, read_whole, lenient=lenient)
+        else:
+            image = rescue.leniently(file, read) if lenient else None
+        if image is not None:
+            return image
+    raise UnreadableImage(_why(problem, file)) from problem
+
+
 def _why(problem: Exception, file: BinaryIO) -> str:
     """Return the reason for an exception that reading this file raised."""
     if isinstance(problem, OSError) and problem.errno:
         return reason_of(problem)
     head = _head(file)
-    if reason := not_an_image(head):
+    if reason := not_an_image(head) or memory.why_failed(file):
+        return reason
+    if reason := _unsupported_kind(file, head):
         return reason
     text = " ".join(str(problem).split()) or type(problem).__name__
     if _TRUNCATED.search(text) or is_cut_short(file):
@@ -232,63 +312,23 @@ def _why(problem: Exception, file: BinaryIO) -> str:
     return f"the image data is damaged ({detail})"
 
 
+def _unsupported_kind(file: BinaryIO, head: bytes) -> str | None:
+    """Return what an image is that is whole and of a kind that cannot be read."""
+    name = image_format(head)
+    if name == "TIFF":
+        return tiff.why_unreadable(file)
+    if name == "JPEG":
+        file.seek(0)
+        return jpeg.why_unreadable(file.read())
+    return None
+
+
 def _unsupported(head: bytes) -> str | None:
     """Return a reason where this build of Pillow lacks the format."""
     name = image_format(head) or ""
     if name not in _OPTIONAL_FEATURES or features.check(_OPTIONAL_FEATURES[name]):
         return None
     return f"{name} needs another Pillow: pip install --upgrade --force-reinstall pillow"
-
-
-# any mode of Pillow as RGB
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Return an image of any Pillow mode as 8-bit RGB: what `keep_transparency` makes of it, laid on white."""
-    image = keep_transparency(image)
-    if image.mode == "RGB":
-        return image
-    on_white = Image.new("RGB", image.size, "white")
-    on_white.paste(image, mask=image.getchannel("A"))
-    return on_white
-
-
-def keep_transparency(image: Image.Image) -> Image.Image:
-    """Return an image of any Pillow mode as 8-bit RGBA where it has transparency, else as RGB; 16 bits scaled to 8.
-
-    Modes I and F do not say what white is: it is the least of 1 (F only), 255 and 65535 that no pixel exceeds, else
-    the brightest pixel that is finite.
-    """
-    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        return _deep_gray(image)
-    if not image.has_transparency_data:
-        return image if image.mode == "RGB" else image.convert("RGB")
-    if image.mode == "La":
-        image = image.convert("LA")
-    return image.convert("RGBA")
-
-
-def _deep_gray(image: Image.Image) -> Image.Image:
-    """Return gray from levels of more than 8 bits, rounded to the nearest of 256."""
-    import numpy as np  # here, for most images do without it and it takes a while to import
-
-    pixels = np.asarray(image)
-    white = 65535.0
-    if not image.mode.startswith("I;16"):
-        pixels = np.nan_to_num(pixels.astype(np.float64), posinf=np.inf, neginf=-np.inf)
-        white = _white_of(pixels, (1, 255, 65535) if image.mode == "F" else (255, 65535))
-    gray = Image.fromarray(np.rint(pixels.clip(0, white) * (255 / white)).astype(np.uint8)).convert("RGB")
-    transparent = image.info.get("transparency")  # one level of those before the scaling
-    if isinstance(transparent, int):
-        gray.putalpha(Image.fromarray(np.where(pixels == transparent, 0, 255).astype(np.uint8)))
-    return gray
-
-
-def _white_of(pixels: np.ndarray, levels: tuple[int, ...]) -> float:
-    import numpy as np
-
-    brightest = float(pixels.max(initial=0, where=np.isfinite(pixels)))
-    return next((float(level) for level in levels if brightest <= level), brightest)
 
 
 # what Pillow is told, once a process
@@ -334,14 +374,3 @@ def _silence_libtiff() -> None:
         ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler(None)
     except (ImportError, OSError, AttributeError):
         return
-
-
-def _register_heic() -> None:
-    """Have Pillow read HEIC; pillow-heif turns images upright itself and resets their Exif."""
-    try:
-        import pillow_heif
-    except ImportError:
-        raise UnreadableImage("HEIC needs an extra package: pip install 'zeroshot-cli[heic]'") from None
-    with _lock:
-        if "HEIF" not in Image.OPEN:
-            pillow_heif.register_heif_opener(decode_threads=1)

@@ -12,18 +12,21 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from zeroshot_cli.errors import UnreadableImage, UsageError
 from zeroshot_cli.images import decoder_process as decoder
 from zeroshot_cli.images.decode import Decoding
-from zeroshot_cli.images.decoder_process import CONTENT, DEFECT, FILE, GO, PATH, READY, REASON, SKIP, Job
+from zeroshot_cli.images.decoder_process import CONTENT, FILE, GO, NOTE, PATH, READY, REASON, SKIP, Job
+from zeroshot_cli.images.memory import bound_of
 
 PROGRAM = "from zeroshot_cli.images.decoder_process import main; main()"
 _GLANCE = 0.5  # seconds between two looks at who has been busy for too long
 THUMBNAIL_EDGE = 192  # pixels: sharp on a card, some six kilobytes
 _THUMBNAILS_AHEAD = 64
+
+_FROM_OUTSIDE = [-getattr(signal, name, 0) for name in ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP")]
 
 IsKnown = Callable[[bytes], bool]
 
@@ -32,21 +35,24 @@ IsKnown = Callable[[bytes], bool]
 class Decoded:
     """What a process made of an image: pixels (height, width, 3) or a thumbnail, None for a known content.
 
-    `content` is the SHA-256 of the file, empty where the job does not ask for it or the file is huge.
+    `content` identifies the file and the frame: a SHA-256, empty where the job does not ask for it, the file is huge or
+    there is a `note` on the image, which a cache could not give again.
     """
 
     pixels: bytes | None
     content: bytes
+    note: str = ""
 
 
 class Decoders:
     """`workers` processes, each with a thread of this process that talks to it; started when there is work.
 
-    A process that takes longer for an image than the job allows is ended, and another takes its place.
+    A process that takes longer for an image than the job allows is ended, and another takes its place. Together they
+    take half of the memory, with `beside` more such pools; one that is killed has its image tried once more by another.
     """
 
-    def __init__(self, job: Job, *, workers: int) -> None:
-        self._job = job
+    def __init__(self, job: Job, *, workers: int, beside: int = 0) -> None:
+        self._job = replace(job, memory=job.memory or bound_of(workers * (1 + beside)))
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="decode")
         self._idle: queue.LifoQueue[_Process] = queue.LifoQueue()
         self._processes: set[_Process] = set()
@@ -56,7 +62,7 @@ class Decoders:
     def submit(self, image: str | bytes, is_known: IsKnown = lambda content: False) -> Future[Decoded]:
         """Decode an image, given as its path or as the bytes of its file, unless `is_known` knows its hash.
 
-        `is_known` is called from another thread. The future raises UnreadableImage, and RuntimeError for a bug of ours.
+        `is_known` is called from another thread. The future raises UnreadableImage.
         """
         if self._watch is None:
             self._watch = threading.Thread(target=self._end_hanging, name="watch decoders", daemon=True)
@@ -80,15 +86,20 @@ class Decoders:
         self.close()
 
     def _decode(self, image: str | bytes, is_known: IsKnown) -> Decoded:
-        with self._process() as process:
-            try:
-                return process.decode(image, is_known)
-            except UnicodeEncodeError:  # a surrogate that stands for no byte
-                raise UnreadableImage("no such file") from None
-            except (EOFError, OSError):
-                if self._closed.is_set():
-                    raise UnreadableImage("the run was ended") from None
-                raise UnreadableImage(process.why_ended()) from None
+        reason = ""
+        for _ in range(2):  # who was killed from outside may have been at a good image
+            with self._process() as process:
+                try:
+                    return process.decode(image, is_known)
+                except UnicodeEncodeError:  # a surrogate that stands for no byte
+                    raise UnreadableImage("no such file") from None
+                except (EOFError, OSError):
+                    if self._closed.is_set():
+                        raise UnreadableImage("the run was ended") from None
+                    reason = process.why_ended()
+                    if not process.was_killed():
+                        break
+        raise UnreadableImage(reason)
 
     @contextmanager
     def _process(self) -> Iterator[_Process]:
@@ -131,7 +142,7 @@ class _Process:
             [sys.executable, "-P", "-c", PROGRAM],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": paths},
+            env={**os.environ, "PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1"},
             start_new_session=True,  # Ctrl-C is for the parent, which ends this one
         )
         assert self._process.stdin is not None
@@ -177,12 +188,12 @@ class _Process:
                 return Decoded(None, digest)
             decoder.send(self._to, GO)
             kind, content = decoder.receive(self._from)
+        note = ""
+        if kind == NOTE:
+            note, (kind, content) = content.decode(), decoder.receive(self._from)
         if kind == REASON:
             raise UnreadableImage(content.decode())
-        if kind == DEFECT:
-            name = "an image in memory" if isinstance(image, bytes) else repr(image)
-            raise RuntimeError(f"decoding {name}:\n{content.decode()}")
-        return Decoded(content, digest)
+        return Decoded(content, b"" if note else digest, note)
 
     def _set_busy(self, seconds: float | None) -> None:
         with self._lock:
@@ -212,6 +223,10 @@ class _Process:
         for stream in (self._to, self._from):
             with suppress(OSError):
                 stream.close()
+
+    def was_killed(self) -> bool:
+        """Return whether somebody else has ended the process, rather than its image or its time limit."""
+        return not self._late and self._process.wait() in _FROM_OUTSIDE
 
     def why_ended(self) -> str:
         """Return the reason why there are no pixels, after the process has ended."""

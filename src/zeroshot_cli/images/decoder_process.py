@@ -9,9 +9,9 @@ Job as JSON. Then, for every image:
     FILE ->             the file itself
          <- CONTENT     the SHA-256 of the file, where the job asks for it and the file is not huge
     GO or SKIP ->       whether it is to be decoded; after SKIP comes the next image
+         <- NOTE        what is to be said of the image, where there is something
          <- PIXELS      the resized image (height, width, 3), the thumbnail as a file, or the whole image (`pack`); or
-            REASON      why it cannot be read; or
-            DEFECT      the traceback of a bug of ours
+            REASON      why it cannot be read
 """
 
 from __future__ import annotations
@@ -24,22 +24,27 @@ import signal
 import struct
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from PIL import Image
 
 from zeroshot_cli.errors import UnreadableImage
-from zeroshot_cli.images.decode import EXACTLY, Decoding, open_regular, read_image, single_threaded
+from zeroshot_cli.images.decode import EACH, EXACTLY, Decoding, ReduceTo, open_regular, read_image, single_threaded
+from zeroshot_cli.images.file_kinds import HEAD_BYTES, image_format
+from zeroshot_cli.images.memory import limit_this_process, too_large
 from zeroshot_cli.images.preprocess import PreprocessConfig, resize, resized_size
+from zeroshot_cli.images.rescue import NOTE as NOTE_KEY
 
 PATH, FILE, GO, SKIP = b"P", b"F", b"G", b"S"
-READY, CONTENT, PIXELS, REASON, DEFECT = b"R", b"C", b"X", b"E", b"D"
+READY, CONTENT, NOTE, PIXELS, REASON = b"R", b"C", b"N", b"X", b"E"
 _THUMBNAIL_QUALITY = 60  # of 100
 _HUGE = 1 << 30  # bytes: what is larger is not read into memory, and so not kept in a cache
+_READ_ANEW = b"0.2.0"  # 0.1.0 kept embeddings of TIFF files that it misread
 _GRACE = 30.0  # seconds beyond the timeout, within which the parent ends the process
 
 
@@ -49,7 +54,7 @@ class Job:
 
     A whole image keeps its transparency; with `at_least`, (height, width), a JPEG is decoded at a scale of twice that.
     `hashed` asks for the content's hash. The parent ends a process that takes longer than the decoding's timeout; if
-    the parent is gone, the process ends itself.
+    the parent is gone, the process ends itself. It takes no more than `memory` bytes; 0 is any number.
     """
 
     preprocess: PreprocessConfig | None = None
@@ -57,6 +62,7 @@ class Job:
     at_least: tuple[int, int] | None = None
     hashed: bool = False
     decoding: Decoding = EXACTLY
+    memory: int = 0
 
     def to_json(self) -> bytes:
         """Return the job as the first message to a process."""
@@ -79,6 +85,7 @@ def main() -> None:
         source, target = _private_streams()
         _leave_no_traces()
         job = Job.from_json(receive(source)[1])
+        limit_this_process(job.memory)
         send(target, READY)
         _serve(job, source, target)
 
@@ -118,29 +125,37 @@ def _leave_no_traces() -> None:
 
 
 def _serve(job: Job, source: BinaryIO, target: BinaryIO) -> None:
-    make = maker(job)
     while True:
         kind, asked = receive(source)
         try:
-            with io.BytesIO(asked) if kind == FILE else open_regular(os.fsdecode(asked)) as file:
+            path, frame = _frame(asked, kind, job.decoding)
+            with io.BytesIO(asked) if kind == FILE else open_regular(path) as file:
                 stream, digest = _content(job, file)
                 if digest:
-                    send(target, CONTENT, digest)
+                    send(target, CONTENT, digest + frame.encode())
                     if receive(source)[0] == SKIP:
                         continue
                 with _alarm(job.decoding.timeout):
-                    answer = PIXELS, make(stream)
+                    note, answer = make(job, stream, frame)
         except UnreadableImage as error:
-            answer = REASON, str(error).encode("utf-8", "backslashreplace")
-        except MemoryError:
-            answer = REASON, b"too large for the memory of this machine"
-        except (BrokenPipeError, EOFError):
-            raise
+            send(target, REASON, str(error).encode("utf-8", "backslashreplace"))
         except OSError as error:  # of the disk
-            answer = REASON, (error.strerror or str(error)).lower().encode()
-        except Exception:
-            answer = DEFECT, traceback.format_exc().encode("utf-8", "backslashreplace")
-        send(target, *answer)
+            send(target, REASON, (error.strerror or str(error)).lower().encode("utf-8", "backslashreplace"))
+        else:
+            if note:
+                send(target, NOTE, note.encode())
+            send(target, PIXELS, answer)
+
+
+def _frame(asked: bytes, kind: bytes, decoding: Decoding) -> tuple[str, str]:
+    """Return the path, and the number of a frame that it names after `#`, where no file has such a name."""
+    if kind == FILE:
+        return "", ""
+    path = os.fsdecode(asked)
+    before, mark, number = path.rpartition("#")
+    if decoding.frames != EACH or not mark or not (number.isascii() and number.isdigit()) or os.path.lexists(path):
+        return path, ""
+    return before, str(int(number))
 
 
 def _content(job: Job, file: BinaryIO) -> tuple[BinaryIO, bytes]:
@@ -152,7 +167,8 @@ def _content(job: Job, file: BinaryIO) -> tuple[BinaryIO, bytes]:
         return file, b""
     with _alarm(job.decoding.timeout):
         content = file.read()
-        return io.BytesIO(content), hashlib.sha256(content).digest()
+        salt = _READ_ANEW if image_format(content[:HEAD_BYTES]) == "TIFF" else b""
+        return io.BytesIO(content), hashlib.sha256(content + salt).digest()
 
 
 @contextmanager
@@ -169,24 +185,40 @@ def _alarm(timeout: float) -> Iterator[None]:
         timer(signal.ITIMER_REAL, 0)
 
 
-def maker(job: Job) -> Callable[[BinaryIO], bytes]:
-    """Return the function that makes of an open file what the job asks for; it raises UnreadableImage."""
+def make(job: Job, file: BinaryIO, frame: str = "") -> tuple[str, bytes]:
+    """Return a note on an image, and what the job makes of it. Whatever else goes wrong costs this image only.
+
+    `frame` is the number of a frame, in place of what the job says. Raises UnreadableImage.
+    """
+    try:
+        return _make(replace(job, decoding=replace(job.decoding, frames=frame)) if frame else job, file)
+    except (UnreadableImage, KeyboardInterrupt, SystemExit):
+        raise
+    except MemoryError:
+        raise UnreadableImage(too_large()) from None
+    except BaseException as error:  # a plugin's panic, or a defect of ours
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        what = f"{type(error).__name__} in {Path(where.filename).name}, line {where.lineno}"
+        raise UnreadableImage(f"it cannot be decoded, a defect that we would like to hear of ({what})") from error
+
+
+def _make(job: Job, file: BinaryIO) -> tuple[str, bytes]:
+    how, reduce_to = job.decoding, _scale(job)
+    image = read_image(file, how, reduce_to=reduce_to, keep_alpha=job.preprocess is None and not job.thumbnail)
+    note = str(image.info.get(NOTE_KEY, ""))
     if job.preprocess is not None:
-        return partial(_pixels, job, job.preprocess)
-    return partial(_thumbnail if job.thumbnail else _whole, job)
+        return note, resize(image, job.preprocess).tobytes()
+    return note, _thumbnail(image, job.thumbnail) if job.thumbnail else pack(image)
 
 
-def _pixels(job: Job, config: PreprocessConfig, file: BinaryIO) -> bytes:
-    how = job.decoding
-    reduce_to = None if how.exact or how.as_stored else partial(resized_size, config=config)
-    image = read_image(file, reduce_to=reduce_to, max_pixels=how.max_pixels, as_stored=how.as_stored)
-    return resize(image, config).tobytes()
-
-
-def _whole(job: Job, file: BinaryIO) -> bytes:
+def _scale(job: Job) -> ReduceTo | None:
+    if job.preprocess is not None:
+        exactly = job.decoding.exact or job.decoding.as_stored
+        return None if exactly else partial(resized_size, config=job.preprocess)
+    if job.thumbnail:
+        return partial(_within, job.thumbnail)
     size = job.at_least
-    reduce_to = None if size is None else lambda height, width: size
-    return pack(read_image(file, reduce_to=reduce_to, max_pixels=job.decoding.max_pixels, keep_alpha=True))
+    return None if size is None else lambda height, width: size
 
 
 def pack(image: Image.Image) -> bytes:
@@ -201,13 +233,12 @@ def unpack(content: bytes) -> Image.Image:
     return Image.frombytes(mode, (width, height), content[8:])
 
 
-def _thumbnail(job: Job, file: BinaryIO) -> bytes:
-    edge = job.thumbnail
-    image = read_image(file, reduce_to=partial(_within, edge), max_pixels=job.decoding.max_pixels)
+def _thumbnail(image: Image.Image, edge: int) -> bytes:
     height, width = _within(edge, image.height, image.width)
-    small = image.resize((width, height), Image.Resampling.BOX, reducing_gap=2) if width < image.width else image
+    if (width, height) != image.size:
+        image = image.resize((width, height), Image.Resampling.BOX, reducing_gap=2)
     out = io.BytesIO()
-    small.save(out, "WEBP", quality=_THUMBNAIL_QUALITY, method=2)
+    image.save(out, "WEBP", quality=_THUMBNAIL_QUALITY, method=2)
     return out.getvalue()
 
 

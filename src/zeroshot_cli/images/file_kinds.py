@@ -27,8 +27,8 @@ _ERRNO_REASONS = {
 
 # (what it is, a pattern of its first bytes): the first that matches counts.
 _NOT_IMAGES = (
-    ("a PDF, not an image", rb"\s*%PDF-"),
-    ("PostScript, not an image", rb"%!|\xc5\xd0\xd3\xc6"),
+    ("a PDF, not an image; make images of its pages first (pdftoppm -png)", rb"\s*%PDF-"),
+    ("PostScript, not an image; convert it to PNG first", rb"%!|\xc5\xd0\xd3\xc6"),
     ("a Git LFS pointer, not the image itself", rb"version https://git-lfs\.github\.com/spec/"),
     ("a ZIP archive, not an image", rb"PK(\x03\x04|\x05\x06)"),
     ("a gzip archive, not an image", rb"\x1f\x8b"),
@@ -38,28 +38,35 @@ _NOT_IMAGES = (
     ("a 7-Zip archive, not an image", rb"7z\xbc\xaf\x27\x1c"),
     ("a RAR archive, not an image", rb"Rar!\x1a\x07"),
     ("a tar archive, not an image", rb"(?s).{257}ustar"),
-    ("a video (QuickTime), not an image", rb"(?s).{4}(ftypqt  |moov|mdat|wide|free|skip)"),
-    ("a RAW photograph (CR3); convert it to JPEG first", rb"(?s).{4}ftypcrx "),
-    ("a video (MP4), not an image", rb"(?s).{4}ftyp(iso|mp4|avc|M4V|dash|3g|f4v|MSNV)"),
+    (
+        "a video (QuickTime), not an image; make images of it first (ffmpeg -i VIDEO %04d.png)",
+        rb"(?s).{4}(ftypqt  |moov|mdat|wide|free|skip)",
+    ),
+    (
+        "a video (MP4), not an image; make images of it first (ffmpeg -i VIDEO %04d.png)",
+        rb"(?s).{4}ftyp(iso|mp4|avc|M4V|dash|3g|f4v|MSNV)",
+    ),
     ("sound (MP4), not an image", rb"(?s).{4}ftypM4[AB]"),
     ("a video (AVI), not an image", rb"(?s)RIFF.{4}AVI "),
     ("sound (WAV), not an image", rb"(?s)RIFF.{4}WAVE"),
-    ("a video (Matroska or WebM), not an image", rb"\x1a\x45\xdf\xa3"),
-    ("a video (MPEG), not an image", rb"\0\0\x01[\xb3\xba]|G(?s:.{187}G){2}"),
+    (
+        "a video (Matroska or WebM), not an image; make images of it first (ffmpeg -i VIDEO %04d.png)",
+        rb"\x1a\x45\xdf\xa3",
+    ),
+    (
+        "a video (MPEG), not an image; make images of it first (ffmpeg -i VIDEO %04d.png)",
+        rb"\0\0\x01[\xb3\xba]|G(?s:.{187}G){2}",
+    ),
     ("a video (Flash), not an image", rb"FLV\x01"),
     ("sound or video (Ogg), not an image", rb"OggS"),
     ("sound (MP3), not an image", rb"ID3[\x02-\x04]"),
     ("sound (FLAC), not an image", rb"fLaC"),
-    ("a RAW photograph (Fujifilm); convert it to JPEG first", rb"FUJIFILMCCD-RAW"),
-    ("a RAW photograph (Olympus); convert it to JPEG first", rb"IIR[OS]|MMOR"),
-    ("a RAW photograph (Panasonic); convert it to JPEG first", rb"IIU\0"),
-    ("a RAW photograph (Sigma); convert it to JPEG first", rb"FOVb"),
     ("a large Photoshop file (PSB); convert it to PNG first", rb"8BPS\0\x02"),
     ("a GIMP file (XCF); convert it to PNG first", rb"gimp xcf "),
-    ("a JPEG XL image; convert it to PNG first", rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n"),
     ("an OpenEXR image; convert it to PNG first", rb"\x76\x2f\x31\x01"),
     ("a Radiance image; convert it to PNG first", rb"#\?(RADIANCE|RGBE)"),
-    ("a DjVu document, not an image", rb"AT&TFORM"),
+    ("a DICOM image; convert it to PNG first", rb"(?s).{128}DICM"),
+    ("a DjVu document, not an image; convert its pages to PNG first", rb"AT&TFORM"),
     ("an Office document or a thumbnail database, not an image", rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"),
     ("a side file of macOS (AppleDouble), not the image itself", rb"\0\x05\x16\x07"),
     ("a NumPy array, not an image", rb"\x93NUMPY"),
@@ -67,6 +74,15 @@ _NOT_IMAGES = (
     ("an image in base64; decode it first", rb"data:image/|/9j/[0-9A-Za-z+/]|iVBORw0KGgo"),
     ("an image damaged by a copy as text", rb"\xef\xbf\xbd(\xef\xbf\xbd|PNG)|\x89PNG(\n\x1a\n|\r\r\n|\r\n\x1a\r)"),
     ("nothing but zero bytes", rb"\0+\Z"),
+)
+_RAWS = (
+    ("Canon CR3", rb"(?s).{4}ftypcrx "),
+    ("Canon CR2", rb"(?s)II\*\0.{4}CR"),
+    ("Fujifilm", rb"FUJIFILMCCD-RAW"),
+    ("Olympus", rb"IIR[OS]|MMOR"),
+    ("Panasonic", rb"IIU\0"),
+    ("Minolta", rb"\0MRM"),
+    ("Sigma", rb"FOVb"),
 )
 # Each with one lazy step at most: a file must not be able to make the search slow.
 _TEXTS = (
@@ -92,6 +108,7 @@ _IMAGES = (
     ("DDS", rb"DDS "),
     ("QOI", rb"qoif"),
 )
+_OF_ONE_KIND = ("JPEG", "PNG", "GIF", "WebP", "TIFF")  # those whose kinds are all read, or told by their headers
 _LEAST_BYTES = 12
 _MAX_BOXES = 100  # a file may hold millions of empty ones
 _TEXT = re.compile(rb"[\t\n\f\r\x1b -~\x80-\xff]+")
@@ -114,7 +131,7 @@ def not_an_image(head: bytes) -> str | None:
     """Return what a file with these first bytes is, where Pillow cannot read it for sure; else None."""
     for reason, pattern in _NOT_IMAGES:
         if re.match(pattern, head):
-            return reason
+            return f"{reason}; make images of it first (ffmpeg -i VIDEO %04d.png)" if "video" in reason else reason
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     for reason, pattern in _TEXTS:
         if re.match(pattern, text):
@@ -134,8 +151,21 @@ def why_unidentified(head: bytes) -> str:
     if len(head) < _LEAST_BYTES:
         return f"too short for an image ({len(head)} byte{'s' * (len(head) > 1)})"
     if name := image_format(head):
-        return f"{'an' if name[0] in 'Ai' else 'a'} {name} file whose header is damaged or cut off"
+        article = "an" if name[0] in "Ai" else "a"
+        if name in _OF_ONE_KIND:
+            return f"{article} {name} file whose header is damaged or cut off"
+        return f"{article} {name} file, damaged or of a kind that cannot be read; convert it to PNG first"
     return "text, not an image" if _TEXT.fullmatch(head) else "not an image that Pillow can read"
+
+
+def raw_kind(head: bytes) -> str | None:
+    """Return the kind of RAW photograph that begins like this; those that begin as any TIFF are not told here."""
+    return next((name for name, pattern in _RAWS if re.match(pattern, head)), None)
+
+
+def is_jxl(head: bytes) -> bool:
+    """Return whether a file that begins like this is JPEG XL, as a codestream or in boxes."""
+    return head.startswith((b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n"))
 
 
 def is_heic(head: bytes) -> bool:

@@ -22,8 +22,8 @@ from zeroshot_cli.images.selection import USUAL, Excluded, LeftOut, Selection
 from zeroshot_cli.records import SkippedImage
 
 _SUFFIXES = (
-    ".apng .avif .bmp .dds .dib .gif .heic .heif .hif .icns .ico .j2c .j2k .jfif .jp2 .jpe .jpeg .jpf .jpg .jpx .mpo "
-    ".pbm .pcx .pgm .png .pnm .ppm .psd .qoi .sgi .tga .tif .tiff .webp"
+    ".apng .avif .bmp .dds .dib .gif .heic .heif .hif .icns .ico .j2c .j2k .jfif .jp2 .jpe .jpeg .jpf .jpg .jpx .jxl "
+    ".mpo .pbm .pcx .pgm .png .pnm .ppm .psd .qoi .sgi .tga .tif .tiff .webp"
 )
 IMAGE_SUFFIXES = frozenset(_SUFFIXES.split())
 

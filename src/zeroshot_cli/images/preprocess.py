@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from PIL import Image
 
 from zeroshot_cli.errors import CheckpointError
-from zeroshot_cli.images.decode import to_rgb
+from zeroshot_cli.images.modes import to_rgb
 
 if TYPE_CHECKING:
     import torch

@@ -1,5 +1,6 @@
 """From pairs to batches of pixels and captions, in an order that (seed, epoch) fixes."""
 
+import os
 import signal
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
@@ -16,7 +17,7 @@ from zeroshot_cli.errors import DataError, UnreadableImage, UsageError, Zeroshot
 from zeroshot_cli.images.augment import Augment
 from zeroshot_cli.images.decode import EXACTLY, Decoding
 from zeroshot_cli.images.decoder_pool import Decoded, Decoders
-from zeroshot_cli.images.decoder_process import Job, maker, unpack
+from zeroshot_cli.images.decoder_process import Job, unpack
 from zeroshot_cli.images.preprocess import PreprocessConfig
 from zeroshot_cli.pairs.read import Pairs, Source
 from zeroshot_cli.records import SkippedImage
@@ -45,36 +46,33 @@ class Batch:
 
 
 class ImageReader:
-    """Read the images of pairs as classify does.
-
-    In a DataLoader's worker a decoding process reads them, so that a file on which a decoder hangs or crashes costs one
-    image. Elsewhere they are decoded on the spot, without a time limit.
-    """
+    """Read the images of pairs as classify does: in a decoding process, so that a bad file costs one image."""
 
     def __init__(self, pairs: Pairs, job: Job) -> None:
         self.pairs, self.job = pairs, job
-        self._decoders: Decoders | None = None  # each worker has its own, made when it reads its first image
+        self._decoders: Decoders | None = None  # each process has its own, made when it reads its first image
+        self._process = 0
         self._ahead: dict[int, Future[Decoded]] = {}
 
     def prefetch(self, row: int) -> None:
-        """Let the decoding process, if there is one, begin with a row that is read next."""
+        """Let the decoding process of a DataLoader's worker begin with a row that is read next."""
         if get_worker_info() is not None and row not in self._ahead:
             self._ahead[row] = self._submit(row)
 
     def read(self, row: int) -> bytes:
         """Return what the job makes of a row's image. Raises UnreadableImage."""
-        if get_worker_info() is None:
-            with self.pairs.open(row) as file:
-                return maker(self.job)(file)
-        future = self._ahead.pop(row, None) or self._submit(row)
-        pixels = future.result().pixels
+        pixels = (self._ahead.pop(row, None) or self._submit(row)).result().pixels
         assert pixels is not None  # nothing is known already
         return pixels
 
     def _submit(self, row: int) -> Future[Decoded]:
-        if self._decoders is None:
-            self._decoders = Decoders(self.job, workers=1)
-            Finalize(None, self._decoders.close, exitpriority=10)
+        if self._decoders is None or self._process != os.getpid():  # a fork must not talk to its parent's decoder
+            worker = get_worker_info()
+            self._decoders, self._process = (
+                Decoders(self.job, workers=1, beside=worker.num_workers if worker else 0),
+                os.getpid(),
+            )
+            Finalize(self, self._decoders.close, exitpriority=10)
         return decoded(self._decoders, self.pairs, row)
 
 

@@ -1,0 +1,89 @@
+"""Any mode of Pillow as 8-bit RGB or RGBA; numpy is imported only for more than eight bits, for it takes a while."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import numpy as np
+
+_BLOCK = 1 << 20  # pixels that are scaled at once
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Return an image of any Pillow mode as 8-bit RGB: what `keep_transparency` makes of it, laid on white."""
+    image = keep_transparency(image)
+    if image.mode == "RGB":
+        return image
+    on_white = Image.new("RGB", image.size, "white")
+    on_white.paste(image, mask=image.getchannel("A"))
+    return on_white
+
+
+def keep_transparency(image: Image.Image) -> Image.Image:
+    """Return an image of any Pillow mode as 8-bit RGBA where it has transparency, else as RGB; 16 bits scaled to 8.
+
+    Modes I and F do not say what white is: see `white_of`.
+    """
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        return _deep_gray(image)
+    if not image.has_transparency_data:
+        return image if image.mode == "RGB" else image.convert("RGB")
+    if image.mode == "La":
+        image = image.convert("LA")
+    return image.convert("RGBA")
+
+
+def white_of(brightest: float, levels: Iterable[float]) -> float:
+    """Return the level of white where nothing states it: the least usual one that no pixel exceeds, else `brightest`.
+
+    `brightest` is that of the pixels that are finite.
+    """
+    return next((level for level in levels if brightest <= level), brightest)
+
+
+def brightest_of(pixels: np.ndarray) -> float:
+    """Return the brightest level that is finite, at least 0."""
+    import numpy as np
+
+    return float(pixels.max(initial=0, where=np.isfinite(pixels)))
+
+
+def to_bytes(pixels: np.ndarray, white: float) -> np.ndarray:
+    """Return levels from 0 to `white` as those from 0 to 255, rounded to the nearest; what is no number is black."""
+    import numpy as np
+
+    scaled = pixels.astype(np.float32)
+    np.nan_to_num(scaled, copy=False, posinf=np.inf, neginf=-np.inf)
+    scaled.clip(0, white, out=scaled)
+    scaled *= np.float32(255 / white) if white else 0
+    return np.rint(scaled, out=scaled).astype(np.uint8)
+
+
+def _deep_gray(image: Image.Image) -> Image.Image:
+    """Return gray from levels of more than 8 bits, a block of rows at a time."""
+    import numpy as np
+
+    rows = max(1, _BLOCK // image.width)
+    blocks = [(top, min(top + rows, image.height)) for top in range(0, image.height, rows)]
+
+    def pixels(top: int, bottom: int) -> np.ndarray:
+        return np.asarray(image.crop((0, top, image.width, bottom)))
+
+    white = 65535.0
+    if not image.mode.startswith("I;16"):
+        brightest = max(brightest_of(pixels(*block)) for block in blocks)
+        white = white_of(brightest, (1, 255, 65535) if image.mode == "F" else (255, 65535))
+    transparent = image.info.get("transparency")  # one level of those before the scaling
+    result = Image.new("RGBA" if isinstance(transparent, int) else "RGB", image.size)
+    for top, bottom in blocks:
+        levels = pixels(top, bottom)
+        part = Image.fromarray(to_bytes(levels, white)).convert("RGB")
+        if isinstance(transparent, int):
+            part.putalpha(Image.fromarray(np.where(levels == transparent, 0, 255).astype(np.uint8)))
+        result.paste(part, (0, top))
+    return result
