@@ -198,7 +198,8 @@ def _schema(rows: EmbeddingsFile) -> "pyarrow.Schema":
     import pyarrow as pa
 
     exact = [("path_bytes", pa.binary())] if rows.subject is Subject.PATH else []
-    embedding = ("embedding", pa.list_(pa.float32(), rows.width))
+    # pyarrow before 24 cannot read lists of a fixed size among which some are missing.
+    embedding = ("embedding", pa.list_(pa.float32(), -1 if rows.unreadable else rows.width))
     fields = [(rows.subject.value, pa.string()), *exact, embedding, ("error", pa.string())]
     return pa.schema(fields, rows.about)
 
@@ -208,11 +209,18 @@ def _batch(
 ) -> "pyarrow.RecordBatch":
     import pyarrow as pa
 
-    missing = pa.array([reason is not None for reason in reasons])
+    known = np.array([reason is None for reason in reasons])
+    width = embeddings.shape[1]
+    lists = pa.FixedSizeListArray.from_arrays(embeddings[known].ravel(), width)
+    if not known.all():
+        ends = np.concatenate([[0], np.cumsum(known) * width]).astype(np.int32)
+        missing = pa.array(~known)
+        lists = pa.ListArray.from_arrays(pa.array(ends, pa.int32()), lists.values, mask=missing)
+    lists = lists.cast(schema.field("embedding").type)
     columns = {
         schema.names[0]: [arrow_text(name) for name in names],
         "path_bytes": pa.array([None if arrow_text(name) == name else to_bytes(name) for name in names], pa.binary()),
-        "embedding": pa.FixedSizeListArray.from_arrays(embeddings.ravel(), embeddings.shape[1], mask=missing),
+        "embedding": lists,
         "error": pa.array([None if reason is None else arrow_text(reason) for reason in reasons], pa.string()),
     }
     return pa.record_batch([columns[name] for name in schema.names], schema=schema)

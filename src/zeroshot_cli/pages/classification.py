@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from zeroshot_cli.disk import replacing, writing
-from zeroshot_cli.pages.markup import asset, block, data_url, policy_of
+from zeroshot_cli.pages.shared import asset, block, data_url, policy_of
 from zeroshot_cli.records import LabelScore, Result, SkippedImage
 
 BLOCK = 200  # images in one block of results

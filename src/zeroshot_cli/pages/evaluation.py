@@ -19,7 +19,7 @@ from zeroshot_cli.errors import UsageError
 from zeroshot_cli.evaluation.answers import Answers
 from zeroshot_cli.evaluation.compare import Comparison
 from zeroshot_cli.evaluation.metrics import Reliability, confusion, reliability
-from zeroshot_cli.pages.markup import (
+from zeroshot_cli.pages.shared import (
     asset,
     block,
     data_url,

@@ -17,7 +17,7 @@ from zeroshot_cli.disk import replacing, writing
 from zeroshot_cli.display import shown
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.pages.charts import Row, charts_of
-from zeroshot_cli.pages.markup import asset, definitions, escaped, filled, skipped_list, written
+from zeroshot_cli.pages.shared import asset, definitions, escaped, filled, skipped_list, written
 from zeroshot_cli.records import versions
 from zeroshot_cli.train.folder import read_skipped
 
