@@ -231,21 +231,77 @@ def test_export_for_open_clip(small: Path, tmp_path: Path, capsys: pytest.Captur
     torch.testing.assert_close(ours, expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.slow
-def test_export_for_transformers(small: Path, tmp_path: Path) -> None:
+LABELS = ["red", "a blue square", "naïve café", "dog's bowl 42", "???"]
+
+
+@pytest.mark.parametrize("quick_gelu", [False, True])
+def test_a_folder_exported_for_transformers_answers_as_its_pipeline(
+    quick_gelu: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     import torch
-    from transformers import CLIPImageProcessor, CLIPModel
+    from PIL import Image
+    from transformers import pipeline
 
+    from zeroshot_cli import Classifier
+    from zeroshot_cli.clip.config import config_from_dict
+    from zeroshot_cli.clip.model import CLIP
+    from zeroshot_cli.models.formats.open_clip import default_preprocess, save_model
     from zeroshot_cli.models.load import load
+    from zeroshot_cli.words.prompts import Prompts
 
-    assert export(small, tmp_path / "exported", "transformers") == 0
-    theirs = CLIPModel.from_pretrained(tmp_path / "exported").eval()
-    image = torch.rand(2, 3, 32, 32)
+    vision = {"image_size": 32, "patch_size": 8, "width": 64, "layers": 1}
+    text = {"width": 64, "heads": 1, "layers": 1, "context_length": 40}
+    config = config_from_dict({"embed_dim": 16, "vision_cfg": vision, "text_cfg": text, "quick_gelu": quick_gelu})
+    torch.manual_seed(0)
+    model = CLIP(config)
     with torch.no_grad():
-        features = theirs.visual_projection(theirs.vision_model(image).pooler_output)
-    ours = load(str(small), device="cpu", precision="fp32").encode_images(image)
-    torch.testing.assert_close(ours, torch.nn.functional.normalize(features, dim=-1), rtol=0, atol=1e-5)
-    assert CLIPImageProcessor.from_pretrained(tmp_path / "exported").crop_size["height"] == 32
+        model.logit_scale.fill_(3.3)
+        model.text.token_embedding.weight.mul_(30)
+    save_model(tmp_path / "own", model, config, default_preprocess(config))
+    assert export(tmp_path / "own", tmp_path / "exported", "transformers") == 0
+    assert "exported is ready for transformers" in capsys.readouterr().err
+    image = tmp_path / "red.png"
+    Image.radial_gradient("L").resize((32, 32)).convert("RGB").save(image)  # of the model's size: nothing is resized
+
+    theirs = pipeline("zero-shot-image-classification", model=str(tmp_path / "exported"))
+    found = {row["label"]: row["score"] for row in theirs(str(image), LABELS, hypothesis_template="a photo of a {}.")}
+    ours = Classifier(
+        load(str(tmp_path / "own"), device="cpu", precision="fp32"),
+        labels=LABELS,
+        prompts=Prompts.of(["a photo of a {}."]),
+    )
+    (item,) = ours.predict([image], top_k=len(LABELS))
+    expected = {row.label: row.probability for row in item.predictions}
+    assert found == pytest.approx(expected, abs=1e-4)
+    assert max(found.values()) > 0.25  # not the even answer of a broken tokenizer
+    again = load(str(tmp_path / "exported"), device="cpu", precision="fp32")
+    assert again.fingerprint == ours.model.fingerprint
+
+
+def test_transformers_makes_our_tokens_of_plain_texts(tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    from zeroshot_cli.models.tokenizers import tokenizer_for, transformers_files
+
+    ours = tokenizer_for(vocab_size=49408, context_length=77)
+    for name, content in transformers_files(ours).items():
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    theirs = AutoTokenizer.from_pretrained(tmp_path)
+    assert theirs.model_max_length == 77
+    assert (theirs.pad_token_id, theirs.eos_token_id, theirs.bos_token_id) == (49407, 49407, 49406)
+    texts = [*LABELS, "a photo of a cat.", "日本語", "emoji 🚀 here", "It's we'll   spaces", "", "x" * 60]
+    assert theirs(texts)["input_ids"] == ours.sequences(texts)
+
+
+@pytest.mark.parametrize("layout", ["open_clip", "transformers"])
+def test_what_only_zeroshot_has_is_not_exported(
+    layout: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert entry.run(["models", "export", "tiny", "--to", str(tmp_path / "out"), "--layout", layout]) == 3
+    said = capsys.readouterr().err
+    assert f"tiny cannot be exported for {layout}: its text encoder is a bag of words (CBOW), which only" in said
+    assert "ready" not in said
+    assert not (tmp_path / "out").exists()
 
 
 def test_silence_ends_with_5_within_seconds(hub_at: Callable[[str], None]) -> None:

@@ -375,6 +375,18 @@ class RuntimeOptions:
     """Which weights to use, where the model runs, and whether embeddings are kept."""
 
     pretrained: Pretrained = None
+    image_size: Annotated[
+        int | None,
+        typer.Option(
+            "--image-size",
+            metavar="PIXELS",
+            envvar="ZEROSHOT_IMAGE_SIZE",
+            min=1,
+            show_default=False,
+            rich_help_panel=Panel.MODEL,
+            help="Use the model at another image size: its positions are interpolated, as open_clip does.",
+        ),
+    ] = None
     offline: Offline = False
     device: Device = AUTO
     precision: PrecisionOption = Precision.AUTO
@@ -391,7 +403,12 @@ class RuntimeOptions:
         """Load a model as the options say."""
         from zeroshot_cli.models.load import load
 
-        return load(name, pretrained, device=self.device, precision=self.precision.value, offline=self.offline)
+        given: dict[str, Any] = {
+            "device": self.device,
+            "precision": self.precision.value,
+            "image_size": self.image_size,
+        }
+        return load(name, pretrained, offline=self.offline, **given)
 
     def check_cache(self) -> None:
         """Raise UsageError now if ZEROSHOT_CACHE_SIZE is not a size."""

@@ -49,6 +49,16 @@ class Tokenizer:
         return len(self._ranks) + 2 * 256 + 2
 
     @property
+    def merges(self) -> list[tuple[str, str]]:
+        """The pairs of symbols that are joined, most frequent first."""
+        return list(self._ranks)
+
+    @property
+    def vocabulary(self) -> list[str]:
+        """The symbol of each token ID."""
+        return list(self._ids)
+
+    @property
     def sot_id(self) -> int:
         """The ID of the start-of-text token."""
         return self.vocab_size - 2

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from zeroshot_cli.classify.classifier import Classifier
 from zeroshot_cli.datasets.captioned import CaptionedImages
@@ -58,7 +59,12 @@ def compare_all(evaluations: Sequence[Evaluation]) -> list[tuple[int, int, Compa
 def _load(name: str, tag: str | None, settings: EvalSettings) -> LoadedModel:
     from zeroshot_cli.models.load import load
 
-    return load(name, tag, device=settings.device, precision=settings.precision, offline=settings.offline)
+    given: dict[str, Any] = {
+        "device": settings.device,
+        "precision": settings.precision,
+        "image_size": settings.image_size,
+    }
+    return load(name, tag, offline=settings.offline, **given)
 
 
 @dataclass(frozen=True, slots=True)

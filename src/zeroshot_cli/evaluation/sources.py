@@ -33,6 +33,7 @@ class EvalSettings:
     default_model: str
     models: tuple[str, ...] = ()
     pretrained: str | None = None
+    image_size: int | None = None
     labels: Path | None = None
     prompts: tuple[str, ...] = ()
     classifier: Path | None = None

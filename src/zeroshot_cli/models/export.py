@@ -7,7 +7,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zeroshot_cli.clip.config import VOCAB_SIZE, CBOWConfig, CLIPConfig
 from zeroshot_cli.disk import replacing, write_file
+from zeroshot_cli.errors import CheckpointError
 
 if TYPE_CHECKING:
     from zeroshot_cli.models.loaded import LoadedModel
@@ -21,17 +23,19 @@ class Layout(StrEnum):
 
 
 def export_model(loaded: LoadedModel, directory: Path, *, layout: Layout) -> None:
-    """Write a bundled CLIP to `directory`: for open_clip, or for CLIPModel and CLIPImageProcessor of Transformers.
+    """Write a bundled CLIP to `directory`: for open_clip, or for Transformers' CLIPModel, with its tokenizer.
 
-    Raises UsageError for a model of another family, CheckpointError for one that Transformers does not have.
+    Raises UsageError for a model of another family, CheckpointError for one that the other program does not have.
     """
     from safetensors.torch import save_file  # the command line needs Layout without torch
 
     from zeroshot_cli.models.formats.open_clip import save_model
     from zeroshot_cli.models.formats.transformers import processor_json, to_transformers
+    from zeroshot_cli.models.tokenizers import transformers_files
 
-    model, config, _ = loaded.bundled()
+    model, config, tokenizer = loaded.bundled()
     preprocess = loaded.preprocess.config
+    _refuse_own(loaded.name, config, layout)
     if layout is Layout.OPEN_CLIP:
         save_model(directory, model, config, preprocess)
         return
@@ -40,5 +44,18 @@ def export_model(loaded: LoadedModel, directory: Path, *, layout: Layout) -> Non
     directory.mkdir(parents=True, exist_ok=True)
     with replacing(directory / "model.safetensors") as unfinished:
         save_file({key: tensor.contiguous() for key, tensor in state.items()}, unfinished, metadata={"format": "pt"})
+    for name, text in transformers_files(tokenizer).items():
+        write_file(directory / name, text)
     for name, content in (("preprocessor_config.json", processor), ("config.json", document)):
         write_file(directory / name, json.dumps(content, indent=2) + "\n")
+
+
+def _refuse_own(name: str, config: CLIPConfig, layout: Layout) -> None:
+    """Raise CheckpointError for what only the bundled CLIP has."""
+    reason = None
+    if isinstance(config.text, CBOWConfig):
+        reason = "its text encoder is a bag of words (CBOW), which only zeroshot has"
+    elif config.text.vocab_size != VOCAB_SIZE:
+        reason = f"its vocabulary is cut to {config.text.vocab_size} tokens, and {layout} has all {VOCAB_SIZE}"
+    if reason:
+        raise CheckpointError(f"{name} cannot be exported for {layout}: {reason}; load it with --model {name}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import json
 import re
 import warnings
 from collections.abc import Callable, Mapping
@@ -65,6 +66,20 @@ def _merges() -> tuple[tuple[str, str], ...]:
     lines = gzip.decompress((open_clip_folder() / _MERGES).read_bytes()).decode("utf-8").split("\n")
     pairs = (line.partition(" ") for line in lines[1 : VOCAB_SIZE - SYMBOLS + 1])  # the first line is a comment
     return tuple([(first, second) for first, _, second in pairs])
+
+
+def transformers_files(tokenizer: Tokenizer) -> dict[str, str]:
+    """Return the files, by name, from which Transformers' `CLIPTokenizer` makes the same tokens of plain texts."""
+    start, end = "<|startoftext|>", "<|endoftext|>"
+    special = {"bos_token": start, "eos_token": end, "unk_token": end, "pad_token": end}
+    symbols = [*tokenizer.vocabulary[:-2], start, end]
+    settings = {"tokenizer_class": "CLIPTokenizer", "model_max_length": tokenizer.context_length, **special}
+    return {
+        "vocab.json": json.dumps({symbol: index for index, symbol in enumerate(symbols)}, ensure_ascii=False),
+        "merges.txt": "\n".join(["#version: 0.2", *map(" ".join, tokenizer.merges), ""]),
+        "special_tokens_map.json": json.dumps(special, indent=2) + "\n",
+        "tokenizer_config.json": json.dumps(settings, indent=2) + "\n",
+    }
 
 
 # Tokenizers of models of open_clip

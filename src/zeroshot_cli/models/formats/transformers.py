@@ -138,11 +138,11 @@ def to_transformers(state: Mapping[str, Tensor], config: CLIPConfig) -> tuple[di
 def _config_json(config: CLIPConfig) -> dict[str, Any]:
     vision, text = config.vision, config.text
     if not isinstance(vision, VisionTransformerConfig) or not isinstance(text, TextTransformerConfig):
-        raise CheckpointError("Transformers' CLIPModel has no ResNet and no CBOW: use --layout open_clip")
-    if config.init_logit_bias is not None or text.vocab_size != VOCAB_SIZE:
-        raise CheckpointError(
-            "Transformers' CLIPModel has no logit bias and CLIP's full vocabulary: use --layout open_clip"
-        )
+        raise CheckpointError("Transformers' CLIPModel has no ResNet and no CBOW: use --layout open_clip for a ResNet")
+    if config.init_logit_bias is not None:
+        raise CheckpointError("Transformers' CLIPModel has no logit bias: use --layout open_clip")
+    if text.vocab_size != VOCAB_SIZE:
+        raise CheckpointError(f"Transformers' CLIPModel has CLIP's full vocabulary, and not {text.vocab_size} tokens")
     activation = "quick_gelu" if config.quick_gelu else "gelu"
     shared = {"hidden_act": activation, "layer_norm_eps": 1e-5, "projection_dim": config.embed_dim}
     return {
@@ -159,6 +159,7 @@ def _config_json(config: CLIPConfig) -> dict[str, Any]:
             "num_hidden_layers": text.layers,
             "num_attention_heads": text.heads,
             "max_position_embeddings": text.context_length,
+            "pad_token_id": VOCAB_SIZE - 1,
             "bos_token_id": VOCAB_SIZE - 2,
             "eos_token_id": VOCAB_SIZE - 1,
         },
