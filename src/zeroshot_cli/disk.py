@@ -1,7 +1,11 @@
-"""Where files are written, and how: a file is the old one, missing, or the whole new one, and never half of it."""
+"""Where files are written, and how: a file is the old one, missing, or the whole new one, and never half of it.
+
+A name that the user gave may be a link, and the file it leads to is replaced. A name that zeroshot makes itself, beside
+an output, may not: whoever can plant a link there would choose what is overwritten.
+"""
 
 # pathlib's questions raise OSError where a name is too long or a folder is locked; opening names the reason.
-# ruff: noqa: PTH112
+# ruff: noqa: PTH112, PTH114, PTH116
 
 import errno
 import hashlib
@@ -9,6 +13,7 @@ import json
 import os
 import secrets
 import shutil
+import stat
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -17,6 +22,10 @@ from typing import Any, BinaryIO
 
 from zeroshot_cli.errors import UsageError
 
+_FLAGS = sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"))
+_READ = os.O_RDONLY | _FLAGS  # without waiting for a pipe's other end
+_OWN = _FLAGS | getattr(os, "O_NOFOLLOW", 0)
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _OWN
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
@@ -62,17 +71,53 @@ def writing(name: str, *, resumable: bool = False) -> Iterator[None]:
         raise UsageError(f"cannot write {name}: {error.strerror or error}{hint}") from error
 
 
-@contextmanager
-def replacing(path: Path, *, resumable: bool = False, locked: bool = False) -> Iterator[Path]:
-    """Give the name of an unfinished file that replaces `path` at the end; UsageError if it cannot.
+def open_plain(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a regular file to read it; never waits. Raises OSError, also for a pipe, a device, a socket or a folder."""
+    if not stat.S_ISREG(os.stat(path).st_mode):  # before it is opened, for opening a device can do things
+        raise OSError(errno.EINVAL, "it is not a regular file")
+    descriptor = os.open(path, _READ)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, "it is not a regular file")
 
-    A link stays, and the file it leads to is replaced. A caller that is the only one to write `path`, because it holds
-    a lock (`locked`) or is a `resumable` run, overwrites what a killed process left unfinished.
+
+def open_own(path: str | os.PathLike[str], flags: int) -> int:
+    """Return a descriptor of a file whose name zeroshot made: a link raises OSError, and so does what is no file."""
+    refuse_link(path)
+    descriptor = os.open(path, flags | _OWN, 0o666)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, "it is not a regular file")
+
+
+def refuse_link(path: str | os.PathLike[str]) -> None:
+    """Raise OSError where a link has a name that zeroshot makes itself."""
+    if os.path.islink(path):
+        raise OSError(errno.ELOOP, "it is a link, which may lead anywhere; remove it")
+
+
+@contextmanager
+def replacing(path: Path, *, resumable: bool = False, locked: bool = False, own: bool = False) -> Iterator[Path]:
+    """Give the name of an empty unfinished file that replaces `path` at the end; UsageError if it cannot.
+
+    A link stays, and the file it leads to is replaced, unless the name is zeroshot's `own`: then it is refused. A
+    caller that is the only one to write `path`, because it holds a lock (`locked`) or is a `resumable` run, overwrites
+    what a killed process left unfinished.
     """
+    with writing(str(path)):
+        if own:
+            refuse_link(path)
     path = Path(os.path.realpath(path))
     known = resumable or locked  # the name is short, however long that of `path`
     unique = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12] if known else secrets.token_hex(6)
     unfinished = path.with_name(f".{unique}.unfinished")
+    with writing(str(path), resumable=resumable):
+        if known:
+            with suppress(FileNotFoundError):
+                unfinished.unlink()
+        os.close(os.open(unfinished, _NEW, 0o666))
     try:
         yield unfinished
         with writing(str(path), resumable=resumable):
@@ -101,17 +146,23 @@ def finished_folder(target: Path, temporary: Path) -> Iterator[Path]:
         raise
 
 
-def write_file(path: Path, content: bytes | str, *, resumable: bool = False, locked: bool = False) -> None:
+def write_file(
+    path: Path, content: bytes | str, *, resumable: bool = False, locked: bool = False, own: bool = False
+) -> None:
     """Replace a file by `content` (text as UTF-8) as `replacing` does; UsageError if it cannot be written."""
     data = content.encode() if isinstance(content, str) else content
-    with replacing(path, resumable=resumable, locked=locked) as unfinished, writing(str(path), resumable=resumable):
+    with (
+        replacing(path, resumable=resumable, locked=locked, own=own) as unfinished,
+        writing(str(path), resumable=resumable),
+    ):
         unfinished.write_bytes(data)
 
 
 def read_notes(path: Path) -> dict[str, Any]:
     """Return the JSON object in a file; empty if there is no such file or it is damaged."""
     try:
-        notes = json.loads(path.read_text(encoding="utf-8"))
+        with open_plain(path) as file:
+            notes = json.loads(file.read())
     except (OSError, ValueError):
         return {}
     return notes if isinstance(notes, dict) else {}
@@ -121,7 +172,7 @@ def write_notes(path: Path, notes: Mapping[str, object]) -> None:
     """Write a JSON object that is not worth an error: where it cannot be written, it will be computed again."""
     with suppress(OSError, UsageError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_file(path, json.dumps(notes, indent=0))
+        write_file(path, json.dumps(notes, indent=0), own=True)
 
 
 def write_all(stream: BinaryIO, data: bytes) -> None:

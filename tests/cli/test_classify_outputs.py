@@ -477,7 +477,7 @@ def test_a_record_that_lacks_what_it_should_have_is_no_defect(classify: Callable
     ended = classify(*command)
     assert (ended.code, ended.err) == (
         2,
-        "error: out.csv.run.json is not the record of a run; use --overwrite instead of --resume\n",
+        "error: out.csv.run.json is not the record of a run; rename it, and use --overwrite instead of --resume\n",
     )
 
 

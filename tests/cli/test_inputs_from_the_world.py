@@ -117,3 +117,28 @@ def test_what_is_no_path_is_refused_in_one_sentence(
     assert said.startswith(ERROR)
     assert sentence in said
     assert not Path("out.csv").exists()
+
+
+def test_sorting_again_by_other_words_is_refused_and_unsort_named(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["photos", "--sort-into", "sorted", "--model", "tiny", "--precision", "fp32"]
+    assert run("classify", *arguments, "--label", "red", "--label", "blue") == 0
+    assert run("classify", *arguments, "--label", "red", "--label", "blue") == 0  # the same words: already there
+    before = tree()
+    capsys.readouterr()
+    assert run("classify", *arguments, "--label", "apple", "--label", "sky") == 2
+    assert "; type zeroshot unsort sorted first, or name another folder" in capsys.readouterr().err
+    assert tree() == before
+    assert run("unsort", "sorted") == 0
+    assert run("classify", *arguments, "--label", "apple", "--label", "sky") == 0
+
+
+@pytest.mark.parametrize("images", ["photos", "./photos/", "phot*", "link"])
+def test_sorting_a_folder_into_itself_is_refused(images: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("link").symlink_to("photos")
+    before = tree()
+    for mode in ("copy", "move", "link"):
+        assert classify(images, "--sort-into", "photos", "--sort-mode", mode) == 2
+        said = capsys.readouterr().err
+        assert said.startswith(ERROR)
+        assert "zeroshot unsort" in said
+    assert tree() == before

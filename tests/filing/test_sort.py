@@ -291,11 +291,13 @@ def test_sorting_into_a_folder_among_the_images(here: Path, mode: SortMode) -> N
 def test_copies_are_not_sorted_again_under_new_labels_but_moved_files_are(here: Path) -> None:
     draw("a.jpg", "A")
     sort_into(here, say(like("a.jpg", "cat")), COPY)
-    again = say(like("a.jpg", "feline"), like("cat/a.jpg", "feline"))
-    assert sort_into(here, again, COPY) == Sorted(1, 1, ())
-    assert filed(here) == {"a.jpg": "A", "cat/a.jpg": "A", "feline/a.jpg": "A"}
+    for mode in (COPY, LINK):
+        with pytest.raises(UsageError, match=r"sorted by other labels as 'cat'; type zeroshot unsort \S+ first"):
+            sort_into(here, say(like("a.jpg", "feline")), mode)
+    assert sort_into(here, say(like("cat/a.jpg", "feline")), COPY) == Sorted(0, 1, ())
+    assert filed(here) == {"a.jpg": "A", "cat/a.jpg": "A"}
     assert sort_into(here, say(like("cat/a.jpg", "tabby")), MOVE) == Sorted(1, 0, ())
-    assert filed(here) == {"a.jpg": "A", "tabby/a.jpg": "A", "feline/a.jpg": "A"}
+    assert filed(here) == {"a.jpg": "A", "tabby/a.jpg": "A"}
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -406,7 +408,10 @@ def public(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         folder = Path(name).resolve()
         folder.chmod(0o777)
         monkeypatch.chdir(folder)
-        yield folder
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as cache:
+            Path(cache).chmod(0o777)
+            monkeypatch.setenv("ZEROSHOT_CACHE_DIR", cache)
+            yield folder
 
 
 def test_a_folder_that_may_not_be_written_to_is_refused(public: Path) -> None:
@@ -497,7 +502,7 @@ def test_moving_to_another_disk_copies_and_removes(here: Path, two_disks: None, 
     assert filed(here / "out") == {"cat/a.jpg": "A"}
     assert (here / "out/cat/a.jpg").stat().st_mtime_ns == 10**18
     assert tree(here / "in") == {}
-    assert synced == ["file", "folder"]
+    assert synced[-2:] == ["file", "folder"]
 
 
 @pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="there is no second disk at a known place")
@@ -684,7 +689,7 @@ def test_a_socket_is_no_manifest(here: Path) -> None:
     Path("out").mkdir()
     with socket.socket(socket.AF_UNIX) as pipe:
         pipe.bind("out/manifest.csv")
-        with pytest.raises(UsageError, match=r"cannot write .*manifest.csv"):
+        with pytest.raises(InputError, match=r"manifest.csv, line 1: .* it is not a regular file"):
             sort_into(Path("out"), say(), COPY)
 
 

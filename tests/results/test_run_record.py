@@ -40,7 +40,9 @@ def test_no_record_is_none(tmp_path: Path) -> None:
 def test_what_is_no_record_is_refused(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "out.csv.run.json"
     path.write_bytes(data)
-    with pytest.raises(UsageError, match=r"out\.csv\.run\.json is not the record of a run; use --overwrite"):
+    with pytest.raises(
+        UsageError, match=r"out\.csv\.run\.json is not the record of a run; rename it, and use --overwrite"
+    ):
         read_record(path)
 
 

@@ -57,6 +57,10 @@ def classify(options: ClassifyOptions, context: typer.Context) -> None:
     options.check_cache()
     earlier = _earlier_run(options)
     found = _find(options, finished=earlier is not None and earlier.complete)
+    if options.sort_into is not None:
+        from zeroshot_cli.filing.sort import check_sorted_before
+
+        check_sorted_before(options.sort_into, found.paths(), options.sort_mode, classes.labels.names)
 
     from zeroshot_cli.embed.batches import auto_batch_size
 
@@ -85,6 +89,10 @@ def unsort(
             metavar="MANIFEST", show_default=False, help="The manifest.csv that --sort-into wrote, or its folder."
         ),
     ],
+    yes: Annotated[
+        bool,
+        typer.Option("--yes", "-y", help="Restore also to folders that you did not sort from on this machine."),
+    ] = False,
     quiet: o.Quiet = False,
     debug: o.Debug = False,
 ) -> None:
@@ -94,7 +102,7 @@ def unsort(
     """
     from zeroshot_cli.filing.unsort import undo
 
-    undone = undo(manifest)
+    undone = undo(manifest, elsewhere=yes)
     for item in undone.kept:
         note(f"{item.path}: {item.reason}")
     note(undone.sentence(), quiet=quiet)

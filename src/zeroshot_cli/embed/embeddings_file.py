@@ -119,7 +119,7 @@ class EmbeddingsFile:
             EmbeddingsFormat.NPZ: _write_npz,
             EmbeddingsFormat.SAFETENSORS: _write_safetensors,
         }[format_of(self.path, EmbeddingsFormat)]
-        with replacing(self.path) as unfinished, unfinished.open("xb") as stream:
+        with replacing(self.path) as unfinished, unfinished.open("r+b") as stream:
             write(stream, self)
 
     def __enter__(self) -> Self:

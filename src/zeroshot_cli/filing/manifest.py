@@ -6,21 +6,21 @@ operations that failed are taken back at once; all others stay.
 """
 
 # pathlib would normalise paths that must stay as they are.
-# ruff: noqa: PTH110, PTH114, PTH117, PTH118, PTH119, PTH120, PTH122, PTH123, PTH202
+# ruff: noqa: PTH110, PTH114, PTH117, PTH118, PTH119, PTH120, PTH122, PTH202
 
 import csv
 import errno
 import os
 import stat
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import BinaryIO
 
-from zeroshot_cli.disk import write_file, writing
+from zeroshot_cli.disk import open_own, open_plain, refuse_link, write_file, writing
 from zeroshot_cli.errors import InputError, UsageError
 from zeroshot_cli.filing.folder_names import numbered
 from zeroshot_cli.filing.placing import (
@@ -70,12 +70,13 @@ _HEADER = to_bytes(delimited_row(COLUMNS, ","))
 class Manifest:
     """An open manifest; `root` is its folder, `entries` are those it held when it was opened."""
 
-    def __init__(self, path: str, descriptor: int) -> None:
+    def __init__(self, path: str, descriptor: int, check: Callable[[Sequence[Entry]], None]) -> None:
         self.path = path
         self.root = os.path.dirname(path)
         self._descriptor = descriptor
         with os.fdopen(os.dup(descriptor), "rb") as file:
             self.entries, self._last, self._end = _read(file, path)
+        check(self.entries)
         if os.fstat(descriptor).st_size > self._end:
             self._cut(self._end)  # a torn last line
         if self._end == 0:
@@ -93,7 +94,7 @@ class Manifest:
     def replace(self, entries: Iterable[Entry]) -> None:
         """Replace all entries at once."""
         rows = "".join(delimited_row(astuple(entry), ",") for entry in entries)
-        write_file(Path(self.path), _HEADER + to_bytes(rows), locked=True)
+        write_file(Path(self.path), _HEADER + to_bytes(rows), locked=True, own=True)
 
     def retire(self) -> str:
         """Rename the manifest, since all of it is undone; return its new name."""
@@ -129,6 +130,8 @@ class Manifest:
             return
         last = self.entries[-1]
         target = os.path.join(self.root, last.target)
+        if os.path.islink(os.path.dirname(target)):
+            return  # it may lead anywhere
         with writing(target):
             remove_if_there(os.path.join(os.path.dirname(target), UNFINISHED))
             if _is_half_done(last, target):
@@ -152,29 +155,49 @@ def _is_half_done(entry: Entry, target: str) -> bool:
     return same_content(source, target)
 
 
+def _trusted(entries: Sequence[Entry]) -> None:
+    """Let any entries pass."""
+
+
 @contextmanager
-def open_manifest(path: str, *, create: bool = False) -> Iterator[Manifest]:
+def open_manifest(
+    path: str, *, create: bool = False, check: Callable[[Sequence[Entry]], None] = _trusted
+) -> Iterator[Manifest]:
     """Open a manifest for this process alone; a torn last line and a half-done last operation are repaired.
 
-    Raises UsageError if it is missing (unless `create`), locked or not writable, InputError if it is not a manifest.
+    `check` may refuse its entries before anything is touched. Raises UsageError if it is missing (unless `create`), a
+    link, locked or not writable, InputError if it is not a manifest.
     """
     path = absolute(path)
-    flags = os.O_RDWR | os.O_APPEND | getattr(os, "O_BINARY", 0) | (os.O_CREAT if create else 0)
+    _refuse_special(path)
     with writing(path):
-        descriptor = os.open(path, flags, 0o666)
+        descriptor = open_own(path, os.O_RDWR | os.O_APPEND | (os.O_CREAT if create else 0))
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise InputError(f"{path}, line 1: not a manifest of sorted images: it is not a regular file")
         _lock(descriptor, path)
-        yield Manifest(path, descriptor)
+        yield Manifest(path, descriptor, check)
     finally:
         os.close(descriptor)
 
 
 def check_manifest(path: str) -> None:
-    """Raise InputError if a file is not a manifest."""
-    with writing(path), open(path, "rb") as file:
-        _read(file, path)
+    """Raise InputError if a file is not a manifest, UsageError if it is a link."""
+    read_manifest(path)
+
+
+def read_manifest(path: str) -> list[Entry]:
+    """Return the entries of a manifest as it is; raises as check_manifest does."""
+    _refuse_special(path)
+    with writing(path):
+        refuse_link(path)
+        with open_plain(path) as file:
+            return _read(file, path)[0]
+
+
+def _refuse_special(path: str) -> None:
+    with suppress(OSError):
+        mode = os.lstat(path).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
+            raise InputError(f"{path}, line 1: not a manifest of sorted images: it is not a regular file")
 
 
 def _lock(descriptor: int, path: str) -> None:
@@ -222,7 +245,7 @@ def _entry(record: bytes, path: str, line: int) -> Entry:
         entry = Entry(SortMode(action), label, source, target, link)
     except (csv.Error, ValueError):
         raise InputError(f"{path}, line {line}: not an entry with the columns {_NAMES}") from None
-    if not os.path.isabs(source) or "\0" in source:
+    if not os.path.isabs(source) or "\0" in source or os.path.normpath(source) != source:
         raise InputError(f"{path}, line {line}: the source {source!r} is not an absolute path")
     folder, _, name = target.partition("/")
     if "/" in name or "\0" in target or {folder, name} & {"", ".", ".."}:

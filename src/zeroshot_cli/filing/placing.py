@@ -13,6 +13,8 @@ import shutil
 import stat
 from contextlib import suppress
 
+from zeroshot_cli.disk import open_plain
+
 UNFINISHED = ".zeroshot-unfinished"  # a copy that is being written, in the folder of its target
 _CHUNK = 1 << 20
 _NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)  # FAT, network shares, another's file
@@ -82,7 +84,7 @@ def _remove_source(source: str, target: str) -> None:
 
 
 def _copy_to(source: str, unfinished: str) -> None:
-    with open(source, "rb") as reader, open(unfinished, "xb") as writer:
+    with open_plain(source) as reader, open(unfinished, "xb") as writer:
         shutil.copyfileobj(reader, writer, _CHUNK)
         writer.flush()
         os.fsync(writer.fileno())
@@ -132,6 +134,19 @@ def is_link_to(path: str, text: str) -> bool:
         return False
 
 
+def make_folder(path: str) -> None:
+    """Make a folder if it is missing; OSError where its name is that of a link, which may lead anywhere."""
+    with suppress(FileExistsError):
+        os.mkdir(path)  # noqa: PTH102
+    if not stat.S_ISDIR(os.lstat(path).st_mode):
+        raise OSError(errno.ENOTDIR, f"{path} is {'a link' if os.path.islink(path) else 'not a folder'}")
+
+
+def has_link(folder: str) -> bool:
+    """Return whether a link is on the way to an absolute path of a folder, which need not exist."""
+    return os.path.normcase(os.path.realpath(folder)) != os.path.normcase(folder)
+
+
 def error_text(error: OSError) -> str:
     """Return the reason for an error, without the path."""
     return (error.strerror or str(error)).lower()
@@ -156,7 +171,7 @@ def absolute(path: str) -> str:
 def same_content(first: str, second: str) -> bool:
     """Return whether two files hold the same bytes; False if one cannot be read."""
     try:
-        with open(first, "rb") as one, open(second, "rb") as other:
+        with open_plain(first) as one, open_plain(second) as other:
             if os.fstat(one.fileno()).st_size != os.fstat(other.fileno()).st_size:
                 return False
             while chunk := one.read(_CHUNK):

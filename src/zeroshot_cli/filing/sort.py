@@ -5,6 +5,7 @@
 
 import errno
 import os
+import shlex
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -16,21 +17,31 @@ from zeroshot_cli.disk import writing
 from zeroshot_cli.display import counted
 from zeroshot_cli.errors import UnreadableImage, UsageError
 from zeroshot_cli.filing.folder_names import FolderNames, folded, numbered
-from zeroshot_cli.filing.manifest import MANIFEST, Entry, Manifest, SortMode, check_manifest, open_manifest
+from zeroshot_cli.filing.known import remember
+from zeroshot_cli.filing.manifest import (
+    MANIFEST,
+    Entry,
+    Manifest,
+    SortMode,
+    check_manifest,
+    open_manifest,
+    read_manifest,
+)
 from zeroshot_cli.filing.placing import (
     UNFINISHED,
     copy_file,
     error_text,
     is_link_to,
     is_there,
+    make_folder,
     move_file,
     move_link,
     unchanged_copy,
 )
-from zeroshot_cli.records import Prediction, Result, SkippedImage
+from zeroshot_cli.records import UNKNOWN, Prediction, Result, SkippedImage
 from zeroshot_cli.results.formats import to_bytes
 
-__all__ = ["SortMode", "Sorted", "check_sort_into", "sort_into"]
+__all__ = ["SortMode", "Sorted", "check_sort_into", "check_sorted_before", "sort_into"]
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _LONGEST_EXTENSION = 32  # bytes; what is longer is part of the name
@@ -93,6 +104,8 @@ def sort_into(
     filed, done = 0, 0
     failed: list[SkippedImage] = []
     with open_manifest(os.path.join(folder, MANIFEST), create=True) as manifest:
+        items = ((i.path, _labels_of(i, every_label=every_label)) for i in results() if isinstance(i, Prediction))
+        remember(manifest.path, _check_again(folder, manifest.entries, items, mode))
         sorter = _Sorter(manifest, mode, labels)
         for done, item in enumerate(_in_order(results, mode), start=1):
             try:
@@ -101,6 +114,39 @@ def sort_into(
                 failed.append(SkippedImage(item.path, str(problem)))
             on_progress(done)
     return Sorted(filed, done - filed - len(failed), tuple(failed))
+
+
+def check_sorted_before(folder: Path, paths: Iterable[str], mode: SortMode, labels: Iterable[str]) -> None:
+    """Raise UsageError now where images are sorted into a folder already, by labels that are not among these."""
+    manifest = os.path.join(folder, MANIFEST)
+    if os.path.lexists(manifest):
+        possible = [*labels, UNKNOWN]
+        _check_again(folder, read_manifest(manifest), ((path, possible) for path in paths), mode)
+
+
+def _check_again(
+    folder: Path, entries: Iterable[Entry], items: Iterable[tuple[str, Sequence[str]]], mode: SortMode
+) -> set[str]:
+    """Return the folders of images with their new labels; UsageError for a copy or a link under another label.
+
+    Sorted once more by other words, an image would be in two folders, and the older copy wrong.
+    """
+    before: dict[str, list[Entry]] = {}
+    for entry in entries:
+        if entry.action is not SortMode.MOVE and mode is not SortMode.MOVE:
+            before.setdefault(entry.source, []).append(entry)
+    folders = set[str]()
+    real_folder = lru_cache(maxsize=1024)(os.path.realpath)
+    for path, labels in items:
+        place = real_folder(os.path.dirname(path) or ".")
+        folders.add(place)
+        for entry in before.get(os.path.join(place, os.path.basename(path)), ()):
+            if entry.label not in map(_as_written, labels) and os.path.lexists(os.path.join(folder, entry.target)):
+                raise UsageError(
+                    f"{path} is in {folder} already, sorted by other labels as {entry.label!r}; type zeroshot unsort "
+                    f"{shlex.quote(str(folder))} first, or name another folder"
+                )
+    return folders
 
 
 def _in_order(results: Callable[[], Iterator[Result]], mode: SortMode) -> Iterator[Prediction]:
@@ -156,7 +202,7 @@ class _Sorter:
             return False
         self._check(source)
         link = os.readlink(source) if self.mode is SortMode.MOVE and os.path.islink(source) else ""
-        os.makedirs(os.path.join(self.root, folder), exist_ok=True)
+        make_folder(os.path.join(self.root, folder))
         if folder not in self.names:
             self.names[folder] = _FreeNames(os.path.join(self.root, folder))
         for name in self.names[folder].like(os.path.basename(source)):
@@ -253,7 +299,7 @@ class _FreeNames:
 def _names_that_are_no_folders(root: str) -> list[str]:
     stem, extension = os.path.splitext(MANIFEST)
     with os.scandir(root) as entries:
-        files = [entry.name for entry in entries if not entry.is_dir()]
+        files = [entry.name for entry in entries if not entry.is_dir(follow_symlinks=False)]
     return [*files, MANIFEST, f"{stem}.undone{extension}", UNFINISHED]
 
 

@@ -11,10 +11,13 @@ from pathlib import Path
 
 from zeroshot_cli.display import counted
 from zeroshot_cli.errors import UsageError
+from zeroshot_cli.filing.known import folders_of, is_inside, remember
 from zeroshot_cli.filing.manifest import MANIFEST, Entry, SortMode, open_manifest
 from zeroshot_cli.filing.placing import (
     UNFINISHED,
+    absolute,
     error_text,
+    has_link,
     is_link_to,
     is_regular,
     is_there,
@@ -47,24 +50,43 @@ class _CannotUndo(Exception):
     """The text is the reason."""
 
 
-def undo(manifest: Path) -> Undone:
+def undo(manifest: Path, *, elsewhere: bool = False) -> Undone:
     """Move files back and remove copies and links, newest first; nothing is overwritten, nothing changed is removed.
 
     A folder stands for the manifest in it. When all is undone the manifest is renamed; otherwise it keeps the rest.
-    Called again, it continues where it stopped. Raises UsageError if the manifest is missing or cannot be written,
-    InputError if the file is not a manifest.
+    Called again, it continues where it stopped. Raises UsageError if the manifest is missing or cannot be written, or
+    unless `elsewhere` names a folder that this user did not sort from; InputError if the file is not a manifest.
     """
     path = os.path.join(manifest, MANIFEST) if os.path.isdir(manifest) else os.fspath(manifest)
     if not os.path.lexists(path):
         raise UsageError(f"there is no manifest {path}; name the manifest.csv that --sort-into wrote")
-    with open_manifest(path) as opened:
+
+    def check(entries: Sequence[Entry]) -> None:
+        if not elsewhere:
+            _check_known(path, entries)
+
+    with open_manifest(path, check=check) as opened:
+        known = folders_of(opened.path)
         undone, left = _undo_all(opened.entries, opened.root)
         _remove_empty(opened.root, opened.entries)
         if left:
             opened.replace(left)
+            remember(opened.path, known)
         else:
             opened.retire()
     return undone
+
+
+def _check_known(path: str, entries: Sequence[Entry]) -> None:
+    """Raise UsageError if a manifest, which anybody can write, leads to folders that this user did not sort from."""
+    path = absolute(path)
+    known = [*folders_of(path), os.path.dirname(path)]
+    unknown = [entry.source for entry in entries if not is_inside(entry.source, known)]
+    if unknown:
+        raise UsageError(
+            f"{path} names {len(unknown)} of {counted(len(entries), 'file')} in folders that you did not sort from on "
+            f"this machine, the first is {unknown[0]}; add --yes if you trust where it comes from"
+        )
 
 
 def _undo_all(entries: Sequence[Entry], root: str) -> tuple[Undone, list[Entry]]:
@@ -92,6 +114,10 @@ def _reason(problem: Exception) -> str:
 
 def _undo(entry: Entry, target: str) -> bool:
     """Undo one operation; False if there is nothing to undo."""
+    if os.path.islink(os.path.dirname(target)):
+        raise _CannotUndo("its folder is a link, which may lead anywhere")
+    if has_link(os.path.dirname(entry.source)):
+        raise _CannotUndo(f"a link is on the way to {entry.source}")
     if entry.action is SortMode.MOVE:
         return _move_back(entry, target)
     if not is_there(target):

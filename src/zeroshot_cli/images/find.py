@@ -216,6 +216,11 @@ class _Search:
 
     def images_below(self, root: str) -> list[str | SkippedImage]:
         """Return the images in a folder and its folders, sorted by path."""
+        if self._outside is not None and _identity(root) == self._outside:
+            raise UsageError(
+                f"cannot sort the images of {root} into it: the next run would sort the copies; name another folder, "
+                "and undo an earlier sort with zeroshot unsort"
+            )
         items: list[str | SkippedImage] = []
         for folder, content in _folders_below(root, self._enters):
             if isinstance(content, OSError):

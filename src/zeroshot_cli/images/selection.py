@@ -39,8 +39,8 @@ class Selection:
 
     `all_files` takes hidden and system files and folders too. `exclude` are globs, compared without regard to case: one
     without a slash with the name of a file or folder, one with a slash with the end of its path; `*` also matches
-    slashes. They hold for files that are named themselves as well. `outside` is a folder that is not searched unless
-    it is named.
+    slashes. They hold for files that are named themselves as well. `outside` is the folder to sort into: it
+    is not searched, and refused if it is named.
     """
 
     all_files: bool = False

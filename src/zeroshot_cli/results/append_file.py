@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from zeroshot_cli.disk import write_all, writing
+from zeroshot_cli.disk import open_own, write_all, writing
 from zeroshot_cli.errors import UsageError
 
 if sys.platform != "win32":
@@ -25,21 +25,27 @@ def is_special(path: Path) -> bool:
         return False
 
 
+def _open_own(path: str, flags: int) -> int:
+    return open_own(path, flags)
+
+
 class AppendFile:
     """An open file to which blocks are appended, each whole or not at all.
 
-    It is created if it does not exist; with `exclusive` it must not exist. Raises UsageError if it cannot be opened or
-    written, if another run holds it, or if it is no longer at its path. Pipes and devices only take blocks.
+    It is created if it does not exist; with `exclusive` it must not exist, and a name of zeroshot's `own` may not be a
+    link. Raises UsageError if it cannot be opened or written, if another run holds it, or if it is no longer at its
+    path. Pipes and devices only take blocks.
     """
 
-    def __init__(self, path: Path, *, exclusive: bool = False) -> None:
+    def __init__(self, path: Path, *, exclusive: bool = False, own: bool = False) -> None:
         self.path = path
         self.name = str(path)
         self.special = is_special(path)
         self.created = not os.path.lexists(path)
         mode = "wb" if self.special and not exclusive else "x+b" if exclusive else "a+b"
         with writing(self.name):
-            self._stream: BinaryIO = path.open(mode, buffering=0)  # type: ignore[assignment]
+            opener = _open_own if own else None
+            self._stream: BinaryIO = open(path, mode, buffering=0, opener=opener)  # type: ignore[assignment]  # noqa: SIM115
             status = os.fstat(self._stream.fileno())
         self._identity = (status.st_dev, status.st_ino)
         self.size = 0 if self.special else status.st_size

@@ -223,6 +223,15 @@ def journal_line(item: Result) -> bytes:
     return text.encode("utf-8", "surrogatepass") + b"\n"
 
 
+def is_journal(file: BinaryIO) -> bool:
+    """Return whether an open file may be overwritten as a journal: it begins as one, or is empty or zeros."""
+    line = file.readline()
+    try:
+        return not line.strip(b"\0") or bool(parse_line(line))
+    except (ValueError, AttributeError, RecursionError):
+        return line.startswith(b'{"path":') and not line.endswith(b"\n")  # cut short
+
+
 def parse_line(line: bytes) -> Result:
     """Return the result on a line; ValueError if there is none."""
     fields = json.loads(line.decode("utf-8", "surrogatepass"))

@@ -159,7 +159,7 @@ class _Start:
         for path in self.targets.streamed:
             self._open(path, exclusive=exclusive)
         if self.targets.journal is not None:
-            self._open(self.targets.journal)
+            self._open(self.targets.journal, own=True)
         # Nothing is changed before every file is open and locked. An old record goes first: it must not be taken for
         # that of the new files, nor the new one for that of the old files.
         if self.targets.record is not None:
@@ -177,7 +177,7 @@ class _Start:
         targets = self.targets
         for path in (*targets.streamed, targets.journal):
             if path is not None and path.exists():
-                self._open(path)
+                self._open(path, own=path == targets.journal)
         check_own(targets)
         earlier = None if targets.record is None else read_record(targets.record)
         if earlier is None or not (self.files or any(path.exists() for path in targets.derived)):
@@ -227,11 +227,11 @@ class _Start:
             exclusive=False, notes=[f"--resume: {missing} is missing, so all images are classified again"]
         )
 
-    def _open(self, path: Path, *, exclusive: bool = False) -> None:
+    def _open(self, path: Path, *, exclusive: bool = False, own: bool = False) -> None:
         """Open and lock a file, unless it is open."""
         if path in self.files:
             return
-        file = AppendFile(path, exclusive=exclusive)
+        file = AppendFile(path, exclusive=exclusive, own=own)
         self.closing.callback(file.close)
         self.undo.callback(file.discard)
         file.lock()

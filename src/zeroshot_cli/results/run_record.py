@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from zeroshot_cli.disk import write_file
+from zeroshot_cli.disk import open_plain, write_file
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.records import Counts
 
@@ -38,13 +38,14 @@ class RunRecord:
 def write_record(path: Path, record: RunRecord) -> None:
     """Write the record as indented JSON; a killed run leaves the old one or the new one."""
     text = json.dumps(asdict(record), indent=2, ensure_ascii=False) + "\n"
-    write_file(path, text.encode("utf-8", "backslashreplace"), resumable=True)
+    write_file(path, text.encode("utf-8", "backslashreplace"), resumable=True, own=True)
 
 
 def read_record(path: Path) -> RunRecord | None:
     """Return the record, None if there is no file; UsageError if the file is not a record."""
     try:
-        fields = json.loads(path.read_bytes())
+        with open_plain(path) as file:
+            fields = json.loads(file.read())
         if not isinstance(fields["settings"], dict) or not isinstance(fields["resolved"], dict):
             raise TypeError("settings and resolved are mappings")
         counts = fields.pop("counts")
@@ -57,7 +58,18 @@ def read_record(path: Path) -> RunRecord | None:
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}; --resume needs it, --overwrite starts over") from error
     except (ValueError, TypeError, KeyError, AttributeError):
-        raise UsageError(f"{path} is not the record of a run; use --overwrite instead of --resume") from None
+        raise UsageError(
+            f"{path} is not the record of a run; rename it, and use --overwrite instead of --resume"
+        ) from None
+
+
+def is_record(file: BinaryIO) -> bool:
+    """Return whether an open file may be overwritten as a record: it is one, or empty, or zeros after a power cut."""
+    content = file.read()
+    try:
+        return not content.strip(b"\0") or "settings" in json.loads(content)
+    except (ValueError, TypeError, RecursionError):
+        return False
 
 
 def as_plain(settings: Mapping[str, Any]) -> dict[str, Any]:

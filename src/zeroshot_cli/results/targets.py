@@ -4,12 +4,12 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from zeroshot_cli.disk import check_output
+from zeroshot_cli.disk import check_output, open_plain, refuse_link
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.results.append_file import is_special
-from zeroshot_cli.results.formats import STREAMED, Extension, extension_of
+from zeroshot_cli.results.formats import STREAMED, Extension, extension_of, is_journal
 from zeroshot_cli.results.parquet import check_parquet
-from zeroshot_cli.results.run_record import RunRecord, read_record
+from zeroshot_cli.results.run_record import RunRecord, is_record, read_record
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +89,25 @@ def check_outputs(targets: Targets, *, overwrite: bool, resume: bool = False) ->
     _check_distinct(targets)
     if resume:
         check_own(targets)
+    _check_beside(targets)
+
+
+def _check_beside(targets: Targets) -> None:
+    """Raise UsageError for a link or somebody else's file where the run's own files beside the outputs would go."""
+    for path, is_ours in ((targets.record, is_record), (targets.journal, is_journal)):
+        if path is None or not os.path.lexists(path):
+            continue
+        try:
+            refuse_link(path)
+            with open_plain(path) as file:
+                ours = is_ours(file)
+        except OSError as error:
+            raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
+        if not ours:
+            raise UsageError(
+                f"cannot write {path}: the run needs this name for a file of its own, and the file that has it was not "
+                "written by zeroshot; rename it, or name another output"
+            )
 
 
 def check_own(targets: Targets) -> None:
