@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from itertools import chain
 from typing import Any
 
 from zeroshot_cli.display import counted
@@ -126,7 +127,8 @@ class EvalResult:
     `n` is the number of images, `texts` that of captions. `metrics` by name are fractions, except the log loss (nats);
     `intervals` are their 95 % intervals. `per_class` has a mapping for each class (label, n, recall, interval),
     `confused` one for each pair of classes (label, taken_for, n). `fingerprint` is that of the weights; with device,
-    precision, batch size, decoding, seed and versions it names everything that the figures depend on.
+    precision, batch size, decoding, seed and versions it names everything that the figures depend on. `assumed` is what
+    was taken for granted when the data set and the labels were read.
     """
 
     dataset: str
@@ -151,6 +153,12 @@ class EvalResult:
     decoding: str = ""
     seed: int = 0
     command: str = ""
+    assumed: tuple[str, ...] = ()
+
+
+def assumed_of(*readers: Iterable[str]) -> tuple[str, ...]:
+    """Return what several readers took for granted, each note once."""
+    return tuple(dict.fromkeys(chain.from_iterable(readers)))
 
 
 class Augmentation(StrEnum):

@@ -60,7 +60,7 @@ def test_a_folder_becomes_csv_in_a_pipe(
     found = rows(captured.out.decode())
     assert [row["path"] for row in found] == [str(pictures / f"{name}.png") for name in COLOURS]
     assert {row["rank"] for row in found} == {"1"}
-    assert captured.err == b"1 file left out: .txt 1\n3 images classified, 0 could not be read.\n"
+    assert captured.err == b"assumed: 1 file left out: .txt 1\n3 images classified, 0 could not be read.\n"
 
 
 def test_rows_are_what_the_model_says(
@@ -161,7 +161,7 @@ def test_unreadable_images_are_rows_with_their_reason_and_4(
     assert {Path(row["path"]).name for row in bad} == {"cut.png", "empty.png", "text.jpg", "lost.png", "missing.png"}
     assert all(row["rank"] == row["label"] == row["score"] == row["probability"] == "" for row in bad)
     assert [row for row in found if not row["error"]] == expected
-    assert captured.err == b"1 file left out: .txt 1\n3 images classified, 5 could not be read.\n"
+    assert captured.err == b"assumed: 1 file left out: .txt 1\n3 images classified, 5 could not be read.\n"
     assert classify(bad_pictures, "--labels", labels, "--ignore-errors") == 0
 
 
@@ -342,7 +342,7 @@ def test_ctrl_c_in_the_middle_leaves_whole_rows(
     assert [Path(json.loads(line)["path"]).stem for line in out.read_text().splitlines()] == ["blue", "green"]
     captured = capfdbinary.readouterr()
     assert len(rows(captured.out.decode())) == 2
-    assert captured.err == b"interrupted\n"
+    assert captured.err == b"assumed: 1 file left out: .txt 1\ninterrupted\n"
 
 
 class Terminal:

@@ -94,7 +94,7 @@ def test_images_become_the_embeddings_of_the_model(model_folder: Path, capsys: p
     assert embed("pictures", "-o", "out.npz") == 0
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err == "1 file left out: .txt 1\nwrote out.npz: 3 embeddings of 8 numbers.\n"
+    assert captured.err == "assumed: 1 file left out: .txt 1\nwrote out.npz: 3 embeddings of 8 numbers.\n"
     arrays = np.load("out.npz")
     paths = [f"pictures/{name}.png" for name in COLOURS]
     assert arrays["paths"].tolist() == paths
@@ -291,7 +291,7 @@ def test_ctrl_c_leaves_the_old_file(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     monkeypatch.setattr(pipeline, "_finish", interrupted)
     before = sorted(path.name for path in Path.cwd().iterdir())
     assert embed("pictures", "-o", "out.npz", "--overwrite", "--no-cache") == 130
-    assert capsys.readouterr().err == "interrupted\n"
+    assert capsys.readouterr().err == "assumed: 1 file left out: .txt 1\ninterrupted\n"
     assert Path("out.npz").read_text() == "old"
     assert sorted(path.name for path in Path.cwd().iterdir()) == before
 

@@ -38,10 +38,10 @@ def test_summary_on_stdout(tmp_path: Path, angle_folder: Path, capsys: pytest.Ca
     assert "images 6" in rows
     assert "angles" in out
     assert err.splitlines() == [
-        f"{angle_folder}: 1 of 6 classes has no image (300); they remain possible answers",
-        f"{angle_folder}: 4 of 6 classes have one image only",
         f"warning: {angle_folder}: its classes are the numbers 0 to 300, which mean nothing to a model; give their "
         "names with --labels",
+        f"assumed: {angle_folder}: 1 of 6 classes has no image (300); they remain possible answers; "
+        f"{angle_folder}: 4 of 6 classes have one image only",
     ]
 
 

@@ -58,7 +58,6 @@ def test_cocos_captions_have_their_images_in_a_folder_of_their_split(tmp_path: P
     assert sorted(note.removeprefix(f"{file}: ") for note in pairs.notes) == [
         "1 of 3 images have no caption and are left out",
         f"2 images are in {tmp_path / 'val2017'}",
-        "images from the column 'image', captions from 'caption'",
         "read as COCO's captions, with images and annotations",
     ]
 

@@ -9,10 +9,11 @@ import typer
 
 from zeroshot_cli.cli import options as o
 from zeroshot_cli.cli.command import Panel, command
-from zeroshot_cli.console.terminal import note, progress_bar
+from zeroshot_cli.console.terminal import note, note_assumed, progress_bar
 from zeroshot_cli.disk import check_output
 from zeroshot_cli.display import counted
 from zeroshot_cli.errors import LabelsError, UsageError
+from zeroshot_cli.records import assumed_of
 
 if TYPE_CHECKING:
     from zeroshot_cli.classify.classifier import Classifier
@@ -55,6 +56,7 @@ def build(options: BuildOptions) -> None:
         raise UsageError(f"cannot write {output}: a classifier file is safetensors; give a name ending in {EXTENSION}")
     check_output(output, overwrite=options.overwrite)
     classes = read_classes(options)
+    note_assumed(classes.assumed, quiet=options.quiet, verbose=options.verbose)
     model = options.load(options.model or o.DEFAULT_MODEL, options.pretrained)
     note(f"{model.name} on {model.device} in {model.precision}", quiet=options.quiet or not options.verbose)
     classifier = classes.classifier(model, cache=options.cache, quiet=options.quiet)
@@ -72,6 +74,11 @@ class Classes:
     prompts: "Prompts"
     saved: "SavedClassifier | None" = None
     background: "Labels | None" = None
+
+    @property
+    def assumed(self) -> tuple[str, ...]:
+        """What was taken for granted when the labels were read."""
+        return assumed_of(self.labels.notes, self.background.notes if self.background is not None else ())
 
     def model(self, name: str | None, pretrained: str | None) -> tuple[str, str | None]:
         """Return --model and --pretrained as given, or else those that the classifier file was built with."""
@@ -154,12 +161,13 @@ def _labels(path: Path | None, texts: Sequence[str]) -> "Labels":
 
     if path is None and not texts:
         raise UsageError(no_labels())
-    from_file = read_labels(path).items if path is not None else ()
+    none = Labels(())
+    from_file = read_labels(path) if path is not None else none
     try:
-        from_options = Labels.of_user(texts).items if texts else ()
+        from_options = Labels.of_user(texts) if texts else none
     except LabelsError as error:
         raise UsageError(f"--label: {error}") from error
     both = {label.name for label in from_file} & {label.name for label in from_options}
     if both:
         raise UsageError(f"the label {min(both)!r} is in {path} and in --label; give it once")
-    return Labels((*from_file, *from_options))
+    return Labels((*from_file, *from_options), (*from_file.notes, *from_options.notes))

@@ -19,11 +19,11 @@ from zeroshot_cli.cli import options as o
 from zeroshot_cli.cli.build import Classes, no_labels, read_classes
 from zeroshot_cli.cli.classify_options import ClassifyOptions
 from zeroshot_cli.cli.command import command, finish
-from zeroshot_cli.console.terminal import ProgressBar, TableWriter, console_for, note, progress_bar
+from zeroshot_cli.console.terminal import ProgressBar, TableWriter, console_for, note, note_assumed, progress_bar
 from zeroshot_cli.display import counted
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.filing.manifest import SortMode
-from zeroshot_cli.records import Counts, Result, versions
+from zeroshot_cli.records import Counts, Result, assumed_of, versions
 from zeroshot_cli.results.formats import Extension, Format, Sink, deliver, extension_of, stream_writer
 
 if TYPE_CHECKING:
@@ -71,13 +71,14 @@ def classify(options: ClassifyOptions, context: typer.Context) -> None:
     what = f"{counted(len(found.items), 'image')}, {counted(len(classes.labels), 'label')}"
     note(f"{setting}; {what}, prompts {classes.prompts.name}", quiet=options.quiet or not options.verbose)
     classifier = classes.classifier(model, cache=options.cache, quiet=options.quiet)
-    run = _Run(classifier, classes, rules, options, size)
+    run = _Run(classifier, classes, rules, options, size, assumed_of(found.assumed, classes.assumed))
     with run.open_outputs(found) as outputs:
         for text in outputs.notes:
             note(text, quiet=options.quiet)
+        note_assumed(run.assumed, quiet=options.quiet, verbose=options.verbose)
         counts = run.deliver(outputs, found)
         unfiled = run.finish(outputs, counts)
-    for text in (*found.notes, counts.sentence()):
+    for text in (*found.warnings, counts.sentence()):
         note(text, quiet=options.quiet)
     finish(unfiled or (counts.unreadable and not options.ignore_errors))
 
@@ -178,6 +179,7 @@ class _Run:
     rules: "Rules"
     options: ClassifyOptions
     batch_size: int
+    assumed: tuple[str, ...]
 
     def settings(self) -> dict[str, Any]:
         """Return what `--resume` compares, in the order in which a difference is reported."""
@@ -208,7 +210,7 @@ class _Run:
         options = self.options
         settings = {**self.settings(), "sort_mode": options.sort_mode if options.sort_into else None}
         resolved = {"batch_size": self.batch_size}
-        record = RunRecord(settings=settings, resolved=resolved, versions=versions("pillow"))
+        record = RunRecord(settings=settings, resolved=resolved, versions=versions("pillow"), assumed=self.assumed)
         targets, paths = _targets(options), found.paths()
         return open_outputs(targets, record, expected=paths, overwrite=options.overwrite, resume=options.resume)
 
@@ -243,12 +245,12 @@ class _Run:
             unfiled = self._sort(folder, results, counts.classified)
 
         def html(path: Path, results: Results) -> None:
-            self._write_report(path, results, counts.classified)
+            self._write_report(path, results, counts.classified, outputs.assumed)
 
         outputs.finish(counts, html=html, sort=sort)
         return unfiled
 
-    def _write_report(self, path: Path, results: Results, total: int) -> None:
+    def _write_report(self, path: Path, results: Results, total: int, assumed: Sequence[str]) -> None:
         from zeroshot_cli.images.decoder_pool import auto_workers, thumbnails
         from zeroshot_cli.pages.classification import write_html
 
@@ -257,13 +259,13 @@ class _Run:
             write_html(
                 path,
                 results,
-                about=self._about(),
+                about=self._about(assumed),
                 thumbnails=lambda paths: bar.track(
                     thumbnails(paths, workers=workers, decoding=decoding), total, f"drawing {path.name}"
                 ),
             )
 
-    def _about(self) -> list[tuple[str, str]]:
+    def _about(self, assumed: Sequence[str]) -> list[tuple[str, str]]:
         """Return what a report says of the run."""
         model, classes = self.classifier.model, self.classes
         rules = {name: value for name, value in asdict(self.rules).items() if value}
@@ -278,6 +280,7 @@ class _Run:
             "rejection": ", ".join(f"{name} {value}" for name, value in rules.items()),
             "computed on": f"{model.device.type} in {model.precision}, batches of {self.batch_size}",
             "decoding": "every pixel" if self.options.exact_decode else "large JPEGs at a smaller scale",
+            "assumed": "\n".join(assumed),
             "versions": ", ".join(f"{name} {number}" for name, number in versions("pillow").items()),
         }
         return [(name, value) for name, value in rows.items() if value]

@@ -12,7 +12,7 @@ import typer
 
 from zeroshot_cli.cli import options as o
 from zeroshot_cli.cli.command import Panel, command, finish
-from zeroshot_cli.console.terminal import note, progress_bar
+from zeroshot_cli.console.terminal import note, note_assumed, progress_bar
 from zeroshot_cli.display import counted
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.records import SkippedImage, versions
@@ -79,6 +79,7 @@ def embed(options: EmbedOptions) -> None:
     size = o.as_count(options.batch_size) or auto_batch_size(images, model)
     what = counted(len(source.items), source.noun)
     note(f"{model.name} on {model.device} in {model.precision}; {what}", quiet=quiet or not options.verbose)
+    note_assumed(source.assumed, quiet=quiet, verbose=options.verbose)
     about = _about(model) | source.about(model, size)
     rows = source.rows(model, size)
     with (
@@ -87,7 +88,7 @@ def embed(options: EmbedOptions) -> None:
         closing(rows),  # whatever happens, the decoders end now
     ):
         unreadable = _write(file, rows, len(source.items), bar.counter("embedding", f"{source.noun}s"))
-    for text in (*source.notes, f"wrote {output}: {_sentence(source, unreadable, model.embed_dim)}"):
+    for text in (*source.warnings, f"wrote {output}: {_sentence(source, unreadable, model.embed_dim)}"):
         note(text, quiet=quiet)
     finish(unreadable, ignore_errors=options.ignore_errors)
 
@@ -97,7 +98,8 @@ class _Images:
     """Images to embed."""
 
     items: Sequence[str | SkippedImage]
-    notes: tuple[str, ...]
+    assumed: tuple[str, ...]
+    warnings: tuple[str, ...]
     options: EmbedOptions
 
     noun = "image"
@@ -147,6 +149,7 @@ class _Texts:
 
     items: Sequence[str]
     blank: int
+    assumed: tuple[str, ...] = ()
 
     noun = "text"
 
@@ -161,7 +164,7 @@ class _Texts:
         return self.items
 
     @property
-    def notes(self) -> tuple[str, ...]:
+    def warnings(self) -> tuple[str, ...]:
         return (f"{counted(self.blank, 'blank line')} ignored",) if self.blank else ()
 
     def about(self, model: "LoadedModel", batch_size: int) -> dict[str, str]:
@@ -189,7 +192,7 @@ def _source(options: EmbedOptions) -> _Images | _Texts:
         options.check_cache()
         stdin = getattr(sys.stdin, "buffer", None)
         found = find_images(options.images, stdin=stdin, null_separated=options.null, selection=options.selection())
-        return _Images(found.items, found.notes, options)
+        return _Images(found.items, found.assumed, found.warnings, options)
     given = "-0" if options.null else "--exact-decode" if options.exact_decode else None
     if given is not None:
         raise UsageError(f"{given} is for images, and --texts {texts} names texts; omit it")

@@ -16,7 +16,7 @@ import typer
 from zeroshot_cli.cli import completion
 from zeroshot_cli.cli import options as o
 from zeroshot_cli.cli.command import Panel, command, finish
-from zeroshot_cli.console.terminal import ProgressBar, console_for, note, progress_bar
+from zeroshot_cli.console.terminal import ProgressBar, console_for, note, note_assumed, progress_bar
 from zeroshot_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -244,6 +244,10 @@ class Terminal:
     def detail(self, text: str) -> None:
         """Print a sentence with --verbose."""
         note(text, quiet=self.quiet or not self.verbose)
+
+    def assumed(self, notes: Sequence[str]) -> None:
+        """Print what was taken for granted."""
+        note_assumed(notes, quiet=self.quiet, verbose=self.verbose)
 
     def progress(self) -> AbstractContextManager[ProgressBar]:
         """Return a progress bar, which shows nothing with --quiet."""

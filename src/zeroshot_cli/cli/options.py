@@ -192,7 +192,11 @@ class MessageOptions:
     verbose: Annotated[
         bool,
         typer.Option(
-            "--verbose", "-v", envvar="ZEROSHOT_VERBOSE", rich_help_panel=Panel.MESSAGES, help="Say what is being used."
+            "--verbose",
+            "-v",
+            envvar="ZEROSHOT_VERBOSE",
+            rich_help_panel=Panel.MESSAGES,
+            help="Say what is being used, and all that was assumed.",
         ),
     ] = False
     debug: Debug = False

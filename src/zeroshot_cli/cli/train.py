@@ -14,7 +14,7 @@ from zeroshot_cli.train.config import TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunOptions(o.LimitOptions):
+class RunOptions(o.LimitOptions, o.MessageOptions):
     """The options of `zeroshot train` besides its configuration."""
 
     output: Annotated[
@@ -50,8 +50,6 @@ class RunOptions(o.LimitOptions):
     workers: Annotated[
         str, o.workers_option("How many processes read images; auto is one for every two cores, at most 8.")
     ] = o.AUTO
-    quiet: o.Quiet = False
-    debug: o.Debug = False
 
 
 @command
@@ -70,7 +68,7 @@ def train(config: TrainConfig, run: RunOptions) -> None:
         max_pixels=run.max_pixels,
         decode_timeout=run.decode_timeout,
     )
-    skipped = _train(config, run.output, resume=run.resume, dry_run=run.dry_run, quiet=run.quiet)
+    skipped = _train(config, run)
     finish(skipped, ignore_errors=run.ignore_errors)
 
 
@@ -82,7 +80,7 @@ def _half_the_cores() -> int:
     return min(8, max(1, auto_workers() // 2 // processes_here()))
 
 
-def _train(config: TrainConfig, output: Path, *, resume: bool, dry_run: bool, quiet: bool) -> int:
+def _train(config: TrainConfig, run: RunOptions) -> int:
     """Train; return how many images could not be read."""
     from zeroshot_cli.console.training import TrainingView
     from zeroshot_cli.pages.training import write_training_report
@@ -92,16 +90,16 @@ def _train(config: TrainConfig, output: Path, *, resume: bool, dry_run: bool, qu
     from zeroshot_cli.train.trackers import check_trackers, open_trackers
 
     check_trackers(config.report_to)
-    finished, tracker = None, None
+    output, finished, tracker = run.output, None, None
     with ExitStack() as stack:
-        view = stack.enter_context(TrainingView(quiet=quiet or not is_first_process()))
-        for event in loop.train(config, output, resume=resume, dry_run=dry_run):
+        view = stack.enter_context(TrainingView(quiet=run.quiet or not is_first_process(), verbose=run.verbose))
+        for event in loop.train(config, output, resume=run.resume, dry_run=run.dry_run):
             match event:
                 case Checked():
                     view.checked(event)
                 case Started():
                     view.started(event)
-                    if not dry_run:
+                    if not run.dry_run:
                         opening = open_trackers(config.report_to, output, config.to_dict(), first_step=event.first_step)
                         tracker = stack.enter_context(opening)
                 case Stepped():

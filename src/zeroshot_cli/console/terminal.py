@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # rich is slow to import, and `zeroshot --version` does not n
 
 T = TypeVar("T")
 CHUNK = 200  # images in one table; more follow in further tables of the same widths
+_ASSUMED = 3  # notes in the one line
 _FIXED_WIDTH = 34  # columns of score, probability and rank, with their gaps
 _PIPE_WIDTH = 10_000  # wide enough that a table in a pipe is never folded
 
@@ -29,6 +30,20 @@ def note(text: str, *, quiet: bool = False) -> None:
     """Print one line on standard error."""
     if not quiet:
         print(shown(text), file=sys.stderr)
+
+
+def assumed_lines(notes: Sequence[str], *, verbose: bool) -> list[str]:
+    """Return what readers took for granted in one line, which names at most three; with `verbose` one line for each."""
+    if verbose:
+        return [f"assumed: {text}" for text in notes]
+    more = [f"--verbose lists all {len(notes)}"] * (len(notes) > _ASSUMED)
+    return [f"assumed: {'; '.join([*notes[:_ASSUMED], *more])}"] * bool(notes)
+
+
+def note_assumed(notes: Sequence[str], *, quiet: bool, verbose: bool) -> None:
+    """Print what readers took for granted on standard error, nothing if that is nothing."""
+    for line in assumed_lines(notes, verbose=verbose):
+        note(line, quiet=quiet)
 
 
 def console_for(stream: TextIO) -> "Console":

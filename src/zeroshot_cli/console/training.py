@@ -21,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from zeroshot_cli.console.preflight import print_preflight
+from zeroshot_cli.console.terminal import assumed_lines
 from zeroshot_cli.display import counted, shown
 
 if TYPE_CHECKING:
@@ -46,9 +47,15 @@ class TrainingView(AbstractContextManager["TrainingView"]):
     """
 
     def __init__(
-        self, *, quiet: bool = False, console: Console | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        *,
+        quiet: bool = False,
+        verbose: bool = False,
+        console: Console | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.console = console or Console(stderr=True, quiet=quiet, highlight=False, emoji=False)
+        self._verbose = verbose
         self._view = LiveView(self.console, wanted=not quiet)
         self._clock = clock
         self._began = self._last_line = clock()
@@ -71,6 +78,8 @@ class TrainingView(AbstractContextManager["TrainingView"]):
     def started(self, info: Started) -> None:
         """Print what was found in the pairs, and what the run will do."""
         self._view.close()
+        for line in assumed_lines(info.assumed, verbose=self._verbose):
+            self.note(line)
         print_preflight(info.preflight, self.console)
         processes = f"by {info.processes:,} processes, " if info.processes > 1 else ""
         self.note(

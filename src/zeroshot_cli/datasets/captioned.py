@@ -26,7 +26,7 @@ class CaptionedImages:
 
     `as_stored` and `known` are as in LabelledImages. Not among them, but counted, are `empty` captions, captions of
     `missing` images (the first is `first_missing`) and `bare` images, which have no caption; `left_out` says
-    what of a folder was left out.
+    what of a folder was left out, `read_as` what was taken for granted of a table.
     """
 
     name: str
@@ -40,6 +40,7 @@ class CaptionedImages:
     first_missing: str | None = None
     bare: int = 0
     left_out: tuple[str, ...] = ()
+    read_as: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.items)
@@ -54,7 +55,7 @@ class CaptionedImages:
             notes.append(f"skipped {_many(self.empty, 'empty caption')}")
         if self.bare:
             notes.append(f"skipped {_many(self.bare, 'image')} without a caption")
-        return tuple(f"{self.name}: {text}" for text in (*notes, *self.left_out))
+        return (*self.read_as, *(f"{self.name}: {text}" for text in (*notes, *self.left_out)))
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -90,6 +91,7 @@ def read_captioned(
         empty=pairs.empty_captions,
         missing=pairs.missing_files,
         first_missing=pairs.first_missing,
+        read_as=pairs.notes,
     )
 
 

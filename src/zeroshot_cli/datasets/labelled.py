@@ -93,7 +93,7 @@ class LabelledImages:
         text = f"only the {len(kept)} of {len(self.labels)} labels that have images are possible answers"
         return replace(
             self,
-            labels=Labels(tuple(self.labels.items[index] for index in kept)),
+            labels=Labels(tuple(self.labels.items[index] for index in kept), self.labels.notes),
             targets=tuple(index_of[target] for target in self.targets),
             assumed=(*self.assumed, text) if len(kept) < len(self.labels) else self.assumed,
         )

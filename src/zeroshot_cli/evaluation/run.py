@@ -74,6 +74,11 @@ class _Evaluator:
     listener: Listener
 
     def evaluate(self, source: Source) -> Iterator[Evaluation]:
+        """Yield the evaluations of a data set, with what was assumed about it."""
+        for each in self._evaluate(source):
+            yield replace(each, result=replace(each.result, assumed=source.assumed))
+
+    def _evaluate(self, source: Source) -> Iterator[Evaluation]:
         if isinstance(source.images, CaptionedImages):
             for templates in source.prompts or (None,):
                 yield self._retrieve(source.images, templates)

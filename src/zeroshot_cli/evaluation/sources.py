@@ -1,7 +1,7 @@
 """What is evaluated on: data sets by name and the user's own, opened before any model is loaded."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +14,7 @@ from zeroshot_cli.datasets.registry import KnownSet, find_known
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.images.decode import Decoding
 from zeroshot_cli.images.selection import USUAL, Selection
+from zeroshot_cli.records import assumed_of
 from zeroshot_cli.words.labels import Labels, read_labels
 from zeroshot_cli.words.prompts import Prompts, prompts_for, read_prompts
 
@@ -96,6 +97,10 @@ class Listener(Protocol):
         """Take a sentence for users who want to know more."""
         ...
 
+    def assumed(self, notes: Sequence[str]) -> None:
+        """Take what was taken for granted when data sets and labels were read."""
+        ...
+
     def progress(self) -> AbstractContextManager[Progress]:
         """Return a progress bar."""
         ...
@@ -118,6 +123,12 @@ class Source:
     own_labels: bool = True
 
     @property
+    def assumed(self) -> tuple[str, ...]:
+        """What was taken for granted when it was read."""
+        labels = self.images.labels.notes if isinstance(self.images, LabelledImages) else ()
+        return assumed_of(labels, self.images.notes, self.train.notes if self.train is not None else ())
+
+    @property
     def evaluations(self) -> int:
         """The number of evaluations of it, for each model."""
         return max(1, len(self.prompts))
@@ -135,7 +146,9 @@ def open_sources(settings: EvalSettings, listener: Listener) -> list[Source]:
         from zeroshot_cli.classify.classifier_file import read_classifier
 
         saved = read_classifier(settings.classifier)
-    return [_open(name, saved, settings, listener) for name in settings.datasets]
+    sources = [_open(name, saved, settings, listener) for name in settings.datasets]
+    listener.assumed(assumed_of(*(source.assumed for source in sources)))
+    return sources
 
 
 def _open(name: str, saved: "SavedClassifier | None", settings: EvalSettings, listener: Listener) -> Source:
@@ -143,7 +156,7 @@ def _open(name: str, saved: "SavedClassifier | None", settings: EvalSettings, li
     images, known = _read(name, labels if saved is None else saved.labels, settings, listener)
     if settings.only_present:
         images = _narrowed(images, saved)
-    for text in (*images.notes, *images.warnings):
+    for text in images.warnings:
         listener.note(text)
     if isinstance(images, CaptionedImages):
         return Source(images=images, prompts=tuple(map(read_prompts, settings.prompts)), known=known)

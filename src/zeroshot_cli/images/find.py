@@ -49,10 +49,15 @@ class FoundImages:
     empty: tuple[str, ...] = ()
 
     @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is probably not as the user meant it, one sentence each."""
+        named = ", ".join(self.empty[:_NAMED]) + (", …" if len(self.empty) > _NAMED else "")
+        return (f"no image in {named}",) if self.empty else ()
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What a user should know about the inputs, one sentence each."""
-        named = ", ".join(self.empty[:_NAMED]) + (", …" if len(self.empty) > _NAMED else "")
-        return (*([f"no image in {named}"] if self.empty else []), *self.assumed)
+        return (*self.warnings, *self.assumed)
 
     @property
     def ignored(self) -> int:

@@ -111,6 +111,7 @@ def _settings(result: EvalResult) -> str:
         ("Batch size", result.batch_size),
         ("Decoding", result.decoding),
         ("Seed", result.seed),
+        ("Assumed", "\n".join(result.assumed)),
         ("Fingerprint", result.fingerprint),
         *result.versions.items(),
     ]

@@ -19,7 +19,7 @@ from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.pages.charts import Row, charts_of
 from zeroshot_cli.pages.shared import asset, definitions, escaped, filled, skipped_list, written
 from zeroshot_cli.records import versions
-from zeroshot_cli.train.folder import read_skipped
+from zeroshot_cli.train.folder import read_assumed, read_skipped
 
 _SHARES = ("val_recall@", "val_text_recall@", "zero_shot_")
 _NAMES = {
@@ -45,7 +45,8 @@ def write_training_report(run: Path, *, now: datetime | None = None) -> Path:
     It is written beside its name and then renamed; `now` is the time that it states. Raises UsageError for a folder
     that holds no run or cannot be written, DataError for settings that cannot be read.
     """
-    settings = read_settings(run)
+    settings = [(name, _value(value)) for name, value in read_settings(run).items()]
+    assumed = [("assumed", text)] if (text := read_assumed(run)) else []
     rows = read_rows(run / "metrics.jsonl")
     skipped = read_skipped(run / "skipped.csv")
     uses = {"python": platform.python_version(), **versions("open_clip_torch", "numpy", "pillow")}
@@ -58,7 +59,7 @@ def write_training_report(run: Path, *, now: datetime | None = None) -> Path:
             "figures": _figures(rows),
             "charts": "".join(_figure(*chart) for chart in charts_of(rows).items()),
             "skipped": skipped_list(skipped, all_in="skipped.csv") if skipped else '<p class="hint">None so far.</p>',
-            "settings": definitions((name, _value(value)) for name, value in settings.items()),
+            "settings": definitions([*settings, *assumed]),
             "versions": definitions(uses.items()),
         },
     )

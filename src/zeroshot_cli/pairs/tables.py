@@ -127,7 +127,8 @@ def _find(columns: Columns, header: list[str], name: str, notes: list[str]) -> t
         image, text = columns.find(header)
     except Fault as fault:
         raise DataError(f"{name} {fault}") from None
-    if columns.image is None or columns.text is None:
+    guessed = {(columns.image, header[image], "image"), (columns.text, header[text], columns.kind.name)}
+    if any(given is None and column.casefold() != usual for given, column, usual in guessed):
         notes.append(f"images from the column {header[image]!r}, {columns.kind.name}s from {header[text]!r}")
     return image, text
 
@@ -160,7 +161,7 @@ def _read_csv(name: str, text: Iterable[str], columns: Columns, notes: list[str]
             kind = columns.kind.name
             raise DataError(f"{name} has no header; its first line must name an image and a {kind} column")
         image, caption = _find(columns, [column.strip() for column in header], name, notes)
-        if delimiter != ",":
+        if delimiter != _usual_delimiter(name):
             notes.append(f"its columns are separated by {delimiter!r}")
         line, width = reader.line_num + 1, len(header)
         is_last = columns.kind is CAPTIONS and caption == width - 1
@@ -212,6 +213,11 @@ def _joined(row: list[str], width: int, image: int, line: str, delimiter: str) -
         return False
     row[width - 1 :] = [delimiter.join(pieces[width - 1 :])]
     return True
+
+
+def _usual_delimiter(name: str) -> str:
+    """Return the delimiter that a file's extension promises."""
+    return {".tsv": "\t", ".tab": "\t", ".psv": "|"}.get(PurePath(name.lower().removesuffix(".gz")).suffix, ",")
 
 
 def _find_header(name: str, lines: Iterator[str], columns: Columns) -> tuple[list[str], str]:

@@ -61,6 +61,11 @@ class Outputs:
                 self.sinks.append(Writer(self._journal.append, journal_lines))
 
     @property
+    def assumed(self) -> tuple[str, ...]:
+        """What was taken for granted when the inputs of the run, or of the earlier one, were read."""
+        return self._record.assumed
+
+    @property
     def done(self) -> int:
         """The number of images that the files already hold."""
         return self.kept.images

@@ -23,7 +23,8 @@ class RunRecord:
     """What a run was asked for, and how far it came.
 
     `--resume` compares `settings`; `resolved` is what `auto` came to, for a resumed run to take over. `complete` says
-    that every result is written, `to_make` which reports are still to be made from the journal.
+    that every result is written, `to_make` which reports are still to be made from the journal. `assumed` is what was
+    taken for granted when inputs were read.
     """
 
     started: str = field(default_factory=_now)
@@ -33,6 +34,7 @@ class RunRecord:
     complete: bool = False
     counts: Counts | None = None
     to_make: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = ()
 
 
 def write_record(path: Path, record: RunRecord) -> None:
@@ -51,8 +53,9 @@ def read_record(path: Path) -> RunRecord | None:
         counts = fields.pop("counts")
         if counts is not None:
             counts.pop("ignored", None)  # of records before 0.2
-        to_make = tuple(fields.pop("to_make"))
-        return RunRecord(**fields, to_make=to_make, counts=None if counts is None else Counts(**counts))
+        to_make, assumed = tuple(fields.pop("to_make")), tuple(map(str, fields.pop("assumed", ())))
+        counts = None if counts is None else Counts(**counts)
+        return RunRecord(**fields, to_make=to_make, assumed=assumed, counts=counts)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:

@@ -24,7 +24,7 @@ class Checked:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The run is ready; `first_step` steps were done before it was resumed."""
+    """The run is ready; `first_step` steps were done before it was resumed, `assumed` is what readers assumed."""
 
     preflight: Preflight
     steps: int
@@ -35,6 +35,7 @@ class Started:
     precision: str
     lr: float
     processes: int = 1
+    assumed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """The folder of a run: what may be in it before, and what is written during the run.
 
-config.yaml  metrics.jsonl  skipped.csv  checkpoints/  model/  best/, and of others report.html  tensorboard/  wandb/
+config.yaml  assumed.txt  metrics.jsonl  skipped.csv  checkpoints/  model/  best/, and of others report.html
+tensorboard/  wandb/
 """
 
 # pathlib's questions raise OSError where a name is too long or a folder is locked; opening names the reason.
@@ -9,7 +10,7 @@ config.yaml  metrics.jsonl  skipped.csv  checkpoints/  model/  best/, and of oth
 import csv
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import yaml
 from safetensors import SafetensorError
 
+from zeroshot_cli.display import shown
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.records import SkippedImage
 
@@ -28,7 +30,7 @@ class RunFolder:
         self.path = path
         self.checkpoints, self.model, self.best = path / "checkpoints", path / "model", path / "best"
         self.metrics = path / "metrics.jsonl"
-        self._skipped_csv = path / "skipped.csv"
+        self._skipped_csv, self._assumed = path / "skipped.csv", path / "assumed.txt"
         self._skipped: dict[str, SkippedImage] = {}
 
     @property
@@ -48,11 +50,18 @@ class RunFolder:
         if os.path.exists(self.path) and not os.path.isdir(self.path):
             raise UsageError(f"{self.path} is a file; --output names the folder of the run")
 
-    def begin(self, settings: Mapping[str, Any], *, step: int) -> None:
-        """Make the folder, write the settings, and keep of an interrupted run what was written up to a step."""
+    def begin(self, settings: Mapping[str, Any], *, step: int, assumed: Sequence[str] = ()) -> None:
+        """Make the folder, write the settings, and keep of an interrupted run what was written up to a step.
+
+        `assumed` is what was taken for granted when the data were read.
+        """
         with self.writing():
             self.path.mkdir(parents=True, exist_ok=True)
             _write_text(self.path / "config.yaml", yaml.safe_dump(dict(settings), sort_keys=False))
+            if assumed:
+                _write_text(self._assumed, "".join(f"{shown(text)}\n" for text in assumed))
+            else:
+                self._assumed.unlink(missing_ok=True)
             cut_metrics(self.metrics, step)
             self._skipped = {image.path: image for image in read_skipped(self._skipped_csv)}
 
@@ -96,6 +105,13 @@ def read_skipped(file: Path) -> tuple[SkippedImage, ...]:
     with file.open(newline="", **_ANY_PATH) as stream:
         rows = [row for row in csv.reader(stream) if len(row) == 2]
     return tuple({path: SkippedImage(path, reason) for path, reason in rows[1:]}.values())
+
+
+def read_assumed(run: Path) -> str:
+    """Return what was taken for granted in a run, one note a line; empty if that is nothing."""
+    with suppress(FileNotFoundError):
+        return (run / "assumed.txt").read_text(encoding="utf-8", errors="replace").strip()
+    return ""
 
 
 def cut_metrics(file: Path, step: int) -> None:

@@ -106,6 +106,7 @@ class _Run:
             precision=self.learner.precision,
             lr=self.schedule.peak,
             processes=self.world.size,
+            assumed=self.prepared.assumed,
         )
 
     def resume(self) -> None:
@@ -123,7 +124,7 @@ class _Run:
     def go(self) -> Iterator[Event]:
         """Make the steps that are left."""
         if self.world.is_first:
-            self.folder.begin(self.config.to_dict(), step=self.step)
+            self.folder.begin(self.config.to_dict(), step=self.step, assumed=self.prepared.assumed)
             self._skip(self.prepared.preflight.unreadable if self.prepared.preflight else ())
         last = None
         self.speed = _Speed()

@@ -21,6 +21,7 @@ from zeroshot_cli.images.decoder_pool import auto_workers
 from zeroshot_cli.images.preprocess import PreprocessConfig
 from zeroshot_cli.models.load import load, new_model
 from zeroshot_cli.pairs.read import Pairs, read_pairs
+from zeroshot_cli.records import assumed_of
 from zeroshot_cli.train.config import FINE_TUNING_LR, SCRATCH_LR, Loss, TextEncoder, TrainConfig
 from zeroshot_cli.train.data import decoding_of
 from zeroshot_cli.train.events import Checked
@@ -53,6 +54,13 @@ class Prepared:
     start: Start
     labelled: LabelledSet | None
     preflight: Preflight | None
+
+    @property
+    def assumed(self) -> tuple[str, ...]:
+        """What was taken for granted when pairs, images and labels were read."""
+        dataset = None if self.labelled is None else self.labelled.dataset
+        labelled = () if dataset is None else (*dataset.labels.notes, *dataset.notes)
+        return assumed_of(self.pairs.notes, () if self.val is None else self.val.notes, labelled)
 
 
 def prepare(config: TrainConfig, *, checks: bool) -> Generator[Checked, None, Prepared]:
