@@ -18,7 +18,7 @@ BENCHMARKS := $(filter-out benchmarks/record.py benchmarks/table.py,$(wildcard b
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
-demo: $(READY) ## label the example pictures with the bundled model
+demo: $(READY) ## label the example images with the bundled model
 	$(BIN)/python examples/demo.py
 
 test: $(READY) ## all tests except the slow ones: five minutes on two cores
@@ -46,7 +46,7 @@ check: lint ## lint, and whether pasted output is current
 docs: $(READY) ## renew the output pasted into README.md, docs/ and benchmarks/
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/cog -r $(DOCS)
 
-images: $(READY) ## make README's pictures again (Chromium); look at them afterwards
+images: $(READY) ## make README's images again (Chromium); look at them afterwards
 	$(BIN)/python docs/images/make.py
 
 bench: $(READY) ## measure every claim against its peer, into benchmarks/results; takes hours

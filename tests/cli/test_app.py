@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -55,6 +56,29 @@ def test_help_lists_the_commands_but_not_the_alias(help_option: str, capsys: pyt
     out = capsys.readouterr().out
     assert all(command in out for command in ("classify", "train", "eval", "build", "models", "prompts", "doctor"))
     assert "evaluate" not in out
+
+
+@pytest.mark.parametrize(
+    ("command", "usage"),
+    [
+        ("", "[OPTIONS] COMMAND [ARGS]..."),
+        ("classify", "[OPTIONS] IMAGES..."),
+        ("embed", "[OPTIONS] [IMAGES]..."),
+        ("eval", "[OPTIONS] [DATASET]..."),
+        ("models show", "[OPTIONS] NAME[:TAG]|hf-hub:ORG/REPO|PATH [TAG]"),
+        ("prompts lint", "[OPTIONS] FILE|NAME..."),
+        ("train", "[OPTIONS]"),
+        ("unsort", "[OPTIONS] MANIFEST"),
+    ],
+)
+def test_help_shows_what_to_type_and_no_python_types(
+    command: str, usage: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    assert entry.run([*command.split(), "--help"]) == 0
+    out = capsys.readouterr().out
+    assert f"Usage: zeroshot {command} {usage}".replace("  ", " ") in [line.strip() for line in out.splitlines()]
+    assert re.findall(r"<[a-z]\S* ", out) == []
 
 
 @pytest.mark.parametrize(

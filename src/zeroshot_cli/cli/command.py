@@ -4,12 +4,12 @@ import re
 from collections.abc import Callable
 from dataclasses import MISSING, fields, is_dataclass
 from enum import StrEnum
-from functools import wraps
+from functools import partial, wraps
 from inspect import Parameter, Signature, cleandoc
 from typing import Annotated, Any, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from zeroshot_cli.cli import completion
 from zeroshot_cli.errors import UnreadableImage
@@ -82,7 +82,7 @@ class Commands(typer.Typer):
     """A group of commands; in the help of each, --help stands last and not in a panel of its own."""
 
     def __init__(self, **settings: Any) -> None:
-        super().__init__(rich_markup_mode="rich", pretty_exceptions_enable=False, **settings)
+        super().__init__(cls=_Group, rich_markup_mode="rich", pretty_exceptions_enable=False, **settings)
 
     def command(self, name: str | None = None, **settings: Any) -> Callable[[F], F]:
         """Add a command, as Typer does; the paragraphs of its docstring are its help."""
@@ -96,11 +96,33 @@ class Commands(typer.Typer):
 
 class _Command(TyperCommand):
     def get_params(self, context: Any) -> list[Any]:
-        parameters: list[Any] = super().get_params(context)
+        parameters = _plain(super().get_params(context))
         parameters[-1].rich_help_panel = Panel.MESSAGES
-        for flag in (each for each in parameters if getattr(each, "is_flag", False)):
-            flag.metavar = ""  # not "<bool>"
         return parameters
+
+
+class _Group(TyperGroup):
+    def get_params(self, context: Any) -> list[Any]:
+        return _plain(super().get_params(context))
+
+
+def _plain(parameters: list[Any]) -> list[Any]:
+    """Let --help show parameters as they are typed, without Python's types such as `<bool>` and `<list[str]>`."""
+    for each in parameters:
+        if each.param_type_name == "argument":
+            each.display_type_rich = lambda ctx: None
+            each.get_usage_pieces = partial(_usage, each)
+        elif each.is_flag:
+            each.metavar = ""
+        elif each.metavar is None and each.type_descriptor.is_choice:
+            each.metavar = "|".join(map(str, each.type_descriptor.choices))
+    return parameters
+
+
+def _usage(argument: Any, context: Any) -> list[str]:
+    """Return an argument as the first line of --help has it."""
+    name = argument.metavar if argument.required else f"[{argument.metavar}]"
+    return [name if argument.nargs == 1 else f"{name}..."]
 
 
 def finish(unreadable: bool | int, *, ignore_errors: bool = False) -> NoReturn:

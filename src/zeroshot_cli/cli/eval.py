@@ -82,8 +82,10 @@ class EvalOptions(
         Task,
         typer.Option(
             "--task",
+            metavar="TASK",
             rich_help_panel=Panel.DATASET,
-            help="retrieval: find the captions of images and the images of captions.",
+            help="classification, retrieval (of captions by images and of images by captions), or auto: as the data "
+            "set suggests.",
         ),
     ] = Task.AUTO
     probe: Annotated[
@@ -138,6 +140,7 @@ class EvalOptions(
         int,
         typer.Option(
             "--seed",
+            metavar="N",
             min=0,
             max=2**32 - 1,
             rich_help_panel=Panel.DATASET,

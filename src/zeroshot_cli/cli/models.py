@@ -76,7 +76,7 @@ def show(
     name: Loadable,
     tag: Annotated[
         str | None,
-        typer.Argument(metavar="[TAG]", autocompletion=completion.tags, help="Which published weights."),
+        typer.Argument(metavar="TAG", autocompletion=completion.tags, help="Which published weights."),
     ] = None,
     pretrained: o.Pretrained = None,
     debug: o.Debug = False,

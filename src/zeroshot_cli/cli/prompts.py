@@ -80,7 +80,7 @@ class LintOptions(o.ModelOptions):
     names: Annotated[
         tuple[str, ...],
         typer.Argument(
-            metavar="FILE|NAME...", autocompletion=completion.sets, help="Label or template files, or built-in sets."
+            metavar="FILE|NAME", autocompletion=completion.sets, help="Label or template files, or built-in sets."
         ),
     ]
     prompts: o.PromptsName = None

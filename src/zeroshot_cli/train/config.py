@@ -78,7 +78,9 @@ class TrainConfig:
         _option(
             _DATA,
             "--augment",
-            "Change images at random; repeatable. `place`, `outline` and `background` change transparent images only.",
+            "Change images at random; repeatable: flip, rotate, colour, blur, small, and for transparent images place, "
+            "outline, background.",
+            "KIND",
             show_default=False,
         ),
     ] = ()
