@@ -360,7 +360,7 @@ def test_a_cache_that_is_no_folder(hub: Any, model: Published, tmp_path: Path) -
 def test_a_server_that_starts_anew_each_time_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
 
-    def cut(_: str, partial: Path, __: Any) -> None:
+    def cut(_: str, partial: Path, *__: Any) -> None:
         calls.append(partial)
         partial.write_bytes(b"x" * (10 + len(calls) % 2 * 5))
 

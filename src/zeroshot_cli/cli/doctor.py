@@ -239,7 +239,10 @@ Answer = Callable[[], _Hub]
 def _ask_hub(offline: bool) -> Answer:
     """Ask the hub whether it is there; return a function that waits for the answer."""
     try:
-        from huggingface_hub import constants, file_download  # noqa: F401  slow to import, so not in the thread
+        from zeroshot_cli.hub.settings import hub_settings
+
+        constants = hub_settings()
+        from huggingface_hub import file_download  # noqa: F401  slow to import, so not in the thread
     except Exception as error:  # not installed, or a variable that it cannot read
         missing = _Hub(False, f"not checked: {error}")
         return lambda: missing

@@ -6,6 +6,7 @@ is right; until then it is `<hash>.zeroshot-incomplete`, which the next call res
 
 import logging
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -24,8 +25,10 @@ from zeroshot_cli.hub.repository import (
     list_names,
     receive_file,
 )
+from zeroshot_cli.hub.settings import hub_settings
 from zeroshot_cli.hub.transfer import transport_errors
 
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _SMALL = 1_000_000  # bytes that are here before a line about them is read
 _log = logging.getLogger(__name__)
 
@@ -81,9 +84,10 @@ def fetch_folder(
 
 def cached(repository: Repository, filename: str) -> Path | None:
     """Return where a file is on this machine, unchecked; no network is used."""
+    folder = hub_cache()
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(repository.name, filename, cache_dir=hub_cache(), revision=repository.revision)
+    found = try_to_load_from_cache(repository.name, filename, cache_dir=folder, revision=repository.revision)
     return Path(found) if isinstance(found, str) else None
 
 
@@ -106,9 +110,7 @@ def remove(name: str) -> int:
 
 def hub_cache() -> Path:
     """Return the folder of huggingface_hub's cache."""
-    from huggingface_hub import constants
-
-    return Path(constants.HF_HUB_CACHE)
+    return Path(hub_settings().HF_HUB_CACHE)
 
 
 def _folder(name: str) -> Path:
@@ -121,7 +123,9 @@ def _snapshot(repository: Repository) -> Path | None:
     """Return the cached folder of the repository's revision."""
     revision = repository.revision or "main"
     ref = _folder(repository.name) / "refs" / revision
-    commit = ref.read_text().strip() if ref.is_file() else revision
+    commit = ref.read_text(errors="replace").strip() if ref.is_file() else revision
+    if commit != revision and not _COMMIT.fullmatch(commit):
+        return None
     folder = _folder(repository.name) / "snapshots" / commit
     return folder if folder.is_dir() else None
 

@@ -6,14 +6,27 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+from zeroshot_cli.display import shown
 from zeroshot_cli.errors import UnavailableError, UsageError
 from zeroshot_cli.hub.hashes import fits
-from zeroshot_cli.hub.transfer import answer_seconds, deadline_seconds, hub_client, receive, transport_errors, within
+from zeroshot_cli.hub.settings import answer_seconds, hub_settings
+from zeroshot_cli.hub.transfer import (
+    Nonsense,
+    deadline_seconds,
+    hub_client,
+    read_json,
+    receive,
+    transport_errors,
+    within,
+)
 
 HUB_PREFIX = "hf-hub:"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_ETAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:+=-]*")  # it becomes the name of a file in the cache
+_ETAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:+=-]{0,127}")  # it becomes the name of a file in the cache
+_REVISION = re.compile(r"\w[\w.+=-]*(/\w[\w.+=-]*)*")
+_LONGEST_NAME = 500
 
 
 class MissingFile(UnavailableError):
@@ -61,6 +74,7 @@ class RemoteFile:
 
 def parse_repo(text: str) -> tuple[str, str | None]:
     """Return repository and revision of `hf-hub:org/repo@revision`. Raises UsageError for what cannot be one."""
+    hub_settings()
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
@@ -71,36 +85,51 @@ def parse_repo(text: str) -> tuple[str, str | None]:
         raise UsageError(
             f"{text!r} names no repository: write {HUB_PREFIX}ORG/REPO or {HUB_PREFIX}ORG/REPO@REVISION"
         ) from None
-    if revision.startswith(("/", "\\")) or ".." in revision:
+    if revision and (not _REVISION.fullmatch(revision) or ".." in revision):
         raise UsageError(f"{text!r} names no revision: write a branch, a tag or a commit after the @")
     return repo, revision or None
 
 
 def list_names(repository: Repository) -> tuple[str, list[str]]:
     """Return the commit that the revision is, and the names of its files. Raises UnavailableError."""
-    info = _info(repository, details=False)
-    return info.sha, [file.rfilename for file in info.siblings or ()]
+    commit, siblings = _info(repository, details=False)
+    return commit, [file["rfilename"] for file in siblings]
 
 
 def list_files(repository: Repository) -> tuple[str, list[RemoteFile]]:
     """Return the commit that the revision is, and its files with size and hash. Raises UnavailableError."""
-    info = _info(repository, details=True)
-    hashes = [(file, file.lfs.sha256 if file.lfs else file.blob_id) for file in info.siblings or ()]
-    return info.sha, [
-        RemoteFile(file.rfilename, file.size, digest) for file, digest in hashes if digest and file.size is not None
+    commit, siblings = _info(repository, details=True)
+    files = [(file, (file.get("lfs") or {}).get("sha256") or file.get("blobId")) for file in siblings]
+    return commit, [
+        RemoteFile(file["rfilename"], file["size"], digest)
+        for file, digest in files
+        if isinstance(digest, str) and _ETAG.fullmatch(digest) and _is_size(file.get("size"))
     ]
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def announced(repository: Repository, filename: str) -> tuple[RemoteFile, str]:
     """Return what the hub says of a file, and the commit that the revision is. Raises UnavailableError."""
     from huggingface_hub import get_hf_file_metadata
-    from huggingface_hub.errors import FileMetadataError
+    from huggingface_hub.errors import FileMetadataError, HfHubHTTPError
 
     url = repository.url(filename)
+
+    def ask() -> Any:
+        try:
+            return get_hf_file_metadata(url, timeout=answer_seconds(), endpoint=endpoint())
+        except HfHubHTTPError:  # one of them is a ValueError too
+            raise
+        except (LookupError, TypeError, ValueError, RecursionError) as error:
+            raise FileMetadataError("its answer describes no file") from error
+
     with hub_errors(repository, filename):
-        found = within(
-            deadline_seconds(), lambda: get_hf_file_metadata(url, timeout=answer_seconds(), endpoint=endpoint())
-        )
+        found = within(deadline_seconds(), ask)
+        if found.size is not None and found.size < 0:
+            raise FileMetadataError(f"its size is {found.size}")
         if not found.etag or not found.commit_hash or not _ETAG.fullmatch(found.etag):
             raise FileMetadataError("its answer has no ETag or commit")
         if not _COMMIT.fullmatch(found.commit_hash):
@@ -152,42 +181,48 @@ def receive_file(repository: Repository, file: RemoteFile, target: Path, partial
 
 def endpoint() -> str:
     """Return the address of the hub, https://huggingface.co unless HF_ENDPOINT names another."""
-    from huggingface_hub import constants
-
-    return constants.ENDPOINT
+    address: str = hub_settings().ENDPOINT
+    return address
 
 
 def is_offline(offline: bool) -> bool:
     """Return whether downloads are off: by the caller, or by HF_HUB_OFFLINE."""
-    from huggingface_hub import constants
-
-    return offline or constants.HF_HUB_OFFLINE
+    return offline or bool(hub_settings().HF_HUB_OFFLINE)
 
 
-def _info(repository: Repository, *, details: bool) -> Any:
-    """Return the hub's description of a repository, with the sizes and hashes of its files if `details`."""
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import FileMetadataError, HfHubHTTPError
-
-    def ask() -> Any:
-        try:
-            return HfApi(endpoint=endpoint()).repo_info(
-                repository.name,
-                revision=repository.revision,
-                repo_type=repository.kind,
-                timeout=answer_seconds(),
-                files_metadata=details,
-            )
-        except HfHubHTTPError:  # one of them is a ValueError too
-            raise
-        except (KeyError, TypeError, ValueError) as error:
-            raise FileMetadataError("its answer describes no repository") from error
-
+def _info(repository: Repository, *, details: bool) -> tuple[str, list[dict[str, Any]]]:
+    """Return the commit of a repository and what the hub says of its files, with sizes and hashes if `details`."""
+    kind = "datasets" if repository.kind == "dataset" else "models"
+    revision = f"/revision/{quote(repository.revision, safe='')}" if repository.revision else ""
+    url = f"{endpoint()}/api/{kind}/{repository.name}{revision}{'?blobs=true' if details else ''}"
     with hub_errors(repository):
-        info = within(deadline_seconds(), ask)
-        if not info.sha or not _COMMIT.fullmatch(info.sha):
-            raise FileMetadataError("its answer names no commit")
-        return info
+        info = within(deadline_seconds(), lambda: read_json(url))
+        commit = info.get("sha") if isinstance(info, dict) else None
+        if not isinstance(commit, str) or not _COMMIT.fullmatch(commit):
+            raise Nonsense("its answer names no commit")
+        siblings = info.get("siblings") or []
+        if not isinstance(siblings, list):
+            raise Nonsense("its answer has no list of files")
+        return commit, [_checked_file(file) for file in siblings]
+
+
+def _checked_file(file: Any) -> dict[str, Any]:
+    """Return what the hub says of one file. Raises Nonsense where that is not a name within the repository."""
+    name = file.get("rfilename") if isinstance(file, dict) else None
+    if not isinstance(name, str) or not is_plain_name(name) or not isinstance(file.get("lfs") or {}, dict):
+        raise Nonsense(f"its answer names a file {str(name)[:100]!r}")
+    return dict(file)
+
+
+def is_plain_name(name: str) -> bool:
+    """Return whether a file of a repository stays within it under any system, and can be printed."""
+    parts = name.split("/")
+    return (
+        name.isprintable()
+        and not any(part in ("", ".", "..") for part in parts)
+        and not any(character in name for character in '\\:*?"<>|')
+        and len(name) <= _LONGEST_NAME
+    )
 
 
 @contextmanager
@@ -200,10 +235,12 @@ def hub_errors(repository: Repository, filename: str | None = None) -> Iterator[
         yield
     except HfHubHTTPError as error:
         raise _refusal(repository, filename, error) from error
-    except FileMetadataError as error:
-        raise NoAnswer(f"{endpoint()} does not answer as a hub does ({error}): {repository.advice}") from error
+    except (FileMetadataError, Nonsense) as error:
+        raise NoAnswer(
+            f"{endpoint()} does not answer as a hub does ({shown(str(error))[:200]}): {repository.advice}"
+        ) from error
     except transport_errors() as error:
-        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        reason = shown(" ".join(str(error).split()))[:200].rstrip(".") or type(error).__name__
         thing = f"{filename} of {repository.name}" if filename else repository.name
         raise NoAnswer(
             f"cannot download {thing} from {endpoint()} ({reason}): try again, or {repository.advice}"

@@ -4,30 +4,38 @@ huggingface_hub's own download waits minutes for a hub that is silent and drops 
 """
 
 import logging
-import os
 import queue
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from importlib import import_module
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
+from zeroshot_cli.documents import load_json
+from zeroshot_cli.errors import UsageError
+from zeroshot_cli.hub.settings import ANSWER_SECONDS, answer_seconds, hub_settings
+
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
-ANSWER_SECONDS = 4.0  # for a step of the first answer: to connect, to send, to read
 DEADLINE_SECONDS = 6.0  # for the whole of it: names that do not resolve and hosts with many addresses take longer
 STALL_SECONDS = 10.0  # for the next bytes of a file
 TRIES_TO_START, TRIES_TO_RESUME = 2, 5  # without a single byte more, before and after the first one
+MOST_BYTES = 16 << 30  # of a file whose size nobody says; the largest published model has 10 GB
+_MOST_TEXT = 32 << 20  # bytes of a hub's answer in JSON
+_MOST_ERROR = 1 << 16  # bytes of an error page
+_MOST_REDIRECTS = 10
 
 
 class Silence(Exception):
     """The other side does not answer, or no longer; the text is the reason."""
 
 
-def answer_seconds() -> float:
-    """Return the patience for one step of an answer; HF_HUB_ETAG_TIMEOUT overrides it."""
-    return float(os.environ.get("HF_HUB_ETAG_TIMEOUT") or ANSWER_SECONDS)
+class Nonsense(Silence):
+    """The other side answers what no hub does, and would again; the text is the reason."""
 
 
 def deadline_seconds() -> float:
@@ -60,12 +68,15 @@ def hub_client() -> Any:
 
     Raises Silence where the environment names a proxy or certificates that cannot be used.
     """
+    hub_settings()
     from huggingface_hub import file_download, get_session  # noqa: F401  the first is imported late, by what asks
 
     try:
         return get_session()
     except OSError as error:
         raise Silence(f"{error}: correct SSL_CERT_FILE or SSL_CERT_DIR") from error
+    except UsageError:
+        raise
     except Exception as error:  # an unknown scheme, a port that is none, SOCKS without its package: each of a kind
         reason = str(error).rstrip(".")
         raise Silence(f"{reason}: correct ALL_PROXY, HTTPS_PROXY or HTTP_PROXY") from error
@@ -76,11 +87,12 @@ def transport_errors() -> tuple[type[Exception], ...]:
     from huggingface_hub.errors import HfHubHTTPError
 
     library = next(base for base in HfHubHTTPError.__mro__ if base.__name__ == "HTTPError")
-    return Silence, library, ConnectionError, TimeoutError  # the library's base also has a status' errors
+    invalid = vars(import_module(library.__module__.partition(".")[0]))["InvalidURL"]  # of a redirect
+    return Silence, library, invalid, ConnectionError, TimeoutError  # the library's base also has a status' errors
 
 
 def receive(url: str, partial: Path, *, size: int | None, label: str) -> None:
-    """Download into `partial`, resuming an earlier attempt; `size` in bytes, where it is known.
+    """Download into `partial`, resuming an earlier attempt; `size` in bytes, where it is known, and never more.
 
     Raises Silence when no more bytes come, and the hub's HfHubHTTPError for a status; what is there is kept.
     """
@@ -92,11 +104,11 @@ def receive(url: str, partial: Path, *, size: int | None, label: str) -> None:
     with _progress_bar(label, size) as bar:
         while not _is_whole(partial, size):
             try:
-                _append(url, partial, bar)
+                _append(url, partial, bar, MOST_BYTES if size is None else size)
                 if size is None or _size(partial) >= size:
                     return
                 reason = "the connection was cut"
-            except HfHubHTTPError:
+            except (HfHubHTTPError, Nonsense):
                 raise
             except transport_errors() as error:
                 reason = str(error) or type(error).__name__
@@ -116,23 +128,49 @@ def _is_whole(partial: Path, size: int | None) -> bool:
     return have == size
 
 
-def _append(url: str, partial: Path, bar: Any) -> None:
-    """Request the rest of the file; where the server sends the whole file again, start over."""
-    from huggingface_hub import hf_raise_for_status
-    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # public, says its documentation
-
+def _append(url: str, partial: Path, bar: Any, most: int) -> None:
+    """Request the rest of the file, up to `most` bytes; where the server sends the whole file again, start over."""
     have = _size(partial)
-    headers = {**build_hf_headers(), "Accept-Encoding": "identity"}
-    response = within(DEADLINE_SECONDS, lambda: _open(url, headers | ({"Range": f"bytes={have}-"} if have else {})))
-    try:
-        if response.status_code >= 400:
-            response.read()
-        hf_raise_for_status(response)
+    with _answer(url, {"Range": f"bytes={have}-"} if have else {}) as response:
         resumes = response.status_code == 206 and _starts_at(response.headers, have)
         with partial.open("ab" if resumes else "wb") as file:
             bar.n = have if resumes else 0
             bar.refresh()
-            _copy(response, file, bar)
+            _copy(response, file, bar, most - (have if resumes else 0))
+    if most == MOST_BYTES <= _size(partial):
+        partial.unlink()
+        raise Nonsense(f"it sends a file without end, of which {most >> 30} GiB were read")
+
+
+def read_json(url: str) -> Any:
+    """Return the value of a hub's answer in JSON.
+
+    Raises Nonsense for anything else, the hub's HfHubHTTPError for a status, and what the connection raises.
+    """
+    data = bytearray()
+    with _answer(url, {}) as response:
+        for chunk in response.iter_bytes():
+            data += chunk
+            if len(data) > _MOST_TEXT:
+                raise Nonsense(f"its answer has more than {_MOST_TEXT >> 20} MiB")
+    try:
+        return load_json(bytes(data))
+    except ValueError as error:
+        raise Nonsense("its answer is no JSON") from error
+
+
+@contextmanager
+def _answer(url: str, headers: Mapping[str, str]) -> Iterator[Any]:
+    """Give a response whose body is yet to come. Raises the hub's HfHubHTTPError for a status of 400 or more."""
+    from huggingface_hub import hf_raise_for_status
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # public, says its documentation
+
+    every = {**build_hf_headers(), "Accept-Encoding": "identity", **headers}
+    response = within(DEADLINE_SECONDS, lambda: _open(url, every))
+    try:
+        if response.status_code >= 400:
+            hf_raise_for_status(_error_page(response))
+        yield response
     finally:
         response.close()
 
@@ -141,13 +179,61 @@ def _open(url: str, headers: Mapping[str, str]) -> Any:
     """Return a response whose body is yet to come; redirects are followed, without the token to other hosts."""
     client = hub_client()
     request = client.build_request("GET", url, headers=dict(headers), timeout=STALL_SECONDS)
-    return client.send(request, stream=True, follow_redirects=True)
+    for _ in range(_MOST_REDIRECTS):
+        response = client.send(request, stream=True, follow_redirects=False)
+        if not response.has_redirect_location:
+            return response
+        response.close()  # its body is of no use, and may have no end
+        following = getattr(response, "next_request", None)
+        if following is None:
+            raise Nonsense(f"it redirects to {response.headers.get('Location', '')[:100]!r}, which is no address")
+        _check_redirect(request.url, following.url)
+        request = following
+    raise Nonsense(f"it redirects more than {_MOST_REDIRECTS} times")
 
 
-def _copy(response: Any, file: BinaryIO, bar: Any) -> None:
+def _check_redirect(source: Any, target: Any) -> None:
+    """Raise Nonsense for a redirect into a private network, onto this machine, or away from encryption.
+
+    A hub on this machine or in a private network may redirect within it.
+    """
+    if target.scheme not in ("http", "https"):
+        raise Nonsense(f"it redirects to {str(target)[:100]!r}, which is no address of a file")
+    if _is_private(source.host):
+        return
+    if source.scheme == "https" and target.scheme == "http":
+        raise Nonsense(f"it redirects to {str(target)[:100]!r}, which is not https")
+    if _is_private(target.host):
+        raise Nonsense(f"it redirects to {target.host}, which is in a private network or on this machine")
+
+
+def _is_private(host: str) -> bool:
+    with suppress(ValueError):
+        address = ip_address(host)
+        return not address.is_global
+    return host == "localhost" or host.endswith((".localhost", ".local", ".internal")) or "." not in host
+
+
+def _error_page(response: Any) -> Any:
+    """Return the response with the start of its body, for the body of an error may have no end."""
+    data = bytearray()
     for chunk in response.iter_bytes():
-        file.write(chunk)
-        bar.update(len(chunk))
+        data += chunk
+        if len(data) > _MOST_ERROR:
+            break
+    skipped = ("content-encoding", "content-length", "transfer-encoding")
+    headers = [(key, value) for key, value in response.headers.items() if key.lower() not in skipped]
+    return type(response)(response.status_code, headers=headers, content=bytes(data), request=response.request)
+
+
+def _copy(response: Any, file: BinaryIO, bar: Any, most: int) -> None:
+    """Write the body, and no more than `most` bytes of it."""
+    for chunk in response.iter_bytes():
+        file.write(chunk[:most])
+        bar.update(min(len(chunk), most))
+        most -= len(chunk)
+        if most <= 0:
+            return
 
 
 def _starts_at(headers: Mapping[str, str], offset: int) -> bool:

@@ -18,6 +18,7 @@ from torch import Tensor
 from zeroshot_cli.clip.config import CONTEXT_LENGTH, VOCAB_SIZE, CLIPConfig
 from zeroshot_cli.clip.tokenizer import Tokenizer, TruncatedTextWarning
 from zeroshot_cli.errors import CheckpointError, UnavailableError, UsageError
+from zeroshot_cli.hub.settings import hub_settings
 from zeroshot_cli.models.registry import CONFIG_FILE, open_clip_folder
 
 SYMBOLS = 2 * 256 + 2  # bytes, bytes that end a word, start and end of text
@@ -196,6 +197,7 @@ def fetched(name: str, repo: str, what: str, fetch: Fetch | None) -> Path:
 
 def import_open_clip() -> Any:
     """Import open_clip, which takes seconds."""
+    hub_settings()  # it imports huggingface_hub, which fails for a wrong variable
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of its imports: nothing that a user could act on
         import open_clip
