@@ -65,6 +65,7 @@ def arguments(tmp_path: Path, pairs: Path) -> list[str]:
     return [*run, "--epochs", "2", "--batch-size", "4", "--workers", "1", "--log-every", "1"]
 
 
+@pytest.mark.filterwarnings("ignore:.* pairs of --val have an image that --data has")
 def test_a_run_from_options_to_model(
     tmp_path: Path, pairs: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -88,7 +89,8 @@ def test_a_run_from_options_to_model(
     }  # fmt: skip
     assert {name: config[name] for name in expected} == expected
     steps = [json.loads(line)["step"] for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
-    assert steps == [1, 2, 3, 4, 5, 6]
+    assert steps == [0, 1, 2, 3, 4, 5, 6]
+    assert re.search(r"before training: validation loss [\d.]+, recall@1", err)
     assert load(str(tmp_path / "run"), device="cpu").encode_texts(["colour 3"]).shape == (1, 8)
 
 

@@ -17,7 +17,7 @@ from zeroshot_cli.console.training import POINTS, Course, Smooth, TrainingView, 
 from zeroshot_cli.evaluation.retrieval import Retrieval
 from zeroshot_cli.pairs.read import Source
 from zeroshot_cli.records import SkippedImage
-from zeroshot_cli.train.events import Checked, Finished, Started, Stepped
+from zeroshot_cli.train.folder import Checked, Finished, Started, Stepped
 from zeroshot_cli.train.preflight import Preflight
 from zeroshot_cli.train.validate import Accuracy, Validation
 

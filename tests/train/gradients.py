@@ -31,7 +31,8 @@ from zeroshot_cli.train.distributed import (
     share_scalar_gradients,
     whole,
 )
-from zeroshot_cli.train.step import Inputs, Objective, Towers, backward, pair_ids
+from zeroshot_cli.train.duplicates import pair_ids
+from zeroshot_cli.train.step import Inputs, Objective, Towers, backward
 
 ALONE = World()
 CASES: dict[str, tuple[Loss, int | None, bool]] = {

@@ -155,7 +155,7 @@ def test_a_wrong_checkpoint_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"model\.safetensors cannot be read"):
         load_checkpoint(saved, *trained(0))
     (saved / "state.json").write_text('{"step": 3}')
-    with pytest.raises(CheckpointError, match=r"state\.json cannot be read .*'epoch'"):
+    with pytest.raises(CheckpointError, match=r"state\.json cannot be read .*'config'"):
         read_state(saved)
 
 

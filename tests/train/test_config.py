@@ -43,6 +43,6 @@ def test_the_file_of_a_run_holds_plain_values(tmp_path: Path) -> None:
 
 
 def test_what_may_change_is_not_compared() -> None:
-    one = TrainConfig(data=("a.csv",), model="RN50", workers=0, log_every=5, save_every=9, device="cpu", val="v.csv")
+    one = TrainConfig(data=("a.csv",), model="RN50", workers=0, log_every=5, save_every=9, device="cpu", val=("v.csv",))
     assert TrainConfig(data=("x/a.csv",), model="RN50").identity() == one.identity()
     assert TrainConfig(data=("a.csv",), model="RN50", lr=1e-3).identity() != one.identity()

@@ -20,7 +20,7 @@ from zeroshot_cli.pairs.read import Pairs, Source, read_pairs
 from zeroshot_cli.records import SkippedImage
 from zeroshot_cli.train import preflight as module
 from zeroshot_cli.train.config import TrainConfig
-from zeroshot_cli.train.events import Checked
+from zeroshot_cli.train.folder import Checked
 from zeroshot_cli.train.preflight import (
     Preflight,
     PreflightWarning,
@@ -112,6 +112,8 @@ def test_every_figure(folder: Path) -> None:
         epochs=3,
         steps_per_epoch=2,
         steps=6,
+        several=1,
+        plain=3,
     )
 
 

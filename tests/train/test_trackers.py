@@ -13,7 +13,7 @@ import pytest
 
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.evaluation.retrieval import Retrieval
-from zeroshot_cli.train.events import Stepped
+from zeroshot_cli.train.folder import Stepped
 from zeroshot_cli.train.trackers import check_trackers, open_trackers
 from zeroshot_cli.train.validate import Accuracy, Validation
 

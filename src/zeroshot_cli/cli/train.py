@@ -2,7 +2,7 @@
 
 import warnings
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +10,8 @@ import typer
 
 from zeroshot_cli.cli import options as o
 from zeroshot_cli.cli.command import Panel, command, finish
-from zeroshot_cli.train.config import TrainConfig
+from zeroshot_cli.errors import DataError, UsageError
+from zeroshot_cli.train.config import TrainConfig, config_from
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +33,8 @@ class RunOptions(o.LimitOptions, o.MessageOptions):
         typer.Option(
             "--resume",
             rich_help_panel=Panel.OUTPUT,
-            help="Resume the run in the output folder from its newest checkpoint.",
+            help="Resume the run in the output folder from its newest checkpoint, with its own options; "
+            "--epochs N extends a complete run.",
         ),
     ] = False
     dry_run: Annotated[
@@ -53,7 +55,7 @@ class RunOptions(o.LimitOptions, o.MessageOptions):
 
 
 @command
-def train(config: TrainConfig, run: RunOptions) -> None:
+def train(context: typer.Context, config: TrainConfig, run: RunOptions) -> None:
     """Train a CLIP on your own pairs of image and caption, from scratch or from weights.
 
     Under torchrun (torchrun --nproc-per-node N -m zeroshot_cli train ...) it uses every process.
@@ -68,8 +70,32 @@ def train(config: TrainConfig, run: RunOptions) -> None:
         max_pixels=run.max_pixels,
         decode_timeout=run.decode_timeout,
     )
+    if run.resume:
+        config = _resumed(context, config, run.output)
     skipped = _train(config, run)
     finish(skipped, ignore_errors=run.ignore_errors)
+
+
+def _resumed(context: typer.Context, config: TrainConfig, output: Path) -> TrainConfig:
+    """Return the options of the run in a folder, except for those on the command line and those of this machine."""
+    from zeroshot_cli.train.folder import read_settings
+
+    source = context.get_parameter_source
+    given = {name for name in context.params if (from_ := source(name)) is not None and from_.name == "COMMANDLINE"}
+    given |= {"workers", "offline"}
+    file = output / "config.yaml"
+    if not file.exists():
+        return config  # the loop says that there is no run
+    try:
+        saved = config_from(read_settings(output))
+    except UsageError as error:
+        raise DataError(f"{file}: {error}; --resume with all options of the run writes it again") from None
+    except DataError:
+        if "data" not in given:
+            raise
+        return config  # it is written again
+    kept = {field.name: getattr(saved, field.name) for field in fields(saved) if field.name not in given}
+    return replace(config, **kept)
 
 
 def _half_the_cores() -> int:
@@ -86,7 +112,7 @@ def _train(config: TrainConfig, run: RunOptions) -> int:
     from zeroshot_cli.pages.training import write_training_report
     from zeroshot_cli.train import loop
     from zeroshot_cli.train.distributed import is_first_process, processes_here
-    from zeroshot_cli.train.events import Checked, Finished, Saved, Started, Stepped
+    from zeroshot_cli.train.folder import Before, Checked, Finished, Saved, Started, Stepped
     from zeroshot_cli.train.trackers import check_trackers, open_trackers
 
     check_trackers(config.report_to)
@@ -102,6 +128,10 @@ def _train(config: TrainConfig, run: RunOptions) -> int:
                     if not run.dry_run:
                         opening = open_trackers(config.report_to, output, config.to_dict(), first_step=event.first_step)
                         tracker = stack.enter_context(opening)
+                case Before():
+                    view.before(event)
+                    if tracker is not None:
+                        tracker.log(event)
                 case Stepped():
                     view.stepped(event)
                     if tracker is not None:

@@ -92,6 +92,8 @@ def _images(found: "Preflight") -> Iterator[Finding]:
         first = f"the first {found.unreadable[0].path}: {found.unreadable[0].reason}"
         note = first if everything else f"of {found.checked:,} checked, {first}; --verify finds all"
         yield Finding("unreadable", f"{bad:,}", note, is_wrong=True)
+    if found.plain > found.checked / 2:
+        yield Finding("plain images", f"{found.plain:,}", "of those checked have one colour", is_wrong=True)
     if found.repeated_pairs:
         note = "repeat image and caption of an earlier row"
         yield Finding("repeated pairs", f"{found.repeated_pairs:,}", note, is_wrong=True)
@@ -103,6 +105,11 @@ def _captions(found: "Preflight") -> Iterator[Finding]:
     if found.long_captions:
         note = f"over {found.context_length:,} tokens, so their end is cut off; the first {_quoted(found.first_long)}"
         yield Finding("long captions", f"{found.long_captions:,}", note, is_wrong=True)
+    if found.several:
+        yield Finding("several captions", f"{found.several:,}", "images have more than one, each in a pair of its own")
+    if found.markup:
+        note = f"hold HTML, which is read as words; the first {_quoted(found.first_markup)}"
+        yield Finding("markup", f"{found.markup:,}", note, is_wrong=True)
     if found.largest_count > found.pairs / 2:
         note = f"have one caption, {_quoted(found.largest_caption)}"
         yield Finding("same caption", f"{found.largest_count:,}", note, is_wrong=True)

@@ -25,7 +25,7 @@ from zeroshot_cli.console.terminal import assumed_lines
 from zeroshot_cli.display import counted, shown
 
 if TYPE_CHECKING:
-    from zeroshot_cli.train.events import Checked, Finished, Started, Stepped
+    from zeroshot_cli.train.folder import Before, Checked, Finished, Started, Stepped
     from zeroshot_cli.train.validate import Accuracy, Validation
 
 MOST_LINES = 100  # of epochs; of more epochs, every second, third ... has a line
@@ -91,6 +91,10 @@ class TrainingView(AbstractContextManager["TrainingView"]):
         self._state = TrainingState(info, self._clock)
         self._last_line = self._clock()
 
+    def before(self, report: Before) -> None:
+        """Print what the model is worth before its first step."""
+        self.note("before training: " + ", ".join(_judged(report.validation, report.zero_shot)))
+
     def stepped(self, report: Stepped) -> None:
         """Show the step; print a line at the end of an epoch."""
         state = self._state
@@ -109,9 +113,11 @@ class TrainingView(AbstractContextManager["TrainingView"]):
 
     def finished(self, result: Finished) -> None:
         """Print where the model is and how many images could not be read."""
+        for note in result.notes:
+            self.note(note)
         if result.skipped:
             first = result.skipped[0]
-            images = counted(len(result.skipped), "image")
+            images = counted(len(result.skipped), "file" if first.path.endswith(".tar") else "image")
             self.note(f"{images} could not be read, first {first.path}: {first.reason}; see the run's skipped.csv")
         report = result.model.with_name("report.html")
         self.note(f"the model is in {result.model}" + (f", its curves in {report}" if report.is_file() else ""))
@@ -136,14 +142,18 @@ def epoch_line(state: TrainingState, report: Stepped) -> str:
     parts = [f"loss {state.epoch_loss.value:.3f}", f"{report.images_per_second:,.0f} images/s"]
     if report.data_wait > LONG_WAIT:
         parts.append(f"waiting for data {report.data_wait:.0%} of the time")
-    if report.validation is not None:
-        retrieval = report.validation.retrieval
-        parts.append(f"validation loss {report.validation.loss:.3f}")
-        recalls = f"{retrieval.image_to_text[1]:.1%} image to text, {retrieval.text_to_image[1]:.1%} text to image"
-        parts.append(f"recall@1 {recalls}")
-    if report.zero_shot is not None:
-        parts.append(f"zero-shot {report.zero_shot.top1:.1%}")
+    parts += _judged(report.validation, report.zero_shot)
     return f"epoch {report.epoch:,} of {state.epochs:,}{share}: " + ", ".join(parts)
+
+
+def _judged(validation: Validation | None, zero_shot: Accuracy | None) -> Iterator[str]:
+    """Yield what validation has found."""
+    if validation is not None:
+        retrieval = validation.retrieval
+        yield f"validation loss {validation.loss:.3f}"
+        yield f"recall@1 {retrieval.image_to_text[1]:.1%} image to text, {retrieval.text_to_image[1]:.1%} text to image"
+    if zero_shot is not None:
+        yield f"zero-shot {zero_shot.top1:.1%}"
 
 
 # what is kept of a run

@@ -11,15 +11,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from zeroshot_cli.disk import replacing, writing
 from zeroshot_cli.display import shown
-from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.pages.charts import Row, charts_of
 from zeroshot_cli.pages.shared import asset, definitions, escaped, filled, skipped_list, written
 from zeroshot_cli.records import versions
-from zeroshot_cli.train.folder import read_assumed, read_skipped
+from zeroshot_cli.train.folder import read_assumed, read_settings, read_skipped
 
 _SHARES = ("val_recall@", "val_text_recall@", "zero_shot_")
 _NAMES = {
@@ -69,20 +66,6 @@ def write_training_report(run: Path, *, now: datetime | None = None) -> Path:
     return report
 
 
-def read_settings(run: Path) -> dict[str, Any]:
-    """Return the settings of a run. Raises UsageError where there are none, DataError where they cannot be read."""
-    file = run / "config.yaml"
-    try:
-        settings = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{run} holds no run: cannot read {file}: {error.strerror}") from error
-    except (yaml.YAMLError, ValueError) as error:
-        raise DataError(f"{file} cannot be read: {shown(str(error))}; --resume writes it again") from error
-    if not isinstance(settings, dict):
-        raise DataError(f"{file} holds no settings by name; --resume writes it again")
-    return {str(name): value for name, value in settings.items()}
-
-
 def read_rows(file: Path) -> list[Row]:
     """Return the rows of metrics.jsonl, NaN for null, without lines that have no step or are cut off."""
     if not file.exists():
@@ -103,9 +86,12 @@ def _row(line: str) -> dict[str, float]:
 
 
 def best_row(rows: Sequence[Row]) -> tuple[str, Row] | None:
-    """Return the row of the lowest validation loss, else of the highest zero-shot accuracy; the first of equal ones."""
+    """Return the row of the lowest validation loss, else of the highest zero-shot accuracy; the first of equal ones.
+
+    Row 0 is from before the first step, and not among them.
+    """
     for key, what, sign in (("val_loss", "lowest validation loss", 1), ("zero_shot_top1", "best zero-shot", -1)):
-        judged = [row for row in rows if math.isfinite(row.get(key, math.nan))]
+        judged = [row for row in rows if row["step"] and math.isfinite(row.get(key, math.nan))]
         if judged:
             return what, min(judged, key=lambda row: sign * row[key])
     return None
@@ -117,6 +103,8 @@ def _figures(rows: Sequence[Row]) -> str:
         return '<p class="hint">No step is logged yet.</p>'
     newest = {key: value for row in rows for key, value in row.items()}
     columns: dict[str, Row] = {"Last": newest}
+    if rows[0]["step"] == 0:
+        columns = {"Before training": rows[0], **columns}
     best = best_row(rows)
     if best is not None:
         columns[f"Best: {best[0]}"] = best[1]

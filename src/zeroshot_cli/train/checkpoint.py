@@ -25,8 +25,10 @@ from torch.optim import Optimizer
 
 from zeroshot_cli.errors import CheckpointError, UsageError
 from zeroshot_cli.train.distributed import put, whole
+from zeroshot_cli.train.schedule import badness
 
 _PREFIX = "step-"
+_STATE = ("exp_avg", "exp_avg_sq", "step")  # of AdamW, for each parameter
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,12 @@ class TrainState:
     epoch: int
     config: dict[str, Any]
     val_loss: float | None = None
+    zero_shot_top1: float | None = None
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether the model was validated at this step."""
+        return self.val_loss is not None or self.zero_shot_top1 is not None
 
     def to_json(self) -> str:
         """Return the fields as a JSON object."""
@@ -92,9 +100,12 @@ def _remove_unfinished(directory: Path) -> None:
 
 
 def best_checkpoint(directory: Path) -> Path | None:
-    """Return the checkpoint with the lowest validation loss, the older of equal ones; None if none was validated."""
-    losses = [(state.val_loss, path) for path in list_checkpoints(directory) if (state := _state_of(path))]
-    known = [(loss, path) for loss, path in losses if loss is not None]
+    """Return the checkpoint with the lowest validation loss, else the best zero-shot accuracy; None if none has any.
+
+    Of equal ones it is the older.
+    """
+    states = [(state, path) for path in list_checkpoints(directory) if (state := _state_of(path))]
+    known = [(badness(asdict(state)), path) for state, path in states if state.is_judged]
     return min(known)[1] if known else None
 
 
@@ -115,12 +126,20 @@ def read_state(checkpoint: Path) -> TrainState:
     file = checkpoint / "state.json"
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
-        loss = values.get("val_loss")
-        return TrainState(
-            int(values["step"]), int(values["epoch"]), dict(values["config"]), None if loss is None else float(loss)
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{file} cannot be read ({error}); remove its folder to resume from another") from None
+        if not isinstance(values, dict) or not isinstance(values["config"], dict):
+            raise TypeError("it holds no settings by name")
+        judged = (None if values.get(key) is None else float(values[key]) for key in ("val_loss", "zero_shot_top1"))
+        return TrainState(int(values["step"]), int(values["epoch"]), values["config"], *judged)
+    except KeyError as error:
+        raise _unreadable(file, f"it has no {error}") from None
+    except (OSError, ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise _unreadable(file, error) from None
+
+
+def _unreadable(file: Path, why: object) -> CheckpointError:
+    text = str(why)
+    text = text if len(text) <= 200 else f"{text[:199]}…"
+    return CheckpointError(f"{file} cannot be read ({text}); remove its folder to resume from another")
 
 
 def load_checkpoint(checkpoint: Path, model: nn.Module, optimizer: Optimizer, average: nn.Module | None = None) -> None:
@@ -138,7 +157,8 @@ def check_same(saved: Mapping[str, Any], now: Mapping[str, Any], *, where: Path)
         if before != after:
             raise UsageError(
                 f"{where} was started with {name} {_shown(before)}, not {_shown(after)}; "
-                "resume with the same settings or choose another --output"
+                "resume with the same settings, or start another run from its model with "
+                f"--model {where} --output {where}2"
             )
 
 
@@ -176,13 +196,29 @@ def _load_module(file: Path, module: nn.Module) -> None:
 
 
 def _load_optimizer(file: Path, model: nn.Module, optimizer: Optimizer) -> None:
+    """Load the moments and the count of steps of each parameter; all of those that learn have them, or none has."""
     tensors = _read(file)
     parameters = dict(model.named_parameters())
+    learning = {id(each) for group in optimizer.param_groups for each in group["params"]}
+    if tensors and (
+        lacking := [
+            f"{name}.{key}"
+            for name, each in parameters.items()
+            if id(each) in learning
+            for key in _STATE
+            if f"{name}.{key}" not in tensors
+        ]
+    ):
+        raise _unreadable(file, f"it has no {lacking[0]}")
     for full_name, tensor in tensors.items():
         name, _, key = full_name.rpartition(".")
-        if name not in parameters:
-            raise CheckpointError(f"{file} has a state for {name!r}, which this model does not have")
-        parameter = parameters[name]
+        parameter = parameters.get(name)
+        if parameter is None or key not in _STATE:
+            raise CheckpointError(f"{file} has a state for {full_name!r}, which this model does not have")
+        shape = () if key == "step" else tuple(parameter.shape)
+        if tuple(tensor.shape) != shape or not tensor.is_floating_point():
+            has = f"{full_name} is {tensor.dtype} of shape {list(tensor.shape)}"
+            raise _unreadable(file, f"{has}, expected numbers with a point of shape {list(shape)}")
         counts_here = bool(optimizer.defaults.get("fused"))  # else the count of steps stays on the CPU
         device = parameter.device if counts_here else torch.device("cpu")
         optimizer.state[parameter][key] = tensor.to(device) if key == "step" else _like(tensor, parameter)
@@ -199,4 +235,4 @@ def _read(file: Path) -> dict[str, Tensor]:
     try:
         return load_file(file)
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{file} cannot be read ({error}); remove its folder to resume from another") from None
+        raise _unreadable(file, error) from None

@@ -1,16 +1,20 @@
 """The settings of a training run: options, defaults, help and checks at once, without torch."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Annotated, Any
+from types import UnionType
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 
+from zeroshot_cli.display import shown
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.records import Augmentation
 
 SCRATCH_LR = 5e-4
 FINE_TUNING_LR = 1e-5
+_SHOWN = 80  # characters of a value in a message
 
 
 class Loss(StrEnum):
@@ -48,11 +52,12 @@ class TrainConfig:
         _option(
             _DATA,
             "--data",
-            "The pairs: csv, tsv, jsonl, parquet, or WebDataset tars such as shard-{000..099}.tar; repeatable.",
-            "FILE",
+            "The pairs: csv, tsv, json, jsonl, parquet, WebDataset tars such as shard-{000..099}.tar, or a folder of "
+            "images with text files or in class folders; repeatable.",
+            "FILE|DIR",
             show_default=False,
         ),
-    ]
+    ] = ()
     data_weights: Annotated[
         tuple[float, ...],
         _option(
@@ -63,12 +68,30 @@ class TrainConfig:
             show_default=False,
         ),
     ] = ()
-    val: Annotated[str | None, _option(_DATA, "--val", "Pairs to validate on after each epoch.", "FILE")] = None
+    val: Annotated[
+        tuple[str, ...],
+        _option(
+            _DATA,
+            "--val",
+            "Pairs to validate on, before the first step and after each epoch; repeatable.",
+            "FILE|DIR",
+            show_default=False,
+        ),
+    ] = ()
     image_column: Annotated[str | None, _option(_DATA, "--image-column", "The name of the image column.", "NAME")] = (
         None
     )
     caption_column: Annotated[
         str | None, _option(_DATA, "--caption-column", "The name of the caption column.", "NAME")
+    ] = None
+    image_root: Annotated[
+        str | None,
+        _option(
+            _DATA,
+            "--image-root",
+            "The folder that paths of images are relative to. Default: that of the file, or one of images beside it.",
+            "DIR",
+        ),
     ] = None
     verify: Annotated[
         bool, _option(_DATA, "--verify", "Decode every image before the first step, not just a sample.")
@@ -197,16 +220,34 @@ class TrainConfig:
     zero_shot: Annotated[
         str | None,
         _option(
-            _VALIDATION, "--zero-shot", "A folder of class folders, to measure accuracy on after each epoch.", "DIR"
+            _VALIDATION,
+            "--zero-shot",
+            "A folder of class folders, to measure accuracy on before the first step and after each epoch.",
+            "DIR",
         ),
     ] = None
     labels: Annotated[
         str | None,
-        _option(_VALIDATION, "--labels", "The labels of --zero-shot. Default: its folder names.", "NAME|FILE"),
+        _option(
+            _VALIDATION,
+            "--labels",
+            "The labels of class folders, in --zero-shot or --data. Default: the folders' names.",
+            "NAME|FILE",
+        ),
     ] = None
-    prompts: Annotated[str | None, _option(_VALIDATION, "--prompts", "The templates for --zero-shot.", "NAME|FILE")] = (
-        None
-    )
+    prompts: Annotated[
+        str | None,
+        _option(_VALIDATION, "--prompts", "The templates for class folders, in --zero-shot or --data.", "NAME|FILE"),
+    ] = None
+    patience: Annotated[
+        int | None,
+        _option(
+            _VALIDATION,
+            "--patience",
+            "Stop when so many validations in a row have found no better model. Default: never.",
+            "N",
+        ),
+    ] = None
     report_to: Annotated[
         tuple[str, ...],
         _option(
@@ -262,7 +303,7 @@ class TrainConfig:
         """Return plain values, as config.yaml has them."""
         values = asdict(self)
         values["augment"] = [str(kind) for kind in self.augment]
-        for name in ("data", "data_weights", "report_to"):
+        for name in ("data", "data_weights", "val", "report_to"):
             values[name] = list(values[name])
         for name in ("loss", "text_encoder"):
             values[name] = None if values[name] is None else str(values[name])
@@ -276,13 +317,46 @@ class TrainConfig:
 # The rows themselves are compared, wherever their files are; the others do not affect the weights.
 MAY_CHANGE = frozenset(
     {"data", "data_weights", "val", "offline", "device", "workers", "log_every", "save_every", "verify", "keep"}
-    | {"zero_shot", "labels", "prompts", "report_to", "fsdp", "decode_timeout"}
+    | {"zero_shot", "labels", "prompts", "report_to", "fsdp", "decode_timeout", "image_root", "patience"}
 )
 
 _LOWEST = {"epochs": 1, "batch_size": 2, "chunk_size": 1, "workers": 0, "log_every": 1, "save_every": 0, "keep": 1}
-_LOWEST |= {"max_pixels": 1}
+_LOWEST |= {"max_pixels": 1, "patience": 1}
 
 
 def _check(good: bool, name: str, value: object, range_: str) -> None:
     if not good:
         raise UsageError(f"--{name.replace('_', '-')} is {value}; it must be {range_}")
+
+
+def config_from(values: Mapping[str, Any]) -> TrainConfig:
+    """Return the settings that `to_dict` made plain values of; those that are lacking have their defaults.
+
+    Raises UsageError for a name that is no setting, or a value of another type or out of range.
+    """
+    kinds = get_type_hints(TrainConfig)
+    found = {}
+    for name, value in values.items():
+        if name not in kinds:
+            raise UsageError(f"{shown(name)[:_SHOWN]!r} is not a setting")
+        try:
+            found[name] = _as(kinds[name], value)
+        except (TypeError, ValueError):
+            raise UsageError(f"{name} is {shown(repr(value))[:_SHOWN]}, which it cannot be") from None
+    return TrainConfig(**found)
+
+
+def _as(kind: Any, value: Any) -> Any:
+    """Return a plain value as the type of its setting. Raises TypeError or ValueError."""
+    if get_origin(kind) is tuple:
+        values = value if isinstance(value, list) else [] if value is None else [value]
+        return tuple(_as(get_args(kind)[0], each) for each in values)
+    if get_origin(kind) is UnionType:
+        return None if value is None else _as(get_args(kind)[0], value)
+    if kind is float and type(value) is int:
+        return float(value)
+    if issubclass(kind, StrEnum):
+        return kind(value)
+    if type(value) is not kind:
+        raise TypeError
+    return value

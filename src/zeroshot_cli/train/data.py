@@ -37,12 +37,16 @@ def decoding_of(config: TrainConfig) -> Decoding:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Images (batch, height, width, 3), uint8, with their captions and paths, and what was skipped to get them."""
+    """Images (batch, height, width, 3), uint8, with their captions and paths, and what was skipped to get them.
+
+    `meanings` are given where captions are drawn: rows with the same one are duplicates, whatever their captions.
+    """
 
     pixels: Pixels
     captions: tuple[str, ...]
     images: tuple[str, ...]
     skipped: tuple[SkippedImage, ...] = ()
+    meanings: tuple[str, ...] = ()
 
 
 class ImageReader:
@@ -216,7 +220,7 @@ class TrainBatches(Dataset[Batch | ZeroshotError]):
                 views.append(self._view(row, plan.epoch, passes[place], skipped))
         except ZeroshotError as error:
             return error
-        return _batch(self.pairs, views, skipped)
+        return _batch(self.pairs, views, skipped, draw=f"{self.seed} {plan.epoch}")
 
     def _view(self, row: int, epoch: int, earlier: int, skipped: list[SkippedImage]) -> tuple[Pixels, int]:
         """Return a random view of a row; for one that cannot be read, note it and draw another row."""
@@ -252,12 +256,17 @@ class EvalBatches(Dataset[Batch | ZeroshotError]):
         return _batch(self.pairs, views, skipped)
 
 
-def _batch(pairs: Pairs, views: list[tuple[Pixels, int]], skipped: list[SkippedImage]) -> Batch:
+def _batch(
+    pairs: Pairs, views: list[tuple[Pixels, int]], skipped: list[SkippedImage], draw: str | None = None
+) -> Batch:
+    """Return a batch of views of rows; `draw` seeds the choice among a class's texts, which are else the first."""
+    texts = [pairs.text(row, None if draw is None else Random(f"{draw} {row} text")) for _, row in views]
     return Batch(
         pixels=np.stack([pixels for pixels, _ in views]) if views else np.empty((0, 1, 1, 3), np.uint8),
-        captions=tuple(pairs.captions[row] for _, row in views),
+        captions=tuple(texts),
         images=tuple(pairs.images[row] for _, row in views),
         skipped=tuple(skipped),
+        meanings=tuple(pairs.captions[row] for _, row in views),
     )
 
 

@@ -1,11 +1,13 @@
-"""The processes of a run: one, or as many as torchrun has started, which together make one batch."""
+"""The processes of a run, one or as many as torchrun has started, which make one batch and end when they are asked."""
 
 import os
+import signal
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from types import FrameType
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -195,3 +197,36 @@ def check_processes(*, batch_size: int, fsdp: bool, ema: bool) -> None:
         raise UsageError("--fsdp shares a model among processes, and there is one; use torchrun, or omit it")
     if fsdp and ema:
         raise UsageError("--ema keeps a second whole model, which --fsdp is to avoid; omit one of them")
+
+
+@dataclass
+class Stop:
+    """Whether the user has asked the run to end."""
+
+    asked: bool = False
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[Stop]:
+    """Let Ctrl-C and SIGTERM end the run after the current step; a second Ctrl-C ends it at once.
+
+    Only the main thread can do so; elsewhere nothing changes.
+    """
+    stop = Stop()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if stop.asked:
+            raise KeyboardInterrupt
+        stop.asked = True
+
+    previous: dict[signal.Signals, Any] = {}
+    try:
+        for name in (signal.SIGINT, signal.SIGTERM):
+            previous[name] = signal.signal(name, ask)
+    except ValueError:  # not the main thread
+        pass
+    try:
+        yield stop
+    finally:
+        for name, handler in previous.items():
+            signal.signal(name, handler)

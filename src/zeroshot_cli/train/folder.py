@@ -1,4 +1,6 @@
-"""The folder of a run: what may be in it before, and what is written during the run.
+"""What a run reports: its folder, what may be in it before and what is written into it, and its events.
+
+The events are, in this order: Checked, Started, Before, Stepped and Saved, Finished. The folder holds
 
 config.yaml  assumed.txt  metrics.jsonl  skipped.csv  checkpoints/  model/  best/, and of others report.html
 tensorboard/  wandb/
@@ -7,20 +9,34 @@ tensorboard/  wandb/
 # pathlib's questions raise OSError where a name is too long or a folder is locked; opening names the reason.
 # ruff: noqa: PTH110, PTH112
 
+from __future__ import annotations
+
 import csv
+import errno
 import json
+import math
 import os
+import sys
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from safetensors import SafetensorError
 
 from zeroshot_cli.display import shown
-from zeroshot_cli.errors import UsageError
+from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.records import SkippedImage
+
+if TYPE_CHECKING:  # they bring torch
+    from zeroshot_cli.train.preflight import Preflight
+    from zeroshot_cli.train.validate import Accuracy, Validation
+
+if sys.platform != "win32":
+    import fcntl
 
 
 class RunFolder:
@@ -32,6 +48,7 @@ class RunFolder:
         self.metrics = path / "metrics.jsonl"
         self._skipped_csv, self._assumed = path / "skipped.csv", path / "assumed.txt"
         self._skipped: dict[str, SkippedImage] = {}
+        self._lock: int | None = None
 
     @property
     def skipped(self) -> tuple[SkippedImage, ...]:
@@ -46,24 +63,67 @@ class RunFolder:
         if resume and not has_run:
             raise UsageError(f"{self.path} holds no run to resume; omit --resume to start one")
         if has_run and not resume:
-            raise UsageError(f"{self.path} already holds a run; add --resume to resume it or choose another --output")
+            raise UsageError(
+                f"{self.path} already holds a run; add --resume to resume it, with --epochs N to extend it, "
+                f"or start another run from its model with --model {self.path} --output {self.path}2"
+            )
         if os.path.exists(self.path) and not os.path.isdir(self.path):
             raise UsageError(f"{self.path} is a file; --output names the folder of the run")
 
-    def begin(self, settings: Mapping[str, Any], *, step: int, assumed: Sequence[str] = ()) -> None:
+    def begin(self, settings: Mapping[str, Any], *, step: int, resume: bool, assumed: Sequence[str] = ()) -> None:
         """Make the folder, write the settings, and keep of an interrupted run what was written up to a step.
 
-        `assumed` is what was taken for granted when the data were read.
+        `assumed` is what was taken for granted when the data were read. The folder is locked until `end`. Raises
+        UsageError where another process is writing it.
         """
         with self.writing():
             self.path.mkdir(parents=True, exist_ok=True)
+            self._take_lock()
+            if not resume:
+                self.check(resume=False)  # another process may have come first
             _write_text(self.path / "config.yaml", yaml.safe_dump(dict(settings), sort_keys=False))
             if assumed:
                 _write_text(self._assumed, "".join(f"{shown(text)}\n" for text in assumed))
             else:
                 self._assumed.unlink(missing_ok=True)
-            cut_metrics(self.metrics, step)
+            cut_metrics(self.metrics, step or -1)  # row 0 is made again
             self._skipped = {image.path: image for image in read_skipped(self._skipped_csv)}
+
+    def _take_lock(self) -> None:
+        """Lock the folder itself, which leaves no file behind and ends with the process."""
+        if sys.platform == "win32":
+            return
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                raise UsageError(
+                    f"another run is writing {self.path}; wait until it ends, or choose another --output"
+                ) from None
+            return  # a file system without locks
+        self._lock = descriptor
+        # Processes that read images are copies of this one: they must not hold the lock when it is gone.
+        folder = weakref.ref(self)
+
+        def forget() -> None:
+            if (found := folder()) is not None:
+                found.end()
+
+        os.register_at_fork(after_in_child=forget)
+
+    def end(self) -> None:
+        """Let another run write the folder."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def judged(self, step: int) -> list[Mapping[str, Any]]:
+        """Return the rows of metrics.jsonl up to a step in which the model was judged."""
+        return [
+            row for row in _rows(self.metrics) if row["step"] <= step and {"val_loss", "zero_shot_top1"} & row.keys()
+        ]
 
     def log(self, row: Mapping[str, Any]) -> None:
         """Add a row to metrics.jsonl."""
@@ -114,19 +174,41 @@ def read_assumed(run: Path) -> str:
     return ""
 
 
+def read_settings(run: Path) -> dict[str, Any]:
+    """Return the settings of a run. Raises UsageError where there are none, DataError where they cannot be read."""
+    file = run / "config.yaml"
+    try:
+        settings = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{run} holds no run: cannot read {file}: {error.strerror}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise DataError(
+            f"{file} cannot be read: {shown(str(error))}; --resume with all options of the run writes it again"
+        ) from error
+    if not isinstance(settings, dict):
+        raise DataError(f"{file} holds no settings by name; --resume with all options of the run writes it again")
+    return {str(name): value for name, value in settings.items()}
+
+
 def cut_metrics(file: Path, step: int) -> None:
     """Remove from metrics.jsonl the rows after a step, and a last line that was cut off."""
+    if file.exists():
+        kept = [row for row in _rows(file) if row["step"] <= step]
+        _write_text(file, "".join(json.dumps(row) + "\n" for row in kept))
+
+
+def _rows(file: Path) -> Iterator[dict[str, Any]]:
+    """Yield the rows of metrics.jsonl up to the first that is damaged or cut off."""
     if not file.exists():
         return
-    kept = []
-    for line in file.read_text(encoding="utf-8").splitlines(keepends=True):
+    for line in file.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
         try:
             row = json.loads(line)
-        except ValueError:
-            break
-        if line.endswith("\n") and row["step"] <= step:
-            kept.append(line)
-    _write_text(file, "".join(kept))
+        except (ValueError, RecursionError):
+            return
+        if not isinstance(row, dict) or not isinstance(row.get("step"), int) or not line.endswith("\n"):
+            return
+        yield row
 
 
 def _write_text(file: Path, text: str) -> None:
@@ -134,3 +216,110 @@ def _write_text(file: Path, text: str) -> None:
     temporary = file.with_name(file.name + ".partial")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(file)
+
+
+# events
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """So many images of so many were decoded, before the first step."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The run is ready; `first_step` steps were done before it was resumed, `assumed` is what readers assumed."""
+
+    preflight: Preflight
+    steps: int
+    steps_per_epoch: int
+    first_step: int
+    parameters: int
+    device: str
+    precision: str
+    lr: float
+    processes: int = 1
+    assumed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """The model was judged before its first step, which is row 0 of metrics.jsonl."""
+
+    validation: Validation | None
+    zero_shot: Accuracy | None
+    step: int = 0
+    epoch: int = 0
+
+    def row(self) -> dict[str, float | int | None]:
+        """Return the row of metrics.jsonl."""
+        return {"step": 0, "epoch": 0, **_judged(self.validation, self.zero_shot)}
+
+
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """A step is done; `step` and `epoch` count from 1, `skipped` counts the unreadable images met so far.
+
+    `loss` and `grad_norm` may be infinite or NaN: then the step changed nothing. `data_wait` is the share of the time
+    spent waiting for batches.
+    """
+
+    step: int
+    epoch: int
+    loss: float
+    lr: float
+    logit_scale: float
+    grad_norm: float
+    images_per_second: float
+    data_wait: float
+    skipped: int
+    validation: Validation | None = None
+    zero_shot: Accuracy | None = None
+
+    def row(self) -> dict[str, float | int | None]:
+        """Return the row of metrics.jsonl; null is what was not finite."""
+        row: dict[str, float | int | None] = {
+            "step": self.step,
+            "epoch": self.epoch,
+            "loss": self.loss if math.isfinite(self.loss) else None,
+            "lr": self.lr,
+            "logit_scale": self.logit_scale,
+            "grad_norm": self.grad_norm if math.isfinite(self.grad_norm) else None,
+            "images_per_second": round(self.images_per_second, 1),
+            "data_wait": round(self.data_wait, 3),
+            "skipped": self.skipped,
+        }
+        return {**row, **_judged(self.validation, self.zero_shot)}
+
+
+def _judged(validation: Validation | None, zero_shot: Accuracy | None) -> dict[str, float | int | None]:
+    row: dict[str, float | int | None] = {}
+    if validation is not None:
+        retrieval = validation.retrieval
+        row |= {"val_loss": validation.loss, "val_skipped": len(validation.skipped)}
+        row |= {f"val_recall@{k}": recall for k, recall in retrieval.image_to_text.items()}
+        row |= {f"val_text_recall@{k}": recall for k, recall in retrieval.text_to_image.items()}
+    if zero_shot is not None:
+        row |= {"zero_shot_top1": zero_shot.top1, "zero_shot_top5": zero_shot.top5}
+    return row
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """The model folder, and a checkpoint where a step was done, are on disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """All steps are done; `last` is None where none was left. `notes` say what is remarkable about the run."""
+
+    model: Path
+    last: Stepped | None
+    skipped: tuple[SkippedImage, ...]
+    notes: tuple[str, ...] = ()
+
+
+Event = Checked | Started | Before | Stepped | Saved | Finished

@@ -17,20 +17,25 @@ from zeroshot_cli.train.checkpoint import Tensors, load_checkpoint, module_tenso
 from zeroshot_cli.train.config import TrainConfig
 from zeroshot_cli.train.data import Batch
 from zeroshot_cli.train.distributed import World, clip_gradients, replicated, sharded, share_scalar_gradients
+from zeroshot_cli.train.duplicates import guessing, pair_ids
 from zeroshot_cli.train.optimizer import build_optimizer, set_learning_rate
 from zeroshot_cli.train.start import Start
-from zeroshot_cli.train.step import Inputs, Objective, Towers, backward, pair_ids
+from zeroshot_cli.train.step import Inputs, Objective, Towers, backward
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The result of a step, for all processes together; `stop` is whether one of them was asked to end."""
+    """The result of a step, for all processes together; `stop` is whether one of them was asked to end.
+
+    `guessing` is the loss of a model that has learned nothing, on the first process.
+    """
 
     loss: float
     norm: float
     lr: float
     stop: bool
     skipped: int
+    guessing: float
 
     @property
     def is_finite(self) -> bool:
@@ -93,13 +98,15 @@ class Learner:
         self.optimizer.zero_grad(set_to_none=True)
         statistics = [buffer.clone() for buffer in self.model.buffers()]
         chunks = self.inputs.chunks(batch, self.config.chunk_size)
-        value = backward(self.towers, self.objective, chunks, pair_ids(batch).to(self.device))
+        ids = pair_ids(batch).to(self.device)
+        value = backward(self.towers, self.objective, chunks, ids)
         if self.config.fsdp:
             share_scalar_gradients(self.model, self.world)
         norm = clip_gradients(self.trained, self.config.max_norm)
         together = torch.stack([value, value.new_tensor(stop), value.new_tensor(len(batch.skipped))])
         loss, stops, skipped = self.world.summed(together).tolist()
-        done = Done(loss / self.world.size, norm, lr, stop=stops > 0, skipped=int(skipped))
+        chance = guessing(self.config.loss, ids, self.world.gathered(ids))
+        done = Done(loss / self.world.size, norm, lr, stop=stops > 0, skipped=int(skipped), guessing=chance)
         if done.is_finite:
             self._apply(number)
         else:

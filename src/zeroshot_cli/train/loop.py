@@ -1,14 +1,11 @@
 """The training loop: batches in; events, checkpoints and a model folder out."""
 
 import math
-import signal
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from PIL import Image
@@ -29,11 +26,10 @@ from zeroshot_cli.train.checkpoint import (
 )
 from zeroshot_cli.train.config import TrainConfig
 from zeroshot_cli.train.data import Batch, TrainBatches, TrainPlans, batches_of, decoding_of
-from zeroshot_cli.train.distributed import check_processes, is_first_process, joined
-from zeroshot_cli.train.events import Event, Finished, Saved, Started, Stepped
-from zeroshot_cli.train.folder import RunFolder
+from zeroshot_cli.train.distributed import Stop, check_processes, is_first_process, joined, stop_on_signals
+from zeroshot_cli.train.folder import Before, Event, Finished, RunFolder, Saved, Started, Stepped
 from zeroshot_cli.train.learner import Done, Learner
-from zeroshot_cli.train.schedule import Schedule
+from zeroshot_cli.train.schedule import Course, Schedule, verdict
 from zeroshot_cli.train.start import Prepared, prepare
 from zeroshot_cli.train.validate import Accuracy, Validation, validate_pairs
 
@@ -67,7 +63,10 @@ def _events(config: TrainConfig, folder: RunFolder, *, resume: bool, dry_run: bo
         if world.is_first:
             yield run.started()
         if not dry_run:
-            yield from run.go()
+            try:
+                yield from run.go(resume=resume)
+            finally:
+                folder.end()
 
 
 class _Run:
@@ -81,7 +80,9 @@ class _Run:
         self.schedule = Schedule.of(config, pairs=len(prepared.pairs), peak=prepared.start.lr)
         self.speed = _Speed()
         self.step = self.bad_steps = 0
-        self.val_loss: float | None = None  # of the weights as they are, where they were validated
+        self.judged: dict[str, Any] = {}  # what validation has found of the weights as they are
+        self.course = Course()
+        self.losses: deque[tuple[float, float]] = deque(maxlen=max(1, self.schedule.steps // 4))
 
     def identity(self) -> dict[str, Any]:
         """Return all that must be the same when the run is resumed."""
@@ -115,38 +116,100 @@ class _Run:
         if checkpoints:
             newest = checkpoints[-1]
             state = read_state(newest)
-            check_same(state.config, self.identity(), where=self.folder.path)
-            self.learner.load(newest)
             self.step = state.step
+            self.course = Course(self.folder.judged(self.step))
+            check_same(self._extended(state), self.identity(), where=self.folder.path)
+            self.learner.load(newest)
         if len(set(self.world.collected([self.step]))) > 1:
             raise UsageError(f"the processes of this run do not see the same {self.folder.path}; use a shared disk")
 
-    def go(self) -> Iterator[Event]:
+    def _extended(self, state: TrainState) -> dict[str, Any]:
+        """Return the settings of a run that is resumed, with more epochs now if all of those it had are done."""
+        before, now = state.config.get("epochs"), self.config.epochs
+        if not isinstance(before, int) or before >= now:
+            return state.config
+        is_over = state.step >= before * self.schedule.steps_per_epoch or self._is_enough()
+        if not is_over:
+            raise UsageError(
+                f"{self.folder.path} has not done all of its {before} epochs; resume it without --epochs first, then "
+                f"with --epochs {now}"
+            )
+        return {**state.config, "epochs": now}
+
+    def _is_enough(self) -> bool:
+        """Return whether the model has not become better for as long as `patience` says."""
+        return self.config.patience is not None and self.course.since_best >= self.config.patience
+
+    def go(self, *, resume: bool) -> Iterator[Event]:
         """Make the steps that are left."""
         if self.world.is_first:
-            self.folder.begin(self.config.to_dict(), step=self.step, assumed=self.prepared.assumed)
+            assumed = self.prepared.assumed
+            self.folder.begin(self.config.to_dict(), step=self.step, resume=resume, assumed=assumed)
+            self._skip(self.prepared.pairs.skipped)
             self._skip(self.prepared.preflight.unreadable if self.prepared.preflight else ())
         last = None
-        self.speed = _Speed()
-        with _stop_on_signals() as stop:
-            for batch in self._saved_on_error(self._batches()):
+        is_enough = self._agreed(self._is_enough())
+        with stop_on_signals() as stop:
+            if not self.step:
+                yield from self._before()
+            self.speed = _Speed()
+            for batch in self._saved_on_error(() if is_enough else self._batches()):
                 self.speed.waited()
                 done = self._step(batch, stop=stop.asked)
                 last = self._report(done, stop)
                 yield last
                 stopped = done.stop or (stop.asked and self.world.size == 1)  # many end after the next step, together
-                if stopped or self.schedule.is_saved(self.step):
+                is_best, is_enough = self._news()
+                if stopped or is_best or is_enough or self.schedule.is_saved(self.step):
                     with self.speed.paused():
-                        self.save()
+                        self.save(is_last=is_enough)
                         yield Saved()
                 if stopped:
                     raise KeyboardInterrupt
+                if is_enough:
+                    break
         if last is None:  # the run was complete, and its model may have been removed
-            self._save_model(self.learner.current())
+            self._save_model(self.learner.current(), is_last=True)
             yield Saved()
-        yield Finished(self.folder.model, last, self.folder.skipped)
+        yield Finished(self.folder.model, last, self.folder.skipped, tuple(self._verdict(last, is_enough)))
 
-    def _saved_on_error(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+    def _before(self) -> Iterator[Event]:
+        """Judge the model before its first step."""
+        validation, zero_shot = self._validate()
+        if validation is not None or zero_shot is not None:
+            event = Before(validation, zero_shot)
+            self.course.rows.append(event.row())
+            self.folder.log(event.row())
+            yield event
+
+    def _news(self) -> tuple[bool, bool]:
+        """Return whether the model is the best so far, and whether it has not become better for long enough."""
+        if not self.schedule.is_judged(self.step):
+            return False, False
+        best = self.course.best
+        is_best = best is not None and best["step"] == self.step
+        return self._agreed(is_best), self._agreed(self._is_enough()) and self.step < self.schedule.steps
+
+    def _agreed(self, value: bool) -> bool:
+        """Return what the first process found, which alone validates."""
+        return self.world.collected([value])[0]
+
+    def _verdict(self, last: Stepped | None, is_enough: bool) -> Iterator[str]:
+        best, path = self.course.best, self.folder.path
+        if is_enough and best is not None:
+            yield (
+                f"stopped early after step {self.step:,}: no validation since step {best['step']:,} found a better "
+                f"model; that one is in {self.folder.best}"
+            )
+        elif last is None:
+            yield (
+                f"all {self.config.epochs:,} epochs were done; --resume --epochs N extends the run, and --model {path} "
+                f"--output {path}2 starts another from its model"
+            )
+        for warning in verdict(self.course, self.losses, self.config, lr=self.schedule.peak):
+            yield f"warning: {warning}"
+
+    def _saved_on_error(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         """Lose no step where the next batch cannot be read."""
         try:
             yield from batches
@@ -186,6 +249,8 @@ class _Run:
         if self.bad_steps == BAD_STEPS:
             name, number = ("norm of the gradient", done.norm) if math.isfinite(done.loss) else ("loss", done.loss)
             raise self._diverged(f"the {name} is {number}, in {BAD_STEPS} steps up to {self.step}")
+        if done.is_finite:
+            self.losses.append((done.loss, done.guessing))
         self.speed.count(self.config.batch_size)
         return done
 
@@ -199,15 +264,13 @@ class _Run:
         if self.world.is_first:
             self.folder.skip(images)
 
-    def _report(self, done: Done, stop: "_Stop") -> Stepped:
+    def _report(self, done: Done, stop: Stop) -> Stepped:
         """Validate the model where that is due, and return what the step came to."""
-        self.val_loss = None
+        self.judged = {}
         is_judged = self.schedule.is_judged(self.step)
         if is_judged and stop.asked and self.world.size == 1:
             self.save()  # whoever asks need not wait for validation
         validation, zero_shot = self._validate() if is_judged else (None, None)
-        if validation is not None:
-            self.val_loss = validation.loss
         report = Stepped(
             step=self.step,
             epoch=(self.step - 1) // self.schedule.steps_per_epoch + 1,
@@ -221,8 +284,12 @@ class _Run:
             validation=validation,
             zero_shot=zero_shot,
         )
+        row = report.row()
+        if validation is not None or zero_shot is not None:
+            self.judged = {key: row[key] for key in ("val_loss", "zero_shot_top1") if key in row}
+            self.course.rows.append(row)
         if self.world.is_first and (self.step % self.config.log_every == 0 or is_judged):
-            self.folder.log(report.row())
+            self.folder.log(row)
         return report
 
     def _validate(self) -> tuple[Validation | None, Accuracy | None]:
@@ -249,7 +316,7 @@ class _Run:
                         batch_size=self.config.batch_size,
                     )
             except Exception:
-                if self.world.size == 1:
+                if self.step and self.world.size == 1:
                     self.save()
                 raise
             finally:
@@ -257,24 +324,26 @@ class _Run:
         if validation is not None:
             self._skip(validation.skipped)
             if not math.isfinite(validation.loss):
+                if not self.step:
+                    raise UsageError(f"the validation loss is {validation.loss} before the first step; check --model")
                 raise self._diverged(f"the validation loss is {validation.loss} after step {self.step}")
         return validation, accuracy
 
-    def save(self) -> None:
+    def save(self, *, is_last: bool = False) -> None:
         """Write a checkpoint and the model folder as they are now."""
-        state = TrainState(self.step, self.step // self.schedule.steps_per_epoch, self.identity(), self.val_loss)
+        state = TrainState(self.step, self.step // self.schedule.steps_per_epoch, self.identity(), **self.judged)
         tensors, current = self.learner.tensors(), self.learner.current()
         if self.world.is_first:
             with self.folder.writing():
                 saved = save_checkpoint(self.folder.checkpoints, state, tensors, keep=self.config.keep)
                 if saved == best_checkpoint(self.folder.checkpoints):
                     save_model(self.folder.best, current, self.prepared.start.config, self.prepared.start.preprocess)
-        self._save_model(current)
+        self._save_model(current, is_last=is_last or self.step == self.schedule.steps)
         self.world.wait()
 
-    def _save_model(self, current: CLIP) -> None:
+    def _save_model(self, current: CLIP, *, is_last: bool) -> None:
         if self.world.is_first:
-            model = self.learner.mixed(current) if self.step == self.schedule.steps else current
+            model = self.learner.mixed(current) if is_last else current
             with self.folder.writing():
                 save_model(self.folder.model, model, self.prepared.start.config, self.prepared.start.preprocess)
 
@@ -314,36 +383,3 @@ class _Speed:
             yield
         finally:
             self._since += time.perf_counter() - began
-
-
-@dataclass
-class _Stop:
-    """Whether the user has asked the run to end."""
-
-    asked: bool = False
-
-
-@contextmanager
-def _stop_on_signals() -> Iterator[_Stop]:
-    """Let Ctrl-C and SIGTERM end the run after the current step; a second Ctrl-C ends it at once.
-
-    Only the main thread can do so; elsewhere nothing changes.
-    """
-    stop = _Stop()
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        if stop.asked:
-            raise KeyboardInterrupt
-        stop.asked = True
-
-    previous: dict[signal.Signals, Any] = {}
-    try:
-        for name in (signal.SIGINT, signal.SIGTERM):
-            previous[name] = signal.signal(name, ask)
-    except ValueError:  # not the main thread
-        pass
-    try:
-        yield stop
-    finally:
-        for name, handler in previous.items():
-            signal.signal(name, handler)

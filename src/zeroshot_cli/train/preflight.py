@@ -1,7 +1,12 @@
 """Examine the pairs before the first step: what is wrong with them, what a batch holds, how long the run is."""
 
+# ruff: noqa: PTH100
+
 from __future__ import annotations
 
+import io
+import os
+import re
 import warnings
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -14,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image, ImageStat
 
 from zeroshot_cli.errors import DataError, UnreadableImage
 from zeroshot_cli.images.decode import Decoding
@@ -22,7 +28,7 @@ from zeroshot_cli.images.decoder_process import Job
 from zeroshot_cli.pairs.read import Pairs, Source
 from zeroshot_cli.records import SkippedImage
 from zeroshot_cli.train.data import decoded, decoding_of
-from zeroshot_cli.train.events import Checked
+from zeroshot_cli.train.folder import Checked
 
 if TYPE_CHECKING:
     from zeroshot_cli.clip.tokenizer import Tokenizer
@@ -34,6 +40,8 @@ MANY_ALIKE = 0.5  # share of rows with one caption that is worth a warning
 MANY_UNREADABLE = 0.1  # share of the images that were checked
 _AHEAD = 8  # images in work for each process
 _SHOWN = 80  # characters of a caption in a message
+_EDGE = 16  # pixels of an image that is looked at
+_MARKUP = re.compile(r"</?[a-zA-Z][^<>]*>")
 _SEED = 0
 
 Numbers = npt.NDArray[np.int64]
@@ -53,6 +61,7 @@ class Preflight:
     rows whose image and caption an earlier row has. `checked` images were decoded, all but the `unreadable`. Tokens
     include those for start and end; `long_captions` rows have more than the `context_length` that the model reads.
     `shared` rows of a batch have, on average, the caption of another of its rows: they are not negatives of each other.
+    `several` images have more than one caption, `markup` rows hold HTML, `plain` of the checked images have one colour.
     """
 
     pairs: int
@@ -78,29 +87,44 @@ class Preflight:
     epochs: int
     steps_per_epoch: int
     steps: int
+    several: int = 0
+    markup: int = 0
+    first_markup: str | None = None
+    plain: int = 0
 
 
 def preflight(
-    config: TrainConfig, pairs: Pairs, tokenizer: Tokenizer, *, image_size: tuple[int, int], workers: int
+    config: TrainConfig,
+    pairs: Pairs,
+    tokenizer: Tokenizer,
+    *,
+    image_size: tuple[int, int],
+    workers: int,
+    val: Pairs | None = None,
 ) -> Generator[Checked, None, Preflight]:
     """Examine pairs before they are trained on, yield the progress, and return what was found.
 
     With `verify` every image is decoded, else a sample. `image_size` is the model's (height, width), `workers` the
-    processes that decode. Raises DataError for pairs from which nothing can be learned, and warns with PreflightWarning
+    processes that decode, `val` the pairs that should be others.
+    Raises DataError for pairs from which nothing can be learned, and warns with PreflightWarning
     of those from which little can.
     """
     _check_size(pairs, config.batch_size)
     alike = _Alike.of(pairs)
     _check_variety(pairs, alike)
-    tokens = _Tokens.of(pairs.captions, tokenizer)
+    if val is not None:
+        _check_others(pairs, val)
+    tokens = _Tokens.of([pairs.text(row) for row in range(len(pairs))], tokenizer)
+    markup = [caption for caption in pairs.captions if "<" in caption and _MARKUP.search(caption)]
     rows = alike.image_rows
     if not config.verify:
         rows = [rows[i] for i in spread(alike.images, SAMPLED_IMAGES)]
-    bad = []
-    found = find_unreadable(pairs, rows, workers=workers, decoding=decoding_of(config))
-    for done, problem in enumerate(found, start=1):
-        if problem is not None:
-            bad.append(problem)
+    bad, plain = [], 0
+    for done, found in enumerate(look_at(pairs, rows, workers=workers, decoding=decoding_of(config)), start=1):
+        if isinstance(found, SkippedImage):
+            bad.append(found)
+        else:
+            plain += found
         yield Checked(done, len(rows))
     unreadable = tuple(bad)
     _check_readable(unreadable, len(rows), sampled=len(rows) < alike.images)
@@ -128,6 +152,10 @@ def preflight(
         epochs=config.epochs,
         steps_per_epoch=len(pairs) // config.batch_size,
         steps=config.epochs * (len(pairs) // config.batch_size),
+        several=alike.several,
+        markup=len(markup),
+        first_markup=markup[0] if markup else None,
+        plain=plain,
     )
 
 
@@ -169,6 +197,17 @@ def _check_variety(pairs: Pairs, alike: _Alike) -> None:
         _warn(f"{alike.largest_count:,} of the {n:,} captions of --data are {caption!r}, from which little is learned")
 
 
+def _check_others(pairs: Pairs, val: Pairs) -> None:
+    """Warn where images to validate on are trained on too."""
+    seen = {os.path.abspath(image) for image in pairs.images}
+    same = len(val) if val.fingerprint() == pairs.fingerprint() else sum(os.path.abspath(i) in seen for i in val.images)
+    if same:
+        _warn(
+            f"{same:,} of the {len(val):,} pairs of --val have an image that --data has too, so validation says little "
+            "of other images; keep them apart"
+        )
+
+
 def _check_readable(unreadable: Sequence[SkippedImage], checked: int, *, sampled: bool) -> None:
     if not unreadable:
         return
@@ -200,6 +239,7 @@ class _Alike:
     image_rows: list[int]
     captions: int
     repeated_pairs: int
+    several: int
     largest_caption: str
     largest_count: int
 
@@ -213,11 +253,13 @@ class _Alike:
         caption_of = _numbered(map(str.casefold, pairs.captions))
         counts = np.bincount(caption_of)
         largest = int(counts.argmax())
+        different = np.unique(image_of * len(counts) + caption_of)
         return cls(
             caption_of=caption_of,
             image_rows=np.unique(image_of, return_index=True)[1].tolist(),
             captions=len(counts),
-            repeated_pairs=len(image_of) - len(np.unique(image_of * len(counts) + caption_of)),
+            repeated_pairs=len(image_of) - len(different),
+            several=int((np.bincount(different // len(counts)) > 1).sum()),
             largest_caption=pairs.captions[int((caption_of == largest).argmax())],
             largest_count=int(counts[largest]),
         )
@@ -303,14 +345,26 @@ def find_unreadable(
     pairs: Pairs, rows: Sequence[int], *, workers: int, decoding: Decoding
 ) -> Iterator[SkippedImage | None]:
     """Decode the images of rows in processes of their own; yield for each None, or why it cannot be read."""
-    with Decoders(Job(thumbnail=1, decoding=decoding), workers=workers) as decoders:
+    for found in look_at(pairs, rows, workers=workers, decoding=decoding):
+        yield found if isinstance(found, SkippedImage) else None
+
+
+def look_at(pairs: Pairs, rows: Sequence[int], *, workers: int, decoding: Decoding) -> Iterator[SkippedImage | bool]:
+    """Decode the images of rows as `find_unreadable` does; yield for each whether it has one colour, or the reason."""
+    with Decoders(Job(thumbnail=_EDGE, decoding=decoding), workers=workers) as decoders:
         to_come = (decoded(decoders, pairs, row) for row in rows)
         waiting = deque(islice(to_come, _AHEAD * workers))
         for row in rows:
             try:
-                waiting.popleft().result()
+                thumbnail = waiting.popleft().result().pixels
             except UnreadableImage as error:
                 yield SkippedImage(pairs.images[row], str(error))
             else:
-                yield None
+                yield thumbnail is not None and _is_plain(thumbnail)
             waiting.extend(islice(to_come, 1))
+
+
+def _is_plain(thumbnail: bytes) -> bool:
+    """Return whether an image, seen small, has one colour; a JPEG's may differ a little."""
+    with Image.open(io.BytesIO(thumbnail)) as image:
+        return all(highest - lowest <= 2 for lowest, highest in ImageStat.Stat(image.convert("RGB")).extrema)

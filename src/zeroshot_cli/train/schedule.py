@@ -1,15 +1,19 @@
-"""When a run does what: its learning rate, and its checkpoints, as pure functions of the step."""
+"""When a run does what, as pure functions: its learning rate, its checkpoints, its best step, its end, its verdict."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from zeroshot_cli.train.config import TrainConfig
 
 MIN_SAVE_STEPS = 100  # a checkpoint every epoch, but short epochs share one
+FEW_STEPS = 20  # of a run whose loss is not judged
+STUCK = 0.97  # of the loss of guessing: a last quarter of the steps above it has learned nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,3 +70,78 @@ def warmup_steps(total: int, fraction: float) -> int:
 def epochs_of_at_least(steps: int, steps_per_epoch: int) -> int:
     """Return the steps of the fewest whole epochs that have at least `steps`."""
     return steps_per_epoch * math.ceil(steps / steps_per_epoch)
+
+
+# how good the model has been
+
+
+Judged = Mapping[str, Any]
+"""A row of metrics.jsonl in which the model was judged."""
+
+
+def badness(row: Judged) -> float:
+    """Return what is lower for a better model: the validation loss, else the share that zero-shot gets wrong."""
+    loss = row.get("val_loss")
+    return float(loss) if loss is not None else 1.0 - float(row.get("zero_shot_top1") or 0.0)
+
+
+@dataclass(slots=True)
+class Course:
+    """The rows in which a model was judged, in order; row 0 is from before the first step."""
+
+    rows: list[Judged] = field(default_factory=list)
+
+    @property
+    def before(self) -> Judged | None:
+        """What the model was before its first step, where that is known."""
+        return self.rows[0] if self.rows and self.rows[0]["step"] == 0 else None
+
+    @property
+    def best(self) -> Judged | None:
+        """The best row after a step, the first of equal ones."""
+        return min((row for row in self.rows if row["step"]), key=badness, default=None)
+
+    @property
+    def since_best(self) -> int:
+        """How many rows have come since the best one."""
+        best = self.best
+        return 0 if best is None else sum(row["step"] > best["step"] for row in self.rows)
+
+
+def verdict(course: Course, losses: Sequence[tuple[float, float]], config: TrainConfig, *, lr: float) -> list[str]:
+    """Return what is wrong with a run that has ended: it has learned nothing, or the model is worse than before.
+
+    `losses` are those of its last quarter of steps, each with that of guessing.
+    """
+    notes = []
+    if len(losses) * 4 >= FEW_STEPS:
+        loss, guess = (fmean(each) for each in zip(*losses, strict=True))
+        if loss >= STUCK * guess:
+            notes.append(_stuck(loss, guess, config, lr))
+    before, best = course.before, course.best
+    if before is None or best is None:
+        return notes
+    last = course.rows[-1]
+    way_out = f"use a lower --lr than {lr:g}, fewer --epochs" + ("" if config.wise_ft else " or --wise-ft 0.5")
+    if "val_loss" in before and "val_loss" in best:
+        was, now, end = before["val_loss"], best["val_loss"], last["val_loss"]
+        if now > was:
+            notes.append(f"the validation loss was {was:.3f} before training and {now:.3f} at best; {way_out}")
+        elif end > was:
+            notes.append(
+                f"the validation loss was {was:.3f} before training and is {end:.3f} now; it was {now:.3f} after step "
+                f"{best['step']:,}, whose model is in best"
+            )
+    if before.get("zero_shot_top1", 0.0) > last.get("zero_shot_top1", 1.0):
+        was, end = before["zero_shot_top1"], last["zero_shot_top1"]
+        notes.append(f"zero-shot accuracy was {was:.1%} before training and is {end:.1%} now; {way_out}")
+    return notes
+
+
+def _stuck(loss: float, guess: float, config: TrainConfig, lr: float) -> str:
+    locked = ", a locked tower" if config.lock_image or config.lock_text else ""
+    return (
+        f"the loss is {loss:.3f}, and guessing costs {guess:.3f}: nothing was learned; usual causes are captions that "
+        f"belong to other images, captions that are all alike, a learning rate ({lr:g}) far too high or too low"
+        f"{locked}, and too few steps"
+    )

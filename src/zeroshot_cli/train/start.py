@@ -7,7 +7,6 @@ import math
 import os
 from collections.abc import Generator
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,15 +15,16 @@ from torch import nn
 from zeroshot_cli.clip.config import PRESETS, CBOWConfig, CLIPConfig
 from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.clip.tokenizer import Tokenizer
+from zeroshot_cli.datasets.folders import PairOptions, read_sources
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.images.decoder_pool import auto_workers
 from zeroshot_cli.images.preprocess import PreprocessConfig
 from zeroshot_cli.models.load import load, new_model
-from zeroshot_cli.pairs.read import Pairs, read_pairs
+from zeroshot_cli.pairs.read import Pairs
 from zeroshot_cli.records import assumed_of
 from zeroshot_cli.train.config import FINE_TUNING_LR, SCRATCH_LR, Loss, TextEncoder, TrainConfig
 from zeroshot_cli.train.data import decoding_of
-from zeroshot_cli.train.events import Checked
+from zeroshot_cli.train.folder import Checked
 from zeroshot_cli.train.preflight import Preflight, find_unreadable, preflight
 from zeroshot_cli.train.validate import LabelledSet
 
@@ -69,9 +69,11 @@ def prepare(config: TrainConfig, *, checks: bool) -> Generator[Checked, None, Pr
     Raises UsageError for options that do not go together, DataError for pairs that cannot be trained on.
     """
     _check_options(config)
-    read = partial(read_pairs, image_column=config.image_column, caption_column=config.caption_column)
-    pairs = read(config.data, weights=config.data_weights)
-    val = None if config.val is None else read([config.val], option="--val")
+    if not config.data:
+        raise UsageError("--data is missing; name the pairs to train on, such as --data pairs.csv")
+    options = PairOptions(config.image_column, config.caption_column, config.image_root, config.labels, config.prompts)
+    pairs = read_sources(config.data, options, weights=config.data_weights)
+    val = read_sources(config.val, options, option="--val") if config.val else None
     if val is not None and checks:
         _check_readable(val, config)
     labelled = None
@@ -81,7 +83,7 @@ def prepare(config: TrainConfig, *, checks: bool) -> Generator[Checked, None, Pr
     found = None
     if checks:
         size, workers = start.preprocess.height_width, auto_workers()  # nothing trains yet: all cores decode
-        found = yield from preflight(config, pairs, start.tokenizer, image_size=size, workers=workers)
+        found = yield from preflight(config, pairs, start.tokenizer, image_size=size, workers=workers, val=val)
     return Prepared(pairs, pairs.fingerprint(), val, start, labelled, found)
 
 
@@ -90,8 +92,13 @@ def _check_options(config: TrainConfig) -> None:
     check_locks(config.lock_image, config.lock_text, trained_before)
     if config.wise_ft is not None and not trained_before:
         raise UsageError("--wise-ft mixes the result with the weights that it came from, and a new model has none")
-    if config.zero_shot is None and (config.labels or config.prompts):
-        raise UsageError("--labels and --prompts need --zero-shot DIR; add it or omit them")
+    has_classes = config.zero_shot is not None or any(map(os.path.isdir, (*config.data, *config.val)))
+    if not has_classes and (config.labels or config.prompts):
+        raise UsageError(
+            "--labels and --prompts need class folders, in --zero-shot DIR or --data DIR; add it or omit them"
+        )
+    if config.patience is not None and config.zero_shot is None and not config.val:
+        raise UsageError("--patience needs --val FILE or --zero-shot DIR, which say whether the model becomes better")
 
 
 def check_locks(image: bool, text: bool, has_weights: bool) -> None:

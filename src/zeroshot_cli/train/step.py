@@ -5,7 +5,6 @@ through the towers: chunk by chunk, computed a second time, where there are seve
 2101.06983). Embeddings of other processes are gathered, and their rows of the gradient summed.
 """
 
-import hashlib
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -25,6 +24,7 @@ from zeroshot_cli.images.preprocess import Preprocess, PreprocessConfig
 from zeroshot_cli.train.config import Loss
 from zeroshot_cli.train.data import Batch, Pixels
 from zeroshot_cli.train.distributed import World
+from zeroshot_cli.train.duplicates import same_pairs
 
 Chunk = tuple[Tensor, Tensor]  # images (batch, 3, height, width), tokens (batch, sequence)
 
@@ -65,26 +65,6 @@ def trimmed(tokenizer: Tokenizer, captions: Sequence[str]) -> Tensor:
     return torch.tensor([ids + [0] * (longest - len(ids)) for ids in sequences])
 
 
-def pair_ids(batch: Batch) -> Tensor:
-    """Return (batch, 2): a number for each row's caption, in any case, and one for its image."""
-    rows = zip(batch.captions, batch.images, strict=True)
-    return torch.tensor([[_number(caption.casefold()), _number(image)] for caption, image in rows]).view(-1, 2)
-
-
-def same_pairs(ids: Tensor, others: Tensor) -> Tensor:
-    """Return (rows, others): whether a row has the caption or the image of another, which is then no negative of it.
-
-    A row matches itself.
-    """
-    return (ids[:, None] == others).any(dim=-1)
-
-
-def _number(text: str) -> int:
-    """Return 64 bits that are the same in every process: two of a million texts collide with a probability of 10⁻⁷."""
-    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest, "little", signed=True)
-
-
 # the gradient
 
 Outputs = tuple[Tensor, Tensor, Tensor, Tensor | None]
@@ -118,7 +98,7 @@ class Objective:
     def value(self, outputs: Outputs, ids: Tensor) -> Tensor:
         """Return the loss of this process's rows, whose mean over the processes is the batch's.
 
-        `outputs` are the embeddings of all processes' rows; `ids` are the `pair_ids` of this process's.
+        `outputs` are the embeddings of all processes' rows; `ids` are the `duplicates.pair_ids` of this process's.
         """
         images, texts, scale, bias = outputs
         first = self.world.rank * len(ids)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from zeroshot_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from zeroshot_cli.train.events import Stepped
+    from zeroshot_cli.train.folder import Before, Stepped
 
 PROJECT = "zeroshot"  # at Weights & Biases, where WANDB_PROJECT names no other
 _GROUPS = {"val_": "val/", "zero_shot_": "zero_shot/"}
@@ -26,7 +26,7 @@ _GROUPS = {"val_": "val/", "zero_shot_": "zero_shot/"}
 class Tracker(Protocol):
     """A place for the figures of a run, step by step; `close` completes it."""
 
-    def log(self, report: "Stepped") -> None:
+    def log(self, report: "Stepped | Before") -> None:
         """Record the figures of a step."""
 
     def close(self) -> None:
@@ -98,7 +98,7 @@ class _Trackers:
     def add(self, name: str, tracker: Tracker) -> None:
         self._open[name] = tracker
 
-    def log(self, report: "Stepped") -> None:
+    def log(self, report: "Stepped | Before") -> None:
         """Log a step if it is one of every `every`, or the model was validated after it."""
         validated = report.validation is not None or report.zero_shot is not None
         if report.step % self._every == 0 or validated:
@@ -146,7 +146,7 @@ class TensorBoard:
             step=first_step, summary=self._summaries.text("settings", f"| setting | value |\n|---|---|\n{rows}")
         )
 
-    def log(self, report: "Stepped") -> None:
+    def log(self, report: "Stepped | Before") -> None:
         """Write an event with the figures of a step."""
         summary = self._summaries.Summary()
         for name, value in figures_of(report).items():
@@ -205,7 +205,7 @@ class WeightsAndBiases:
         self._run.define_metric("step")
         self._run.define_metric("*", step_metric="step")
 
-    def log(self, report: "Stepped") -> None:
+    def log(self, report: "Stepped | Before") -> None:
         """Send the figures of a step."""
         self._run.log({**figures_of(report), "step": report.step})
 
@@ -214,7 +214,7 @@ class WeightsAndBiases:
         self._run.finish()
 
 
-def figures_of(report: "Stepped") -> dict[str, float]:
+def figures_of(report: "Stepped | Before") -> dict[str, float]:
     """Return the finite figures of a step by the names that trackers group them by."""
     row = report.row()
     return {_grouped(key): value for key, value in row.items() if key != "step" and value is not None}

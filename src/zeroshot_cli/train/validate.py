@@ -27,7 +27,8 @@ from zeroshot_cli.models.loaded import LoadedModel
 from zeroshot_cli.pairs.read import Pairs
 from zeroshot_cli.records import SkippedImage
 from zeroshot_cli.train.data import Batch, EvalBatches, batches_of, decoding_of, shuffled
-from zeroshot_cli.train.step import Objective, Towers, pair_ids
+from zeroshot_cli.train.duplicates import pair_ids
+from zeroshot_cli.train.step import Objective, Towers
 from zeroshot_cli.words.labels import read_labels
 from zeroshot_cli.words.prompts import prompts_for, read_prompts
 
