@@ -142,3 +142,19 @@ def test_sorting_a_folder_into_itself_is_refused(images: str, capsys: pytest.Cap
         assert said.startswith(ERROR)
         assert "zeroshot unsort" in said
     assert tree() == before
+
+
+@pytest.mark.parametrize("kind", ["a link", "a file of the user's"])
+@pytest.mark.parametrize("name", ["out.html.run.json", "out.html.run.jsonl"])
+def test_what_lies_beside_an_output_is_not_overwritten(
+    name: str, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if kind == "a link":
+        Path("precious").write_text("mine")
+        Path(name).symlink_to("precious")
+    else:
+        Path(name).write_text("my notes")
+    before = tree()
+    assert classify("photos", "-o", "out.html", "--overwrite") == 2
+    assert capsys.readouterr().err.startswith(f"{ERROR}cannot write {name}: ")
+    assert tree() == before

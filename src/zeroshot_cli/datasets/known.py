@@ -23,7 +23,7 @@ from zeroshot_cli.datasets.imagenet import read_imagenet
 from zeroshot_cli.datasets.labelled import LabelledImages, read_labelled_folder
 from zeroshot_cli.datasets.matching import match_classes
 from zeroshot_cli.datasets.registry import Absent, Archive, KnownSet, Local, Shards
-from zeroshot_cli.disk import cache_folder, finished_folder, read_notes
+from zeroshot_cli.disk import cache_folder, finished_folder, read_notes, write_file
 from zeroshot_cli.display import size_text
 from zeroshot_cli.errors import DataError, UnavailableError, UsageError
 from zeroshot_cli.hub.hashes import sha256_of
@@ -183,7 +183,7 @@ def _forget_another(place: _Place, commit: str) -> None:
     if place.incoming.is_dir() and not (stamp.is_file() and stamp.read_text(encoding="utf-8") == commit):
         shutil.rmtree(place.incoming)
     place.incoming.mkdir(parents=True, exist_ok=True)
-    stamp.write_text(commit, encoding="utf-8")
+    write_file(stamp, commit, own=True)
 
 
 # downloading and unpacking
@@ -253,7 +253,7 @@ def _stop_offline(place: _Place, repository: Repository) -> None:
 def _write_note(folder: Path, known: KnownSet, repository: Repository, more: dict[str, object]) -> None:
     note: dict[str, object] = {"name": known.name, "title": known.title, "licence": known.licence}
     note |= {"repository": repository.name, "revision": repository.revision}
-    (folder / NOTE).write_text(json.dumps(note | more, indent=2) + "\n", encoding="utf-8")
+    write_file(folder / NOTE, json.dumps(note | more, indent=2) + "\n", own=True)
 
 
 def _note(folder: Path) -> dict[str, object]:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from zeroshot_cli.disk import cache_folder
+from zeroshot_cli.disk import cache_folder, refuse_link
 from zeroshot_cli.errors import UsageError
 
 T = TypeVar("T")
@@ -129,6 +129,8 @@ class Store:
         if self._connection is not None:
             return self._connection
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        for file in _files_of(self.path):
+            refuse_link(file)
         self._owner, self._opened = os.getpid(), self._file_number()
         connection = sqlite3.connect(self.path, timeout=_PATIENCE, check_same_thread=False)
         self._connection = connection

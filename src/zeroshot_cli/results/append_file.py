@@ -25,10 +25,6 @@ def is_special(path: Path) -> bool:
         return False
 
 
-def _open_own(path: str, flags: int) -> int:
-    return open_own(path, flags)
-
-
 class AppendFile:
     """An open file to which blocks are appended, each whole or not at all.
 
@@ -44,8 +40,7 @@ class AppendFile:
         self.created = not os.path.lexists(path)
         mode = "wb" if self.special and not exclusive else "x+b" if exclusive else "a+b"
         with writing(self.name):
-            opener = _open_own if own else None
-            self._stream: BinaryIO = open(path, mode, buffering=0, opener=opener)  # type: ignore[assignment]  # noqa: SIM115
+            self._stream: BinaryIO = open(path, mode, buffering=0, opener=open_own if own else None)  # type: ignore[assignment]  # noqa: SIM115
             status = os.fstat(self._stream.fileno())
         self._identity = (status.st_dev, status.st_ino)
         self.size = 0 if self.special else status.st_size

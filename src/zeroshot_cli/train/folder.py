@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from safetensors import SafetensorError
 
+from zeroshot_cli.disk import open_own
 from zeroshot_cli.display import shown
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.records import SkippedImage
@@ -127,7 +128,7 @@ class RunFolder:
 
     def log(self, row: Mapping[str, Any]) -> None:
         """Add a row to metrics.jsonl."""
-        with self.writing(), self.metrics.open("a", encoding="utf-8") as metrics:
+        with self.writing(), open(self.metrics, "a", encoding="utf-8", opener=open_own) as metrics:
             metrics.write(json.dumps(row, allow_nan=False) + "\n")
 
     def skip(self, images: Iterable[SkippedImage]) -> None:
@@ -139,7 +140,7 @@ class RunFolder:
         if not self._skipped:
             rows.insert(0, ("path", "error"))
         self._skipped |= new
-        with self.writing(), self._skipped_csv.open("a", newline="", **_ANY_PATH) as file:
+        with self.writing(), open(self._skipped_csv, "a", newline="", opener=open_own, **_ANY_PATH) as file:
             csv.writer(file, lineterminator="\n").writerows(rows)
 
     @contextmanager
@@ -214,7 +215,9 @@ def _rows(file: Path) -> Iterator[dict[str, Any]]:
 def _write_text(file: Path, text: str) -> None:
     """Write a file beside its name, then rename it."""
     temporary = file.with_name(file.name + ".partial")
-    temporary.write_text(text, encoding="utf-8")
+    temporary.unlink(missing_ok=True)
+    with temporary.open("x", encoding="utf-8") as unfinished:
+        unfinished.write(text)
     temporary.replace(file)
 
 

@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from zeroshot_cli.disk import write_file
 from zeroshot_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -201,7 +202,7 @@ class WeightsAndBiases:
             allow_val_change=True,  # a resumed run may have other workers, or its data elsewhere
             settings={"console": "off"},  # it would take down all that the terminal shows
         )
-        known.write_text(f"{self._run.id}\n", encoding="utf-8")
+        write_file(known, f"{self._run.id}\n", own=True)
         self._run.define_metric("step")
         self._run.define_metric("*", step_metric="step")
 
