@@ -1,5 +1,6 @@
 """The package as users get it: its version, what importing it loads, and what the wheel holds."""
 
+import ast
 import json
 import os
 import re
@@ -68,6 +69,28 @@ def test_lowest_versions_are_the_lower_bounds(tmp_path: Path) -> None:
     pyproject.write_text('[project]\ndependencies = ["e"]\noptional-dependencies = {}\n')
     with pytest.raises(ValueError, match=r"e in pyproject\.toml has no lower bound: write e>=VERSION"):
         versions.lowest(versions.requirements(pyproject))
+
+
+SHARED = {"records", "disk", "display", "documents", "errors"}  # what every room needs
+
+
+def rooms_of(file: Path) -> set[str]:
+    """Return the rooms and root modules that a file imports, wherever in it."""
+    found = ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+    names = [each.module or "" for each in found if isinstance(each, ast.ImportFrom)]
+    return {name.split(".")[1] for name in names if name.startswith("zeroshot_cli.")}
+
+
+def test_rooms_import_what_contributing_says() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)/` \|.*\| (.*) \|$", text, flags=re.MULTILINE)
+    allowed = {room: set(re.findall(r"`(\w+)/`", rooms)) for room, rooms in rows}
+    homes = {path.parent for path in (ROOT / "src/zeroshot_cli").glob("*/__init__.py")}
+    assert allowed.keys() == {home.name for home in homes}
+    allowed["cli"] = set(allowed)
+    for home in homes:
+        used = set().union(*map(rooms_of, home.rglob("*.py"))) - SHARED - {home.name}
+        assert used <= allowed[home.name], f"{home.name}/ imports {sorted(used - allowed[home.name])}"
 
 
 def test_a_package_index_can_follow_every_link_of_the_readme() -> None:
