@@ -27,7 +27,7 @@ class Prediction:
 
     `margin` is the lead in cosine of the first label over the second, None if there is only one label. A `rejected`
     image matches none of the labels: its `label` is "unknown", and `predictions` are the nearest ones. `others` are the
-    next labels, for reports that show them.
+    next labels, for reports that show them. `note` says what of the image could not be read, mostly nothing.
     """
 
     path: str
@@ -35,6 +35,7 @@ class Prediction:
     margin: float | None = None
     rejected: bool = False
     others: tuple[LabelScore, ...] = ()
+    note: str = ""
 
     @property
     def label(self) -> str:
@@ -75,6 +76,7 @@ class Counts:
     classified: int = 0
     unreadable: int = 0
     unknown: int = 0
+    truncated: int = 0
 
     @property
     def images(self) -> int:
@@ -84,19 +86,23 @@ class Counts:
     def plus(self, items: Iterable[Result]) -> "Counts":
         """Return the counts with more results added."""
         classified, unreadable, unknown = self.classified, self.unreadable, self.unknown
+        truncated = self.truncated
         for item in items:
             if isinstance(item, SkippedImage):
                 unreadable += 1
             else:
                 classified += 1
                 unknown += item.rejected
-        return replace(self, classified=classified, unreadable=unreadable, unknown=unknown)
+                truncated += bool(item.note)
+        return replace(self, classified=classified, unreadable=unreadable, unknown=unknown, truncated=truncated)
 
     def sentence(self) -> str:
         """Return the counts as a sentence."""
         parts = [f"{counted(self.classified, 'image')} classified"]
         if self.unknown:
             parts.append(f"{self.unknown} of them unknown")
+        if self.truncated:
+            parts.append(f"{self.truncated} of them truncated")
         parts.append(f"{self.unreadable} could not be read")
         return ", ".join(parts) + "."
 
@@ -172,6 +178,21 @@ class Augmentation(StrEnum):
     COLOUR = "colour"
     BLUR = "blur"
     SMALL = "small"
+
+
+class Truncated(StrEnum):
+    """What becomes of an image that lacks some of its pixels."""
+
+    READ = "read"
+    SKIP = "skip"
+
+
+class Fit(StrEnum):
+    """How an image is brought to the model's shape: its centre, all of it with borders, or all of it distorted."""
+
+    CROP = "crop"
+    PAD = "pad"
+    SQUASH = "squash"
 
 
 def versions(*packages: str) -> dict[str, str]:

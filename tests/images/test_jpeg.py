@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 
 from zeroshot_cli.errors import UnreadableImage
-from zeroshot_cli.images.decode import Decoding, Truncated, read_image
+from zeroshot_cli.images.decode import Decoding, read_image
 from zeroshot_cli.images.rescue import NOTE, TRUNCATED
+from zeroshot_cli.records import Truncated
 
 LENIENT = Decoding(truncated=Truncated.READ)
 

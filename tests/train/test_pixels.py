@@ -16,7 +16,8 @@ from zeroshot_cli.images.decode import Decoding, decode
 from zeroshot_cli.images.decoder_process import Job, unpack
 from zeroshot_cli.images.preprocess import PreprocessConfig, resize
 from zeroshot_cli.pairs.read import Pairs
-from zeroshot_cli.train.data import Batch, EvalBatches, ImageReader, Plan, TrainBatches, batches_of
+from zeroshot_cli.train.config import TrainConfig
+from zeroshot_cli.train.data import Batch, EvalBatches, ImageReader, Plan, TrainBatches, batches_of, decoding_of
 
 AUGMENT = Augment((16, 16), min_scale=0.5)
 CONFIG = PreprocessConfig(size=16)
@@ -143,6 +144,21 @@ def test_a_file_on_which_a_decoder_hangs_or_crashes_costs_one_image(
     assert time.monotonic() - began < 50
     assert {item.reason for item in batch.skipped} == {reason}
     assert {Path(image).name for image in batch.images} == {"good.png"}
+
+
+def test_truncated_images_are_trained_on_if_asked(tmp_path: Path) -> None:
+    whole = tmp_path / "whole.jpg"
+    Image.effect_noise((64, 64), 90).convert("RGB").save(whole)
+    half = tmp_path / "half.jpg"
+    half.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    skipped, read = (
+        EvalBatches(pairs_of(half), CONFIG, decoding=decoding_of(TrainConfig(data=(), truncated=truncated)))[Plan(0, (0,))]
+        for truncated in ("skip", "read")
+    )
+    assert isinstance(skipped, Batch)
+    assert isinstance(read, Batch)
+    assert [item.reason for item in skipped.skipped] == ["the file is truncated"]
+    assert read.images == (str(half),)
 
 
 def test_a_damaged_tiff_is_silent(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import closing
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -168,7 +169,11 @@ class Classifier:
                     multi_label=rules.multi_label,
                 )
                 paths = [image.path for image in images]
-                predictions = iter(judge(paths, scored, self.names, rules, top_k=top_k, shown=shown))
+                judged = judge(paths, scored, self.names, rules, top_k=top_k, shown=shown)
+                predictions = (
+                    replace(each, note=image.note) if image.note else each
+                    for each, image in zip(judged, images, strict=True)
+                )
                 yield [item if isinstance(item, SkippedImage) else next(predictions) for item in block]
 
 

@@ -138,6 +138,8 @@ def _check_outputs(options: ClassifyOptions) -> None:
     if options.sort_into is None and options.sort_mode is not SortMode.COPY:
         raise UsageError(f"--sort-mode {options.sort_mode} needs --sort-into DIR; add it")
     check_outputs(_targets(options), overwrite=options.overwrite, resume=options.resume)
+    if options.sort_into is not None and options.frames == "each":
+        raise UsageError("--sort-into files images, and --frames each labels their frames; omit one of them")
     if options.sort_into is not None:
         check_sort_into(options.sort_into, options.sort_mode, every_label=options.multi_label)
 
@@ -163,7 +165,8 @@ def _find(options: ClassifyOptions, *, finished: bool) -> "FoundImages":
 
     stdin, selection = getattr(sys.stdin, "buffer", None), options.selection(options.sort_into)
     try:
-        return find_images(options.images, stdin=stdin, null_separated=options.null, selection=selection)
+        found = find_images(options.images, stdin=stdin, null_separated=options.null, selection=selection)
+        return options.with_frames(found)
     except (DataError, UsageError):
         if not finished:
             raise
@@ -197,6 +200,7 @@ class _Run:
             "batch_size": self.options.batch_size,
             "exact_decode": self.options.exact_decode,
             "max_pixels": self.options.decoding().max_pixels,
+            **self.options.reading(),
             "texts of the labels": _hash(classes.prompts.fill(classes.labels)),
             "texts of the background": _hash([] if background is None else classes.prompts.fill(background)),
             "weights": model.fingerprint,
@@ -280,6 +284,7 @@ class _Run:
             "rejection": ", ".join(f"{name} {value}" for name, value in rules.items()),
             "computed on": f"{model.device.type} in {model.precision}, batches of {self.batch_size}",
             "decoding": "every pixel" if self.options.exact_decode else "large JPEGs at a smaller scale",
+            **{name: value for name, value in self.options.reading().items() if value},
             "assumed": "\n".join(assumed),
             "versions": ", ".join(f"{name} {number}" for name, number in versions("pillow").items()),
         }

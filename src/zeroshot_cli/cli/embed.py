@@ -116,10 +116,13 @@ class _Images:
 
     def about(self, model: "LoadedModel", batch_size: int) -> dict[str, str]:
         """Return what embeddings of images depend on besides the model."""
-        preprocess = json.dumps(model.preprocess.config.to_dict())
+        from zeroshot_cli.images.preprocess import fitted
+
+        preprocess = json.dumps(fitted(model.preprocess.config, self.options.fit).to_dict())
         return {
             "preprocess": preprocess,
             "decoding": "exact" if self.options.exact_decode else "draft",
+            **{name: value for name, value in self.options.reading().items() if value},
             "batch_size": str(batch_size),
         }
 
@@ -192,6 +195,7 @@ def _source(options: EmbedOptions) -> _Images | _Texts:
         options.check_cache()
         stdin = getattr(sys.stdin, "buffer", None)
         found = find_images(options.images, stdin=stdin, null_separated=options.null, selection=options.selection())
+        found = options.with_frames(found)
         return _Images(found.items, found.assumed, found.warnings, options)
     given = "-0" if options.null else "--exact-decode" if options.exact_decode else None
     if given is not None:

@@ -7,7 +7,7 @@ option: `field: Annotated[type, typer.Option(names, environment variable, panel,
 import logging
 import re
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,9 +16,11 @@ import typer
 
 from zeroshot_cli.cli import completion
 from zeroshot_cli.cli.command import Panel
+from zeroshot_cli.records import Fit, Truncated
 
 if TYPE_CHECKING:
     from zeroshot_cli.images.decode import Decoding
+    from zeroshot_cli.images.find import FoundImages
     from zeroshot_cli.images.selection import Selection
     from zeroshot_cli.models.loaded import LoadedModel
 
@@ -57,6 +59,12 @@ def check_device(value: str) -> str:
     if not _DEVICE.fullmatch(value):
         raise typer.BadParameter(f"{value!r} is not a device; use auto, cpu, cuda, cuda:N or mps")
     return value
+
+
+def _check_frames(value: str) -> str:
+    if value not in ("first", "middle", "each") and not (value.isascii() and value.isdigit() and len(value) < 10):
+        raise typer.BadParameter(f"{value!r} is no frame; use first, middle, each, or a number from 0")
+    return value if not value.isdigit() else str(int(value))
 
 
 def _check_cosine(value: float | None) -> float | None:
@@ -284,6 +292,14 @@ class LimitOptions:
             help="Give up on an image that takes longer to decode. Default: 60.",
         ),
     ] = None
+    truncated: Annotated[
+        Truncated,
+        typer.Option(
+            "--truncated",
+            rich_help_panel=Panel.IMAGES,
+            help="Read what is there of an image that is cut off, with a note; or skip it, as one that cannot be read.",
+        ),
+    ] = Truncated.SKIP
     ignore_errors: IgnoreErrors = False
 
 
@@ -292,6 +308,27 @@ class DecodingOptions(LimitOptions):
     """How image files are read. `exact_decode` is an option only where a command makes it one."""
 
     exact_decode: bool = True
+    frames: Annotated[
+        str,
+        typer.Option(
+            "--frames",
+            metavar="first|middle|N|each",
+            callback=_check_frames,
+            rich_help_panel=Panel.IMAGES,
+            help="Which frame of an animation, or page of a file, is read; N counts from 0; "
+            "each: every frame is an image of its own, PATH#N.",
+        ),
+    ] = "first"
+    fit: Annotated[
+        Fit | None,
+        typer.Option(
+            "--fit",
+            show_default=False,
+            rich_help_panel=Panel.IMAGES,
+            help="How an image is brought to the model's shape: its centre, all of it with borders, or all of it "
+            "distorted. Default: as the model was trained, mostly crop.",
+        ),
+    ] = None
 
     def decoding(self) -> "Decoding":
         """Return how files become pixels."""
@@ -299,7 +336,15 @@ class DecodingOptions(LimitOptions):
 
         given = {"max_pixels": self.max_pixels, "timeout": self.decode_timeout}
         limits: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-        return Decoding(exact=self.exact_decode, **limits)
+        fit = self.fit and str(self.fit)
+        kinds = {"truncated": str(self.truncated), "frames": self.frames, "fit": fit}
+        return Decoding(exact=self.exact_decode, **kinds, **limits)  # type: ignore[arg-type]
+
+    def reading(self) -> dict[str, str | None]:
+        """Return the options of how images are read, None for each that is as by default: what a run depends on."""
+        defaults = DecodingOptions()
+        named = {name: getattr(self, name) for name in ("truncated", "frames", "fit")}
+        return {name: None if value == getattr(defaults, name) else str(value) for name, value in named.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -334,7 +379,7 @@ class FolderOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageOptions(DecodingOptions, FolderOptions):
-    """How the user's own images are named and read."""
+    """How the user's own images are named and read. It needs the `workers` of BatchOptions."""
 
     null: Annotated[
         bool,
@@ -353,6 +398,15 @@ class ImageOptions(DecodingOptions, FolderOptions):
             help="Decode every pixel of large JPEGs, rather than at a smaller scale: slower.",
         ),
     ] = False
+
+    def with_frames(self, found: "FoundImages") -> "FoundImages":
+        """Return what was found, with every frame as an image of its own where the options say so."""
+        if self.frames != "each":
+            return found
+        from zeroshot_cli.images.decoder_pool import auto_workers, each_frame
+
+        workers = as_count(getattr(self, "workers", AUTO)) or auto_workers()
+        return replace(found, items=tuple(each_frame(found.items, workers=workers, decoding=self.decoding())))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -69,6 +69,7 @@ def train(context: typer.Context, config: TrainConfig, run: RunOptions) -> None:
         workers=o.as_count(run.workers) or _half_the_cores(),
         max_pixels=run.max_pixels,
         decode_timeout=run.decode_timeout,
+        truncated=str(run.truncated),
     )
     if run.resume:
         config = _resumed(context, config, run.output)

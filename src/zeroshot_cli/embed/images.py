@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from torch import Tensor
@@ -14,6 +14,7 @@ from zeroshot_cli.errors import UnreadableImage
 from zeroshot_cli.images.decode import EXACTLY, Decoding
 from zeroshot_cli.images.decoder_pool import Decoded, Decoders
 from zeroshot_cli.images.decoder_process import Job
+from zeroshot_cli.images.preprocess import fitted
 from zeroshot_cli.models.loaded import LoadedModel
 from zeroshot_cli.records import SkippedImage
 
@@ -25,10 +26,11 @@ _BATCHES_ON_GPU = 2  # submitted before the first is waited for
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedImage:
-    """The embedding of one image: float32, normalised."""
+    """The embedding of one image: float32, normalised; `note` says what of the image could not be read."""
 
     path: str
     embedding: Embedding
+    note: str = ""
 
 
 Outcome = EmbeddedImage | SkippedImage
@@ -61,6 +63,7 @@ class _Read:
     state: FileState | None
     content: bytes
     pixels: bytes | None
+    note: str
     embedding: Embedding | None = None
 
 
@@ -81,9 +84,13 @@ def encode_images(
     """
     if batch_size < 1 or workers < 1:
         raise ValueError(f"batch_size and workers are at least 1, not {batch_size} and {workers}")
+    own = model.preprocess.config
+    config = fitted(own, decoding.fit)
+    if config == own:  # what others have cached is the same
+        decoding = replace(decoding, fit=None)
     batches = PaddedBatches(model, batch_size)
     known = None if cache is None else cache.for_run(model, decoding=decoding.mode, batch_size=batches.rows)
-    job = Job(model.preprocess.config, hashed=known is not None, decoding=decoding)
+    job = Job(config, hashed=known is not None, decoding=decoding)
     return _encode(batches, Decoders(job, workers=workers), items, known)
 
 
@@ -160,7 +167,7 @@ def _read(item: _Unknown | Outcome) -> _Read | Outcome:
         decoded = item.decoded.result()
     except UnreadableImage as error:
         return SkippedImage(item.path, str(error))
-    return _Read(item.path, item.state, decoded.content, decoded.pixels, item.embedding)
+    return _Read(item.path, item.state, decoded.content, decoded.pixels, decoded.note, item.embedding)
 
 
 def _parts(items: Iterable[_Read | Outcome], batch_size: int) -> Iterator[list[_Read | Outcome]]:
@@ -189,7 +196,7 @@ def _finish(
             outcomes.append(item)
             continue
         embedding = next(rows).copy() if item.embedding is None else item.embedding
-        outcomes.append(EmbeddedImage(item.path, embedding))
+        outcomes.append(EmbeddedImage(item.path, embedding, item.note))
         if item.content:
             new.append(NewImage(item.state, item.content, embedding))
     if cache is not None:

@@ -12,7 +12,7 @@ from zeroshot_cli.datasets.known import open_known
 from zeroshot_cli.datasets.labelled import LabelledImages, read_dataset
 from zeroshot_cli.datasets.registry import KnownSet, find_known
 from zeroshot_cli.errors import DataError, UsageError
-from zeroshot_cli.images.decode import Decoding
+from zeroshot_cli.images.decode import EACH, Decoding
 from zeroshot_cli.images.selection import USUAL, Selection
 from zeroshot_cli.records import assumed_of
 from zeroshot_cli.words.labels import Labels, read_labels
@@ -47,6 +47,9 @@ class EvalSettings:
     only_present: bool = False
     max_pixels: int | None = None
     decode_timeout: float | None = None
+    truncated: str | None = None
+    frames: str | None = None
+    fit: str | None = None
     device: str = "auto"
     precision: str = "fp32"
     offline: bool = False
@@ -65,13 +68,16 @@ class EvalSettings:
         if self.classifier is not None and (self.labels or self.prompts):
             option = "--labels" if self.labels else "--prompts"
             raise UsageError(f"--classifier {self.classifier} holds its own labels and templates; omit {option}")
+        if self.frames == EACH:
+            raise UsageError("--frames each has several images for one label; use first, middle or a number from 0")
         if self.probe is not None and (self.prompts or self.classifier is not None):
             raise UsageError("--probe learns from images alone; omit --prompts and --classifier")
 
     def decoding(self, *, as_stored: bool = False) -> Decoding:
         """Return how images are read: named data sets as the reference reads them, others upright."""
-        limits: dict[str, Any] = {"max_pixels": self.max_pixels, "timeout": self.decode_timeout}
-        return Decoding(as_stored=as_stored, **{name: value for name, value in limits.items() if value is not None})
+        given: dict[str, Any] = {"max_pixels": self.max_pixels, "timeout": self.decode_timeout}
+        given |= {"truncated": self.truncated, "frames": self.frames, "fit": self.fit}
+        return Decoding(as_stored=as_stored, **{name: value for name, value in given.items() if value is not None})
 
 
 class Progress(Protocol):

@@ -17,7 +17,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import partial
 from typing import BinaryIO
 
@@ -38,6 +37,7 @@ from zeroshot_cli.images.file_kinds import (
     why_unidentified,
 )
 from zeroshot_cli.images.modes import keep_transparency, to_rgb
+from zeroshot_cli.records import Truncated
 
 MAX_PIXELS = 178_956_970  # where Pillow itself refuses
 DEFAULT_TIMEOUT = 60.0  # seconds for one image
@@ -75,21 +75,6 @@ _MAX_DETAIL = 100  # characters of a decoder's message
 
 _PILLOW_WARNINGS = ("ignore", None, Warning, re.compile(r"PIL\.|pillow_heif"), 0)
 _lock = threading.Lock()
-
-
-class Truncated(StrEnum):
-    """What becomes of an image that lacks some of its pixels."""
-
-    READ = "read"
-    SKIP = "skip"
-
-
-class Fit(StrEnum):
-    """How an image is brought to the model's shape: its centre, all of it with borders, or all of it distorted."""
-
-    CROP = "crop"
-    PAD = "pad"
-    SQUASH = "squash"
 
 
 FIRST, MIDDLE, EACH = "first", "middle", "each"
@@ -194,6 +179,27 @@ def read_image(
         _max_pixels.reset(before)
 
 
+def count_frames(file: BinaryIO, how: Decoding = EXACTLY) -> int:
+    """Return how many frames or pages a file has; raises UnreadableImage."""
+    _tame_pillow()
+    before = _max_pixels.set(how.max_pixels)
+    try:
+        head = _head(file)
+        if image_format(head) == "TIFF":
+            return sum(1 for _ in tiff.pages(file))
+        _register_plugins(head)
+        if raw_kind(head):
+            return 1
+        with Image.open(file) as image:
+            return int(getattr(image, "n_frames", 1))
+    except UnreadableImage:
+        raise
+    except Exception as problem:
+        raise UnreadableImage(_why(problem, file)) from problem
+    finally:
+        _max_pixels.reset(before)
+
+
 def single_threaded() -> None:
     """Decode AVIF with one thread in this process, which is one of as many as there are cores."""
     try:
@@ -225,18 +231,22 @@ def _read(file: BinaryIO, *, reduce_to: ReduceTo | None, how: Decoding, keep_alp
 
 def _not_by_pillow_alone(file: BinaryIO, head: bytes, how: Decoding) -> Image.Image | None:
     """Return an image that Pillow does not read, or not right; None where it does, perhaps by a plugin added here."""
-    if is_heic(head):
-        extras.register_heic()
-    elif is_jxl(head):
-        extras.register_jxl()
-    elif kind := raw_kind(head):
+    _register_plugins(head)
+    if kind := raw_kind(head):
         return extras.preview(file, kind)
-    elif image_format(head) == "TIFF":
+    if image_format(head) == "TIFF":
         _silence_libtiff()
         if not how.as_stored:
             index = None if how.frames in (FIRST, EACH) else partial(_index, how.frames)
             return tiff.read(file, index, _check_pixels)
     return None
+
+
+def _register_plugins(head: bytes) -> None:
+    if is_heic(head):
+        extras.register_heic()
+    elif is_jxl(head):
+        extras.register_jxl()
 
 
 def _choose_frame(image: Image.Image, frames: str) -> None:

@@ -20,11 +20,13 @@ from zeroshot_cli.images import decoder_process as decoder
 from zeroshot_cli.images.decode import Decoding
 from zeroshot_cli.images.decoder_process import CONTENT, FILE, GO, NOTE, PATH, READY, REASON, SKIP, Job
 from zeroshot_cli.images.memory import bound_of
+from zeroshot_cli.records import SkippedImage
 
 PROGRAM = "from zeroshot_cli.images.decoder_process import main; main()"
 _GLANCE = 0.5  # seconds between two looks at who has been busy for too long
 THUMBNAIL_EDGE = 192  # pixels: sharp on a card, some six kilobytes
 _THUMBNAILS_AHEAD = 64
+_COUNTED_AHEAD = 256
 
 _FROM_OUTSIDE = [-getattr(signal, name, 0) for name in ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP")]
 
@@ -263,6 +265,34 @@ def thumbnails(paths: Iterable[str], *, workers: int, decoding: Decoding) -> Gen
                 yield _thumbnail(waiting.popleft())
         while waiting:
             yield _thumbnail(waiting.popleft())
+
+
+def each_frame(
+    items: Iterable[str | SkippedImage], *, workers: int, decoding: Decoding
+) -> Iterator[str | SkippedImage]:
+    """Yield `PATH#N` for every frame of a file that has several, counted from 0; the other items as they are."""
+    waiting: deque[tuple[str | SkippedImage, Future[Decoded] | None]] = deque()
+    with Decoders(Job(counted=True, decoding=decoding), workers=workers) as decoders:
+        for item in items:
+            waiting.append((item, decoders.submit(item) if isinstance(item, str) else None))
+            if len(waiting) > _COUNTED_AHEAD:
+                yield from _frames(*waiting.popleft())
+        while waiting:
+            yield from _frames(*waiting.popleft())
+
+
+def _frames(item: str | SkippedImage, future: Future[Decoded] | None) -> Iterator[str | SkippedImage]:
+    count = 1
+    if future is not None:
+        with suppress(UnreadableImage):  # it will be a row with this reason
+            count = int(future.result().pixels or b"1")
+    if count < 2 or isinstance(item, SkippedImage):
+        yield item
+        return
+    for number in range(count):
+        name = f"{item}#{number}"
+        taken = os.path.lexists(name)
+        yield SkippedImage(name, "a file of this name hides the frame; rename it") if taken else name
 
 
 def _thumbnail(future: Future[Decoded]) -> bytes | None:

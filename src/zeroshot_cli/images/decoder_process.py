@@ -34,7 +34,16 @@ from typing import Any, BinaryIO
 from PIL import Image
 
 from zeroshot_cli.errors import UnreadableImage
-from zeroshot_cli.images.decode import EACH, EXACTLY, Decoding, ReduceTo, open_regular, read_image, single_threaded
+from zeroshot_cli.images.decode import (
+    EACH,
+    EXACTLY,
+    Decoding,
+    ReduceTo,
+    count_frames,
+    open_regular,
+    read_image,
+    single_threaded,
+)
 from zeroshot_cli.images.file_kinds import HEAD_BYTES, image_format
 from zeroshot_cli.images.memory import limit_this_process, too_large
 from zeroshot_cli.images.preprocess import PreprocessConfig, resize, resized_size
@@ -52,6 +61,8 @@ _GRACE = 30.0  # seconds beyond the timeout, within which the parent ends the pr
 class Job:
     """What is made of every image: pixels for a model, a thumbnail of at most so many pixels an edge, or all of it.
 
+    Or its number of frames, as decimal digits, where they are to be `counted`.
+
     A whole image keeps its transparency; with `at_least`, (height, width), a JPEG is decoded at a scale of twice that.
     `hashed` asks for the content's hash. The parent ends a process that takes longer than the decoding's timeout; if
     the parent is gone, the process ends itself. It takes no more than `memory` bytes; 0 is any number.
@@ -63,6 +74,7 @@ class Job:
     hashed: bool = False
     decoding: Decoding = EXACTLY
     memory: int = 0
+    counted: bool = False
 
     def to_json(self) -> bytes:
         """Return the job as the first message to a process."""
@@ -203,6 +215,8 @@ def make(job: Job, file: BinaryIO, frame: str = "") -> tuple[str, bytes]:
 
 
 def _make(job: Job, file: BinaryIO) -> tuple[str, bytes]:
+    if job.counted:
+        return "", str(count_frames(file, job.decoding)).encode()
     how, reduce_to = job.decoding, _scale(job)
     image = read_image(file, how, reduce_to=reduce_to, keep_alpha=job.preprocess is None and not job.thumbnail)
     note = str(image.info.get(NOTE_KEY, ""))

@@ -9,13 +9,14 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from PIL import Image
 
 from zeroshot_cli.errors import CheckpointError
 from zeroshot_cli.images.modes import to_rgb
+from zeroshot_cli.records import Fit
 
 if TYPE_CHECKING:
     import torch
@@ -169,6 +170,14 @@ class Preprocess:
         mean, std = self._on[pixels.device]
         images = pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=layout or torch.contiguous_format)
         return images.div_(255).sub_(mean).div_(std)
+
+
+_MODES = {Fit.CROP: ResizeMode.SHORTEST, Fit.PAD: ResizeMode.LONGEST, Fit.SQUASH: ResizeMode.SQUASH}
+
+
+def fitted(config: PreprocessConfig, fit: str | None) -> PreprocessConfig:
+    """Return a configuration that fits images in another way; None is how the model was trained."""
+    return config if fit is None else replace(config, resize_mode=_MODES[Fit(fit)])
 
 
 def resize(image: Image.Image, config: PreprocessConfig) -> Image.Image:

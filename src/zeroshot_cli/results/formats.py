@@ -174,6 +174,7 @@ def _as_json(item: Result) -> dict[str, Any]:
         "probability": _rounded(item.probability),
         "margin": None if item.margin is None else _rounded(item.margin),
         "predictions": [_label_json(best) for best in item.predictions],
+        **({"note": item.note} if item.note else {}),
     }
 
 
@@ -244,6 +245,7 @@ def parse_line(line: bytes) -> Result:
             fields["margin"],
             rejected=fields["rejected"],
             others=_labels(fields["others"]),
+            note=fields.get("note", ""),
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"no result: {error}") from error
@@ -258,6 +260,7 @@ def _exact(item: Result) -> dict[str, Any]:
         "margin": item.margin,
         "rejected": item.rejected,
         "others": [(best.label, best.score, best.probability) for best in item.others],
+        **({"note": item.note} if item.note else {}),
     }
 
 

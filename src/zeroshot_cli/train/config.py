@@ -279,6 +279,7 @@ class TrainConfig:
     offline: bool = False
     max_pixels: int | None = None  # None is classify's limit, as for the next
     decode_timeout: float | None = None
+    truncated: str = "skip"
 
     def __post_init__(self) -> None:
         """Raise UsageError for a value out of range, with its option and the range."""
@@ -295,6 +296,7 @@ class TrainConfig:
         _check(decay is None or 0 < decay <= 1, "layer_decay", decay, "over 0 and at most 1, such as 0.75")
         _check(self.lr is None or 0 < self.lr < float("inf"), "lr", self.lr, "finite and over 0")
         timeout = self.decode_timeout
+        _check(self.truncated in ("read", "skip"), "truncated", self.truncated, "read or skip")
         _check(timeout is None or timeout >= 0.1, "decode_timeout", timeout, "at least 0.1 seconds")
         precisions = ("auto", "fp32", "bf16")
         _check(self.precision in precisions, "precision", self.precision, "auto, fp32 or bf16 in training")

@@ -31,7 +31,7 @@ Rows = npt.NDArray[np.int64]
 
 def decoding_of(config: TrainConfig) -> Decoding:
     """Return the limits within which a run decodes images."""
-    given = {"max_pixels": config.max_pixels, "timeout": config.decode_timeout}
+    given = {"max_pixels": config.max_pixels, "timeout": config.decode_timeout, "truncated": config.truncated}
     return Decoding(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
 
 
