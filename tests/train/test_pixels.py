@@ -151,10 +151,8 @@ def test_truncated_images_are_trained_on_if_asked(tmp_path: Path) -> None:
     Image.effect_noise((64, 64), 90).convert("RGB").save(whole)
     half = tmp_path / "half.jpg"
     half.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
-    skipped, read = (
-        EvalBatches(pairs_of(half), CONFIG, decoding=decoding_of(TrainConfig(data=(), truncated=truncated)))[Plan(0, (0,))]
-        for truncated in ("skip", "read")
-    )
+    ways = (decoding_of(TrainConfig(data=(), truncated=truncated)) for truncated in ("skip", "read"))
+    skipped, read = (EvalBatches(pairs_of(half), CONFIG, decoding=way)[Plan(0, (0,))] for way in ways)
     assert isinstance(skipped, Batch)
     assert isinstance(read, Batch)
     assert [item.reason for item in skipped.skipped] == ["the file is truncated"]

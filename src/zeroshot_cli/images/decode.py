@@ -96,7 +96,7 @@ class Decoding:
     as_stored: bool = False
     max_pixels: int = MAX_PIXELS
     timeout: float = DEFAULT_TIMEOUT
-    truncated: str = Truncated.SKIP
+    truncated: str = str(Truncated.SKIP)
     frames: str = FIRST
     fit: str | None = None
 
