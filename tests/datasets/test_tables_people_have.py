@@ -154,7 +154,6 @@ def test_json_that_is_deep_or_has_a_huge_number(table: Path, hard: str) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "what"),
     [
-        ("instances_val.json", {"images": [], "annotations": [], "categories": []}, "COCO annotations"),
         ("export.json", [{"id": 1, "data": {"image": "a.png"}, "annotations": []}], "tasks of Label Studio"),
         ("a.json", {"shapes": [], "imagePath": "a.png", "version": "5"}, "an annotation of LabelMe"),
         ("via.json", {"_via_img_metadata": {}, "_via_settings": {}}, "a project of the VGG Image Annotator"),
@@ -169,6 +168,13 @@ def test_files_of_annotation_tools(tmp_path: Path, name: str, content: object, w
     path = tmp_path / name
     path.write_text(content if isinstance(content, str) else json.dumps(content, indent=1))
     with pytest.raises(DataError, match=f"is {what}, which eval does not read; write a table with"):
+        read_dataset(path)
+
+
+def test_annotations_of_coco_have_several_labels_an_image(tmp_path: Path) -> None:
+    path = tmp_path / "instances_val.json"
+    path.write_text(json.dumps({"images": [], "annotations": [], "categories": []}))
+    with pytest.raises(DataError, match=r"is COCO annotations, which has several labels an image; add --multi-label"):
         read_dataset(path)
 
 

@@ -128,6 +128,27 @@ class EvalOptions(
             help="The column that has the label, or the caption.",
         ),
     ] = None
+    multi_label: Annotated[
+        bool,
+        typer.Option(
+            "--multi-label",
+            rich_help_panel=Panel.DATASET,
+            help="Judge every label on its own: images have any number of them, as a|b, as several rows, or as "
+            "columns of 0 and 1.",
+        ),
+    ] = False
+    min_probability: Annotated[
+        float | None,
+        typer.Option(
+            "--min-probability",
+            min=0,
+            max=1,
+            metavar="X",
+            show_default=False,
+            rich_help_panel=Panel.DATASET,
+            help="With --multi-label: the least probability of a label that counts as an answer. Default: 0.5.",
+        ),
+    ] = None
     only_present: Annotated[
         bool,
         typer.Option(
@@ -281,6 +302,7 @@ class Outputs:
     def check_sources(self, sources: "Sequence[Source]", models: int) -> None:
         """Raise UsageError, before any work, for predictions of several evaluations, or of captions."""
         from zeroshot_cli.datasets.captioned import CaptionedImages
+        from zeroshot_cli.datasets.multilabel import MultiLabelImages
 
         if self.predictions is None:
             return
@@ -294,6 +316,11 @@ class Outputs:
         if isinstance(images, CaptionedImages):
             raise UsageError(
                 f"--predictions {self.predictions} is for labels, and {images.name} has captions; omit --predictions"
+            )
+        if isinstance(images, MultiLabelImages):
+            raise UsageError(
+                f"--predictions {self.predictions} is for one label an image; omit it, and run zeroshot classify "
+                "--multi-label for the labels of each image"
             )
 
     def write(self, evaluations: "Sequence[Evaluation]", settings: "EvalSettings", terminal: Terminal) -> None:

@@ -19,8 +19,13 @@ TITLES = {
     "mean_per_class_recall": "mean per-class recall",
     "ece": "calibration error",
     "log_loss": "log loss",
+    "map": "mean average precision",
+    **{f"{metric}_{kind}": f"{metric}, {kind}" for metric in ("precision", "recall") for kind in ("micro", "macro")},
+    "f1_micro": "F1, micro",
+    "f1_macro": "F1, macro",
 }
 _CLASSIFICATION = ("top1", "top5", "mean_per_class_recall")
+_MULTI_LABEL = ("map", "f1_micro", "f1_macro")
 _RETRIEVAL = ("image_to_text_recall@1", "image_to_text_recall@5", "text_to_image_recall@1")
 
 
@@ -44,12 +49,17 @@ def print_comparison(
     results: Sequence[EvalResult], comparisons: Sequence[tuple[int, int, Comparison]], console: Console
 ) -> None:
     """Print a row for each evaluation, with the best of each data set marked, and the paired differences."""
-    for task in dict.fromkeys(result.task == "retrieval" for result in results):
-        rows = [(number, each) for number, each in enumerate(results, 1) if (each.task == "retrieval") is task]
-        console.print(_comparison_table(rows, _RETRIEVAL if task else _CLASSIFICATION))
+    for metrics in dict.fromkeys(map(compared_metrics, results)):
+        rows = [(number, each) for number, each in enumerate(results, 1) if compared_metrics(each) == metrics]
+        console.print(_comparison_table(rows, metrics))
     if comparisons:
         console.print("\npaired differences of top-1 (McNemar's exact test)")
         console.print(_differences_table(comparisons))
+
+
+def compared_metrics(result: EvalResult) -> tuple[str, ...]:
+    """Return the metrics that a comparison shows of a result; those of a table have the same."""
+    return {"retrieval": _RETRIEVAL, "multi-label": _MULTI_LABEL}.get(result.task, _CLASSIFICATION)
 
 
 def worst_classes(result: EvalResult, count: int) -> list[tuple[str, int, float]]:
@@ -81,7 +91,8 @@ def setting_of(result: EvalResult) -> str:
     weights = f" ({result.pretrained})" if result.pretrained else ""
     prompts = f", prompts {result.prompts}" if result.prompts else ""
     probe = ", linear probe" if result.task == "probe" else ""
-    return f"{result.model}{weights}{prompts}{probe}"
+    least = "" if result.threshold is None else f", labels of a probability of {result.threshold:g} or more"
+    return f"{result.model}{weights}{prompts}{probe}{least}"
 
 
 def interval_text(result: EvalResult, metric: str) -> str:

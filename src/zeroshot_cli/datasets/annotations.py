@@ -10,10 +10,10 @@ from zeroshot_cli.errors import DataError
 _READ = 64 << 20  # bytes of a file that are looked at; larger ones are recognised by what they begin with
 _HEAD = 4096
 _YOLO = re.compile(r"(?:\s*\d+(?:\s+-?\d*\.?\d+(?:e-?\d+)?){4,}\s*(?:\n|$))+")
-_TABLE = "write a table with the columns image and label (several rows an image for eval --multi-label), and give that"
+_TABLE = "write a table with the columns image and label (several rows an image with --multi-label), and give that"
 _KEYS: tuple[tuple[frozenset[str], str], ...] = (
     (frozenset({"images", "annotations", "categories"}), "COCO annotations"),
-    (frozenset({"images", "annotations"}), "COCO annotations"),
+    (frozenset({"images", "annotations"}), "captions or annotations in COCO's form"),
     (frozenset({"shapes", "imagePath"}), "an annotation of LabelMe"),
     (frozenset({"_via_img_metadata"}), "a project of the VGG Image Annotator"),
     (frozenset({"annotations", "data"}), "tasks of Label Studio"),
@@ -44,6 +44,8 @@ def check_annotations(path: Path) -> None:
         )
     else:
         what = None
+    if what == _KEYS[0][1]:
+        raise DataError(f"{path}: is {what}, which has several labels an image; add --multi-label")
     if what is not None:
         raise DataError(f"{path}: is {what}, which eval does not read; {_TABLE}")
 

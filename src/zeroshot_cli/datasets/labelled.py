@@ -131,7 +131,7 @@ def read_labelled_folder(path: Path, labels: Labels | None = None, selection: Se
         raise DataError(f"{path}: has no class folders; expected one folder per class with its images inside")
     if labels is None or not any(name in labels.names for name in names):
         check_folders(path, names)
-    classes = _classes(names, labels, str(path), kind="class folder")
+    classes = classes_of(names, labels, str(path), kind="class folder")
     try:
         found = find_images(
             [f"{path}{os.sep}{name}" for name in names], selection=selection
@@ -161,11 +161,11 @@ def read_labelled_table(
     table = read_rows(path, image_column=image_column, label_column=label_column)
     first_place: dict[str, str] = {}
     for place, _, (value,) in table.rows:
-        if value.casefold() in _NO_LABEL and (labels is None or value not in labels.names):
+        if is_no_label(value, labels):
             shown = f", {value!r}" if value else ""
             raise DataError(f"{path} {place}: the label is empty{shown}; fill it in or delete the row")
         first_place.setdefault(value, place)
-    classes = _classes(first_place, labels, str(path), kind="label", places=first_place)
+    classes = classes_of(first_place, labels, str(path), kind="label", places=first_place)
     items, where = find_items(path, [image for _, image, _ in table.rows])
     return LabelledImages(
         str(path),
@@ -177,6 +177,11 @@ def read_labelled_table(
     )
 
 
+def is_no_label(value: str, labels: Labels | None) -> bool:
+    """Return whether a cell says that there is no label, as NaN does unless a label has that name."""
+    return value.casefold() in _NO_LABEL and (labels is None or value not in labels.names)
+
+
 def _repeated(rows: Sequence[tuple[str, str]]) -> tuple[str, ...]:
     """Return sentences about images with several labels, and about rows that are there twice."""
     unique = dict.fromkeys(rows)
@@ -186,7 +191,7 @@ def _repeated(rows: Sequence[tuple[str, str]]) -> tuple[str, ...]:
         labels = " and ".join(repr(label) for image, label in unique if image == several[0])
         found.append(
             f"{counted(len(several), 'image')} with several labels, such as {several[0]} with {labels}: each row is "
-            "judged on its own, with one right answer"
+            "judged on its own, with one right answer; --multi-label is for images with several"
         )
     if len(unique) < len(rows):
         found.append(f"{counted(len(rows) - len(unique), 'row')} with the image and label of another, counted again")
@@ -194,7 +199,7 @@ def _repeated(rows: Sequence[tuple[str, str]]) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Classes:
+class Classes:
     """The labels of a data set, the index of each class name, and what was assumed and is doubtful about them."""
 
     labels: Labels
@@ -203,9 +208,9 @@ class _Classes:
     doubts: tuple[str, ...] = ()
 
 
-def _classes(
+def classes_of(
     names: Iterable[str], labels: Labels | None, source: str, *, kind: str, places: Mapping[str, str] | None = None
-) -> _Classes:
+) -> Classes:
     """Return the labels and the class index of every name; `places` says where each name first is in a table."""
     ordered = sorted_classes(names)
     if labels is None:
@@ -227,10 +232,10 @@ def _classes(
             f"{labels.names[0]!r} to {labels.names[len(ordered) - 1]!r}; if they are other classes, give a list of "
             f"{len(ordered)} labels"
         )
-    return _Classes(labels, class_of, how_matched(class_of, labels), tuple(doubts))
+    return Classes(labels, class_of, how_matched(class_of, labels), tuple(doubts))
 
 
-def _named_by_themselves(ordered: Sequence[str], source: str, kind: str) -> _Classes:
+def _named_by_themselves(ordered: Sequence[str], source: str, kind: str) -> Classes:
     """Return the classes of a data set whose class names are the words for the model."""
     bare = without_prefixes(ordered)
     written: dict[str, str] = {}
@@ -249,7 +254,7 @@ def _named_by_themselves(ordered: Sequence[str], source: str, kind: str) -> _Cla
             f"class names are read without the number or id before them: {example!r} as {bare[example]!r}",
             *assumed,
         )
-    return _Classes(
+    return Classes(
         Labels.of(written), {name: index for index, name in enumerate(ordered)}, assumed, warnings_of_names([*written])
     )
 

@@ -28,30 +28,50 @@ _LONGEST = 200  # characters of a path in a message
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The rows of a table of labels, the names of all its columns, and what was assumed about it."""
+    """The rows of a table of labels, the names of all its columns, its image and label column, and what was assumed.
+
+    `label` is None, and the texts mean nothing, where there is no label column.
+    """
 
     rows: tuple[PlacedRow, ...]
     header: tuple[str, ...]
+    image: str
+    label: str | None
     notes: tuple[str, ...]
 
 
 def read_rows(
-    path: Path, kind: TextColumn = LABELS, *, image_column: str | None = None, label_column: str | None = None
+    path: Path,
+    kind: TextColumn = LABELS,
+    *,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    one_hot: bool = False,
 ) -> Table:
-    """Read the rows of a table of images and labels; raises DataError, with the line, for what is wrong."""
-    columns = LabelColumns(kind, image_column, label_column)
+    """Read the rows of a table of images and labels; raises DataError, with the line, for what is wrong.
+
+    With `one_hot` there may be no label column.
+    """
+    columns = LabelColumns(kind, image_column, label_column, one_hot)
     notes: list[str] = []
     rows = tuple(_rows(path, columns, notes))
     if not rows:
         raise DataError(f"{path}: has no rows under its header; add one per image, with its path and its label")
-    return Table(rows, tuple(columns.header), tuple(notes))
+    image, label = columns.places
+    named = None if image == label else columns.header[label]
+    return Table(rows, tuple(columns.header), columns.header[image], named, tuple(notes))
 
 
 @dataclass(frozen=True, slots=True)
 class LabelColumns(Columns):
-    """The columns of a table of labels; `header` gets the names of all that it has."""
+    """The columns of a table of labels; `header` gets the names of all that it has, `places` those of the two.
 
+    With `one_hot` the label's place is the image's where there is no label column.
+    """
+
+    one_hot: bool = False
     header: list[str] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
 
     def find(self, header: Sequence[str]) -> tuple[int, int]:
         """Return the places of image and label; raises Fault for what `zeroshot classify` wrote, too."""
@@ -61,8 +81,13 @@ class LabelColumns(Columns):
                 "is what zeroshot classify wrote, so its labels are a model's own answers; after they have been "
                 "checked by hand, add --label-column label"
             )
-        self.header[:] = header
-        return Columns.find(self._with_more(names), header)
+        columns = self._with_more(names)
+        if self.one_hot and columns.text is None and not names & set(self.kind.known):
+            found = [columns._find(header, "image", columns.image, IMAGE_COLUMNS)] * 2
+        else:
+            found = [*Columns.find(columns, header)]
+        self.header[:], self.places[:] = header, found
+        return found[0], found[1]
 
     def _with_more(self, names: set[str]) -> Columns:
         """Return columns that also have the less usual names, where the table has none of the usual ones."""

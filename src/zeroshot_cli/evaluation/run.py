@@ -8,15 +8,17 @@ from typing import Any
 from zeroshot_cli.classify.classifier import Classifier
 from zeroshot_cli.datasets.captioned import CaptionedImages
 from zeroshot_cli.datasets.labelled import LabelledImages
+from zeroshot_cli.datasets.multilabel import MultiLabelImages
 from zeroshot_cli.datasets.registry import published_for
 from zeroshot_cli.embed.image_cache import ImageCache
 from zeroshot_cli.embed.texts import TextCache
 from zeroshot_cli.evaluation.answers import Answers
 from zeroshot_cli.evaluation.classification import Item, Pipeline, answer, blank_result, compared, result_of
 from zeroshot_cli.evaluation.compare import Comparison, compare
+from zeroshot_cli.evaluation.multilabel import THRESHOLD, judge_labels, result_of_labels
 from zeroshot_cli.evaluation.probe import fit_probe
 from zeroshot_cli.evaluation.retrieval import MAIN_METRIC, evaluate_retrieval
-from zeroshot_cli.evaluation.sources import EvalSettings, Listener, Progress, Source
+from zeroshot_cli.evaluation.sources import EvalSettings, Images, Listener, Progress, Source
 from zeroshot_cli.models.loaded import LoadedModel
 from zeroshot_cli.models.registry import split_name
 from zeroshot_cli.records import EvalResult
@@ -25,7 +27,7 @@ from zeroshot_cli.words.prompts import Prompts
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """A result, and the answers that it was computed from; None for captioned images."""
+    """A result, and the answers that it was computed from; None for captions, and for images with several labels."""
 
     result: EvalResult
     answers: Answers | None = None
@@ -76,12 +78,15 @@ class _Evaluator:
     def evaluate(self, source: Source) -> Iterator[Evaluation]:
         """Yield the evaluations of a data set, with what was assumed about it."""
         for each in self._evaluate(source):
-            yield replace(each, result=replace(each.result, assumed=source.assumed))
+            yield replace(each, result=replace(each.result, assumed=(*source.assumed, *source.images.warnings)))
 
     def _evaluate(self, source: Source) -> Iterator[Evaluation]:
         if isinstance(source.images, CaptionedImages):
             for templates in source.prompts or (None,):
                 yield self._retrieve(source.images, templates)
+        elif isinstance(source.images, MultiLabelImages):
+            for prompts in source.prompts if source.saved is None else (source.saved.prompts,):
+                yield self._judge(source, source.images, prompts)
         elif source.train is not None:
             yield self._probe(source.images, source.train)
         elif source.saved is not None:
@@ -109,7 +114,16 @@ class _Evaluator:
             result = replace(result, published=compared(published, result))
         return Evaluation(result, answers)
 
-    def _classifier(self, source: Source, images: LabelledImages, prompts: Prompts) -> Classifier:
+    def _judge(self, source: Source, images: MultiLabelImages, prompts: Prompts) -> Evaluation:
+        pipeline = self._pipeline(images, images.items)
+        classifier = self._classifier(source, images, prompts)
+        with self.listener.progress() as bar:
+            judged = judge_labels(self.model, images, classifier, _tracked(pipeline, bar, len(images)))
+        least = self.settings.min_probability
+        blank = replace(self._blank(pipeline), prompts=prompts.name)
+        return Evaluation(result_of_labels(judged, images, THRESHOLD if least is None else least, blank))
+
+    def _classifier(self, source: Source, images: LabelledImages | MultiLabelImages, prompts: Prompts) -> Classifier:
         if source.saved is not None:
             return Classifier.of(source.saved, self.model)
         cache = TextCache() if self.settings.cache else None
@@ -150,7 +164,7 @@ class _Evaluator:
             )
         )
 
-    def _pipeline(self, images: LabelledImages | CaptionedImages, items: Sequence[Item]) -> Pipeline:
+    def _pipeline(self, images: Images, items: Sequence[Item]) -> Pipeline:
         return Pipeline(
             batch_size=self.settings.batch_size,
             workers=self.settings.workers,

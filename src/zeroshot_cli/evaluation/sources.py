@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from zeroshot_cli.datasets.captioned import CaptionedImages, read_captioned
 from zeroshot_cli.datasets.known import open_known
 from zeroshot_cli.datasets.labelled import LabelledImages, read_dataset
+from zeroshot_cli.datasets.multilabel import MultiLabelImages, read_multilabel
 from zeroshot_cli.datasets.registry import KnownSet, find_known
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.images.decode import EACH, Decoding
@@ -45,6 +46,8 @@ class EvalSettings:
     label_column: str | None = None
     selection: Selection = USUAL
     only_present: bool = False
+    multi_label: bool = False
+    min_probability: float | None = None
     max_pixels: int | None = None
     decode_timeout: float | None = None
     truncated: str | None = None
@@ -70,6 +73,11 @@ class EvalSettings:
             raise UsageError(f"--classifier {self.classifier} holds its own labels and templates; omit {option}")
         if self.frames == EACH:
             raise UsageError("--frames each has several images for one label; use first, middle or a number from 0")
+        if self.multi_label and (self.retrieval or self.probe):
+            option = "--task retrieval" if self.retrieval else "--probe"
+            raise UsageError(f"{option} is not for images with several labels; omit it, or --multi-label")
+        if self.min_probability is not None and not self.multi_label:
+            raise UsageError("--min-probability is for --multi-label; add that, or omit it")
         if self.probe is not None and (self.prompts or self.classifier is not None):
             raise UsageError("--probe learns from images alone; omit --prompts and --classifier")
 
@@ -78,6 +86,9 @@ class EvalSettings:
         given: dict[str, Any] = {"max_pixels": self.max_pixels, "timeout": self.decode_timeout}
         given |= {"truncated": self.truncated, "frames": self.frames, "fit": self.fit}
         return Decoding(as_stored=as_stored, **{name: value for name, value in given.items() if value is not None})
+
+
+Images = LabelledImages | MultiLabelImages | CaptionedImages
 
 
 class Progress(Protocol):
@@ -121,7 +132,7 @@ class Source:
     `known` is the row of the registry; published figures apply if the data set's `own_labels` are used.
     """
 
-    images: LabelledImages | CaptionedImages
+    images: Images
     prompts: tuple[Prompts, ...] = ()
     saved: "SavedClassifier | None" = None
     train: LabelledImages | None = None
@@ -131,7 +142,7 @@ class Source:
     @property
     def assumed(self) -> tuple[str, ...]:
         """What was taken for granted when it was read."""
-        labels = self.images.labels.notes if isinstance(self.images, LabelledImages) else ()
+        labels = () if isinstance(self.images, CaptionedImages) else self.images.labels.notes
         return assumed_of(labels, self.images.notes, self.train.notes if self.train is not None else ())
 
     @property
@@ -168,20 +179,23 @@ def _open(name: str, saved: "SavedClassifier | None", settings: EvalSettings, li
         return Source(images=images, prompts=tuple(map(read_prompts, settings.prompts)), known=known)
     if saved is not None:
         return Source(images=images, saved=saved, known=known, own_labels=False)
-    if settings.probe is not None:
+    if settings.probe is not None and isinstance(images, LabelledImages):
         train = replace(
             read_dataset(Path(settings.probe), images.labels, selection=settings.selection), as_stored=images.as_stored
         )
         return Source(images=images, train=train, known=known)
-    sets = settings.prompts or (images.prompts or prompts_for(settings.labels),)
+    own = images.prompts if isinstance(images, LabelledImages) else None
+    sets = settings.prompts or (own or prompts_for(settings.labels),)
     own_labels = labels is None and not settings.only_present
     return Source(images=images, prompts=tuple(map(read_prompts, sets)), known=known, own_labels=own_labels)
 
 
 def _read(
     name: str, labels: Labels | None, settings: EvalSettings, listener: Listener
-) -> tuple[LabelledImages | CaptionedImages, KnownSet | None]:
+) -> tuple[Images, KnownSet | None]:
     known = None if os.path.lexists(name) else find_known(name)  # a Path of a name too long raises
+    if known is not None and settings.multi_label:
+        raise UsageError(f"{known.name} has one label an image; omit --multi-label, or give a table of your own")
     if known is not None:
         images = open_known(known, data_dir=settings.data_dir, offline=settings.offline, say=listener.note)
         return images if labels is None else _relabelled(images, labels), known
@@ -190,12 +204,14 @@ def _read(
         columns = {"image_column": image_column, "caption_column": settings.label_column}
         return read_captioned(path, **columns, selection=settings.selection), None
     columns = {"image_column": image_column, "label_column": settings.label_column}
+    if settings.multi_label:
+        return read_multilabel(path, labels, **columns), None
     return read_dataset(path, labels, **columns, selection=settings.selection), None
 
 
-def _narrowed(images: LabelledImages | CaptionedImages, saved: "SavedClassifier | None") -> LabelledImages:
+def _narrowed(images: Images, saved: "SavedClassifier | None") -> LabelledImages | MultiLabelImages:
     """Return a data set with the labels that have images as the only possible answers."""
-    if not isinstance(images, LabelledImages):
+    if isinstance(images, CaptionedImages):
         raise UsageError(f"{images.name}: has captions instead of labels; omit --only-present")
     if saved is not None:
         raise UsageError(f"--classifier {saved.source} holds its own labels; omit --only-present")

@@ -90,6 +90,8 @@ def _article(number: int, result: EvalResult, answers: Answers | None, thumbnail
     if answers is not None:
         parts.append(_explored(result, answers))
         parts.append(section("Worst mistakes", _mistakes(answers, thumbnails)))
+    if result.task == "multi-label":
+        parts.append(section("Labels", _labels(result)))
     if result.skipped:
         parts.append(section("Images that could not be read", skipped_list(result.skipped, all_in="--predictions")))
     parts.append(section("Settings", _settings(result)))
@@ -132,6 +134,16 @@ def _figures(result: EvalResult) -> str:
     columns = ("", "figure", "95 % interval", "published")
     width = len(columns) if published else len(columns) - 1
     return table(columns[:width], [row[:width] for row in rows]) + (_verdict(published) if published else "")
+
+
+def _labels(result: EvalResult) -> str:
+    """Return a table of labels that were judged on their own."""
+    names = ("average_precision", "precision", "recall", "f1")
+    rows = [
+        (escaped(row["label"]), f"{row['n']:,}", *("" if row[name] is None else f"{row[name]:.2%}" for name in names))
+        for row in result.per_class
+    ]
+    return table(("label", "images", "average precision", "precision", "recall", "F1"), rows)
 
 
 def _verdict(published: PublishedFigure) -> str:
