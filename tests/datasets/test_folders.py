@@ -9,6 +9,7 @@ from PIL import Image
 
 from zeroshot_cli.datasets.folders import PairOptions, read_sources
 from zeroshot_cli.errors import DataError, UsageError
+from zeroshot_cli.images.selection import Selection
 from zeroshot_cli.pairs.read import Pairs
 from zeroshot_cli.words.prompts import read_prompts
 
@@ -123,3 +124,16 @@ def test_a_folder_of_tars_says_how_to_name_them(tmp_path: Path) -> None:
     (tmp_path / "s-0.tar").touch()
     with pytest.raises(UsageError, match=r"holds 1 tars; name them as --data '.*/\*\.tar'"):
         read_sources([str(tmp_path)], PLAIN)
+
+
+def test_thumbnails_and_what_is_excluded_are_not_trained_on(tmp_path: Path, draw: Draw) -> None:
+    draw("cat/1.png", "cat/@eaDir/1.png/thumb.png", "dog/2.png", "@eaDir/3.png", ".thumbnails/4.png", "raw/5.png")
+    pairs = read_sources([str(tmp_path)], PairOptions(selection=Selection(exclude=("raw",))))
+    assert [caption for _, caption in rows(pairs, tmp_path)] == ["cat", "dog"]
+    assert any("1 hidden or system image left out: @eaDir 1; --all-files takes them" in note for note in pairs.notes)
+    for name in ("cat/1", "cat/@eaDir/1.png/thumb", "dog/2", "raw/5"):
+        (tmp_path / f"{name}.txt").write_text(f"a caption of {name[:3]}")
+    pairs = read_sources([str(tmp_path)], PairOptions(selection=Selection(exclude=("raw",))))
+    assert [caption for _, caption in rows(pairs, tmp_path)] == ["a caption of cat", "a caption of dog"]
+    everything = read_sources([str(tmp_path)], PairOptions(selection=Selection(all_files=True)))
+    assert len(everything.images) == 4

@@ -15,6 +15,7 @@ from zeroshot_cli.datasets.labelled import read_labelled_folder
 from zeroshot_cli.datasets.matching import all_numbers
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.images.find import find_images, path_of
+from zeroshot_cli.images.selection import USUAL, Selection
 from zeroshot_cli.pairs.read import Pairs, Source, joined, read_pairs
 from zeroshot_cli.pairs.shards import CAPTION_EXTENSIONS
 from zeroshot_cli.records import SkippedImage
@@ -27,13 +28,14 @@ _BOX = re.compile(r"\d+( -?[\d.]+(e-?\d+)?){4,}")  # a line of YOLO
 
 @dataclass(frozen=True, slots=True)
 class PairOptions:
-    """How pairs are read: the columns of tables, where images are, and the words for classes."""
+    """How pairs are read: columns of tables, where images are, words for classes, and what of folders is taken."""
 
     image_column: str | None = None
     caption_column: str | None = None
     image_root: str | None = None
     labels: str | None = None
     prompts: str | None = None
+    selection: Selection = USUAL
 
 
 def read_sources(
@@ -53,7 +55,7 @@ def _read(source: str, options: PairOptions, option: str) -> Pairs:
     if os.path.isdir(folder):
         table = table_in(folder)
         if table is None:
-            return _with_texts(folder) or _with_classes(folder, options, option)
+            return _with_texts(folder, options.selection) or _with_classes(folder, options, option)
     return read_pairs(
         [table or source],
         image_column=options.image_column,
@@ -63,11 +65,11 @@ def _read(source: str, options: PairOptions, option: str) -> Pairs:
     )
 
 
-def _with_texts(folder: Path) -> Pairs | None:
+def _with_texts(folder: Path, selection: Selection) -> Pairs | None:
     """Return the pairs of images with a text file beside each, None for a folder without any."""
-    if not any(_has_text(path_of(item)) for item in _images_in(folder)):
+    if not any(_has_text(path_of(item)) for item in _images_in(folder, selection)):
         return None
-    found = read_captioned(folder)
+    found = read_captioned(folder, selection=selection)
     if all(map(_BOX.fullmatch, found.texts)):
         raise DataError(
             f"{folder}: the text files beside its images hold boxes, as YOLO writes them, and no captions; "
@@ -81,6 +83,7 @@ def _pairs_of(folder: Path, found: CaptionedImages) -> Pairs:
     notes = [f"{folder}: each image has its captions in a text file beside it, one a line"]
     if found.bare:
         notes.append(f"{folder}: {found.bare:,} images have no caption and are left out")
+    notes += [f"{folder}: {text}" for text in found.left_out]
     return Pairs(
         images=tuple(path_of(item) for item, _ in rows),
         captions=tuple(text for _, text in rows),
@@ -94,7 +97,7 @@ def _with_classes(folder: Path, options: PairOptions, option: str) -> Pairs:
     _check_folders(folder, options, option)
     labels = None if options.labels is None else read_labels(options.labels)
     prompts = read_prompts(options.prompts or prompts_for(options.labels))
-    found = read_labelled_folder(folder, labels)
+    found = read_labelled_folder(folder, labels, options.selection)
     rows = [
         (item, found.labels.names[target])
         for item, target in zip(found.items, found.targets, strict=True)
@@ -113,7 +116,9 @@ def _with_classes(folder: Path, options: PairOptions, option: str) -> Pairs:
 
 def _check_folders(folder: Path, options: PairOptions, option: str) -> None:
     """Raise DataError or UsageError for a folder whose folders are no classes with names."""
-    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    names = sorted(
+        entry.name for entry in folder.iterdir() if entry.is_dir() and not options.selection.byproduct(str(entry))
+    )
     if not names:
         if tars := sorted(folder.glob("*.tar")):
             raise UsageError(f"{folder}: holds {len(tars):,} tars; name them as {option} '{folder}/*.tar'")
@@ -133,9 +138,9 @@ def _check_folders(folder: Path, options: PairOptions, option: str) -> None:
         )
 
 
-def _images_in(folder: Path) -> tuple[str | SkippedImage, ...]:
+def _images_in(folder: Path, selection: Selection) -> tuple[str | SkippedImage, ...]:
     try:
-        return find_images([f"{folder}{os.sep}"]).items
+        return find_images([f"{folder}{os.sep}"], selection=selection).items
     except DataError:  # no image at all
         return ()
 

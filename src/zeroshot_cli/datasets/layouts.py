@@ -12,6 +12,7 @@ from zeroshot_cli.datasets.imagenet_classes import is_wnid
 from zeroshot_cli.datasets.matching import all_numbers, singular
 from zeroshot_cli.errors import DataError
 from zeroshot_cli.filing.manifest import MANIFEST
+from zeroshot_cli.images.selection import byproduct
 from zeroshot_cli.records import UNKNOWN
 from zeroshot_cli.words.labels import read_labels
 from zeroshot_cli.words.textfiles import label_files
@@ -113,7 +114,7 @@ def _rank(name: str) -> int:
 def _has_folders(path: Path) -> bool:
     try:
         with os.scandir(path) as entries:
-            return any(entry.is_dir() and not entry.name.startswith(".") for entry in entries)
+            return any(entry.is_dir() and not byproduct(entry.path) for entry in entries)
     except OSError:
         return False
 

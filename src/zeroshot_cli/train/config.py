@@ -93,6 +93,19 @@ class TrainConfig:
             "DIR",
         ),
     ] = None
+    all_files: Annotated[
+        bool, _option(_DATA, "--all-files", "Of folders, take hidden files too, and those of systems, such as @eaDir.")
+    ] = False
+    exclude: Annotated[
+        tuple[str, ...],
+        _option(
+            _DATA,
+            "--exclude",
+            "Of folders, leave out files and folders of this name, or of this path if it has a slash; repeatable.",
+            "GLOB",
+            show_default=False,
+        ),
+    ] = ()
     verify: Annotated[
         bool, _option(_DATA, "--verify", "Decode every image before the first step, not just a sample.")
     ] = False
@@ -305,7 +318,7 @@ class TrainConfig:
         """Return plain values, as config.yaml has them."""
         values = asdict(self)
         values["augment"] = [str(kind) for kind in self.augment]
-        for name in ("data", "data_weights", "val", "report_to"):
+        for name in ("data", "data_weights", "val", "exclude", "report_to"):
             values[name] = list(values[name])
         for name in ("loss", "text_encoder"):
             values[name] = None if values[name] is None else str(values[name])
@@ -320,6 +333,7 @@ class TrainConfig:
 MAY_CHANGE = frozenset(
     {"data", "data_weights", "val", "offline", "device", "workers", "log_every", "save_every", "verify", "keep"}
     | {"zero_shot", "labels", "prompts", "report_to", "fsdp", "decode_timeout", "image_root", "patience"}
+    | {"all_files", "exclude"}
 )
 
 _LOWEST = {"epochs": 1, "batch_size": 2, "chunk_size": 1, "workers": 0, "log_every": 1, "save_every": 0, "keep": 1}

@@ -19,6 +19,7 @@ from zeroshot_cli.datasets.folders import PairOptions, read_sources
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.images.decoder_pool import auto_workers
 from zeroshot_cli.images.preprocess import PreprocessConfig
+from zeroshot_cli.images.selection import Selection
 from zeroshot_cli.models.load import load, new_model
 from zeroshot_cli.pairs.read import Pairs
 from zeroshot_cli.records import assumed_of
@@ -71,7 +72,13 @@ def prepare(config: TrainConfig, *, checks: bool) -> Generator[Checked, None, Pr
     _check_options(config)
     if not config.data:
         raise UsageError("--data is missing; name the pairs to train on, such as --data pairs.csv")
-    options = PairOptions(config.image_column, config.caption_column, config.image_root, config.labels, config.prompts)
+    options = PairOptions(
+        **{
+            name: getattr(config, name)
+            for name in ("image_column", "caption_column", "image_root", "labels", "prompts")
+        },
+        selection=Selection(all_files=config.all_files, exclude=config.exclude),
+    )
     pairs = read_sources(config.data, options, weights=config.data_weights)
     val = read_sources(config.val, options, option="--val") if config.val else None
     if val is not None and checks:
