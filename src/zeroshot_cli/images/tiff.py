@@ -77,7 +77,8 @@ class Layout:
         """Return what the page is, in words."""
         colours = {_WHITE_IS_ZERO: "gray", _GRAY: "gray", _RGB: "RGB", _CMYK: "CMYK"}
         colour = colours.get(self.photometric) or _PHOTOMETRICS.get(self.photometric, f"kind {self.photometric}")
-        bits = str(self.bits[0]) if len(set(self.bits)) == 1 else "+".join(map(str, self.bits))
+        mixed = "+".join(map(str, self.bits)) if len(self.bits) <= 4 else "mixed"
+        bits = str(self.bits[0]) if len(set(self.bits)) == 1 else mixed
         form = "" if self.form == _UNSIGNED else f" {_FORMATS.get(self.form, 'untyped')}"
         coded = _COMPRESSIONS.get(self.compression)
         if coded is None and self.compression not in _PLAIN_COMPRESSIONS:
