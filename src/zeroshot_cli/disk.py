@@ -95,7 +95,7 @@ def open_own(path: str | os.PathLike[str], flags: int) -> int:
 def refuse_link(path: str | os.PathLike[str]) -> None:
     """Raise OSError where a link has a name that zeroshot makes itself."""
     if os.path.islink(path):
-        raise OSError(errno.ELOOP, "it is a link, which may lead anywhere; remove it")
+        raise OSError(errno.ELOOP, "it is a link, which may lead anywhere; remove it", os.fspath(path))
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from zeroshot_cli.disk import write_file
 from zeroshot_cli.display import size_text
 from zeroshot_cli.errors import UnavailableError, UsageError
 from zeroshot_cli.hub.hashes import check_cached, is_remembered, remember
@@ -198,7 +199,7 @@ def _write_ref(repository: Repository, commit: str) -> None:
     ref = _folder(repository.name) / "refs" / revision
     ref.parent.mkdir(parents=True, exist_ok=True)
     if not ref.is_file() or ref.read_text() != commit:
-        ref.write_text(commit)
+        write_file(ref, commit, own=True)
 
 
 def _no_cache(error: OSError) -> UsageError:

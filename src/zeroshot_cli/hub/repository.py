@@ -1,5 +1,6 @@
 """A repository of the hub, of a model or of a data set: what it holds, one file of it, and what can go wrong."""
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from zeroshot_cli.disk import open_own
 from zeroshot_cli.display import shown
 from zeroshot_cli.errors import UnavailableError, UsageError
 from zeroshot_cli.hub.hashes import fits
@@ -166,7 +168,7 @@ def receive_file(repository: Repository, file: RemoteFile, target: Path, partial
     """
     resumed = partial.exists()
     for _ in range(1 + resumed):  # what was there may have been part of another file
-        partial.touch()  # an empty file needs no request
+        os.close(open_own(partial, os.O_WRONLY | os.O_CREAT))  # an empty file needs no request
         with hub_errors(repository, file.name):
             receive(repository.url(file.name), partial, size=file.size, label=Path(file.name).name)
         if fits(partial, file.hash):

@@ -15,6 +15,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
+from zeroshot_cli.disk import open_own
 from zeroshot_cli.documents import load_json
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.hub.settings import ANSWER_SECONDS, answer_seconds, hub_settings
@@ -133,7 +134,7 @@ def _append(url: str, partial: Path, bar: Any, most: int) -> None:
     have = _size(partial)
     with _answer(url, {"Range": f"bytes={have}-"} if have else {}) as response:
         resumes = response.status_code == 206 and _starts_at(response.headers, have)
-        with partial.open("ab" if resumes else "wb") as file:
+        with open(partial, "ab" if resumes else "wb", opener=open_own) as file:
             bar.n = have if resumes else 0
             bar.refresh()
             _copy(response, file, bar, most - (have if resumes else 0))

@@ -122,7 +122,7 @@ def _check_any(
     if not items:
         number = left_out.others.total()
         others = f" among {number} other file{'s' * (number != 1)}" if number else ""
-        named = ", ".join(inputs) or "an empty list of inputs"
+        named = ", ".join("standard input" if each == "-" else each for each in inputs) or "an empty list of inputs"
         way_out = "give image files, or a folder that has some"
         raise DataError("; ".join([f"no image found in {named}{others}", way_out, *notes]))
 
