@@ -231,8 +231,7 @@ def evaluate(options: EvalOptions) -> None:
     options.check_cache()
     outputs = Outputs(options.output, options.predictions, options.report)
     outputs.check(overwrite=options.overwrite)
-    shared: dict[str, Any] = {each.name: getattr(options, each.name, None) for each in fields(EvalSettings)}
-    shared |= {
+    own: dict[str, Any] = {
         "default_model": o.DEFAULT_MODEL,
         "models": options.models(),
         "retrieval": None if options.task is Task.AUTO else options.task is Task.RETRIEVAL,
@@ -242,7 +241,8 @@ def evaluate(options: EvalOptions) -> None:
         "workers": o.as_count(options.workers),
         "command": shlex.join(["zeroshot", *sys.argv[1:]]),
     }
-    settings = EvalSettings(**shared)
+    shared = {name: getattr(options, name) for name in (each.name for each in fields(EvalSettings)) if name not in own}
+    settings = EvalSettings(**shared, **own)
     terminal = Terminal(quiet=options.quiet, verbose=options.verbose)
     sources = open_sources(settings, terminal)
     outputs.check_sources(sources, max(1, len(settings.models)))
