@@ -3,11 +3,13 @@
 import io
 import json
 import os
+import tarfile
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -308,3 +310,88 @@ def test_quiet_and_verbose(capsys: pytest.CaptureFixture[str]) -> None:
     assert captured.out + captured.err == ""
     assert embed("pictures", "-o", "verbose.npz", "--verbose") == 0
     assert " on cpu in fp32; 3 images\n" in capsys.readouterr().err
+
+
+# Tables and tars
+
+
+TABLES = {
+    "pairs.csv": 'image,caption\na.png,a cat\nb.png,"a dog, asleep"\nc.png,\n',
+    "pairs.tsv": "text\tn\na cat\t1\na dog, asleep\t2\n\t3\n",
+    "one.csv": 'words\na cat\n"a dog, asleep"\n',
+    "pairs.jsonl": '{"caption": ["a cat", "a dog, asleep"]}\n{"caption": null}\n',
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_of_texts_gives_a_column(name: str, model_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path(name).write_text(TABLES[name])
+    assert embed("--texts", name, "-o", "out.npz") == 0
+    arrays = np.load("out.npz")
+    assert arrays["texts"].tolist() == ["a cat", "a dog, asleep"]
+    np.testing.assert_allclose(arrays["embeddings"], of_texts(model_folder, arrays["texts"].tolist()), atol=1e-6)
+    assert f"{name}: texts from the column" in capsys.readouterr().err
+
+
+def test_a_column_of_parquet_that_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    pq.write_table(pa.table({"caption": ["x", "y"], "n": [1, 2], "German": ["eine Katze", "ein Hund"]}), "t.parquet")
+    assert embed("--texts", "t.parquet", "--text-column", "german", "-o", "out.npz") == 0
+    assert np.load("out.npz")["texts"].tolist() == ["eine Katze", "ein Hund"]
+    assert embed("--texts", "t.parquet", "--text-column", "French", "-o", "other.npz") == 3
+    assert (
+        "has no column 'French', its columns are 'caption', 'n', 'German'; name the right one with --text-column"
+        in (capsys.readouterr().err)
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("pictures", "--text-column", "x"), 2, "--text-column is for --texts"),
+        (("--texts", "numbers.csv"), 3, "name the right one with --text-column"),
+        (("--texts", "empty.csv"), 3, "has no text under its header"),
+        (("--texts", "missing.csv"), 2, "cannot read missing.csv"),
+        (("plain.tar",), 3, "plain.tar: has no images"),
+        (("evil.tar",), 3, "leads out of it"),
+        (("cut.tar",), 3, "cut.tar is truncated"),
+        (("x-{0..99999999}.tar",), 2, "stands for more than 1,000,000 files"),
+    ],
+)
+def test_tables_and_tars_that_cannot_be_read(
+    arguments: tuple[str, ...], code: int, message: str, no_model: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("numbers.csv").write_text("a,b\n1,2\n")
+    Path("empty.csv").write_text("caption,b\n,2\n")
+    for tar, member in (("plain.tar", "notes.txt"), ("evil.tar", "../../red.png"), ("cut.tar", "red.png")):
+        with tarfile.open(tar, "w") as file:
+            file.add("pictures/notes.txt" if member == "notes.txt" else "pictures/red.png", member)
+    Path("cut.tar").write_bytes(Path("cut.tar").read_bytes()[:600])
+    assert embed(*arguments, "-o", "out.npz") == code
+    err = capsys.readouterr().err
+    assert message in err
+    assert len(err.splitlines()) == 1
+    assert not Path("out.npz").exists()
+
+
+@pytest.mark.parametrize("given", [("one.tar", "two.tar"), ("*.tar",), ("{one,two}.tar",)])
+def test_images_of_tars(given: tuple[str, ...], model_folder: Path) -> None:
+    for tar, names in (("one.tar", ("blue", "green")), ("two.tar", ("red",))):
+        with tarfile.open(tar, "w") as file:
+            for name in names:
+                file.add(f"pictures/{name}.png", f"deep/{name}.png")
+            file.add("pictures/notes.txt", "deep/notes.txt")
+    assert embed(*given, "pictures", "-o", "out.npz") == 0
+    arrays = np.load("out.npz")
+    inside = ["one.tar/deep/blue.png", "one.tar/deep/green.png", "two.tar/deep/red.png"]
+    outside = ["pictures/blue.png", "pictures/green.png", "pictures/red.png"]
+    assert arrays["paths"].tolist() == inside + outside
+    np.testing.assert_array_equal(arrays["embeddings"][:3], arrays["embeddings"][3:])
+
+
+def test_an_unreadable_image_in_a_tar_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("pictures", "bad.png").write_bytes(b"")
+    with tarfile.open("x.tar", "w") as file:
+        file.add("pictures/bad.png", "bad.png")
+        file.add("pictures/red.png", "red.png")
+    assert embed("x.tar", "-o", "out.npz") == 4
+    assert "x.tar/bad.png" in str(np.load("out.npz")["errors"])

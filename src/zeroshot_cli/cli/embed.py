@@ -2,9 +2,9 @@
 
 import json
 import sys
-from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,7 +31,7 @@ class EmbedOptions(o.BatchOptions, o.ModelOptions, o.ImageOptions, o.MessageOpti
         typer.Argument(
             metavar="IMAGES",
             show_default=False,
-            help="Files, folders (searched recursively), globs, or - for paths on standard input.",
+            help="Files, folders (searched recursively), globs, WebDataset tars, or - for paths on standard input.",
         ),
     ] = ()
     texts: Annotated[
@@ -40,7 +40,17 @@ class EmbedOptions(o.BatchOptions, o.ModelOptions, o.ImageOptions, o.MessageOpti
             "--texts",
             metavar="FILE",
             rich_help_panel=Panel.DATA,
-            help="Instead of images: a file with one text a line, or - for standard input.",
+            help="Instead of images: a file with one text a line, a table, or - for standard input.",
+        ),
+    ] = None
+    text_column: Annotated[
+        str | None,
+        typer.Option(
+            "--text-column",
+            metavar="NAME",
+            rich_help_panel=Panel.DATA,
+            help="The column of --texts to embed, in a CSV, JSONL or Parquet file. Default: caption, title, text, or "
+            "the only one.",
         ),
     ] = None
     output: Annotated[
@@ -63,12 +73,19 @@ def embed(options: EmbedOptions) -> None:
 
     An image that could not be read is in the file with the reason. The file appears only when it is complete.
     """
+    with ExitStack() as scratch:  # holds the images of tars while they are embedded
+        unreadable = _embed(options, scratch)
+    finish(unreadable, ignore_errors=options.ignore_errors)
+
+
+def _embed(options: EmbedOptions, scratch: ExitStack) -> int:
+    """Write the file; return how many images could not be read."""
     from zeroshot_cli.embed.embeddings_file import EmbeddingsFile, check_embeddings_file, check_room
 
     # What takes no time comes first: a mistake shows before the model is loaded.
     output, quiet = options.output, options.quiet
     check_embeddings_file(output, overwrite=options.overwrite)
-    source = _source(options)
+    source = _source(options, scratch)
     check_room(output, source.names)
 
     from zeroshot_cli.embed.batches import auto_batch_size
@@ -90,7 +107,7 @@ def embed(options: EmbedOptions) -> None:
         unreadable = _write(file, rows, len(source.items), bar.counter("embedding", f"{source.noun}s"))
     for text in (*source.warnings, f"wrote {output}: {_sentence(source, unreadable, model.embed_dim)}"):
         note(text, quiet=quiet)
-    finish(unreadable, ignore_errors=options.ignore_errors)
+    return unreadable
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +118,7 @@ class _Images:
     assumed: tuple[str, ...]
     warnings: tuple[str, ...]
     options: EmbedOptions
+    tars: Mapping[str, str] = field(default_factory=dict)  # folder with the images of a tar → the tar
 
     noun = "image"
 
@@ -112,7 +130,12 @@ class _Images:
 
     @property
     def names(self) -> Sequence[str]:
-        return [item.path if isinstance(item, SkippedImage) else item for item in self.items]
+        return [self.shown(item.path if isinstance(item, SkippedImage) else item) for item in self.items]
+
+    def shown(self, path: str) -> str:
+        """Return the path of an image as the file has it: in a tar, that of the tar and the member's."""
+        folder = next((folder for folder in self.tars if path.startswith(folder)), None)
+        return path if folder is None else self.tars[folder] + path.removeprefix(folder)
 
     def about(self, model: "LoadedModel", batch_size: int) -> dict[str, str]:
         """Return what embeddings of images depend on besides the model."""
@@ -141,7 +164,9 @@ class _Images:
         )
         for block in blocks:
             yield [
-                (item.path, None, item.reason) if isinstance(item, SkippedImage) else (item.path, item.embedding, None)
+                (self.shown(item.path), None, item.reason)
+                if isinstance(item, SkippedImage)
+                else (self.shown(item.path), item.embedding, None)
                 for item in block
             ]
 
@@ -183,7 +208,7 @@ class _Texts:
             yield [(text, embedding, None) for text, embedding in zip(window, embeddings, strict=True)]
 
 
-def _source(options: EmbedOptions) -> _Images | _Texts:
+def _source(options: EmbedOptions, scratch: ExitStack) -> _Images | _Texts:
     """Return what the arguments name; UsageError if that is not either images or texts."""
     texts = options.texts
     if bool(options.images) == (texts is not None):
@@ -191,15 +216,25 @@ def _source(options: EmbedOptions) -> _Images | _Texts:
         raise UsageError(f"{both}; give either IMAGES, files or folders, or --texts FILE")
     if texts is None:
         from zeroshot_cli.images.find import find_images
+        from zeroshot_cli.pairs.shards import unpack_tars
+
+        if options.text_column is not None:
+            raise UsageError("--text-column is for --texts; add that, or omit it")
 
         options.check_cache()
         stdin = getattr(sys.stdin, "buffer", None)
-        found = find_images(options.images, stdin=stdin, null_separated=options.null, selection=options.selection())
+        inputs, tars = unpack_tars(options.images, scratch)
+        found = find_images(inputs, stdin=stdin, null_separated=options.null, selection=options.selection())
         found = options.with_frames(found)
-        return _Images(found.items, found.assumed, found.warnings, options)
+        return _Images(found.items, found.assumed, found.warnings, options, tars)
+    from zeroshot_cli.pairs.texts import is_table, read_texts
+
     given = "-0" if options.null else "--exact-decode" if options.exact_decode else None
     if given is not None:
         raise UsageError(f"{given} is for images, and --texts {texts} names texts; omit it")
+    if options.text_column is not None or is_table(texts):
+        cells, assumed = read_texts(texts, options.text_column)
+        return _Texts([text for text in cells if text], cells.count(""), assumed)
     lines = _read_texts(texts).removesuffix("\n").split("\n")
     kept = [line for line in lines if line.strip()]
     if not kept:

@@ -61,6 +61,10 @@ class Columns:
             raise Fault(f"has one column for both image and {name}, {header[image]!r}; name another --{name}-column")
         return image, text
 
+    def path_of(self, value: object) -> str:
+        """Return the path in a value of JSON or Parquet; raises Fault unless it is text."""
+        return image_of_value(value)
+
     def known_in(self, header: Sequence[str]) -> int:
         """Return how many columns of a header have a usual or a given name."""
         given = (column.casefold() for column in (self.image, self.text) if column)

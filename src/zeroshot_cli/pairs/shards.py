@@ -5,17 +5,22 @@ stay in their tar: their position is recorded, so that any of them can be read a
 """
 
 # Path.exists raises OSError where a name is too long or a folder is locked; opening the file names the reason.
-# ruff: noqa: PTH110
+# ruff: noqa: PTH110, PTH113, PTH207
 
+import glob
 import io
 import json
 import os
 import re
 import tarfile
-from collections.abc import Iterator, Mapping
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
+from zeroshot_cli.disk import writing
 from zeroshot_cli.errors import DataError, UnreadableImage, UsageError
 from zeroshot_cli.images.decode import open_regular
 from zeroshot_cli.images.file_kinds import reason_of
@@ -117,6 +122,49 @@ def read_shard(name: str, file: BinaryIO, columns: Columns) -> Iterator[ShardRow
     for sample in _samples(name, file):
         yield parts.row(sample)
     parts.check()
+
+
+def unpack_tars(inputs: Sequence[str], scratch: ExitStack) -> tuple[list[str], dict[str, str]]:
+    """Return inputs with a folder of its images in place of each tar, and the tar of each such folder.
+
+    The folders are gone when `scratch` is closed. Patterns and globs of tars stand for those that exist.
+    """
+    given: list[str] = []
+    tars: dict[str, str] = {}
+    for text in inputs:
+        is_pattern = text.lower().endswith(".tar") and not os.path.exists(text)
+        for name in (sorted(glob.glob(text)) or expand(text)) if is_pattern else [text]:
+            if not (name.lower().endswith(".tar") and os.path.isfile(name)):
+                given.append(name)
+                continue
+            folder = scratch.enter_context(tempfile.TemporaryDirectory(prefix="zeroshot-"))
+            _unpack_images(name, Path(folder))
+            given.append(folder)
+            tars[folder] = name
+    return given, tars
+
+
+def _unpack_images(name: str, into: Path) -> None:
+    """Write the images of a tar into a folder, under their own paths.
+
+    Raises DataError for a damaged tar, one without images, and a path that leads out of it; UsageError for a full disk.
+    """
+    count = 0
+    with open_regular(name) as file, writing(str(into)):
+        for path, member in _members(name, file):
+            inner = PurePosixPath(path)
+            if inner.suffix[1:].lower() not in IMAGE_EXTENSIONS:
+                continue
+            target = into.joinpath(*inner.parts)
+            if inner.is_absolute() or ".." in inner.parts:
+                raise DataError(f"{name}: the path {path!r} leads out of it; do not use this tar")
+            if os.path.lexists(target):
+                raise DataError(f"{name}: {path} occurs twice; write the shard again")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(member.read(file))
+            count += 1
+    if not count:
+        raise DataError(f"{name}: has no images ({', '.join(IMAGE_EXTENSIONS)}); give a tar that has some")
 
 
 class _Parts:

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.images.file_kinds import image_format
-from zeroshot_cli.pairs.columns import CAPTIONS, IMAGE_EXTENSIONS, NUL, Columns, Fault, image_of_value
+from zeroshot_cli.pairs.columns import CAPTIONS, IMAGE_EXTENSIONS, NUL, Columns, Fault
 from zeroshot_cli.pairs.forms import from_conversation, is_token, items_of, rows_of_document, token_rows
 
 _DELIMITERS = (",", "\t", ";", "|")
@@ -281,7 +281,7 @@ def _read_json(name: str, text: io.TextIOWrapper, columns: Columns, notes: list[
         image, caption = (keys[place] for place in _find(columns, keys, name, notes))
         for place, row in chain(head, objects):
             try:
-                found = image_of_value(row.get(image)), columns.kind.of_value(row.get(caption))
+                found = columns.path_of(row.get(image)), columns.kind.of_value(row.get(caption))
             except Fault as fault:
                 raise Fault(f"{place}: {fault}") from None
             yield place, *found
@@ -363,9 +363,10 @@ def _read_parquet(name: str, file: BinaryIO, columns: Columns, notes: list[str])
         table = pq.ParquetFile(file)
         header = table.schema_arrow.names
         names = [header[place] for place in _find(columns, header, name, notes)]
-        _check_paths(name, table.schema_arrow.field(names[0]))
+        if names[0] != names[1]:
+            _check_paths(name, table.schema_arrow.field(names[0]))
         for row, (image, caption) in enumerate(_values(table, names), start=1):
-            yield f"row {row}", image_of_value(image), columns.kind.of_value(caption)
+            yield f"row {row}", columns.path_of(image), columns.kind.of_value(caption)
     except Fault as fault:
         raise DataError(f"{name} row {row}: {fault}") from None
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
