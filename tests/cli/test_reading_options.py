@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -84,6 +85,29 @@ def test_the_frame_of_an_animation(classify: Callable[..., Any]) -> None:
     assert classify(path, *SAME).rows[0]["path"] == "a.gif"
     late = classify(path, *SAME, "--frames", "4")
     assert (late.code, late.rows[0]["error"]) == (4, "no frame 4: it has 4, counted from 0 (--frames)")
+
+
+def test_tables_have_a_column_of_notes_where_there_may_be_some(classify: Callable[..., Any]) -> None:
+    content = jpeg(noise())
+    Path("whole.jpg").write_bytes(content)
+    Path("half.jpg").write_bytes(content[: len(content) // 2])
+    outputs = [part for kind in ("csv", "tsv", "parquet") for part in ("--output", f"o.{kind}")]
+    ended = classify("whole.jpg", "half.jpg", "gone.jpg", *LABELS, *outputs, "--truncated", "read")
+    assert ended.code == 4
+    notes = ["", "truncated: read without the part that is missing", ""]
+    assert [row["note"] for row in ended.rows] == notes
+    assert [row["note"] or "" for row in pq.read_table("o.parquet").to_pylist()] == notes
+    assert Path("o.csv").read_bytes() == ended.out
+    whole = Path("o.csv").read_bytes()
+    Path("o.csv").write_bytes(whole[: whole.rindex(b"gone")])
+    Path("o.csv.run.json").write_text(
+        Path("o.csv.run.json").read_text().replace('"complete": true', '"complete": false')
+    )
+    Path("o.tsv").write_bytes(Path("o.tsv").read_bytes()[:-3])
+    again = classify("whole.jpg", "half.jpg", "gone.jpg", *LABELS, *outputs, "--truncated", "read", "--resume")
+    assert again.code == 4
+    assert Path("o.csv").read_bytes() == whole
+    assert "note" not in classify("whole.jpg", *LABELS).rows[0]
 
 
 @pytest.mark.parametrize("value", ["last", "-1", "1.5", "", "²"])

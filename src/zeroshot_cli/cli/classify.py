@@ -236,7 +236,7 @@ class _Run:
         )
         ranks = self.rules.multi_label or (options.top_k or 1) > 1
         form = options.form or (Format.TABLE if sys.stdout.isatty() else Format.CSV)
-        with closing(blocks), _standard_output(form, ranks=ranks, quiet=options.quiet) as (bar, out):
+        with closing(blocks), _standard_output(form, options, ranks=ranks) as (bar, out):
             tracked = bar.track(blocks, len(items), "classifying", images=len)
             return deliver(tracked, [*outputs.sinks, out], before=outputs.kept)
 
@@ -314,17 +314,17 @@ def _hash(texts: Sequence[Sequence[str]]) -> str:
 
 
 @contextmanager
-def _standard_output(form: Format, *, ranks: bool, quiet: bool) -> Iterator[tuple[ProgressBar, Sink]]:
+def _standard_output(form: Format, options: ClassifyOptions, *, ranks: bool) -> Iterator[tuple[ProgressBar, Sink]]:
     """Yield a progress bar and the sink of standard output; rows on a terminal need no bar."""
     rows_on_terminal = form is not Format.TABLE and sys.stdout.isatty()
     with ExitStack() as stack:
         bar_stack = ExitStack()
-        bar = bar_stack.enter_context(progress_bar(quiet=quiet or rows_on_terminal))
+        bar = bar_stack.enter_context(progress_bar(quiet=options.quiet or rows_on_terminal))
         sink: Sink
         if form is Format.TABLE:
             sink = table = TableWriter(console_for(sys.stdout), ranks=ranks, paused=bar.paused)
             stack.callback(table.close)  # after the bar is gone
         else:
-            sink = stream_writer(sys.stdout.buffer, form)
+            sink = stream_writer(sys.stdout.buffer, form, noted=options.reading()["truncated"] is not None)
         stack.push(bar_stack)
         yield bar, sink

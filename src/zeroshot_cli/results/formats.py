@@ -19,6 +19,7 @@ from zeroshot_cli.errors import UsageError
 from zeroshot_cli.records import UNKNOWN, Counts, LabelScore, Prediction, Result, SkippedImage
 
 COLUMNS = ("path", "rank", "label", "score", "probability", "error")
+NOTE = "note"  # one more column where images may be read in part
 _QUOTED = re.compile('["\n\r]')
 _NO_BYTE = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # surrogates that stand for no byte of a path
 
@@ -73,14 +74,14 @@ class Writer:
         self._append(self._render(items))
 
 
-def row_writer(append: Callable[[bytes], None], form: Format, *, header: bool = True) -> Writer:
-    """Return a sink that appends rows in a format, with its header first."""
-    if header and header_of(form):
-        append(header_of(form))
-    return Writer(append, partial(rendered, form=form))
+def row_writer(append: Callable[[bytes], None], form: Format, *, header: bool = True, noted: bool = False) -> Writer:
+    """Return a sink that appends rows in a format, with its header first; `noted` adds the column of notes."""
+    if header and header_of(form, noted=noted):
+        append(header_of(form, noted=noted))
+    return Writer(append, partial(rendered, form=form, noted=noted))
 
 
-def stream_writer(stream: BinaryIO, form: Format) -> Writer:
+def stream_writer(stream: BinaryIO, form: Format, *, noted: bool = False) -> Writer:
     """Return a sink that writes to standard output, flushed after every block.
 
     Raises UsageError if it cannot be written; a closed pipe stays a BrokenPipeError.
@@ -90,21 +91,27 @@ def stream_writer(stream: BinaryIO, form: Format) -> Writer:
         with writing("standard output"):
             write_all(stream, data)
 
-    return row_writer(append, form)
+    return row_writer(append, form, noted=noted)
 
 
-def rendered(items: Sequence[Result], form: Format) -> bytes:
+def rendered(items: Sequence[Result], form: Format, *, noted: bool = False) -> bytes:
     """Return a block of results as it is written to a file."""
     if form is Format.JSONL:
         # Escaped here, not by ensure_ascii: every other script stays readable.
         return "".join(map(json_line, items)).encode("utf-8", "backslashreplace")
     delimiter = DELIMITERS[form]
-    return to_bytes("".join(delimited_row(fields, delimiter) for item in items for fields in _rows(item)))
+    rows = (_noted(item, fields) if noted else fields for item in items for fields in _rows(item))
+    return to_bytes("".join(delimited_row(fields, delimiter) for fields in rows))
 
 
-def header_of(form: Format) -> bytes:
+def _noted(item: Result, fields: tuple[str, ...]) -> tuple[str, ...]:
+    return (*fields, "" if isinstance(item, SkippedImage) else item.note)
+
+
+def header_of(form: Format, *, noted: bool = False) -> bytes:
     """Return the first line of a file, empty for JSONL."""
-    return b"" if form is Format.JSONL else to_bytes(delimited_row(COLUMNS, DELIMITERS[form]))
+    columns = (*COLUMNS, NOTE) if noted else COLUMNS
+    return b"" if form is Format.JSONL else to_bytes(delimited_row(columns, DELIMITERS[form]))
 
 
 def extension_of(path: Path) -> Extension:

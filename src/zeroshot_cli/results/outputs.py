@@ -56,9 +56,15 @@ class Outputs:
         self.sinks: list[Sink] = []
         if not self.complete:  # a finished run takes no more results
             for path in targets.streamed:
-                self.sinks.append(row_writer(files[path].append, _format(path), header=not files[path].size))
+                begun = bool(files[path].size)
+                self.sinks.append(row_writer(files[path].append, _format(path), header=not begun, noted=self._noted))
             if self._journal is not None:
                 self.sinks.append(Writer(self._journal.append, journal_lines))
+
+    @property
+    def _noted(self) -> bool:
+        """Whether images may be read in part, which a note then says."""
+        return bool(self._record.settings.get("truncated"))
 
     @property
     def assumed(self) -> tuple[str, ...]:
@@ -98,7 +104,8 @@ class Outputs:
         if path == self._targets.folder:
             maker = sort
         else:
-            maker = write_parquet if extension_of(path) is Extension.PARQUET else html
+            parquet = partial(write_parquet, noted=self._noted)
+            maker = parquet if extension_of(path) is Extension.PARQUET else html
         if maker is None or self._journal is None:
             raise ValueError(f"nothing here makes {path}")
         maker(path, partial(read_journal, self._journal))

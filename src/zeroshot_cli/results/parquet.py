@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 from zeroshot_cli.disk import replacing, writing
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.records import Result, SkippedImage
-from zeroshot_cli.results.formats import COLUMNS, labels_to_show, to_bytes
+from zeroshot_cli.results.formats import COLUMNS, NOTE, labels_to_show, to_bytes
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 ROW_GROUP = 10_000  # images
-_Row = tuple[str, int | None, str | None, float | None, float | None, str | None]
+_Row = tuple[str | int | float | None, ...]
 
 
 def check_parquet() -> None:
@@ -30,12 +30,15 @@ def check_parquet() -> None:
         raise UsageError("writing .parquet needs pyarrow: pip install 'zeroshot-cli[parquet]'")
 
 
-def write_parquet(path: Path, results: Callable[[], Iterator[Result]]) -> None:
-    """Write all results, 10,000 images per row group; UsageError if the file cannot be written."""
+def write_parquet(path: Path, results: Callable[[], Iterator[Result]], *, noted: bool = False) -> None:
+    """Write all results, 10,000 images per row group; UsageError if the file cannot be written.
+
+    `noted` adds the column of notes.
+    """
     check_parquet()
     import pyarrow.parquet as pq
 
-    schema = _schema()
+    schema = _schema(noted=noted)
     with ExitStack() as stack:
         unfinished = stack.enter_context(replacing(path, resumable=True))
         stack.enter_context(writing(str(path), resumable=True))
@@ -43,15 +46,16 @@ def write_parquet(path: Path, results: Callable[[], Iterator[Result]]) -> None:
         writer = stack.enter_context(pq.ParquetWriter(file, schema))
         remaining = results()
         while block := list(islice(remaining, ROW_GROUP)):
-            rows = [row for item in block for row in _rows(item)]
+            rows = [row for item in block for row in _rows(item, noted=noted)]
             writer.write_table(_table(rows, schema), row_group_size=len(rows))
 
 
-def _schema() -> "pa.Schema":
+def _schema(*, noted: bool) -> "pa.Schema":
     import pyarrow as pa
 
     types = (pa.string(), pa.int32(), pa.string(), pa.float32(), pa.float64(), pa.string())
-    return pa.schema(list(zip(COLUMNS, types, strict=True)))
+    columns = list(zip(COLUMNS, types, strict=True))
+    return pa.schema([*columns, (NOTE, pa.string())] if noted else columns)
 
 
 def _table(rows: list[_Row], schema: "pa.Schema") -> "pa.Table":
@@ -61,12 +65,13 @@ def _table(rows: list[_Row], schema: "pa.Schema") -> "pa.Table":
     return pa.table([pa.array(column, form.type) for column, form in zip(columns, schema, strict=True)], schema=schema)
 
 
-def _rows(item: Result) -> list[_Row]:
+def _rows(item: Result, *, noted: bool) -> list[_Row]:
     path = arrow_text(item.path)
     if isinstance(item, SkippedImage):
-        return [(path, None, None, None, None, arrow_text(item.reason))]
+        return [(path, None, None, None, None, arrow_text(item.reason), *((None,) * noted))]
+    note = (item.note or None,) * noted
     return [
-        (path, rank, arrow_text(best.label), best.score, best.probability, None)
+        (path, rank, arrow_text(best.label), best.score, best.probability, None, *note)
         for rank, best in enumerate(labels_to_show(item), start=1)
     ]
 

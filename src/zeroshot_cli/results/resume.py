@@ -125,13 +125,16 @@ def _not_ours(name: str) -> UsageError:
 
 def _delimited_items(form: Format, stream: BinaryIO, name: str) -> Iterator[Item]:
     """Yield the images of a CSV or TSV file; the last may lack ranks, so it is whole only when another follows."""
-    header, begin = header_of(form), stream.readline()
-    if not header.startswith(begin):
+    begin = stream.readline()
+    headers = [header_of(form, noted=noted) for noted in (False, True)]
+    header = next((each for each in headers if each.startswith(begin)), None)
+    if header is None:
         raise _not_ours(name)
+    columns = len(COLUMNS) + headers.index(header)
     last: Item | None = None
     end = len(header)
     for record in csv_records(stream, longest=MAX_RECORD):
-        fields = None if is_torn(record) else _fields(record, DELIMITERS[form])
+        fields = None if is_torn(record) else _fields(record, DELIMITERS[form], columns)
         if fields is None:
             return
         end += len(record)
@@ -145,13 +148,13 @@ def _delimited_items(form: Format, stream: BinaryIO, name: str) -> Iterator[Item
         last = Item(path, end, kind)
 
 
-def _fields(record: bytes, delimiter: str) -> list[bytes] | None:
+def _fields(record: bytes, delimiter: str, columns: int) -> list[bytes] | None:
     """Return the fields of a record, None if it is damaged."""
     try:
         rows = list(csv.reader([record.decode("latin-1")], delimiter=delimiter, strict=True))  # keeps any bytes
     except csv.Error:
         return None
-    if len(rows) != 1 or len(rows[0]) != len(COLUMNS):
+    if len(rows) != 1 or len(rows[0]) != columns:
         return None
     return [field.encode("latin-1") for field in rows[0]]
 
