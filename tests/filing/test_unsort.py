@@ -375,3 +375,14 @@ def texts(folder: Path) -> dict[str, str]:
 )
 def test_sentence(undone: Undone, sentence: str) -> None:
     assert undone.sentence() == sentence
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_label_longer_than_a_field_of_csv_usually_is(here: Path, mode: SortMode) -> None:
+    draw("a.jpg", "A")
+    before = state(here)
+    sort_into(Path("out"), say(like("a.jpg", "long " * 40_000)), mode)
+    assert undo(MANIFEST).kept == ()
+    shutil.rmtree("out")
+    assert state(here) == before
+    assert csv.field_size_limit() == 131_072

@@ -34,7 +34,7 @@ from zeroshot_cli.filing.placing import (
     same_content,
     same_place,
 )
-from zeroshot_cli.results.formats import csv_records, delimited_row, is_torn, to_bytes
+from zeroshot_cli.results.formats import csv_records, delimited_row, is_torn, rows_in, to_bytes
 
 MANIFEST = "manifest.csv"
 
@@ -240,8 +240,7 @@ def _is_header(record: bytes) -> bool:
 def _entry(record: bytes, path: str, line: int) -> Entry:
     """Return the entry in a record; InputError if there is none, or it would lead out of the manifest's folder."""
     try:
-        row = next(csv.reader([record.decode("utf-8", "surrogateescape")], strict=True))
-        action, label, source, target, link = row
+        ((action, label, source, target, link),) = rows_in(record.decode("utf-8", "surrogateescape"))
         entry = Entry(SortMode(action), label, source, target, link)
     except (csv.Error, ValueError):
         raise InputError(f"{path}, line {line}: not an entry with the columns {_NAMES}") from None

@@ -5,6 +5,7 @@ row, `unknown`, with the score and the probability of the nearest label.
 Paths are written as given, byte for byte; in JSONL, bytes that are not UTF-8 are lone surrogates, as `\udcff`.
 """
 
+import csv
 import json
 import re
 import sys
@@ -183,6 +184,16 @@ def _as_json(item: Result) -> dict[str, Any]:
         "predictions": [_label_json(best) for best in item.predictions],
         **({"note": item.note} if item.note else {}),
     }
+
+
+def rows_in(text: str, delimiter: str = ",") -> list[list[str]]:
+    """Return the rows of a text that this package wrote, however long a field is; csv.Error if it is damaged."""
+    usual = csv.field_size_limit()
+    csv.field_size_limit(max(usual, len(text)))
+    try:
+        return list(csv.reader([text], delimiter=delimiter, strict=True))
+    finally:
+        csv.field_size_limit(usual)
 
 
 def csv_records(stream: BinaryIO, *, longest: int = sys.maxsize) -> Iterator[bytes]:

@@ -25,6 +25,7 @@ from zeroshot_cli.results.formats import (
     header_of,
     is_torn,
     parse_line,
+    rows_in,
     to_bytes,
 )
 
@@ -151,7 +152,7 @@ def _delimited_items(form: Format, stream: BinaryIO, name: str) -> Iterator[Item
 def _fields(record: bytes, delimiter: str, columns: int) -> list[bytes] | None:
     """Return the fields of a record, None if it is damaged."""
     try:
-        rows = list(csv.reader([record.decode("latin-1")], delimiter=delimiter, strict=True))  # keeps any bytes
+        rows = rows_in(record.decode("latin-1"), delimiter)  # keeps any bytes
     except csv.Error:
         return None
     if len(rows) != 1 or len(rows[0]) != columns:
