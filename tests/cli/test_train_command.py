@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 from collections.abc import Iterator
@@ -292,3 +293,66 @@ def test_a_bar_is_drawn_on_a_terminal(arguments: list[str]) -> None:
     assert "step 6 of 6" in text
     assert re.search(r"loss \d\.\d{3}", text)
     assert "images/s" in text
+
+
+# what a resumed run takes from its folder
+
+
+def test_a_run_is_resumed_and_extended_without_its_options(
+    tmp_path: Path, arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert entry.run([*arguments, "--lr", "1e-4", "--augment", "flip"]) == 0
+    monkeypatch.setenv("ZEROSHOT_BATCH_SIZE", "3")  # of other commands, and not of this run
+    again = ["train", "--resume", "--output", str(tmp_path / "run"), "--workers", "1"]
+    assert entry.run([*again, "--seed", "5"]) == 2
+    assert "was started with seed 0, not 5" in capsys.readouterr().err
+    assert entry.run([*again, "--epochs", "3"]) == 0
+    settings = yaml.safe_load((tmp_path / "run/config.yaml").read_text())
+    expected = {"epochs": 3, "lr": 1e-4, "augment": ["flip"], "batch_size": 4}
+    assert {name: settings[name] for name in expected} == expected
+    assert (tmp_path / "run/metrics.jsonl").read_text().count("\n") == 9
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[1, 2]", "holds no settings by name"),
+        ("batch_size: many", "batch_size is 'many', which it cannot be"),
+        ("batch_size: true", "batch_size is True"),
+        ("lr: [1]", "lr is [1]"),
+        ("data: {a: b}", "data is {'a': 'b'}"),
+        ("loss: hinge", "loss is 'hinge'"),
+        ("epochs: 0", "--epochs is 0; it must be at least 1"),
+        ("colour: red", "'colour' is not a setting"),
+        ("a: b: c", "cannot be read"),
+        ("[" * 3000, "cannot be read"),
+    ],
+)
+def test_settings_that_cannot_be_read(
+    tmp_path: Path, text: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/config.yaml").write_text(text)
+    assert entry.run(["train", "--resume", "--output", str(tmp_path / "run")]) == 3
+    err = capsys.readouterr().err
+    assert words in err
+    assert "--resume with all options of the run writes it again" in err
+    assert err.count("\n") == 1
+
+
+def test_a_broken_shard_is_named_at_the_end_with_4(
+    tmp_path: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for shard in range(3):
+        with tarfile.open(tmp_path / f"s-{shard}.tar", "w") as tar:
+            for i in range(4):
+                tar.add(tmp_path / f"{i}.png", f"{shard}{i}.png")
+                (tmp_path / "text").write_text(f"colour {shard} {i}")
+                tar.add(tmp_path / "text", f"{shard}{i}.txt")
+    broken = tmp_path / "s-2.tar"
+    broken.write_bytes(broken.read_bytes()[:1700])
+    at = arguments.index("--data") + 1
+    arguments[at] = f"{tmp_path}/s-*.tar"
+    assert entry.run([*arguments, "--epochs", "1"]) == 4
+    assert re.search(r"1 file could not be read, first .*s-2\.tar: is truncated", capsys.readouterr().err)
+    assert str(broken) in (tmp_path / "run/skipped.csv").read_text()

@@ -1,5 +1,6 @@
 """Checkpoints: to the bit, and never half of one."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -172,3 +173,70 @@ def test_a_changed_setting_is_named(change: dict[str, object], words: str) -> No
     check_same(CONFIG, dict(CONFIG), where=Path("run"))
     with pytest.raises(UsageError, match=f"run was started with {words}"):
         check_same(CONFIG, CONFIG | change, where=Path("run"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[1]",
+        "3",
+        "{}",
+        "\x00",
+        "[" * 10_000,
+        '{"step": "x", "epoch": 1, "config": {}}',
+        '{"step": 1e999, "epoch": 1, "config": {}}',
+        '{"step": 1, "epoch": 1, "config": [1]}',
+        '{"step": 1, "epoch": 1, "config": {}, "val_loss": []}',
+    ],
+)
+def test_a_state_of_another_kind_is_one_sentence(tmp_path: Path, text: str) -> None:
+    saved = save(tmp_path, state(4), *trained(0))
+    (saved / "state.json").write_text(text)
+    with pytest.raises(CheckpointError, match=r"state\.json cannot be read \(.{1,220}\); remove its folder") as caught:
+        read_state(saved)
+    assert "\n" not in str(caught.value)
+    assert best_checkpoint(tmp_path) is None
+
+
+def _one_less(tensors: dict[str, torch.Tensor]) -> None:
+    del tensors[sorted(tensors)[0]]
+
+
+def _another_shape(tensors: dict[str, torch.Tensor]) -> None:
+    name = next(name for name in tensors if name.endswith("exp_avg"))
+    tensors[name] = torch.zeros(7, 5)
+
+
+def _another_type(tensors: dict[str, torch.Tensor]) -> None:
+    name = next(name for name in tensors if name.endswith("exp_avg_sq"))
+    tensors[name] = tensors[name].long()
+
+
+def _another_key(tensors: dict[str, torch.Tensor]) -> None:
+    name = next(name for name in tensors if name.endswith("exp_avg"))
+    tensors[f"{name}_more"] = tensors[name].clone()
+
+
+def _steps_in_a_row(tensors: dict[str, torch.Tensor]) -> None:
+    tensors[next(name for name in tensors if name.endswith("step"))] = torch.zeros(3)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (_one_less, r"it has no .*exp_avg"),
+        (_another_shape, r"is torch\.float32 of shape \[7, 5\], expected"),
+        (_another_type, r"is torch\.int64 of shape"),
+        (_another_key, "has a state for '.*exp_avg_more'"),
+        (_steps_in_a_row, r"of shape \[3\], expected numbers with a point of shape \[\]"),
+    ],
+)
+def test_an_optimizer_of_another_model_is_one_sentence(
+    tmp_path: Path, change: Callable[[dict[str, torch.Tensor]], None], words: str
+) -> None:
+    saved = save(tmp_path, state(4), *trained(0))
+    tensors = load_file(saved / "optimizer.safetensors")
+    change(tensors)
+    save_file(tensors, saved / "optimizer.safetensors")
+    with pytest.raises(CheckpointError, match=words):
+        load_checkpoint(saved, *trained(0))

@@ -158,7 +158,7 @@ def check_same(saved: Mapping[str, Any], now: Mapping[str, Any], *, where: Path)
             raise UsageError(
                 f"{where} was started with {name} {_shown(before)}, not {_shown(after)}; "
                 "resume with the same settings, or start another run from its model with "
-                f"--model {where} --output {where}2"
+                f"--model {where} --output {where}-2"
             )
 
 

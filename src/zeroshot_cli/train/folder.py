@@ -66,7 +66,7 @@ class RunFolder:
         if has_run and not resume:
             raise UsageError(
                 f"{self.path} already holds a run; add --resume to resume it, with --epochs N to extend it, "
-                f"or start another run from its model with --model {self.path} --output {self.path}2"
+                f"or start another run from its model with --model {self.path} --output {self.path}-2"
             )
         if os.path.exists(self.path) and not os.path.isdir(self.path):
             raise UsageError(f"{self.path} is a file; --output names the folder of the run")

@@ -204,7 +204,7 @@ class _Run:
         elif last is None:
             yield (
                 f"all {self.config.epochs:,} epochs were done; --resume --epochs N extends the run, and --model {path} "
-                f"--output {path}2 starts another from its model"
+                f"--output {path}-2 starts another from its model"
             )
         for warning in verdict(self.course, self.losses, self.config, lr=self.schedule.peak):
             yield f"warning: {warning}"

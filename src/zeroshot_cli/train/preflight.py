@@ -198,7 +198,12 @@ def _check_variety(pairs: Pairs, alike: _Alike) -> None:
 
 
 def _check_others(pairs: Pairs, val: Pairs) -> None:
-    """Warn where images to validate on are trained on too."""
+    """Warn where images to validate on are trained on too, or all have one caption."""
+    if len(val) > 1 and len({caption.casefold() for caption in val.captions}) == 1:
+        _warn(
+            f"all {len(val):,} pairs of --val have one caption, {_short(val.captions[0])!r}, so every answer is right; "
+            "validate on pairs with different captions"
+        )
     seen = {os.path.abspath(image) for image in pairs.images}
     same = len(val) if val.fingerprint() == pairs.fingerprint() else sum(os.path.abspath(i) in seen for i in val.images)
     if same:
