@@ -282,6 +282,18 @@ def test_a_path_that_no_system_has_is_no_file() -> None:
 # memory
 
 
+def test_a_huge_image_for_training_is_smaller_by_whole_squares(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "_MOST_WHOLE", 1000)
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    small = np.asarray(wire.unpack(wire.make(Job(at_least=(8, 8)), stream)[1])).astype(float)
+    means = pixels.reshape(20, 3, 80, 3)[:, :, :78].reshape(20, 3, 26, 3, 3).mean(axis=(1, 3))
+    assert small.shape == (20, 27, 3)
+    assert np.abs(small[:, :26] - means).max() <= 1
+    assert wire.unpack(wire.make(Job(at_least=(16, 16)), stream)[1]).size == (80, 60)  # else it would be too small
+
+
 BOUND = 300 << 20
 
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import os
 import signal
 import struct
@@ -54,6 +55,7 @@ READY, CONTENT, NOTE, PIXELS, REASON = b"R", b"C", b"N", b"X", b"E"
 _THUMBNAIL_QUALITY = 60  # of 100
 _HUGE = 1 << 30  # bytes: what is larger is not read into memory, and so not kept in a cache
 _READ_ANEW = b"0.2.0"  # 0.1.0 kept embeddings of TIFF files that it misread
+_MOST_WHOLE = 50_000_000  # pixels of a whole image: 200 MB with transparency
 _GRACE = 30.0  # seconds beyond the timeout, within which the parent ends the process
 
 
@@ -222,7 +224,19 @@ def _make(job: Job, file: BinaryIO) -> tuple[str, bytes]:
     note = str(image.info.get(NOTE_KEY, ""))
     if job.preprocess is not None:
         return note, resize(image, job.preprocess).tobytes()
-    return note, _thumbnail(image, job.thumbnail) if job.thumbnail else pack(image)
+    return note, _thumbnail(image, job.thumbnail) if job.thumbnail else pack(_within_reason(image, job.at_least))
+
+
+def _within_reason(image: Image.Image, at_least: tuple[int, int] | None) -> Image.Image:
+    """Return an image of at most so many pixels that copies of it fit into memory: means of squares of pixels.
+
+    Both sides stay at least twice `at_least`.
+    """
+    if at_least is None or image.width * image.height <= _MOST_WHOLE:
+        return image
+    factor = math.ceil(math.sqrt(image.width * image.height / _MOST_WHOLE))
+    most = min(image.height // (2 * at_least[0]), image.width // (2 * at_least[1]))
+    return image.reduce(factor) if factor <= most else image
 
 
 def _scale(job: Job) -> ReduceTo | None:
@@ -244,7 +258,7 @@ def unpack(content: bytes) -> Image.Image:
     """Return the image that `pack` was given."""
     width, height = struct.unpack_from(">II", content)
     mode = "RGB" if len(content) - 8 == 3 * width * height else "RGBA"
-    return Image.frombytes(mode, (width, height), content[8:])
+    return Image.frombytes(mode, (width, height), memoryview(content)[8:])  # no copy: it may be large
 
 
 def _thumbnail(image: Image.Image, edge: int) -> bytes:
