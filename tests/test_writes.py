@@ -76,6 +76,7 @@ FRESH = [
     "datasets/wds._write_labelled",
     "datasets/wds._write_templates",
     "datasets/wds.convert",
+    "pairs/shards._unpack_images",
     "train/checkpoint.save_checkpoint",
     "train/checkpoint.save_checkpoint",
 ]
