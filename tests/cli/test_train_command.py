@@ -180,6 +180,13 @@ def test_figures_go_to_tensorboard(tmp_path: Path, arguments: list[str]) -> None
     assert logged == [(row["step"], pytest.approx(row["loss"], rel=1e-6)) for row in rows]
 
 
+def test_a_resumed_run_uses_the_device_that_the_environment_names(tmp_path: Path, arguments: list[str]) -> None:
+    assert entry.run([*arguments, "--quiet"]) == 0
+    file = tmp_path / "run" / "config.yaml"
+    file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | {"device": "cuda:7"}))
+    assert entry.run(["train", "--resume", "--output", str(tmp_path / "run"), "--epochs", "3", "--quiet"]) == 0
+
+
 def test_a_second_run_in_the_folder_needs_resume(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert entry.run(arguments) == 0
     assert entry.run(arguments) == 2

@@ -133,8 +133,8 @@ class EvalOptions(
         typer.Option(
             "--multi-label",
             rich_help_panel=Panel.DATASET,
-            help="Judge every label on its own: images have any number of them, as a|b, as several rows, or as "
-            "columns of 0 and 1.",
+            help="Judge every label on its own: an image may have any number of labels, written as a|b, in several "
+            "rows, or in columns of 0 and 1.",
         ),
     ] = False
     min_probability: Annotated[
@@ -146,7 +146,7 @@ class EvalOptions(
             metavar="X",
             show_default=False,
             rich_help_panel=Panel.DATASET,
-            help="With --multi-label: the least probability of a label that counts as an answer. Default: 0.5.",
+            help="With --multi-label: the lowest probability at which a label counts as an answer. Default: 0.5.",
         ),
     ] = None
     only_present: Annotated[

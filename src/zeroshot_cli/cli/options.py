@@ -63,7 +63,7 @@ def check_device(value: str) -> str:
 
 def _check_frames(value: str) -> str:
     if value not in ("first", "middle", "each") and not (value.isascii() and value.isdigit() and len(value) < 10):
-        raise typer.BadParameter(f"{value!r} is no frame; use first, middle, each, or a number from 0")
+        raise typer.BadParameter(f"{value!r} is not a frame; use first, middle, each, or a number from 0")
     return value if not value.isdigit() else str(int(value))
 
 
@@ -297,7 +297,7 @@ class LimitOptions:
         typer.Option(
             "--truncated",
             rich_help_panel=Panel.IMAGES,
-            help="Read what is there of an image that is cut off, with a note; or skip it, as one that cannot be read.",
+            help="What to do with an image that is cut off: read what is there, with a note, or skip it as unreadable.",
         ),
     ] = Truncated.SKIP
     ignore_errors: IgnoreErrors = False
@@ -315,8 +315,8 @@ class DecodingOptions(LimitOptions):
             metavar="first|middle|N|each",
             callback=_check_frames,
             rich_help_panel=Panel.IMAGES,
-            help="Which frame of an animation, or page of a file, is read; N counts from 0; "
-            "each: every frame is an image of its own, PATH#N.",
+            help="Which frame of an animation, or page of a file, to read. N counts from 0; with each, every frame "
+            "is an image of its own, PATH#N.",
         ),
     ] = "first"
     fit: Annotated[
@@ -325,8 +325,8 @@ class DecodingOptions(LimitOptions):
             "--fit",
             show_default=False,
             rich_help_panel=Panel.IMAGES,
-            help="How an image is brought to the model's shape: its centre, all of it with borders, or all of it "
-            "distorted. Default: as the model was trained, mostly crop.",
+            help="How an image is brought to the model's shape: crop its centre, pad it with borders, or squash it. "
+            "Default: as the model was trained, usually crop.",
         ),
     ] = None
 
@@ -341,7 +341,7 @@ class DecodingOptions(LimitOptions):
         return Decoding(exact=self.exact_decode, **kinds, **limits)  # type: ignore[arg-type]
 
     def reading(self) -> dict[str, str | None]:
-        """Return the options of how images are read, None for each that is as by default: what a run depends on."""
+        """Return how images are read, on which a run depends, by option; None for each at its default."""
         defaults = DecodingOptions()
         named = {name: getattr(self, name) for name in ("truncated", "frames", "fit")}
         return {name: None if value == getattr(defaults, name) else str(value) for name, value in named.items()}
@@ -356,7 +356,7 @@ class FolderOptions:
         typer.Option(
             "--all-files",
             rich_help_panel=Panel.IMAGES,
-            help="Take hidden files and folders too, and those of systems, such as @eaDir, .thumbnails and trash.",
+            help="Take hidden and system files and folders too, such as @eaDir, .thumbnails and trash.",
         ),
     ] = False
     exclude: Annotated[
@@ -366,7 +366,7 @@ class FolderOptions:
             metavar="GLOB",
             show_default=False,
             rich_help_panel=Panel.IMAGES,
-            help="Leave out files and folders of this name, or of this path if it has a slash; repeatable.",
+            help="Leave out files and folders with this name, or with this path if it contains a slash; repeatable.",
         ),
     ] = ()
 
@@ -442,7 +442,7 @@ class RuntimeOptions:
             min=1,
             show_default=False,
             rich_help_panel=Panel.MODEL,
-            help="Use the model at another image size: its positions are interpolated, as open_clip does.",
+            help="Use the model at another image size; its position embeddings are interpolated, as in open_clip.",
         ),
     ] = None
     offline: Offline = False

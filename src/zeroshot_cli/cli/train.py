@@ -11,7 +11,7 @@ import typer
 from zeroshot_cli.cli import options as o
 from zeroshot_cli.cli.command import Panel, command, finish
 from zeroshot_cli.errors import DataError, UsageError
-from zeroshot_cli.train.config import TrainConfig, config_from
+from zeroshot_cli.train.config import MAY_CHANGE, TrainConfig, config_from
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,12 +78,15 @@ def train(context: typer.Context, config: TrainConfig, run: RunOptions) -> None:
 
 
 def _resumed(context: typer.Context, config: TrainConfig, output: Path) -> TrainConfig:
-    """Return the options of the run in a folder, except for those on the command line and those of this machine."""
+    """Return the options of the run in a folder, except for those on the command line and those of this machine.
+
+    Of the environment, what a resumed run may change holds, such as the device, and not the model of other commands.
+    """
     from zeroshot_cli.train.folder import read_settings
 
-    source = context.get_parameter_source
-    given = {name for name in context.params if (from_ := source(name)) is not None and from_.name == "COMMANDLINE"}
-    given |= {"workers", "offline"}
+    sources = {name: source.name for name in context.params if (source := context.get_parameter_source(name))}
+    given = {name for name, source in sources.items() if source == "COMMANDLINE"} | {"workers", "offline"}
+    given |= {name for name, source in sources.items() if source == "ENVIRONMENT"} & MAY_CHANGE
     file = output / "config.yaml"
     if not file.exists():
         return config  # the loop says that there is no run

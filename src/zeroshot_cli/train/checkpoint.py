@@ -218,7 +218,7 @@ def _load_optimizer(file: Path, model: nn.Module, optimizer: Optimizer) -> None:
         shape = () if key == "step" else tuple(parameter.shape)
         if tuple(tensor.shape) != shape or not tensor.is_floating_point():
             has = f"{full_name} is {tensor.dtype} of shape {list(tensor.shape)}"
-            raise _unreadable(file, f"{has}, expected numbers with a point of shape {list(shape)}")
+            raise _unreadable(file, f"{has}, expected floating-point numbers of shape {list(shape)}")
         counts_here = bool(optimizer.defaults.get("fused"))  # else the count of steps stays on the CPU
         device = parameter.device if counts_here else torch.device("cpu")
         optimizer.state[parameter][key] = tensor.to(device) if key == "step" else _like(tensor, parameter)

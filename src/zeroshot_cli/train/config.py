@@ -89,19 +89,19 @@ class TrainConfig:
         _option(
             _DATA,
             "--image-root",
-            "The folder that paths of images are relative to. Default: that of the file, or one of images beside it.",
+            "The folder that image paths are relative to. Default: that of the file, or an images folder next to it.",
             "DIR",
         ),
     ] = None
     all_files: Annotated[
-        bool, _option(_DATA, "--all-files", "Of folders, take hidden files too, and those of systems, such as @eaDir.")
+        bool, _option(_DATA, "--all-files", "In folders, take hidden and system files too, such as @eaDir.")
     ] = False
     exclude: Annotated[
         tuple[str, ...],
         _option(
             _DATA,
             "--exclude",
-            "Of folders, leave out files and folders of this name, or of this path if it has a slash; repeatable.",
+            "In folders, leave out files and folders with this name, or this path if it contains a slash; repeatable.",
             "GLOB",
             show_default=False,
         ),
@@ -257,7 +257,7 @@ class TrainConfig:
         _option(
             _VALIDATION,
             "--patience",
-            "Stop when so many validations in a row have found no better model. Default: never.",
+            "Stop after N validations in a row without a better model. Default: never.",
             "N",
         ),
     ] = None
@@ -358,7 +358,7 @@ def config_from(values: Mapping[str, Any]) -> TrainConfig:
         try:
             found[name] = _as(kinds[name], value)
         except (TypeError, ValueError):
-            raise UsageError(f"{name} is {shown(repr(value))[:_SHOWN]}, which it cannot be") from None
+            raise UsageError(f"{name} is {shown(repr(value))[:_SHOWN]}, which is not a value of it") from None
     return TrainConfig(**found)
 
 
