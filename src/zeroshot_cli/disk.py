@@ -15,7 +15,8 @@ import secrets
 import shutil
 import stat
 import sys
-from collections.abc import Iterator, Mapping
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -32,15 +33,74 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 def cache_folder() -> Path:
     """Return the folder for what can be computed again: ZEROSHOT_CACHE_DIR, else `zeroshot` in the system's caches."""
     own = os.environ.get("ZEROSHOT_CACHE_DIR")
-    return Path(own).expanduser() if own else _system_cache() / "zeroshot"
+    return expanded(own, of="ZEROSHOT_CACHE_DIR") if own else _system_cache() / "zeroshot"
+
+
+def expanded(path: str | Path, *, of: str = "") -> Path:
+    """Return a path with its `~` replaced by the folder that it stands for; UsageError where there is none."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise UsageError(f"{of}{'=' * bool(of)}{path}: there is no such home folder; write the whole path") from None
 
 
 def _system_cache() -> Path:
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    try:
+        if sys.platform == "win32":
+            return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+        if sys.platform == "darwin":
+            return Path.home() / "Library" / "Caches"
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:  # neither HOME nor an entry of the user, as in a container
+        return Path(tempfile.gettempdir()) / f"zeroshot-{_user()}"
+
+
+# What others could plant in a cache: only the user's own files are believed
+
+
+def _user() -> int:
+    return os.geteuid() if hasattr(os, "geteuid") else 0
+
+
+def distrusted(path: Path) -> str | None:
+    """Return why a file of the cache is not to be used: it, or its folder, could be somebody else's work.
+
+    None for what is fine, or is not there. Windows keeps a user's caches apart by itself.
+    """
+    for each in (path.parent, path) if hasattr(os, "geteuid") else ():
+        try:
+            found = [os.lstat(each), os.stat(each)] if each is not path else [os.lstat(each)]
+        except OSError:  # not there; if it is locked, opening it says so
+            continue
+        if any(status.st_uid != _user() for status in found):
+            return f"{each} belongs to another user"
+        if found[-1].st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not stat.S_ISLNK(found[-1].st_mode):
+            return f"others may write to {each}; run chmod go-w {each}"
+    return None
+
+
+def require_private(*paths: Path) -> None:
+    """Raise PermissionError for the first file of the cache that is `distrusted`."""
+    for problem in filter(None, map(distrusted, paths)):
+        raise PermissionError(errno.EPERM, problem)
+
+
+def create_private(path: Path, beside: Iterable[Path] = ()) -> None:
+    """Let the user alone read and write a file of the cache, which is created where it is missing, empty.
+
+    Raises PermissionError where it, or a file `beside` it, is `distrusted`, and OSError where it cannot be created.
+    """
+    make_private(path.parent)
+    for each in (path, *beside):
+        refuse_link(each)
+    require_private(path, *beside)
+    os.close(open_own(path, os.O_RDWR | os.O_CREAT, mode=0o600))
+    path.chmod(0o600)  # an earlier version's was not
+
+
+def make_private(folder: Path) -> None:
+    """Create a folder that only the user can enter, unless it is there."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
 
 def check_output(path: Path, *, overwrite: bool) -> None:
@@ -82,10 +142,10 @@ def open_plain(path: str | os.PathLike[str]) -> BinaryIO:
     raise OSError(errno.EINVAL, "it is not a regular file")
 
 
-def open_own(path: str | os.PathLike[str], flags: int) -> int:
+def open_own(path: str | os.PathLike[str], flags: int, *, mode: int = 0o666) -> int:
     """Return a descriptor of a file whose name zeroshot made: a link raises OSError, and so does what is no file."""
     refuse_link(path)
-    descriptor = os.open(path, flags | _OWN, 0o666)
+    descriptor = os.open(path, flags | _OWN, mode)
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
         return descriptor
     os.close(descriptor)
@@ -168,11 +228,19 @@ def read_notes(path: Path) -> dict[str, Any]:
     return notes if isinstance(notes, dict) else {}
 
 
+def read_own_notes(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file of the cache; empty also where others could have written it."""
+    return {} if distrusted(path) else read_notes(path)
+
+
 def write_notes(path: Path, notes: Mapping[str, object]) -> None:
     """Write a JSON object that is not worth an error: where it cannot be written, it will be computed again."""
     with suppress(OSError, UsageError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_file(path, json.dumps(notes, indent=0), own=True)
+        make_private(path.parent)
+        if not distrusted(path):
+            with replacing(path, own=True) as unfinished:
+                unfinished.chmod(0o600)
+                unfinished.write_text(json.dumps(notes, indent=0), encoding="utf-8")
 
 
 def write_all(stream: BinaryIO, data: bytes) -> None:

@@ -11,6 +11,15 @@ ZeroshotError
 └── UnreadableImage     4  one image could not be read; it becomes a SkippedImage and never ends a run
 """
 
+import errno
+import re
+
+_NO_MEMORY = re.compile(
+    r"(cannot|can.t|unable to|not enough) (memory|mmap|allocate|start new thread)|out of memory|failed to map segment"
+    r"|not enough memory|cannot allocate",
+    re.IGNORECASE,
+)
+
 
 class ZeroshotError(Exception):
     """Base of every error that zeroshot raises on purpose; its text is one sentence for the user.
@@ -20,6 +29,14 @@ class ZeroshotError(Exception):
 
     exit_code = 1
     see = "{command} --help"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error, in any library's words, means that memory ran out."""
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+        return True
+    kinds = (RuntimeError, ImportError, OSError)
+    return isinstance(error, kinds) and _NO_MEMORY.search(str(error)) is not None
 
 
 class UsageError(ZeroshotError):

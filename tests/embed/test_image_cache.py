@@ -32,6 +32,7 @@ def run_of(cache: ImageCache, **changes: Any) -> RunCache:
         fingerprint=setting["fingerprint"],
         precision=setting["precision"],
         device=SimpleNamespace(type=setting["device"]),
+        embed_dim=setting.get("width", 4),
     )
     return cache.for_run(model, decoding=setting["decoding"], batch_size=setting["batch_size"])
 
@@ -130,7 +131,7 @@ def test_a_file_that_0_1_0_wrote_is_still_known(tmp_path: Path) -> None:
         )
         database.execute("INSERT INTO embeddings VALUES (?, ?, ?, 5)", (key, row, zlib.crc32(key + row)))
         database.execute("INSERT INTO files VALUES (x'2f61', 1, 2, 3, ?, 5)", (content(1),))
-    run = run_of(ImageCache(tmp_path))
+    run = run_of(ImageCache(tmp_path), width=2)
     assert run.by_content(content(1)).tolist() == [0.5, -0.25]
     assert run.by_state([FileState(b"/a", 1, 2, 3)])[0].tolist() == [0.5, -0.25]
 
@@ -192,7 +193,7 @@ def size_of(cache: ImageCache) -> int:
 def test_the_oldest_go_first_and_the_size_stays_under_the_cap(tmp_path: Path, clock: Callable[[int], None]) -> None:
     limit, each = 2_000_000, 40  # 40 embeddings of 2 KB
     cache = ImageCache(tmp_path, limit=limit)
-    run = run_of(cache)
+    run = run_of(cache, width=512)
     largest = 0
     for round_ in range(60):
         clock(1_000_000 + round_)

@@ -133,12 +133,12 @@ def test_a_cache_that_cannot_be_used_is_done_without(small: LoadedModel, tmp_pat
 class _Key:
     """All that a cache asks of a model."""
 
-    fingerprint, precision, device = "f" * 64, "fp32", torch.device("cpu")
+    fingerprint, precision, device, embed_dim = "f" * 64, "fp32", torch.device("cpu"), 8
 
 
 def test_a_file_that_0_1_0_wrote_is_still_known(tmp_path: Path) -> None:
     key = hashlib.sha256(b"3" + b"f" * 64 + b"\0fp32\0cpu\0" + b"a cat").digest()
-    row = struct.pack("<2f", 0.5, -0.25)
+    row = struct.pack("<8f", 0.5, *[-0.25] * 7)
     database = sqlite3.connect(tmp_path / "texts.sqlite")
     database.execute("CREATE TABLE texts (key BLOB PRIMARY KEY, embedding BLOB NOT NULL, checksum INTEGER NOT NULL)")
     database.execute("INSERT INTO texts VALUES (?, ?, ?)", (key, row, zlib.crc32(key + row)))
@@ -146,7 +146,7 @@ def test_a_file_that_0_1_0_wrote_is_still_known(tmp_path: Path) -> None:
     database.close()
     cache: Any = TextCache(tmp_path)
     known, rows = cache.get(_Key(), ["a dog", "a cat"])
-    assert (known, rows.tolist()) == ([1], [[0.5, -0.25]])
+    assert (known, rows.tolist()) == ([1], [[0.5, *[-0.25] * 7]])
 
 
 def _fill(folder: Path, start: int) -> None:

@@ -2,11 +2,13 @@
 
 import errno
 import gc
+import io
 import logging
 import os
 import shlex
 import signal
 import sys
+import tempfile
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
@@ -26,7 +28,7 @@ from zeroshot_cli.cli.eval import evaluate
 from zeroshot_cli.cli.mistyped import parser_sentence
 from zeroshot_cli.cli.train import train
 from zeroshot_cli.console.terminal import note
-from zeroshot_cli.errors import UsageError, ZeroshotError
+from zeroshot_cli.errors import UsageError, ZeroshotError, is_out_of_memory
 
 INTERRUPTED = 130
 # The parser's own error: its module is click's or typer's, as typer's version has it; this base is it in both.
@@ -103,6 +105,7 @@ def _image_here() -> str:
 def main() -> None:
     """Run the command line and exit with its code."""
     gc.set_threshold(_OBJECTS)
+    _never_fail_for_messages()
     code = INTERRUPTED
     with suppress(KeyboardInterrupt):  # Ctrl-C after the last output
         code = run(sys.argv[1:])
@@ -119,7 +122,7 @@ def run(arguments: list[str]) -> int:
     _never_fail_to_print()
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
-        with _log_on_stderr():
+        with _log_on_stderr(), _without_deleted_folder():
             code = _run(arguments)
     return _settle(code)
 
@@ -172,6 +175,12 @@ def _report(error: Exception, arguments: list[str]) -> int:
         return UsageError.exit_code
     if isinstance(error, OSError) and error.filename is not None:
         note(f"error: {os.fsdecode(error.filename)}: {error.strerror}; check the path and its permissions")
+        return UsageError.exit_code
+    if is_out_of_memory(error):
+        note(
+            f"error: memory ran out ({str(error).strip().splitlines()[0] if str(error).strip() else 'no details'}): "
+            "use a smaller --batch-size, fewer --workers or a smaller model, or raise the limit (ulimit -v)"
+        )
         return UsageError.exit_code
     note(
         f"error: a bug in zeroshot, please report it with your command: {type(error).__name__}: {error} "
@@ -242,6 +251,45 @@ def _open_closed_streams() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115
+
+
+class _Lossy(io.FileIO):
+    """Standard error on a full disk, or without a reader: what cannot be said is not worth the results."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError:
+            return len(data)
+
+
+def _never_fail_for_messages() -> None:
+    with suppress(OSError, ValueError, AttributeError):
+        raw = _Lossy(sys.stderr.fileno(), "w", closefd=False)
+        encoding = sys.stderr.encoding
+        sys.stderr = io.TextIOWrapper(
+            io.BufferedWriter(raw), encoding=encoding, errors="backslashreplace", line_buffering=True
+        )
+
+
+@contextmanager
+def _without_deleted_folder() -> Iterator[None]:
+    """Leave a working directory that was deleted for an empty one: torch's libraries end the process there."""
+    try:
+        os.getcwd()  # noqa: PTH109
+    except OSError:
+        folder = tempfile.mkdtemp(prefix="zeroshot-")
+        os.chdir(folder)
+        try:
+            yield
+        finally:
+            if os.listdir(folder):  # noqa: PTH208
+                note(f"warning: the working directory was deleted; what was named without a folder is in {folder}")
+            else:
+                with suppress(OSError):
+                    os.rmdir(folder)  # noqa: PTH106
+    else:
+        yield
 
 
 def _never_fail_to_print() -> None:

@@ -13,6 +13,7 @@ from zeroshot_cli.datasets.captioned import CaptionedImages, read_captioned, tab
 from zeroshot_cli.datasets.imagenet_classes import is_wnid
 from zeroshot_cli.datasets.labelled import read_labelled_folder
 from zeroshot_cli.datasets.matching import all_numbers
+from zeroshot_cli.disk import expanded
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.images.find import find_images, path_of
 from zeroshot_cli.images.selection import USUAL, Selection
@@ -50,7 +51,7 @@ def read_sources(
 
 
 def _read(source: str, options: PairOptions, option: str) -> Pairs:
-    folder = Path(source).expanduser()
+    folder = expanded(source)
     table = None
     if os.path.isdir(folder):
         table = table_in(folder)

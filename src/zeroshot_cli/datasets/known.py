@@ -23,7 +23,7 @@ from zeroshot_cli.datasets.imagenet import read_imagenet
 from zeroshot_cli.datasets.labelled import LabelledImages, read_labelled_folder
 from zeroshot_cli.datasets.matching import match_classes
 from zeroshot_cli.datasets.registry import Absent, Archive, KnownSet, Local, Shards
-from zeroshot_cli.disk import cache_folder, finished_folder, read_notes, write_file
+from zeroshot_cli.disk import cache_folder, expanded, finished_folder, read_notes, write_file
 from zeroshot_cli.display import size_text
 from zeroshot_cli.errors import DataError, UnavailableError, UsageError
 from zeroshot_cli.hub.hashes import sha256_of
@@ -61,7 +61,7 @@ class _Place:
 def data_folder() -> Path:
     """Return the folder of data sets: ZEROSHOT_DATA_DIR, else `datasets` in the cache folder."""
     own = os.environ.get("ZEROSHOT_DATA_DIR")
-    return Path(own).expanduser() if own else cache_folder() / "datasets"
+    return expanded(own, of="ZEROSHOT_DATA_DIR") if own else cache_folder() / "datasets"
 
 
 def open_known(known: KnownSet, *, data_dir: Path | None, offline: bool, say: Say) -> LabelledImages | CaptionedImages:

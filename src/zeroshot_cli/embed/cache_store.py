@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from zeroshot_cli.disk import cache_folder, refuse_link
+from zeroshot_cli.disk import cache_folder, create_private, require_private
 from zeroshot_cli.errors import UsageError
 
 T = TypeVar("T")
@@ -28,7 +28,7 @@ DEFAULT_LIMIT = 2 << 30  # bytes on disk: some 900,000 images of 512 numbers eac
 LIMIT_VARIABLE = "ZEROSHOT_CACHE_SIZE"
 FINGERPRINTS = "fingerprints.json"
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-_BESIDE = ("-wal", "-shm")  # SQLite's own files, part of the database while it is open
+_BESIDE = ("-wal", "-shm", "-journal")  # SQLite's own files, part of the database while it is open
 _DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError)  # what a damaged file raises; its texts need not be UTF-8
 _PATIENCE = 10  # seconds to wait for another process that writes
 _KEYS_A_QUERY = 500
@@ -128,9 +128,7 @@ class Store:
             self.close()
         if self._connection is not None:
             return self._connection
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        for file in _files_of(self.path):
-            refuse_link(file)
+        create_private(self.path, beside=_files_of(self.path))  # SQLite's own files get the same mode
         self._owner, self._opened = os.getpid(), self._file_number()
         connection = sqlite3.connect(self.path, timeout=_PATIENCE, check_same_thread=False)
         self._connection = connection
@@ -170,9 +168,6 @@ class Store:
         warnings.warn(message, CacheWarning, stacklevel=4)
 
 
-# rows
-
-
 def select(
     connection: sqlite3.Connection, columns: str, table: str, column: str, values: Sequence[bytes]
 ) -> Iterator[tuple[Any, ...]]:
@@ -183,19 +178,20 @@ def select(
         yield from connection.execute(f"SELECT {columns} FROM {table} WHERE {column} IN ({places})", some)
 
 
-def read_embeddings(connection: sqlite3.Connection, table: str, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+def read_embeddings(database: sqlite3.Connection, table: str, keys: Sequence[bytes], width: int) -> dict[bytes, bytes]:
     """Return the embeddings that are there, by key; those that were not used today are marked as used.
 
-    Raises sqlite3.DatabaseError where one is not what was written under its key.
+    Raises sqlite3.DatabaseError where one is not what was written under its key, or has not `width` numbers.
     """
     found: dict[bytes, bytes] = {}
     used: list[tuple[bytes, int]] = []
-    for key, content, checksum, *last in select(connection, "*", table, "key", keys):
-        if not (isinstance(key, bytes) and isinstance(content, bytes) and _checksum_of(key, content) == checksum):
+    for key, content, checksum, *last in select(database, "*", table, "key", keys):
+        fits = isinstance(key, bytes) and isinstance(content, bytes) and len(content) == 4 * width
+        if not fits or _checksum_of(key, content) != checksum:
             raise sqlite3.DatabaseError("an embedding does not fit its checksum")
         found[key] = content
         used += [(key, last[0])] if last else []
-    mark_used(connection, table, "key", used)
+    mark_used(database, table, "key", used)
     return found
 
 
@@ -272,6 +268,7 @@ def cache_files(folder: Path | None = None) -> list[CacheFile]:
 def _inspect(database: Database, folder: Path) -> CacheFile:
     path = folder / database.file
     try:
+        require_private(path)
         if not path.exists():
             return CacheFile(database.name, path, 0, dict.fromkeys(database.tables, 0))
         with closing(_connect(path)) as connection:
@@ -365,6 +362,7 @@ def _clear(database: Database, folder: Path) -> Cleared:
     try:
         for damaged in _damaged(database, folder):
             damaged.unlink(missing_ok=True)
+        require_private(path)
         if path.exists():
             removed, in_use = _empty(path, database)
     except (OSError, sqlite3.OperationalError) as error:  # read-only, locked for long

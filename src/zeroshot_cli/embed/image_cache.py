@@ -57,7 +57,8 @@ class FileState:
             return None
         if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) < _SETTLED:
             return None
-        absolute = os.fsencode(os.path.join(os.getcwd(), path))  # noqa: PTH109, PTH118
+        inside = path if os.path.isabs(path) else os.path.join(os.getcwd(), path)  # noqa: PTH109, PTH117, PTH118
+        absolute = os.fsencode(inside)
         if path.lower().endswith((".tif", ".tiff")):
             absolute += _READ_ANEW
         return cls(absolute, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
@@ -96,14 +97,15 @@ class ImageCache(Store):
             torch.__version__,
             PIL.__version__,
         ]
-        return RunCache(self, hashlib.sha256(json.dumps(setting).encode()).digest())
+        return RunCache(self, hashlib.sha256(json.dumps(setting).encode()).digest(), model.embed_dim)
 
 
 class RunCache:
     """The embeddings of one setting."""
 
-    def __init__(self, store: ImageCache, setting: bytes) -> None:
+    def __init__(self, store: ImageCache, setting: bytes, width: int) -> None:
         self._store = store
+        self._width = width
         self._setting = setting
 
     def by_state(self, states: Sequence[FileState | None]) -> list[Embedding | None]:
@@ -118,7 +120,7 @@ class RunCache:
         """Return the embedding of a file with this SHA-256."""
         key = self._key(content)
         found: dict[bytes, bytes] = {}
-        found = self._store.read(lambda database: read_embeddings(database, "embeddings", [key]), found)
+        found = self._store.read(lambda database: read_embeddings(database, "embeddings", [key], self._width), found)
         return _embedding(found[key]) if key in found else None
 
     def put(self, images: Iterable[NewImage]) -> None:
@@ -140,7 +142,7 @@ class RunCache:
             used.append((state[0], last))
         mark_used(database, "files", "path", used)
         keys = {state: self._key(contents[state]) for state in states if state in contents}
-        found = read_embeddings(database, "embeddings", list(keys.values()))
+        found = read_embeddings(database, "embeddings", list(keys.values()), self._width)
         return {state: _embedding(found[key]) for state, key in keys.items() if key in found}
 
     def _write(self, database: sqlite3.Connection, images: list[NewImage]) -> None:

@@ -145,7 +145,7 @@ class TextCache(Store):
         """Return the places of the texts that are known, and their embeddings (known, embedding), float32."""
         keys = _keys(model, texts)
         nothing: dict[bytes, bytes] = {}
-        found = self.read(lambda database: read_embeddings(database, "texts", keys), nothing)
+        found = self.read(lambda database: read_embeddings(database, "texts", keys, model.embed_dim), nothing)
         known = [place for place, key in enumerate(keys) if key in found]
         if not known:
             return [], torch.empty(0, 0)

@@ -9,11 +9,10 @@ the user writes: in the cache folder.
 
 import hashlib
 import os
-import stat
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from zeroshot_cli.disk import cache_folder, read_notes, write_notes
+from zeroshot_cli.disk import cache_folder, read_own_notes, write_notes
 
 _MOST = 1000  # folders of a manifest; more are known by the folders that they are in
 _LEAST_DEPTH = 3
@@ -29,7 +28,7 @@ def remember(manifest: str, folders: Iterable[str]) -> None:
 def folders_of(manifest: str) -> Sequence[str]:
     """Return the folders that files of a manifest came from; none where this user did not sort them on this machine."""
     for notes in _notes(manifest):
-        folders = read_notes(notes).get("folders") if _is_own(notes) else None
+        folders = read_own_notes(notes).get("folders")
         if isinstance(folders, list):
             return [folder for folder in folders if isinstance(folder, str)]
     return []
@@ -45,18 +44,8 @@ def _notes(manifest: str) -> list[Path]:
     try:
         names = [str(os.stat(manifest).st_ino), hashlib.sha256(os.fsencode(manifest)).hexdigest()[:24]]
         return [cache_folder() / "sorted" / f"{name}.json" for name in names]
-    except (OSError, RuntimeError):  # RuntimeError: there is no home
-        return []
-
-
-def _is_own(path: Path) -> bool:
-    """Return whether this user alone can have written a file."""
-    try:
-        status = path.lstat()
     except OSError:
-        return False
-    owner = getattr(os, "geteuid", lambda: status.st_uid)()
-    return stat.S_ISREG(status.st_mode) and status.st_uid == owner and not status.st_mode & stat.S_IWOTH
+        return []
 
 
 def _tops(folders: Iterable[str]) -> list[str]:

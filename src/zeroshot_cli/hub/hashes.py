@@ -7,7 +7,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from zeroshot_cli.disk import cache_folder, read_notes, write_notes
+from zeroshot_cli.disk import cache_folder, read_own_notes, write_notes
 from zeroshot_cli.errors import CheckpointError
 
 _CHUNK = 1 << 20
@@ -57,12 +57,12 @@ def check_cached(path: Path) -> Path:
 
 def is_remembered(path: Path) -> bool:
     """Return whether `remember` saw this path with its present size and time."""
-    return read_notes(_notes()).get(str(path)) == _stamp(path)
+    return read_own_notes(_notes()).get(str(path)) == _stamp(path)
 
 
 def remember(path: Path) -> None:
     """Note that a file has been checked; where the note cannot be written, it will be checked again."""
-    known = {name: stamp for name, stamp in read_notes(_notes()).items() if Path(name).exists()}
+    known = {name: stamp for name, stamp in read_own_notes(_notes()).items() if Path(name).exists()}
     write_notes(_notes(), known | {str(path): _stamp(path)})
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import json
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -20,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 from zeroshot_cli.clip.config import LARGEST, MOST_LAYERS
 from zeroshot_cli.errors import CheckpointError, UsageError
 from zeroshot_cli.images.preprocess import PreprocessConfig
-from zeroshot_cli.models.formats.open_clip import ForeignModel
+from zeroshot_cli.models.formats.open_clip import ForeignModel, read_document
 from zeroshot_cli.models.formats.tensors import load_into
 from zeroshot_cli.models.loaded import LoadedModel, make_ready
 from zeroshot_cli.models.tokenizers import (
@@ -178,8 +177,8 @@ def _text_tower_folder(name: str, repo: str, folder: Path, fetch: Fetch | None) 
 
 def _is_text_tower(folder: Path) -> bool:
     try:
-        kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
-    except (OSError, ValueError, AttributeError):
+        kind = read_document(folder / "config.json").get("model_type")
+    except CheckpointError:
         return False
     return isinstance(kind, str) and kind in import_open_clip().hf_configs.arch_dict
 

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
 from collections.abc import Mapping
@@ -28,7 +27,7 @@ from zeroshot_cli.models.download import fetch_model, fetch_repo, fetch_tokenize
 from zeroshot_cli.models.foreign import load_foreign
 from zeroshot_cli.models.formats.detect import Checkpoint, find_weights, read_checkpoint
 from zeroshot_cli.models.formats.numbers import check_scalars
-from zeroshot_cli.models.formats.open_clip import ForeignModel, default_preprocess, read_config
+from zeroshot_cli.models.formats.open_clip import ForeignModel, default_preprocess, read_config, read_document
 from zeroshot_cli.models.formats.tensors import check_fits, read_weights
 from zeroshot_cli.models.loaded import LoadedModel, make_ready
 from zeroshot_cli.models.precision import resolve_device, resolve_precision
@@ -211,10 +210,7 @@ def _preprocess_of(name: str, file: Path) -> Mapping[str, Any]:
     """Return the `preprocess_cfg` beside a file of open_clip's kind, else what the model's published weights share."""
     beside = file.parent / CONFIG_FILE
     if beside.is_file():
-        try:
-            given = json.loads(beside.read_text(encoding="utf-8")).get("preprocess_cfg")
-        except (OSError, ValueError, AttributeError) as error:
-            raise CheckpointError(f"{beside} is not a model configuration: {error}") from error
+        given = read_document(beside).get("preprocess_cfg")
         if isinstance(given, dict) and given:
             return given
     shared = shared_preprocess(name)

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from zeroshot_cli.clip.config import CLIPConfig
 from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.clip.tokenizer import Tokenizer
-from zeroshot_cli.disk import cache_folder, read_notes, write_notes
+from zeroshot_cli.disk import cache_folder, read_own_notes, write_notes
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.images.preprocess import Preprocess, PreprocessConfig
 from zeroshot_cli.models.formats.numbers import check_finite
@@ -176,12 +176,12 @@ def fingerprint_of(
     text = json.dumps(_description(config, preprocess), sort_keys=True)
     key = None if file is None else _note_key(file, text)
     notes = cache_folder() / "fingerprints.json"
-    fingerprint = read_notes(notes).get(key) if key else None
+    fingerprint = read_own_notes(notes).get(key) if key else None
     if not isinstance(fingerprint, str):
         check_finite(model, source=str(file or "the model"))
         fingerprint = _hash_of(model, text)
         if key:
-            kept = {**read_notes(notes), key: fingerprint}
+            kept = {**read_own_notes(notes), key: fingerprint}
             write_notes(notes, dict(list(kept.items())[-_KEPT:]))
     return fingerprint
 

@@ -143,7 +143,7 @@ def foreign_tokenizer(
         )
     except ImportError as error:
         raise needs_transformers(name) from error
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, AssertionError) as error:
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, AssertionError, RuntimeError) as error:
         raise CheckpointError(f"{name}: its tokenizer cannot be read: {first_line(error)}") from error
     return WarningTokenizer(hugging_face, context_length=context_length), _hash_of(where)
 

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from safetensors.torch import save_file
 from torch import Tensor
 
 from zeroshot_cli.clip.config import CLIPConfig, config_from_dict, config_to_dict
 from zeroshot_cli.clip.model import CLIP
-from zeroshot_cli.disk import replacing, write_file
+from zeroshot_cli.disk import open_plain, replacing, write_file
+from zeroshot_cli.documents import MAX_DEPTH, load_json, load_yaml
 from zeroshot_cli.errors import CheckpointError
 from zeroshot_cli.images.preprocess import OPENAI_MEAN, OPENAI_STD, PreprocessConfig
 from zeroshot_cli.models.registry import CONFIG_FILE, WEIGHTS_FILES
@@ -26,6 +26,7 @@ from zeroshot_cli.models.tokenizers import check_vocabulary
 _TEXT = ("token_embedding.", "positional_embedding", "transformer.", "ln_final.", "text_projection")
 _NOT_WEIGHTS = {"input_resolution", "context_length", "vocab_size", "attn_mask", "text.attn_mask"}
 _SCALARS = ("logit_scale", "logit_bias")
+_MOST_TEXT = 16 << 20  # bytes of a configuration
 
 # Names that only models of other families have: timm's image towers, Transformers' text towers, CoCa's decoder,
 # layer scale, pooling by attention, and a bias at the projection of the text.
@@ -122,11 +123,33 @@ def read_config(path: Path) -> tuple[CLIPConfig, PreprocessConfig]:
 def read_document(path: Path) -> dict[str, Any]:
     """Return the mapping in a JSON or YAML file. Raises CheckpointError where there is none."""
     try:
-        text = path.read_text(encoding="utf-8")
-        document = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise CheckpointError(f"{path} is not a model configuration: {error}") from error
+        with open_plain(path) as file:
+            data = file.read(_MOST_TEXT + 1)
+        if len(data) > _MOST_TEXT:
+            raise ValueError(f"it has more than {_MOST_TEXT >> 20} MiB")
+        text = data.decode("utf-8-sig")
+        document = load_json(text) if path.suffix == ".json" else load_yaml(text)
+        _check_depth(document)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is not a model configuration: {_short(error)}") from error
     return dict(_mapping(document, path))
+
+
+def _check_depth(document: Any) -> None:
+    """Raise ValueError for lists and mappings that are nested too deeply for what reads them."""
+    level = [document] if isinstance(document, dict | list) else []
+    for _ in range(MAX_DEPTH):
+        inner = (value.values() if isinstance(value, dict) else value for value in level)
+        level = [value for values in inner for value in values if isinstance(value, dict | list)]
+        if not level:
+            return
+    raise ValueError("its lists and mappings are nested too deeply")
+
+
+def _short(error: Exception) -> str:
+    """Return an error's text on one line, at most 200 characters of it."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= 200 else text[:199] + "…"
 
 
 def parse_config(
@@ -150,8 +173,8 @@ def parse_config(
         )
         size = given.get("size") or config.vision.image_size
         return config, PreprocessConfig.from_dict({**given, "size": size})
-    except ValueError as error:
-        raise CheckpointError(f"{path} is not a model configuration: {error}") from error
+    except (ValueError, ArithmeticError) as error:
+        raise CheckpointError(f"{path} is not a model configuration: {_short(error)}") from error
 
 
 def own_settings(model_cfg: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -15,7 +14,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from zeroshot_cli.errors import CheckpointError, UsageError
+from zeroshot_cli.documents import load_json
+from zeroshot_cli.errors import CheckpointError, UsageError, is_out_of_memory
 from zeroshot_cli.models.formats.other_files import HEAD, is_text, what_archive, what_else
 from zeroshot_cli.models.formats.pickles import CUT_SHORT, check_growth, read_archive, read_old, read_torchscript
 from zeroshot_cli.models.formats.wrapped import refuse_parts, refuse_storage, state_of, unwrapped
@@ -57,6 +57,8 @@ def read_weights(path: Path) -> Weights:
     try:
         weights = _read(path)
     except (*CUT_SHORT, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        if is_out_of_memory(error):
+            raise MemoryError(_line(error)) from error
         raise CheckpointError(f"{path} is cut short or damaged, download it again: {_line(error)}") from error
     for name, tensor in weights.tensors.items():
         if tensor.layout != torch.strided or tensor.is_meta or _is_inflated(tensor):
@@ -95,13 +97,15 @@ def _safetensors(path: Path, *, header: int, size: int) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except SafetensorError as error:
+        if "llocate memory" in str(error):
+            raise MemoryError(_line(error)) from error
         raise CheckpointError(f"{path} is cut short or damaged, download it again: {_line(error)}") from error
 
 
 def _shards(index: Path) -> dict[str, Tensor]:
     """Return the tensors of all files that an index names; they lie beside it."""
     try:
-        files: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        files: dict[str, str] = load_json(index.read_bytes())["weight_map"]
         names = sorted(set(files.values()))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{index} is not an index of shards: it has no mapping 'weight_map'") from error
