@@ -50,6 +50,7 @@ NOT_FILES = frozenset(["tarfile.open", "Image.open", "pairs.open", "archive.open
 # Where the file that is opened is the unfinished one of `disk.replacing`, which that has just made.
 UNFINISHED = [
     "disk.write_file",
+    "disk.write_notes",
     "embed/embeddings_file.EmbeddingsFile._assemble",
     "embed/embeddings_file._write_parquet",
     "evaluation/output.write_predictions",
