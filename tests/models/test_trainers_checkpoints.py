@@ -221,6 +221,12 @@ def test_what_people_take_for_a_checkpoint_is_named(content: bytes, message: str
     refused(tmp_path / "model.pt", message)
 
 
+@pytest.mark.parametrize("name", [".metadata", "latest"])
+def test_a_folder_of_parts_is_named(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("global_step100")
+    refused(tmp_path, "is a checkpoint in parts.*zero_to_fp32")
+
+
 def test_an_archive_of_numpy_arrays_is_named(tmp_path: Path) -> None:
     np.savez(tmp_path / "weights.npz", a=np.ones(3))
     refused(tmp_path / "weights.npz", "archive of numpy's arrays")

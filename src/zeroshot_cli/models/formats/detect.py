@@ -144,6 +144,11 @@ def find_weights(path: Path) -> Path:
         for name in (stem, stem + INDEX_SUFFIX):
             if (path / name).is_file():
                 return path / name
+    if (path / ".metadata").is_file() or (path / "latest").is_file():  # torch.distributed.checkpoint, DeepSpeed
+        raise CheckpointError(
+            f"{path} is a checkpoint in parts, as several processes save it: join them first, with python -m "
+            "torch.distributed.checkpoint.format_utils dcp_to_torch, or with DeepSpeed's zero_to_fp32.py"
+        )
     others = sorted(file for file in path.iterdir() if file.suffix in _SUFFIXES and file.is_file())
     if len(others) == 1:
         return others[0]
