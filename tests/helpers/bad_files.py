@@ -199,7 +199,7 @@ def _other_formats() -> Iterator[File]:
     icon = struct.pack("<HHHBBBBHHII", 0, 1, 1, 16, 16, 0, 0, 1, 32, len(inside), 22) + inside
     mac = b"icns" + struct.pack(">I4sI", 16 + len(inside), b"ic07", 8 + len(inside)) + inside
     yield "bomb.bmp", _bmp_of(20_000, 20_000), "400,000,000 " + TOO_MANY
-    yield "three-bits.bmp", _bmp_of(4, 4, depth=3), DAMAGED + "Unsupported BMP pixel depth"
+    yield "three-bits.bmp", _bmp_of(4, 4, depth=3), "a kind of file that cannot be read (Unsupported BMP pixel depth"
     yield "bomb.ppm", b"P6 60000 60000 255\n" + bytes(99), "3,600,000,000 " + TOO_MANY
     yield "words.ppm", b"P6 wide high 255\n" + bytes(99), DAMAGED
     yield "bomb.tga", struct.pack("<BBBHHBHHHHBB", 0, 0, 2, 0, 0, 0, 0, 0, 65535, 65535, 24, 0) + bytes(99), TOO_MANY

@@ -29,6 +29,7 @@ from zeroshot_cli.images.decode import (
     single_threaded,
 )
 from zeroshot_cli.images.find import find_images
+from zeroshot_cli.images.selection import Selection
 
 
 @pytest.fixture
@@ -63,7 +64,7 @@ def test_a_hundred_bad_files_give_a_hundred_reasons(
     """Each quickly and always the same, without a word on stderr, from C libraries neither."""
     expected = bad_files(tmp_path / "bad")
     assert len(expected) == 100
-    assert find_images([str(tmp_path / "bad")]).items == tuple(sorted(expected))
+    assert find_images([str(tmp_path / "bad")], selection=Selection(all_files=True)).items == tuple(sorted(expected))
     reasons = {}
     for path in expected:
         start = time.monotonic()
@@ -222,6 +223,9 @@ def test_an_open_file_is_read_from_its_start_and_stays_open(folder: Path) -> Non
         (b"8BPS\0\x02" + bytes(40), "a large Photoshop file (PSB); convert it to PNG first"),
         (b"data:image/png;base64,iVBORw0KGgo", "an image in base64; decode it first"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(90), "an Office document or a thumbnail database, not an image"),
+        (b"II\xbc\x01" + bytes(40), "a JPEG XR image; convert it to PNG first"),
+        (b"P7\nWIDTH 2\nHEIGHT 2\nDEPTH 3\nMAXVAL 255\nENDHDR\n" + bytes(12), "a PAM image; convert it to PNG first"),
+        (b"8BPS\0\1" + bytes(6) + b"\0\3\0\0\0\2\0\0\0\2\0\x10\0\3", "a Photoshop file of 16 or 32 bits; convert"),
         (b"\x7fELF\x02\x01\x01" + bytes(90), "a program, not an image"),
         (bytes(257) + b"ustar\0" + bytes(249), "a tar archive, not an image"),
         (b"\x89PNG\n\x1a\n\0\0\0\x0dIHDR", "an image damaged by a copy as text"),
@@ -231,7 +235,10 @@ def test_an_open_file_is_read_from_its_start_and_stays_open(folder: Path) -> Non
     ],
 )
 def test_a_file_that_is_something_else_is_named(content: bytes, reason: str) -> None:
-    assert reason_for(content).startswith(reason)
+    found = reason_for(content)
+    assert found.startswith(reason)
+    assert found.endswith("; make images of it first (ffmpeg -i VIDEO %04d.png)") == ("video" in reason)
+    assert found.count("ffmpeg") <= 1
 
 
 def test_a_file_of_endless_small_boxes_is_given_up_soon() -> None:

@@ -178,6 +178,8 @@ def test_a_tiff_turned_by_exif_is_upright() -> None:
             {"compression": "jpeg2000", "photometric": "rgb"},
             "RGB TIFF with 8-bit samples in JPEG 2000",
         ),
+        (levels(RGB, "u1"), {"compression": "webp", "photometric": "rgb"}, "RGB TIFF with 8-bit samples in WebP"),
+        (levels(RGB, "u1"), {"photometric": "icclab"}, "an ICC Lab TIFF with 8-bit samples"),
         (levels(GRAY, "f4"), {"compression": "lerc"}, "32-bit floating point samples in LERC"),
         (
             TWELVE_BITS,

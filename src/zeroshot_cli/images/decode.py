@@ -64,13 +64,14 @@ _SIDES_SWAPPED = (5, 6, 7, 8)
 _REFUSED_FORMATS = {
     "EPS": "PostScript, not an image",
     "WMF": "a Windows metafile; convert it to PNG first",
-    "MPEG": "a video (MPEG), not an image",
+    "MPEG": "a video (MPEG), not an image; make images of it first (ffmpeg -i VIDEO %04d.png)",
     "BUFR": "weather data (BUFR), not an image",
     "GRIB": "weather data (GRIB), not an image",
     "HDF5": "an HDF5 file, not an image",
 }
 _OPTIONAL_FEATURES = {"AVIF": "avif", "WebP": "webp", "JPEG 2000": "jpg_2000"}  # format → part of Pillow
 _TRUNCATED = re.compile(r"truncated|reached eof|end of file|not enough image data|only got \d", re.IGNORECASE)
+_UNSUPPORTED = re.compile(r"unsupported|not (yet )?supported|not implemented", re.IGNORECASE)
 _MAX_DETAIL = 100  # characters of a decoder's message
 
 _PILLOW_WARNINGS = ("ignore", None, Warning, re.compile(r"PIL\.|pillow_heif"), 0)
@@ -319,6 +320,8 @@ def _why(problem: Exception, file: BinaryIO) -> str:
     if isinstance(problem, UnidentifiedImageError):
         return _unsupported(head) or why_unidentified(head)
     detail = "".join(letter if letter.isprintable() else "?" for letter in text[:_MAX_DETAIL])
+    if _UNSUPPORTED.search(text):
+        return f"a kind of file that cannot be read ({detail}); convert it to PNG first"
     return f"the image data is damaged ({detail})"
 
 

@@ -40,6 +40,7 @@ _PLAIN_COMPRESSIONS = {_NONE, 5, 8, 32773, 32946, 34925, 50000}  # of bytes, wha
 _COMPRESSIONS = {34712: "JPEG 2000", 34887: "LERC", 50001: "WebP", 50002: "JPEG XL", 52546: "JPEG XL"}
 _COMPRESSIONS |= {33003: "JPEG 2000", 33004: "JPEG 2000", 33005: "JPEG 2000", 34892: "lossy JPEG", 22610: "JPEG XR"}
 _COMPRESSIONS |= {2: "fax", 3: "fax", 4: "fax", 6: "JPEG", 7: "JPEG", 34676: "SGILog", 34677: "SGILog"}
+_BY_EVERY_LIBTIFF = (2, 3, 4, 6, 7)
 _UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
 _FORMATS = {_UNSIGNED: "unsigned", _SIGNED: "signed", _FLOAT: "floating point", 5: "complex", 6: "complex"}
 _HORIZONTAL, _FLOATING = 2, 3  # predictors
@@ -85,7 +86,7 @@ class Layout:
             coded = f"compression {self.compression}"
         samples = (
             f" of {len(self.bits)} channels"
-            if len(self.bits) != {6: 3, 8: 3, **_CHANNELS}.get(self.photometric, 1)
+            if len(self.bits) != {6: 3, 8: 3, 9: 3, 10: 3, **_CHANNELS}.get(self.photometric, 1)
             else ""
         )
         return f"{colour} TIFF{samples} with {bits}-bit{form} samples" + (f" in {coded}" if coded else "")
@@ -94,7 +95,7 @@ class Layout:
 def unreadable(layout: Layout) -> str:
     """Return the reason for a page that nobody here reads."""
     kind = layout.kind()
-    return f"{'an' if kind[0] == 'R' else 'a'} {kind}, which cannot be read; {_CONVERT}"
+    return f"{'an' if kind[0] in 'RI' else 'a'} {kind}, which cannot be read; {_CONVERT}"
 
 
 def why_unreadable(file: BinaryIO) -> str | None:
@@ -104,7 +105,7 @@ def why_unreadable(file: BinaryIO) -> str | None:
     except Exception:  # a damaged header
         return None
     usual = layout.photometric in _CHANNELS or layout.photometric in (3, 6, 8)
-    known = layout.compression in TiffImagePlugin.COMPRESSION_INFO
+    known = layout.compression in _PLAIN_COMPRESSIONS or layout.compression in _BY_EVERY_LIBTIFF
     if readable(layout) or (layout.for_pillow() and usual and known):
         return None
     return unreadable(layout)
