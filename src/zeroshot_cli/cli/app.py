@@ -139,7 +139,8 @@ def _run(arguments: list[str]) -> int:
         code = INTERRUPTED
     except Exception as error:
         if _wants_traceback(arguments):
-            traceback.print_exception(error)
+            for line in "".join(traceback.format_exception(error)).rstrip("\n").split("\n"):
+                note(line)
         return _report(error, arguments)
     if code == INTERRUPTED:
         note("interrupted")
@@ -173,6 +174,9 @@ def _report(error: Exception, arguments: list[str]) -> int:
     if isinstance(error, OSError) and error.errno in _FULL:
         note(f"error: cannot write {error.filename or 'standard output'}: {error.strerror}")
         return UsageError.exit_code
+    if _is_lack_of_memory(error):
+        note("error: not enough memory; use a smaller --batch-size, fewer --workers or a smaller --max-pixels")
+        return UsageError.exit_code
     if isinstance(error, OSError) and error.filename is not None:
         note(f"error: {os.fsdecode(error.filename)}: {error.strerror}; check the path and its permissions")
         return UsageError.exit_code
@@ -188,6 +192,14 @@ def _report(error: Exception, arguments: list[str]) -> int:
     )
     _see("zeroshot doctor", "")
     return 1
+
+
+def _is_lack_of_memory(error: Exception) -> bool:
+    """Return whether Python or torch could not allocate memory; torch has no class of its own for the CPU."""
+    if not isinstance(error, RuntimeError):
+        return isinstance(error, MemoryError)
+    said = str(error).lower()
+    return any(text in said for text in ("can't allocate memory", "out of memory", "not enough memory"))
 
 
 def _see(command: str, sentence: str) -> None:

@@ -199,6 +199,7 @@ class _Run:
             "device": model.device.type,
             "batch_size": self.options.batch_size,
             "exact_decode": self.options.exact_decode,
+            "excel_safe": self.options.excel_safe or None,  # None, as in records that lack it
             "max_pixels": self.options.decoding().max_pixels,
             **self.options.reading(),
             "texts of the labels": _hash(classes.prompts.fill(classes.labels)),
@@ -325,6 +326,7 @@ def _standard_output(form: Format, options: ClassifyOptions, *, ranks: bool) -> 
             sink = table = TableWriter(console_for(sys.stdout), ranks=ranks, paused=bar.paused)
             stack.callback(table.close)  # after the bar is gone
         else:
-            sink = stream_writer(sys.stdout.buffer, form, noted=options.reading()["truncated"] is not None)
+            noted = options.reading()["truncated"] is not None
+            sink = stream_writer(sys.stdout.buffer, form, noted=noted, excel_safe=options.excel_safe)
         stack.push(bar_stack)
         yield bar, sink

@@ -83,6 +83,7 @@ class ClassifyOptions(
             help="The format of standard output. Default: a table on a terminal, csv in a pipe.",
         ),
     ] = None
+    excel_safe: o.ExcelSafe = False
     sort_into: Annotated[
         Path | None,
         typer.Option(

@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from zeroshot_cli.cli import completion
+from zeroshot_cli.cli.values import check_number, check_threads
 from zeroshot_cli.errors import UnreadableImage
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -46,8 +47,11 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(function)
     def run(**given: Any) -> None:
+        check_threads()
         for name, parameters in groups.items():
             values = {each.name: given.pop(each.name) for each in parameters}
+            for each in parameters:
+                _check_numbers(each, values[each.name])
             repeated = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
             given[name] = hints[name](**{**values, **repeated})
         function(**given)
@@ -56,6 +60,12 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     parameters += sorted((each for group in groups.values() for each in group), key=_panel)
     run.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
     return run
+
+
+def _check_numbers(parameter: Parameter, value: Any) -> None:
+    option = get_args(parameter.annotation)[1]
+    for each in value if isinstance(value, list) else [value]:
+        check_number(option.default if isinstance(option.default, str) else parameter.name, each)
 
 
 def _parameters(options: Any) -> list[Parameter]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 import typer
 
 from zeroshot_cli.cli import options as o
+from zeroshot_cli.cli.values import check_device
 from zeroshot_cli.display import size_text
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ def _computing(findings: Findings, answer: "Answer") -> None:
     from zeroshot_cli.models.precision import resolve_device, resolve_precision
 
     findings.add("devices", ", ".join(_devices()))
-    device, source = _resolved(findings, o.DEVICE_VARIABLE, lambda value: resolve_device(o.check_device(value)))
+    device, source = _resolved(findings, o.DEVICE_VARIABLE, lambda value: resolve_device(check_device(value)))
     findings.add("device", f"{device} ({source or 'auto'})")
     precision, source = _resolved(findings, o.PRECISION_VARIABLE, lambda value: resolve_precision(value, device))
     findings.add("precision", f"{precision} ({source or 'auto'})")

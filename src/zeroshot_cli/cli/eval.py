@@ -206,6 +206,7 @@ class EvalOptions(
             help="Write a page with the confusion matrix, reliability, and the worst mistakes.",
         ),
     ] = None
+    excel_safe: o.ExcelSafe = False
     overwrite: o.Overwrite = False
     precision: o.PrecisionOption = o.Precision.FP32
 
@@ -229,7 +230,7 @@ def evaluate(options: EvalOptions) -> None:
         raise UsageError("no data set to evaluate on; give a folder of class folders, or a name (zeroshot eval --list)")
     # What takes no time comes first: a mistake shows before anything is downloaded.
     options.check_cache()
-    outputs = Outputs(options.output, options.predictions, options.report)
+    outputs = Outputs(options.output, options.predictions, options.report, excel_safe=options.excel_safe)
     outputs.check(overwrite=options.overwrite)
     own: dict[str, Any] = {
         "default_model": o.DEFAULT_MODEL,
@@ -285,6 +286,7 @@ class Outputs:
     json: Path | None
     predictions: Path | None
     report: Path | None
+    excel_safe: bool = False
 
     def check(self, *, overwrite: bool) -> None:
         """Raise UsageError, before any work, for a file that cannot be written."""
@@ -334,7 +336,7 @@ class Outputs:
         if self.json is not None:
             write_eval_json(results, comparisons, self.json)
         if self.predictions is not None and evaluations[0].answers is not None:
-            write_predictions(evaluations[0].answers, self.predictions)
+            write_predictions(evaluations[0].answers, self.predictions, excel_safe=self.excel_safe)
         if self.report is not None:
             from zeroshot_cli.pages.evaluation import write_eval_html
 

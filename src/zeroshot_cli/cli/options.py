@@ -5,7 +5,6 @@ option: `field: Annotated[type, typer.Option(names, environment variable, panel,
 """
 
 import logging
-import re
 import warnings
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from zeroshot_cli.cli import completion
+from zeroshot_cli.cli import completion, values
 from zeroshot_cli.cli.command import Panel
 from zeroshot_cli.records import Fit, Truncated
 
@@ -27,10 +26,10 @@ if TYPE_CHECKING:
 DISTRIBUTION = "zeroshot-cli"  # what pip calls the package
 DEFAULT_MODEL = "ViT-B-32"  # with its default tag, laion2b_s34b_b79k
 BUNDLED_MODEL = "tiny"  # the one model that needs no network
-AUTO = "auto"
+AUTO = values.AUTO
 MODEL_VARIABLE, PRETRAINED_VARIABLE = "ZEROSHOT_MODEL", "ZEROSHOT_PRETRAINED"
 DEVICE_VARIABLE, PRECISION_VARIABLE = "ZEROSHOT_DEVICE", "ZEROSHOT_PRECISION"
-_DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
+_MOST_SECONDS = 86_400.0  # of decoding one image: a day
 
 
 class Precision(StrEnum):
@@ -46,37 +45,6 @@ class Precision(StrEnum):
 def as_count(value: str) -> int | None:
     """Return the number that an `N|auto` option holds, None for auto."""
     return None if value == AUTO else int(value)
-
-
-def _check_count(value: str) -> str:
-    if value != AUTO and not (value.isascii() and value.isdigit() and int(value) > 0):
-        raise typer.BadParameter(f"{value!r} is neither a whole number of at least 1 nor 'auto'")
-    return value
-
-
-def check_device(value: str) -> str:
-    """Raise BadParameter if the value cannot be a device."""
-    if not _DEVICE.fullmatch(value):
-        raise typer.BadParameter(f"{value!r} is not a device; use auto, cpu, cuda, cuda:N or mps")
-    return value
-
-
-def _check_frames(value: str) -> str:
-    if value not in ("first", "middle", "each") and not (value.isascii() and value.isdigit() and len(value) < 10):
-        raise typer.BadParameter(f"{value!r} is not a frame; use first, middle, each, or a number from 0")
-    return value if not value.isdigit() else str(int(value))
-
-
-def _check_cosine(value: float | None) -> float | None:
-    if value is not None and not -1 <= value <= 1:  # nor is NaN
-        raise typer.BadParameter(f"{value} is not a cosine; give a number from -1 to 1")
-    return value
-
-
-def _check_probability(value: float | None) -> float | None:
-    if value is not None and not 0 <= value <= 1:
-        raise typer.BadParameter(f"{value} is not a probability; give a number from 0 to 1")
-    return value
 
 
 def _silence(value: bool) -> bool:
@@ -118,6 +86,14 @@ ClassifierFile = Annotated[
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", rich_help_panel=Panel.OUTPUT, help="Replace existing output files.")
 ]
+ExcelSafe = Annotated[
+    bool,
+    typer.Option(
+        "--excel-safe",
+        rich_help_panel=Panel.OUTPUT,
+        help="In csv and tsv, put a quote before text that Excel would take for a formula.",
+    ),
+]
 IgnoreErrors = Annotated[
     bool,
     typer.Option(
@@ -149,7 +125,7 @@ Device = Annotated[
         "--device",
         metavar="auto|cpu|cuda|cuda:N|mps",
         envvar=DEVICE_VARIABLE,
-        callback=check_device,
+        callback=values.check_device,
         autocompletion=completion.devices,
         rich_help_panel=Panel.MACHINE,
         help="Where the model runs.",
@@ -186,7 +162,7 @@ def workers_option(help: str) -> Any:
         "--workers",
         metavar="N|auto",
         envvar="ZEROSHOT_WORKERS",
-        callback=_check_count,
+        callback=values.check_workers,
         rich_help_panel=Panel.MACHINE,
         help=help,
     )
@@ -233,7 +209,7 @@ class ThresholdOptions:
         typer.Option(
             "--min-score",
             metavar="X",
-            callback=_check_cosine,
+            callback=values.check_cosine,
             rich_help_panel=Panel.UNKNOWN,
             help="An image is unknown if its best cosine is lower.",
         ),
@@ -243,7 +219,7 @@ class ThresholdOptions:
         typer.Option(
             "--min-probability",
             metavar="X",
-            callback=_check_probability,
+            callback=values.check_probability,
             rich_help_panel=Panel.UNKNOWN,
             help="An image is unknown if the probability of its best label is lower. "
             "With --multi-label: keep the labels of at least this probability, by default 0.5.",
@@ -254,7 +230,7 @@ class ThresholdOptions:
         typer.Option(
             "--min-margin",
             metavar="X",
-            callback=_check_cosine,
+            callback=values.check_cosine,
             rich_help_panel=Panel.UNKNOWN,
             help="An image is unknown if its lead in cosine over the second label is lower.",
         ),
@@ -287,6 +263,7 @@ class LimitOptions:
             "--decode-timeout",
             metavar="SECONDS",
             min=0.1,
+            max=_MOST_SECONDS,
             show_default=False,
             rich_help_panel=Panel.IMAGES,
             help="Give up on an image that takes longer to decode. Default: 60.",
@@ -313,7 +290,7 @@ class DecodingOptions(LimitOptions):
         typer.Option(
             "--frames",
             metavar="first|middle|N|each",
-            callback=_check_frames,
+            callback=values.check_frames,
             rich_help_panel=Panel.IMAGES,
             help="Which frame of an animation, or page of a file, to read. N counts from 0; with each, every frame "
             "is an image of its own, PATH#N.",
@@ -491,7 +468,7 @@ class BatchOptions:
             "--batch-size",
             metavar="N|auto",
             envvar="ZEROSHOT_BATCH_SIZE",
-            callback=_check_count,
+            callback=values.check_batch_size,
             rich_help_panel=Panel.MACHINE,
             help="How many images the model takes at once.",
         ),

@@ -9,6 +9,7 @@ import typer
 from zeroshot_cli.cli import completion
 from zeroshot_cli.cli import options as o
 from zeroshot_cli.cli.command import Commands, Panel, command
+from zeroshot_cli.cli.values import check_cosine
 from zeroshot_cli.errors import InputError, UnavailableError, UsageError
 
 app = Commands()
@@ -89,6 +90,7 @@ class LintOptions(o.ModelOptions):
         typer.Option(
             "--threshold",
             metavar="X",
+            callback=check_cosine,
             rich_help_panel=Panel.LABELS,
             help="The cosine at which two labels are too alike. Default: 0.999.",
         ),

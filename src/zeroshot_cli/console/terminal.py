@@ -171,7 +171,7 @@ class ProgressBar:
         if self._progress is None:
             yield from items
             return
-        task = self._progress.add_task(description, total=total, rate="")
+        task = self._progress.add_task(shown(description), total=total, rate="")
         start, done = time.monotonic(), 0
         for item in items:
             yield item
@@ -188,7 +188,7 @@ class ProgressBar:
             if self._progress is None or time.monotonic() - start < 1:
                 return
             if task is None:
-                task = self._progress.add_task(description, rate="")
+                task = self._progress.add_task(shown(description), rate="")
             self._progress.update(task, completed=done, total=total, rate=_rate(done, start, unit))
 
         return count

@@ -22,7 +22,7 @@ from rich.text import Text
 
 from zeroshot_cli.console.preflight import print_preflight
 from zeroshot_cli.console.terminal import assumed_lines
-from zeroshot_cli.display import counted, shown
+from zeroshot_cli.display import counted, shown, shown_lines
 
 if TYPE_CHECKING:
     from zeroshot_cli.train.folder import Before, Checked, Finished, Started, Stepped
@@ -313,7 +313,7 @@ class _AboveView(io.TextIOBase):
             return self.rich_proxied_file.write(text)
         *lines, self._line = (self._line + text).split("\n")
         for line in lines:
-            self._console.print(Text(line), soft_wrap=True)
+            self._console.print(Text(shown_lines(line)), soft_wrap=True)
         return len(text)
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from zeroshot_cli.errors import UsageError
 from zeroshot_cli.evaluation.answers import Answers
 from zeroshot_cli.evaluation.compare import Comparison
 from zeroshot_cli.records import EvalResult, SkippedImage
-from zeroshot_cli.results.formats import DELIMITERS, Format, delimited_row, format_of, to_bytes
+from zeroshot_cli.results.formats import DELIMITERS, Format, delimited_row, format_of, no_formula, to_bytes
 from zeroshot_cli.results.parquet import arrow_text, check_parquet
 
 COLUMNS = (
@@ -67,8 +68,10 @@ def check_predictions_target(path: Path, *, overwrite: bool) -> None:
     check_output(path, overwrite=overwrite)
 
 
-def write_predictions(answers: Answers, path: Path) -> None:
+def write_predictions(answers: Answers, path: Path, *, excel_safe: bool = False) -> None:
     """Write a row per image in the data set's order, with COLUMNS; ranks count from 1.
+
+    With `excel_safe`, no text in CSV or TSV begins as a formula does.
 
     `path` is at any time the old file, none, or the whole new one. Raises UsageError if it cannot be written.
     """
@@ -80,7 +83,8 @@ def write_predictions(answers: Answers, path: Path) -> None:
             lines = (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in _rows(answers))
             unfinished.write_bytes("".join(lines).encode("utf-8", "backslashreplace"))
         else:
-            table = (COLUMNS, *(tuple(map(_cell, row.values())) for row in _rows(answers)))
+            cell = partial(_cell, text_of=no_formula if excel_safe else str)
+            table = (COLUMNS, *(tuple(map(cell, row.values())) for row in _rows(answers)))
             unfinished.write_bytes(to_bytes("".join(delimited_row(row, DELIMITERS[Format(form)]) for row in table)))
 
 
@@ -107,8 +111,10 @@ def _rows(answers: Answers) -> Iterator[dict[str, Any]]:
         number += 1
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Any, *, text_of: Callable[[str], str]) -> str:
     """Return the shortest text that reads back as the same number; true and false as in JSON; nothing for None."""
+    if isinstance(value, str):
+        return text_of(value)
     return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TypeVar
 
 from zeroshot_cli.disk import write_all, writing
+from zeroshot_cli.display import escaped, shown_lines
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.records import UNKNOWN, Counts, LabelScore, Prediction, Result, SkippedImage
 
 COLUMNS = ("path", "rank", "label", "score", "probability", "error")
 NOTE = "note"  # one more column where images may be read in part
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _QUOTED = re.compile('["\n\r]')
 _NO_BYTE = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # surrogates that stand for no byte of a path
 
@@ -75,34 +77,51 @@ class Writer:
         self._append(self._render(items))
 
 
-def row_writer(append: Callable[[bytes], None], form: Format, *, header: bool = True, noted: bool = False) -> Writer:
+def row_writer(
+    append: Callable[[bytes], None], form: Format, *, header: bool = True, noted: bool = False, excel_safe: bool = False
+) -> Writer:
     """Return a sink that appends rows in a format, with its header first; `noted` adds the column of notes."""
     if header and header_of(form, noted=noted):
         append(header_of(form, noted=noted))
-    return Writer(append, partial(rendered, form=form, noted=noted))
+    return Writer(append, partial(rendered, form=form, noted=noted, excel_safe=excel_safe))
 
 
-def stream_writer(stream: BinaryIO, form: Format, *, noted: bool = False) -> Writer:
-    """Return a sink that writes to standard output, flushed after every block.
+def stream_writer(stream: BinaryIO, form: Format, *, noted: bool = False, excel_safe: bool = False) -> Writer:
+    """Return a sink that writes to standard output, flushed after every block; on a terminal, text is escaped.
 
     Raises UsageError if it cannot be written; a closed pipe stays a BrokenPipeError.
     """
+    printable = _shown_json if form is Format.JSONL else shown_lines
+    on_terminal = stream.isatty()
 
     def append(data: bytes) -> None:
+        if on_terminal:
+            data = printable(data.decode("utf-8", "surrogateescape")).encode()
         with writing("standard output"):
             write_all(stream, data)
 
-    return row_writer(append, form, noted=noted)
+    return row_writer(append, form, noted=noted, excel_safe=excel_safe)
 
 
-def rendered(items: Sequence[Result], form: Format, *, noted: bool = False) -> bytes:
-    """Return a block of results as it is written to a file."""
+def _shown_json(text: str) -> str:
+    """Return lines of JSON with what cannot be printed escaped as JSON does."""
+    return escaped(text, lambda character: json.dumps(character)[1:-1], keep="\n")
+
+
+def rendered(items: Sequence[Result], form: Format, *, noted: bool = False, excel_safe: bool = False) -> bytes:
+    """Return a block of results as it is written to a file; with `excel_safe` no text is a formula."""
     if form is Format.JSONL:
         # Escaped here, not by ensure_ascii: every other script stays readable.
         return "".join(map(json_line, items)).encode("utf-8", "backslashreplace")
     delimiter = DELIMITERS[form]
-    rows = (_noted(item, fields) if noted else fields for item in items for fields in _rows(item))
+    text_of = no_formula if excel_safe else str
+    rows = (_noted(item, fields) if noted else fields for item in items for fields in _rows(item, text_of))
     return to_bytes("".join(delimited_row(fields, delimiter) for fields in rows))
+
+
+def no_formula(text: str) -> str:
+    """Return text with a quote before it if Excel would take it for a formula; `=1+1` becomes `'=1+1`."""
+    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def _noted(item: Result, fields: tuple[str, ...]) -> tuple[str, ...]:
@@ -157,11 +176,12 @@ def _quoted(field: str, delimiter: str) -> str:
     return field
 
 
-def _rows(item: Result) -> list[tuple[str, ...]]:
+def _rows(item: Result, text_of: Callable[[str], str]) -> list[tuple[str, ...]]:
+    """Return the fields of an image's rows; `text_of` writes paths, labels and reasons, but no number."""
     if isinstance(item, SkippedImage):
-        return [(item.path, "", "", "", "", item.reason)]
+        return [(text_of(item.path), "", "", "", "", text_of(item.reason))]
     return [
-        (item.path, str(rank), best.label, f"{best.score:.6f}", f"{best.probability:.6f}", "")
+        (text_of(item.path), str(rank), text_of(best.label), f"{best.score:.6f}", f"{best.probability:.6f}", "")
         for rank, best in enumerate(labels_to_show(item), start=1)
     ]
 

@@ -56,10 +56,13 @@ class Outputs:
         self.sinks: list[Sink] = []
         if not self.complete:  # a finished run takes no more results
             for path in targets.streamed:
-                begun = bool(files[path].size)
-                self.sinks.append(row_writer(files[path].append, _format(path), header=not begun, noted=self._noted))
+                self.sinks.append(self._row_writer(files[path], _format(path)))
             if self._journal is not None:
                 self.sinks.append(Writer(self._journal.append, journal_lines))
+
+    def _row_writer(self, file: AppendFile, form: Format) -> Sink:
+        excel_safe = bool(self._record.settings.get("excel_safe"))
+        return row_writer(file.append, form, header=not file.size, noted=self._noted, excel_safe=excel_safe)
 
     @property
     def _noted(self) -> bool:
