@@ -309,7 +309,7 @@ def test_help_shows_every_option_and_the_environment_variables_of_shared_ones(
         "verbose",
         "debug",
     }
-    own = """--all-files --exclude
+    own = """--all-files --exclude --excel-safe
         --labels --label --classifier --prompts --top-k --null --output --overwrite --resume --format
         --cache --no-cache --min-score --min-probability --min-margin --background --multi-label
         --sort-into --sort-mode --exact-decode --truncated --frames --fit
