@@ -1,0 +1,104 @@
+"""Whether labels look English, for models that were trained on English and answer at random in other languages."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from unicodedata import name as name_of
+from unicodedata import normalize
+
+from zeroshot_cli.clip.config import VOCAB_SIZE
+from zeroshot_cli.clip.tokenizer import Tokenizer
+from zeroshot_cli.models.tokenizers import tokenizer_for
+
+KNOW_OTHERS = ("ViT-B-16-SigLIP2-256", "xlm-roberta-base-ViT-B-32")  # of open_clip's, the smallest of each kind
+
+_MULTILINGUAL = re.compile(
+    r"xlm|siglip-?2|i18n|nllb|worldwide|multiling|m-?clip|mt5|jina|altclip|chinese|japan|korea|german|french|spanish|"
+    r"italian|russian|arabic",
+    re.IGNORECASE,
+)
+_WORD = re.compile(r"[^\W\d_]{3,}")
+_LATIN_NAME = re.compile(r"(×\s?)?[A-Z][a-z]+( [a-z]{2,}\.?| ×)+")  # Tinca tinca, Parus major
+_ENGLISH_END = re.compile(r"(ed|ing|ly|y|ish|less|ness|ous|like|oid|ship|able)$")
+# Letters and ends that few English words have. é and ñ are in what English takes from menus.
+_MARKED = re.compile(r"[äöüßàâèêëîïôûùœæøåãõçąćęłńśźżčďěňřšťůžáíóúýőűğışțșđñ]")
+_FOREIGN_PART = re.compile(
+    r"sch|pf[aeiou]|tz|zw|ahr|uhl|ie[rg]e|ung$|keit$|heit$|chen$|zeug|lein$|mpe$|aa[rnkps]|oe[imn]|ij|uis|eeuw|"
+    r"eau|eux$|oiss|ois$|oir|oul|eur$|ette$|eille|ch[ei]en|ci[oó]n$|dad$|rr[oa]|ill[ao]|llo$|j[ao]$|izz|cch|gli|"
+    r"zz|tt[oai]$|ell[oai]$|zion|rz|sz|cz|dz|[bcdfgkmnpsvw]ka$|ów$|lı|ğ|nh[oa]|lh[oa]"
+)
+_VOWEL = re.compile(r"[rstmvpdl][oai]$")  # of words in small letters; brands end so, too
+# Common nouns, colours and small words of German, French, Spanish, Italian, Portuguese, Dutch, Polish, Swedish, Turkish
+_COMMON = frozenset(
+    """
+    der das ein eine einen mit und auf ist hund katze pferd apfel haus baum vogel fisch brot stuhl tisch lampe fahrrad
+    flugzeug blume schiff kuh schaf mensch frau kinder mann junge stadt berg himmel strasse wald wasser auge buch
+    birne kirsche erdbeere banane orange zitrone kartoffel tomate schwarz weiss gelb blau gruen maus affe loewe schwein
+    huhn ente schlange fuchs reh hirsch dachs igel hase eichhoernchen tulpe nelke lilie orchidee ameise kaefer pilz
+    kuchen suppe salat wurst schinken nudeln huhn frosch spinne biene schmetterling uhr schuh hemd hose kleid tasche flasche tasse teller messer
+    une les des avec dans chien cheval pomme voiture maison arbre oiseau poisson chaise lampe avion fleur bateau vache
+    mouton homme femme enfant ville montagne ciel rue eau livre noir blanc jaune vert rouge bleu souris singe cochon
+    el los las una con perro gato caballo manzana coche casa pajaro silla mesa lampara bicicleta avion flor barco tren
+    vaca oveja hombre mujer ciudad cielo calle agua libro negro blanco amarillo verde rojo azul arbol pescado
+    il gli della con cane gatto cavallo mela macchina albero uccello pesce sedia tavolo lampada bicicletta aereo fiore
+    nave treno mucca pecora uomo donna bambino strada acqua nero bianco giallo rosso
+    um uma com cachorro gato cavalo carro arvore passaro peixe cadeira lampada flor navio trem vaca ovelha homem mulher
+    een het van met hond kat paard appel huis boom vogel vis brood stoel tafel fiets vliegtuig bloem schip trein koe
+    schaap kot kon jablko samochod drzewo ptak ryba chleb krzeslo samolot kwiat krowa owca och med katt hund hast bil
+    hus trad fagel stol bord blomma kedi kopek araba agac balik ekmek ucak cicek gemi tren inek koyun
+    """.split()
+)
+
+
+def warning_of_language(names: Sequence[str], model: str) -> str | None:
+    """Return what to tell a user whose labels are mostly not English, if the model of that name knows only English.
+
+    A model of one's own, in a file or folder, may have been trained on any language.
+    """
+    if _MULTILINGUAL.search(model) or not names or _is_local(model):
+        return None
+    foreign = not_english(names)
+    if foreign is None:
+        return None
+    return (
+        f"most labels, such as {foreign!r}, do not look English, and {model} learned from English captions; write them in "
+        f"English, or use a model that knows other languages, such as {KNOW_OTHERS[0]} or {KNOW_OTHERS[1]}"
+    )
+
+
+def not_english(names: Sequence[str]) -> str | None:
+    """Return one of the labels that are not English if most are not, else None.
+
+    A label is foreign by its script, its letters or a common word of another language; or where none of its words is one
+    token of CLIP, whose vocabulary is that of English captions, and a part of it is unlike English. Names of species in
+    Latin are not.
+    """
+    tokenizer = tokenizer_for(vocab_size=VOCAB_SIZE, context_length=77)
+    kinds = [_foreignness(name, tokenizer) for name in names]
+    foreign = [name for name, kind in zip(names, kinds, strict=True) if kind == 1]
+    if 4 * len(foreign) < len(names) or 2 * sum(kinds) <= len(names):
+        return None
+    return foreign[0]
+
+
+def _foreignness(name: str, tokenizer: Tokenizer) -> float:
+    """Return 1 for a label that is not English, 0.5 where nothing tells, 0 for one that may be."""
+    text = normalize("NFC", name)
+    if any(not name_of(letter, "LATIN").startswith("LATIN") for letter in text if letter.isalpha()):
+        return 1
+    if _LATIN_NAME.fullmatch(text):
+        return 0
+    words = _WORD.findall(text.lower())
+    if any(word in _COMMON for word in words) or (words and 2 * sum(map(bool, map(_MARKED.search, words))) > len(words)):
+        return 1
+    if not words or any(len(tokenizer.encode(word)) == 1 or _ENGLISH_END.search(word) for word in words):
+        return 0
+    parts = (_FOREIGN_PART, _VOWEL) if text.islower() else (_FOREIGN_PART,)
+    return 1 if any(part.search(word) for part in parts for word in words) else 0.5
+
+
+def _is_local(model: str) -> bool:
+    try:
+        return Path(model).exists()
+    except OSError:
+        return False
