@@ -1,8 +1,13 @@
 """Values as people read them: text that is safe on a terminal, counts, sizes."""
 
+import re
 from collections.abc import Callable
 
 _JOINERS = "\u200c\u200d"  # not printable by themselves; emoji and Persian need them
+_LONGEST_VALUE = 200  # characters of a value in a sentence
+_LONGEST, _KEPT_END = 1000, 300  # of a sentence, and of its end
+_LOOKED_AT = 100_000
+_VALUE = re.compile(rf"(['\"`])((?:(?!\1).){{{_LONGEST_VALUE}}})(?:(?!\1).)+\1", re.DOTALL)
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
@@ -34,6 +39,18 @@ def _escaped(character: str) -> str:
     if 0xDC80 <= code <= 0xDCFF:  # a byte of a path that is not UTF-8
         return f"\\x{code - 0xDC00:02x}"
     return character.encode("unicode_escape").decode("ascii")
+
+
+def brief(sentence: str) -> str:
+    """Return an error or warning with each value in it cut to 200 characters, and with at most 1,000 in all.
+
+    Values are what is in quotes. The end, which says what to do, is kept.
+    """
+    if len(sentence) <= _LONGEST_VALUE:
+        return sentence
+    ends = sentence if len(sentence) <= 2 * _LOOKED_AT else sentence[:_LOOKED_AT] + sentence[-_LOOKED_AT:]
+    text = _VALUE.sub(lambda match: f"{match[1]}{match[2]}…{match[1]}", ends)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - _KEPT_END]} … {text[-_KEPT_END:]}"
 
 
 def counted(count: int, noun: str) -> str:

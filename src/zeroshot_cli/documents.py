@@ -6,14 +6,10 @@ Every YAML file, and JSON that may not be our own, is read here. YAML makes no o
 import json
 from typing import Any
 
-import yaml
-
 MAX_DEPTH = 64  # lists and mappings inside each other
 _MAX_REPEATED = 10_000  # values that aliases stand for, beside those that are written out
 _MAX_SCALAR = 10_000  # characters of a setting; the time for some kinds grows with their square
 _TOO_DEEP = "its lists and mappings are nested too deeply"
-_Parser: type = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # C where PyYAML was built with it
-_Loader: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class LimitError(ValueError):
@@ -37,9 +33,12 @@ def load_json(text: str | bytes) -> Any:
 
 def load_yaml(text: str) -> Any:
     """Return the plain value of a YAML text; raises ValueError, in one line, for all that is wrong with it."""
+    import yaml
+
+    loader: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # C where PyYAML was built with it
     try:
         check_yaml(text, max_scalar=_MAX_SCALAR)
-        return yaml.load(text, Loader=_Loader)
+        return yaml.load(text, Loader=loader)
     except LimitError as error:
         raise ValueError(f"line {error.line}: {error}") from None
     except yaml.MarkedYAMLError as error:
@@ -59,10 +58,13 @@ def check_yaml(text: str, *, depth: int = MAX_DEPTH, max_scalar: int | None = No
     Nothing is composed, so this takes time and memory by what is written and not by what it stands for. Raises
     yaml.YAMLError for invalid YAML.
     """
+    import yaml
+
+    parser: type = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
     sizes: dict[str, int] = {}  # values below an anchor
     unclosed: list[tuple[str | None, int]] = []
     count = repeated = 0
-    for event in yaml.parse(text, Loader=_Parser):
+    for event in yaml.parse(text, Loader=parser):
         line = event.start_mark.line + 1 if event.start_mark else 1
         if isinstance(event, yaml.AliasEvent):
             size = sizes.get(event.anchor or "")

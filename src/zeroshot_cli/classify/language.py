@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from unicodedata import name as name_of
 from unicodedata import normalize
@@ -28,26 +29,13 @@ _FOREIGN_PART = re.compile(
     r"zz|tt[oai]$|ell[oai]$|zion|rz|sz|cz|dz|[bcdfgkmnpsvw]ka$|ów$|lı|ğ|nh[oa]|lh[oa]"
 )
 _VOWEL = re.compile(r"[rstmvpdl][oai]$")  # of words in small letters; brands end so, too
-# Common nouns, colours and small words of German, French, Spanish, Italian, Portuguese, Dutch, Polish, Swedish, Turkish
-_COMMON = frozenset(
-    """
-    der das ein eine einen mit und auf ist hund katze pferd apfel haus baum vogel fisch brot stuhl tisch lampe fahrrad
-    flugzeug blume schiff kuh schaf mensch frau kinder mann junge stadt berg himmel strasse wald wasser auge buch
-    birne kirsche erdbeere banane orange zitrone kartoffel tomate schwarz weiss gelb blau gruen maus affe loewe schwein
-    huhn ente schlange fuchs reh hirsch dachs igel hase eichhoernchen tulpe nelke lilie orchidee ameise kaefer pilz
-    kuchen suppe salat wurst schinken nudeln huhn frosch spinne biene schmetterling uhr schuh hemd hose kleid tasche flasche tasse teller messer
-    une les des avec dans chien cheval pomme voiture maison arbre oiseau poisson chaise lampe avion fleur bateau vache
-    mouton homme femme enfant ville montagne ciel rue eau livre noir blanc jaune vert rouge bleu souris singe cochon
-    el los las una con perro gato caballo manzana coche casa pajaro silla mesa lampara bicicleta avion flor barco tren
-    vaca oveja hombre mujer ciudad cielo calle agua libro negro blanco amarillo verde rojo azul arbol pescado
-    il gli della con cane gatto cavallo mela macchina albero uccello pesce sedia tavolo lampada bicicletta aereo fiore
-    nave treno mucca pecora uomo donna bambino strada acqua nero bianco giallo rosso
-    um uma com cachorro gato cavalo carro arvore passaro peixe cadeira lampada flor navio trem vaca ovelha homem mulher
-    een het van met hond kat paard appel huis boom vogel vis brood stoel tafel fiets vliegtuig bloem schip trein koe
-    schaap kot kon jablko samochod drzewo ptak ryba chleb krzeslo samolot kwiat krowa owca och med katt hund hast bil
-    hus trad fagel stol bord blomma kedi kopek araba agac balik ekmek ucak cicek gemi tren inek koyun
-    """.split()
-)
+
+
+@cache
+def _common() -> frozenset[str]:
+    """Return common words of other languages."""
+    lines = Path(__file__).with_name("not_english.txt").read_text(encoding="utf-8").splitlines()
+    return frozenset(word for line in lines if not line.startswith("#") for word in line.split())
 
 
 def warning_of_language(names: Sequence[str], model: str) -> str | None:
@@ -61,17 +49,17 @@ def warning_of_language(names: Sequence[str], model: str) -> str | None:
     if foreign is None:
         return None
     return (
-        f"most labels, such as {foreign!r}, do not look English, and {model} learned from English captions; write them in "
-        f"English, or use a model that knows other languages, such as {KNOW_OTHERS[0]} or {KNOW_OTHERS[1]}"
+        f"most labels, such as {foreign!r}, do not look English, and {model} learned from English captions; write them "
+        f"in English, or use a model that knows other languages, such as {KNOW_OTHERS[0]} or {KNOW_OTHERS[1]}"
     )
 
 
 def not_english(names: Sequence[str]) -> str | None:
     """Return one of the labels that are not English if most are not, else None.
 
-    A label is foreign by its script, its letters or a common word of another language; or where none of its words is one
-    token of CLIP, whose vocabulary is that of English captions, and a part of it is unlike English. Names of species in
-    Latin are not.
+    A label is foreign by its script, its letters or a common word of another language; or where none of its words is
+    one token of CLIP, whose vocabulary is that of English captions, and a part of it is unlike English. Names of
+    species in Latin are not.
     """
     tokenizer = tokenizer_for(vocab_size=VOCAB_SIZE, context_length=77)
     kinds = [_foreignness(name, tokenizer) for name in names]
@@ -89,7 +77,9 @@ def _foreignness(name: str, tokenizer: Tokenizer) -> float:
     if _LATIN_NAME.fullmatch(text):
         return 0
     words = _WORD.findall(text.lower())
-    if any(word in _COMMON for word in words) or (words and 2 * sum(map(bool, map(_MARKED.search, words))) > len(words)):
+    if any(word in _common() for word in words) or (
+        words and 2 * sum(map(bool, map(_MARKED.search, words))) > len(words)
+    ):
         return 1
     if not words or any(len(tokenizer.encode(word)) == 1 or _ENGLISH_END.search(word) for word in words):
         return 0

@@ -32,6 +32,11 @@ class Rules:
         """Raise UsageError where a rule makes no sense for these labels, LabelsError where one of them is "unknown"."""
         if UNKNOWN in labels and (background or self != Rules()):
             raise LabelsError(f"the label {UNKNOWN!r} is reserved for rejected images; rename that label")
+        if self.min_probability is not None and len(labels) < 2 and not self.multi_label:
+            raise UsageError(
+                "--min-probability is a share among labels, and with one label it is always 1; give --min-score X, "
+                "--background FILE, or more labels"
+            )
         if self.min_margin is None:
             return
         if self.multi_label:

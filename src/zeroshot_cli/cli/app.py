@@ -28,6 +28,7 @@ from zeroshot_cli.cli.eval import evaluate
 from zeroshot_cli.cli.mistyped import parser_sentence
 from zeroshot_cli.cli.train import train
 from zeroshot_cli.console.terminal import note
+from zeroshot_cli.display import brief
 from zeroshot_cli.errors import UsageError, ZeroshotError, is_out_of_memory
 
 INTERRUPTED = 130
@@ -165,10 +166,10 @@ def _report(error: Exception, arguments: list[str]) -> int:
     if completion.is_asked():
         return 1  # nothing may be printed in the middle of a command line
     if isinstance(error, ParserError):
-        note(f"error: {parser_sentence(error, arguments, _command_path(arguments))}")
+        note(brief(f"error: {parser_sentence(error, arguments, _command_path(arguments))}"))
         return UsageError.exit_code
     if isinstance(error, ZeroshotError):
-        note(f"error: {error}")
+        note(brief(f"error: {error}"))
         _see(error.see.format(command=_command_path(arguments)), str(error))
         return error.exit_code
     if isinstance(error, OSError) and error.errno in _FULL:
@@ -186,10 +187,8 @@ def _report(error: Exception, arguments: list[str]) -> int:
             "use a smaller --batch-size, fewer --workers or a smaller model, or raise the limit (ulimit -v)"
         )
         return UsageError.exit_code
-    note(
-        f"error: a bug in zeroshot, please report it with your command: {type(error).__name__}: {error} "
-        "(--debug shows where it happened)"
-    )
+    what = brief(f"error: a bug in zeroshot, please report it with your command: {type(error).__name__}: {error}")
+    note(f"{what} (--debug shows where it happened)")
     _see("zeroshot doctor", "")
     return 1
 
@@ -234,7 +233,7 @@ def _show_warning(
 ) -> None:
     """Print warnings meant for users in one line; those meant for developers only if Python runs with -W."""
     if issubclass(category, UserWarning) or sys.warnoptions:
-        note(f"warning: {message}")
+        note(brief(f"warning: {message}"))
 
 
 class _Notes(logging.Handler):

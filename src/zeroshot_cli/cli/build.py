@@ -1,7 +1,12 @@
 """`zeroshot build`, and the classes that options name: labels with templates, or a classifier file."""
 
+import os
+import re
+import shlex
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,6 +29,8 @@ if TYPE_CHECKING:
     from zeroshot_cli.words.prompts import Prompts
 
 EXTENSION = ".safetensors"
+_MARKS = re.compile(r"[,;|\n]")  # between labels that are given as one
+_FEW = 10  # labels in an example
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +63,7 @@ def build(options: BuildOptions) -> None:
         raise UsageError(f"cannot write {output}: a classifier file is safetensors; give a name ending in {EXTENSION}")
     check_output(output, overwrite=options.overwrite)
     classes = read_classes(options)
+    classes.rules(options.thresholds(), multi_label=False)
     note_assumed(classes.assumed, quiet=options.quiet, verbose=options.verbose)
     model = options.load(options.model or o.DEFAULT_MODEL, options.pretrained)
     note(f"{model.name} on {model.device} in {model.precision}", quiet=options.quiet or not options.verbose)
@@ -99,11 +107,18 @@ class Classes:
         thresholds |= given
         rules = Rules(**thresholds, multi_label=multi_label)
         rules.check(self.labels.names, background=self.background is not None)
+        if len(self.labels) == 1 and not multi_label and self.background is None and rules.min_score is None:
+            warnings.warn(
+                f"with one label, every image is {self.labels.names[0]!r} with probability 1; look at the score, and "
+                "give --min-score X or --background FILE to reject images",
+                stacklevel=2,
+            )
         return rules
 
     def classifier(self, model: "LoadedModel", *, cache: bool, quiet: bool) -> "Classifier":
         """Return the classifier of a model; a progress bar shows the encoding of texts."""
         from zeroshot_cli.classify.classifier import Classifier
+        from zeroshot_cli.classify.language import warning_of_language
         from zeroshot_cli.embed.texts import TextCache
 
         known = TextCache() if cache else None
@@ -115,6 +130,8 @@ class Classes:
                 classifier = Classifier(model, self.labels, self.prompts, cache=known, on_progress=on_progress)
         if self.background is not None:
             classifier.set_background(self.background, cache=known)
+        if foreign := warning_of_language(self.labels.names, model.name):
+            warnings.warn(foreign, stacklevel=2)
         return classifier
 
 
@@ -124,13 +141,13 @@ def read_classes(options: o.LabelOptions, classifier: Path | None = None, backgr
     Raises UsageError if there are none, or both.
     """
     from zeroshot_cli.words.labels import read_labels
-    from zeroshot_cli.words.prompts import prompts_for, read_prompts
+    from zeroshot_cli.words.prompts import choose_prompts
 
     if classifier is not None:
         classes = _saved_classes(classifier, options)
     else:
-        labels = _labels(options.labels, options.label)
-        classes = Classes(labels, read_prompts(options.prompts or prompts_for(options.labels)))
+        labels = _labels(options.labels, options.label, getattr(options, "images", ()))
+        classes = Classes(labels, choose_prompts(options.prompts, options.template, options.labels))
     if background is None:
         return classes
     behind = read_labels(background)
@@ -149,25 +166,54 @@ def no_labels(example: str | None = None) -> str:
 def _saved_classes(classifier: Path, options: o.LabelOptions) -> Classes:
     from zeroshot_cli.classify.classifier_file import read_classifier
 
-    given = {"--labels": options.labels, "--label": options.label, "--prompts": options.prompts}
+    given: dict[str, object] = {"--labels": options.labels, "--label": options.label}
+    given |= {"--prompts": options.prompts, "--template": options.template}
     for option in (option for option, value in given.items() if value):
         raise UsageError(f"--classifier {classifier} holds its own labels and templates; omit {option}")
     saved = read_classifier(classifier)
     return Classes(saved.labels, saved.prompts, saved)
 
 
-def _labels(path: Path | None, texts: Sequence[str]) -> "Labels":
-    from zeroshot_cli.words.labels import Labels, read_labels
+def _labels(path: Path | None, texts: Sequence[str], images: Sequence[str]) -> "Labels":
+    from zeroshot_cli.words.labels import Labels, read_labels, same_words
 
     if path is None and not texts:
         raise UsageError(no_labels())
+    if path is not None and (words := _words_of(path, images)):
+        options = " ".join(f"--label {shlex.quote(word)}" for word in words)
+        raise UsageError(f"there is no label set or file {str(path)!r}; for words themselves, write {options}")
     none = Labels(())
     from_file = read_labels(path) if path is not None else none
+    _ask_of_commas(texts)
     try:
         from_options = Labels.of_user(texts) if texts else none
     except LabelsError as error:
         raise UsageError(f"--label: {error}") from error
-    both = {label.name for label in from_file} & {label.name for label in from_options}
+    known = {same_words(label.name) for label in from_file}
+    both = [label.name for label in from_options if same_words(label.name) in known]
     if both:
-        raise UsageError(f"the label {min(both)!r} is in {path} and in --label; give it once")
+        raise UsageError(f"the label {both[0]!r} is in {path} and in --label; give it once")
     return Labels((*from_file, *from_options), (*from_file.notes, *from_options.notes))
+
+
+def _words_of(path: Path, images: Sequence[str]) -> list[str]:
+    """Return the labels that were meant by --labels cat dog, --labels cat,dog or --labels cat."""
+    from zeroshot_cli.words.textfiles import label_files
+
+    typed = str(path)
+    near = get_close_matches(typed[:100], label_files(), n=1)
+    if path.suffix or os.sep in typed or os.path.lexists(path) or typed in label_files() or near:
+        return []
+    others = (image for image in images if image.replace(" ", "").isalnum() and not os.path.lexists(image))
+    words = [word.strip() for given in (typed, *others) for word in _MARKS.split(given)]
+    return [word for word in dict.fromkeys(words) if word][:_FEW]
+
+
+def _ask_of_commas(texts: Sequence[str]) -> None:
+    """Warn of a label that looks like several; it is used as it is."""
+    for text in texts:
+        parts = [part.strip() for part in _MARKS.split(text) if part.strip()]
+        if len(parts) > 1:
+            options = " ".join(f"--label {shlex.quote(part)}" for part in parts[:_FEW])
+            warnings.warn(f"is {text!r} one label? For {len(parts)} labels, write {options}", stacklevel=2)
+            return

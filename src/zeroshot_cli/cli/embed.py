@@ -200,11 +200,12 @@ class _Texts:
         return {}
 
     def rows(self, model: "LoadedModel", batch_size: int) -> "Generator[list[Row]]":
-        from zeroshot_cli.embed.texts import WINDOW, embed_texts
+        from zeroshot_cli.embed.texts import WINDOW, embed_texts, one_warning
 
         for start in range(0, len(self.items), WINDOW):
             window = self.items[start : start + WINDOW]
-            embeddings = embed_texts(model, window).numpy()
+            with one_warning():
+                embeddings = embed_texts(model, window).numpy()
             yield [(text, embedding, None) for text, embedding in zip(window, embeddings, strict=True)]
 
 

@@ -181,6 +181,7 @@ class EvalOptions(
             "Default: the data set's own, or else a small ensemble.",
         ),
     ] = ()
+    template: o.Templates = ()
     classifier: o.ClassifierFile = None
     output: Annotated[
         Path | None,

@@ -74,6 +74,16 @@ PromptsName = Annotated[
         help="The template set. Default: that of a built-in label set, else a small ensemble (see zeroshot prompts).",
     ),
 ]
+Templates = Annotated[
+    tuple[str, ...],
+    typer.Option(
+        "--template",
+        metavar="TEXT",
+        show_default=False,
+        rich_help_panel=Panel.LABELS,
+        help="A template, such as 'a photo of a {}.'; repeatable, in place of --prompts.",
+    ),
+]
 ClassifierFile = Annotated[
     Path | None,
     typer.Option(
@@ -198,6 +208,7 @@ class LabelOptions:
         ),
     ] = ()
     prompts: PromptsName = None
+    template: Templates = ()
 
 
 @dataclass(frozen=True, kw_only=True)

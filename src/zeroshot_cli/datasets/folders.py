@@ -21,7 +21,7 @@ from zeroshot_cli.pairs.read import Pairs, Source, joined, read_pairs
 from zeroshot_cli.pairs.shards import CAPTION_EXTENSIONS
 from zeroshot_cli.records import SkippedImage
 from zeroshot_cli.words.labels import read_labels
-from zeroshot_cli.words.prompts import prompts_for, read_prompts
+from zeroshot_cli.words.prompts import choose_prompts
 
 _SPLITS = frozenset({"train", "training", "val", "valid", "validation", "dev", "test", "testing"})
 _BOX = re.compile(r"\d+( -?[\d.]+(e-?\d+)?){4,}")  # a line of YOLO
@@ -37,6 +37,7 @@ class PairOptions:
     labels: str | None = None
     prompts: str | None = None
     selection: Selection = USUAL
+    templates: tuple[str, ...] = ()
 
 
 def read_sources(
@@ -97,7 +98,7 @@ def _with_classes(folder: Path, options: PairOptions, option: str) -> Pairs:
     """Return the pairs of images in class folders, whose captions are their classes."""
     _check_folders(folder, options, option)
     labels = None if options.labels is None else read_labels(options.labels)
-    prompts = read_prompts(options.prompts or prompts_for(options.labels))
+    prompts = choose_prompts(options.prompts, options.templates, options.labels)
     found = read_labelled_folder(folder, labels, options.selection)
     rows = [
         (item, found.labels.names[target])

@@ -5,7 +5,6 @@ the files, how large they may grow, and how they are emptied while others use th
 `zeroshot cache` answers at once.
 """
 
-import json
 import os
 import re
 import sqlite3
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from zeroshot_cli.disk import cache_folder, create_private, require_private
+from zeroshot_cli.documents import load_json
 from zeroshot_cli.errors import UsageError
 
 T = TypeVar("T")
@@ -280,7 +280,7 @@ def _inspect(database: Database, folder: Path) -> CacheFile:
 
 def _fingerprints(path: Path) -> CacheFile:
     try:
-        notes = json.loads(path.read_bytes())
+        notes = load_json(path.read_bytes())
         if not isinstance(notes, dict):
             raise ValueError("it holds no fingerprints")
     except FileNotFoundError:

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, BinaryIO, Self
 import numpy as np
 
 from zeroshot_cli.disk import check_output, replacing, writing
+from zeroshot_cli.documents import load_json
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.results.formats import format_of, to_bytes
 from zeroshot_cli.results.parquet import arrow_text, check_parquet
@@ -132,7 +133,7 @@ class EmbeddingsFile:
         """Yield the path or text of every row, and the reason where it is unreadable; one reader at a time."""
         self._names.seek(0)
         for line in self._names:
-            name, reason = json.loads(line)
+            name, reason = load_json(line)
             yield name, reason
 
     def readable_names(self) -> Iterator[str]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from zeroshot_cli.embed.texts import WINDOW, TextCache, embed_texts, warn_of_long
+from zeroshot_cli.embed.texts import WINDOW, TextCache, embed_texts, one_warning, warn_of_long
 from zeroshot_cli.models.loaded import LoadedModel
 
 _CLASS = "\0class "  # what a class's entry in the cache begins with, and no prompt that means anything
@@ -38,6 +38,13 @@ def class_embeddings(
     """
     if not prompts or not all(prompts):
         raise ValueError("every class needs a prompt, and there must be a class")
+    with one_warning():
+        return _class_embeddings(model, prompts, on_progress, cache)
+
+
+def _class_embeddings(
+    model: LoadedModel, prompts: Sequence[Sequence[str]], on_progress: OnProgress | None, cache: TextCache | None
+) -> Tensor:
     if cache is None:
         return _ensembled(model, prompts, on_progress, None)
     exact = model.precision == "fp32"

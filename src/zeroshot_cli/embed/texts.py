@@ -6,7 +6,9 @@ nothing is padded (see `trees`). All other towers get batches of texts as they a
 
 import hashlib
 import sqlite3
+import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import takewhile
 
@@ -17,7 +19,7 @@ from torch.nn import functional as F
 
 from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.clip.text import TextTransformer, ancestors, end_of_text
-from zeroshot_cli.clip.tokenizer import Tokenizer
+from zeroshot_cli.clip.tokenizer import Tokenizer, TruncatedTextWarning
 from zeroshot_cli.embed.cache_store import TEXTS, Store, read_embeddings, write_embeddings
 from zeroshot_cli.models.loaded import LoadedModel
 
@@ -49,6 +51,22 @@ def warn_of_long(model: LoadedModel, known: list[str]) -> None:
     doubtful = [text for text in known if len(text.encode("utf-8", "surrogatepass")) > limit - 2]
     if doubtful:
         model.tokenizer(doubtful)
+
+
+@contextmanager
+def one_warning() -> Iterator[None]:
+    """Turn all warnings of texts that are cut into one, with their number and the first as an example."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", TruncatedTextWarning)
+        yield
+    cut = {str(each.message): each for each in caught if issubclass(each.category, TruncatedTextWarning)}
+    for each in caught:
+        if not issubclass(each.category, TruncatedTextWarning):
+            warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
+    if cut:
+        first = next(iter(cut))
+        message = first if len(cut) == 1 else f"{len(cut):,} texts are too long for the model; the first: {first}"
+        warnings.warn(message, TruncatedTextWarning, stacklevel=3)
 
 
 @torch.inference_mode()

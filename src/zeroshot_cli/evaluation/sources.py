@@ -17,7 +17,7 @@ from zeroshot_cli.images.decode import EACH, Decoding
 from zeroshot_cli.images.selection import USUAL, Selection
 from zeroshot_cli.records import assumed_of
 from zeroshot_cli.words.labels import Labels, read_labels
-from zeroshot_cli.words.prompts import Prompts, prompts_for, read_prompts
+from zeroshot_cli.words.prompts import Prompts, choose_prompts, prompts_for, read_prompts
 
 if TYPE_CHECKING:
     from zeroshot_cli.classify.classifier_file import SavedClassifier
@@ -40,6 +40,7 @@ class EvalSettings:
     prompts: tuple[str, ...] = ()
     classifier: Path | None = None
     retrieval: bool | None = None
+    template: tuple[str, ...] = ()
     probe: str | None = None
     data_dir: Path | None = None
     image_column: str | None = None
@@ -68,8 +69,8 @@ class EvalSettings:
             raise UsageError("--pretrained is for one model; with several, give each its own, as --model NAME:TAG")
         if self.retrieval and (self.labels or self.classifier or self.probe):
             raise UsageError("--task retrieval has captions instead of labels; omit --labels, --classifier and --probe")
-        if self.classifier is not None and (self.labels or self.prompts):
-            option = "--labels" if self.labels else "--prompts"
+        if self.classifier is not None and (self.labels or self.prompts or self.template):
+            option = "--labels" if self.labels else "--prompts" if self.prompts else "--template"
             raise UsageError(f"--classifier {self.classifier} holds its own labels and templates; omit {option}")
         if self.frames == EACH:
             raise UsageError("--frames each has several images for one label; use first, middle or a number from 0")
@@ -78,8 +79,8 @@ class EvalSettings:
             raise UsageError(f"{option} is not for images with several labels; omit it, or --multi-label")
         if self.min_probability is not None and not self.multi_label:
             raise UsageError("--min-probability is for --multi-label; add that, or omit it")
-        if self.probe is not None and (self.prompts or self.classifier is not None):
-            raise UsageError("--probe learns from images alone; omit --prompts and --classifier")
+        if self.probe is not None and (self.prompts or self.template or self.classifier is not None):
+            raise UsageError("--probe learns from images alone; omit --prompts, --template and --classifier")
 
     def decoding(self, *, as_stored: bool = False) -> Decoding:
         """Return how images are read: named data sets as the reference reads them, others upright."""
@@ -176,7 +177,7 @@ def _open(name: str, saved: "SavedClassifier | None", settings: EvalSettings, li
     for text in images.warnings:
         listener.note(text)
     if isinstance(images, CaptionedImages):
-        return Source(images=images, prompts=tuple(map(read_prompts, settings.prompts)), known=known)
+        return Source(images=images, prompts=_prompts(settings, ()), known=known)
     if saved is not None:
         return Source(images=images, saved=saved, known=known, own_labels=False)
     if settings.probe is not None and isinstance(images, LabelledImages):
@@ -185,9 +186,17 @@ def _open(name: str, saved: "SavedClassifier | None", settings: EvalSettings, li
         )
         return Source(images=images, train=train, known=known)
     own = images.prompts if isinstance(images, LabelledImages) else None
-    sets = settings.prompts or (own or prompts_for(settings.labels),)
+    prompts = _prompts(settings, (own or prompts_for(settings.labels),))
     own_labels = labels is None and not settings.only_present
-    return Source(images=images, prompts=tuple(map(read_prompts, sets)), known=known, own_labels=own_labels)
+    return Source(images=images, prompts=prompts, known=known, own_labels=own_labels)
+
+
+def _prompts(settings: EvalSettings, usual: tuple[str, ...]) -> tuple[Prompts, ...]:
+    """Return the template sets to evaluate: those of --prompts, the one of --template, else the usual ones."""
+    sets = tuple(map(read_prompts, settings.prompts))
+    if settings.template:
+        sets = (*sets, choose_prompts(None, settings.template, None))
+    return sets or tuple(map(read_prompts, usual))
 
 
 def _read(

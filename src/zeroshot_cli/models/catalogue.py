@@ -1,12 +1,12 @@
 """The list of models: every one by name, what is known of it, and whether it is on this machine."""
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from zeroshot_cli.documents import load_json
 from zeroshot_cli.models.download import cached_model
 from zeroshot_cli.models.registry import (
     BUNDLED,
@@ -102,7 +102,7 @@ def _bundled(name: str) -> Entry:
     weights = folder / WEIGHTS_FILES[0]
     if not weights.is_file():
         return Entry(name)
-    config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    config = load_json((folder / CONFIG_FILE).read_text(encoding="utf-8"))
     return Entry(
         name=name,
         parameters=_parameters(weights),
@@ -115,7 +115,7 @@ def _bundled(name: str) -> Entry:
 def _parameters(weights: Path) -> float:
     """Return millions of values in a safetensors file, from its header alone: torch takes seconds."""
     with weights.open("rb") as file:
-        header: dict[str, Any] = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        header: dict[str, Any] = load_json(file.read(int.from_bytes(file.read(8), "little")))
     shapes: list[list[int]] = [tensor["shape"] for key, tensor in header.items() if key != "__metadata__"]
     return sum(map(math.prod, shapes)) / 1e6
 

@@ -7,7 +7,6 @@ import builtins
 import csv
 import importlib
 import importlib.util
-import json
 import os
 import sys
 import types
@@ -20,6 +19,7 @@ from types import MappingProxyType
 from typing import Any
 
 from zeroshot_cli.clip.config import PRESETS, config_to_dict
+from zeroshot_cli.documents import load_json
 from zeroshot_cli.errors import UsageError
 
 BUNDLED = ("tiny",)
@@ -199,7 +199,7 @@ def model_config(model: str) -> dict[str, Any]:
         folder = open_clip_folder() / "model_configs"
         path = folder / f"{name}.json"
         if path.parent == folder and path.is_file():
-            config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            config: dict[str, Any] = load_json(path.read_text(encoding="utf-8"))
             return config | {"quick_gelu": True} if model.endswith(_QUICKGELU) else config
     raise UsageError(f"there is no configuration of {model!r}; zeroshot models lists the names")
 

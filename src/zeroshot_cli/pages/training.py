@@ -3,7 +3,6 @@
 The file needs nothing but itself, has no script, and its policy forbids the browser to load anything.
 """
 
-import json
 import math
 import platform
 from collections.abc import Iterable, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 
 from zeroshot_cli.disk import replacing, writing
 from zeroshot_cli.display import shown
+from zeroshot_cli.documents import load_json
 from zeroshot_cli.pages.charts import Row, charts_of
 from zeroshot_cli.pages.shared import asset, definitions, escaped, filled, skipped_list, written
 from zeroshot_cli.records import versions
@@ -77,7 +77,7 @@ def read_rows(file: Path) -> list[Row]:
 
 def _row(line: str) -> dict[str, float]:
     try:
-        row = json.loads(line)
+        row = load_json(line)
     except ValueError:
         return {}
     pairs = row.items() if isinstance(row, dict) else ()

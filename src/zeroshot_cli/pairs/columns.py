@@ -1,7 +1,6 @@
 """Which columns of a table have the image and its text, guessed by their names, and how their cells are read."""
 
 import ast
-import json
 import math
 import re
 import warnings
@@ -108,7 +107,7 @@ def captions_of_text(cell: str) -> tuple[str, ...]:
 
 def _listed(cell: str) -> tuple[str, ...]:
     try:
-        captions = json.loads(cell)
+        captions = load_json(cell)
     except (ValueError, RecursionError):
         captions = _written_by_python(cell)
     if not all(isinstance(caption, str) for caption in captions):

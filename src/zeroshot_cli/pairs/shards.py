@@ -9,7 +9,6 @@ stay in their tar: their position is recorded, so that any of them can be read a
 
 import glob
 import io
-import json
 import os
 import re
 import tarfile
@@ -21,6 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from zeroshot_cli.disk import writing
+from zeroshot_cli.documents import load_json
 from zeroshot_cli.errors import DataError, UnreadableImage, UsageError
 from zeroshot_cli.images.decode import open_regular
 from zeroshot_cli.images.file_kinds import reason_of
@@ -203,7 +203,7 @@ class _Parts:
 
     def _captions_of_json(self, member: Member) -> tuple[str, ...]:
         try:
-            fields = json.loads(self._text(member))
+            fields = load_json(self._text(member))
         except (ValueError, RecursionError) as error:
             raise Fault(f"its JSON cannot be read ({error})") from None
         if not isinstance(fields, dict):

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, Protocol, TypeVar
 
 from zeroshot_cli.disk import write_all, writing
 from zeroshot_cli.display import escaped, shown_lines
+from zeroshot_cli.documents import load_json
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.records import UNKNOWN, Counts, LabelScore, Prediction, Result, SkippedImage
 
@@ -273,7 +274,7 @@ def is_journal(file: BinaryIO) -> bool:
 
 def parse_line(line: bytes) -> Result:
     """Return the result on a line; ValueError if there is none."""
-    fields = json.loads(line.decode("utf-8", "surrogatepass"))
+    fields = load_json(line.decode("utf-8", "surrogatepass"))
     try:
         if "error" in fields:
             return SkippedImage(fields["path"], fields["error"])

@@ -5,7 +5,6 @@ off and written again.
 """
 
 import csv
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -14,6 +13,7 @@ from enum import Enum
 from functools import partial
 from typing import BinaryIO
 
+from zeroshot_cli.documents import load_json
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.records import UNKNOWN, Counts, SkippedImage
 from zeroshot_cli.results.append_file import AppendFile
@@ -110,7 +110,7 @@ def _json_items(stream: BinaryIO, name: str) -> Iterator[Item]:
     start = 0
     for line, end in _whole_lines(stream):
         try:
-            fields = json.loads(line)
+            fields = load_json(line)
             path = to_bytes(fields["path"])
         except (ValueError, TypeError, KeyError, AttributeError):  # zeros, after a power cut
             if not start:

@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from zeroshot_cli.documents import load_json
 from zeroshot_cli.errors import CheckpointError, UsageError
 from zeroshot_cli.train.distributed import put, whole
 from zeroshot_cli.train.schedule import badness
@@ -125,7 +126,7 @@ def read_state(checkpoint: Path) -> TrainState:
     """Read the state of a checkpoint. Raises CheckpointError if its state.json cannot be read."""
     file = checkpoint / "state.json"
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
+        values = load_json(file.read_text(encoding="utf-8"))
         if not isinstance(values, dict) or not isinstance(values["config"], dict):
             raise TypeError("it holds no settings by name")
         judged = (None if values.get(key) is None else float(values[key]) for key in ("val_loss", "zero_shot_top1"))

@@ -261,6 +261,16 @@ class TrainConfig:
             "N",
         ),
     ] = None
+    template: Annotated[
+        tuple[str, ...],
+        _option(
+            _VALIDATION,
+            "--template",
+            "A template for class folders, such as 'a photo of a {}.'; repeatable, in place of --prompts.",
+            "TEXT",
+            show_default=False,
+        ),
+    ] = ()
     report_to: Annotated[
         tuple[str, ...],
         _option(
@@ -318,7 +328,7 @@ class TrainConfig:
         """Return plain values, as config.yaml has them."""
         values = asdict(self)
         values["augment"] = [str(kind) for kind in self.augment]
-        for name in ("data", "data_weights", "val", "exclude", "report_to"):
+        for name in ("data", "data_weights", "val", "exclude", "template", "report_to"):
             values[name] = list(values[name])
         for name in ("loss", "text_encoder"):
             values[name] = None if values[name] is None else str(values[name])
@@ -333,7 +343,7 @@ class TrainConfig:
 MAY_CHANGE = frozenset(
     {"data", "data_weights", "val", "offline", "device", "workers", "log_every", "save_every", "verify", "keep"}
     | {"zero_shot", "labels", "prompts", "report_to", "fsdp", "decode_timeout", "image_root", "patience"}
-    | {"all_files", "exclude"}
+    | {"all_files", "exclude", "template"}
 )
 
 _LOWEST = {"epochs": 1, "batch_size": 2, "chunk_size": 1, "workers": 0, "log_every": 1, "save_every": 0, "keep": 1}

@@ -29,6 +29,7 @@ from safetensors import SafetensorError
 
 from zeroshot_cli.disk import open_own
 from zeroshot_cli.display import shown
+from zeroshot_cli.documents import load_json
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.records import SkippedImage
 
@@ -204,7 +205,7 @@ def _rows(file: Path) -> Iterator[dict[str, Any]]:
         return
     for line in file.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
         try:
-            row = json.loads(line)
+            row = load_json(line)
         except (ValueError, RecursionError):
             return
         if not isinstance(row, dict) or not isinstance(row.get("step"), int) or not line.endswith("\n"):

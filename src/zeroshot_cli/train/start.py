@@ -77,6 +77,7 @@ def prepare(config: TrainConfig, *, checks: bool) -> Generator[Checked, None, Pr
             name: getattr(config, name)
             for name in ("image_column", "caption_column", "image_root", "labels", "prompts")
         },
+        templates=config.template,
         selection=Selection(all_files=config.all_files, exclude=config.exclude),
     )
     pairs = read_sources(config.data, options, weights=config.data_weights)
@@ -85,7 +86,9 @@ def prepare(config: TrainConfig, *, checks: bool) -> Generator[Checked, None, Pr
         _check_readable(val, config)
     labelled = None
     if config.zero_shot is not None:
-        labelled = LabelledSet(config.zero_shot, config.labels, config.prompts, decoding=decoding_of(config))
+        labelled = LabelledSet(
+            config.zero_shot, config.labels, config.prompts, config.template, decoding=decoding_of(config)
+        )
     start = start_from(config)
     found = None
     if checks:
@@ -100,9 +103,10 @@ def _check_options(config: TrainConfig) -> None:
     if config.wise_ft is not None and not trained_before:
         raise UsageError("--wise-ft mixes the result with the weights that it came from, and a new model has none")
     has_classes = config.zero_shot is not None or any(map(os.path.isdir, (*config.data, *config.val)))
-    if not has_classes and (config.labels or config.prompts):
+    if not has_classes and (config.labels or config.prompts or config.template):
         raise UsageError(
-            "--labels and --prompts need class folders, in --zero-shot DIR or --data DIR; add it or omit them"
+            "--labels, --prompts and --template need class folders, in --zero-shot DIR or --data DIR; add it or "
+            "omit them"
         )
     if config.patience is not None and config.zero_shot is None and not config.val:
         raise UsageError("--patience needs --val FILE or --zero-shot DIR, which say whether the model becomes better")

@@ -30,7 +30,7 @@ from zeroshot_cli.train.data import Batch, EvalBatches, batches_of, decoding_of,
 from zeroshot_cli.train.duplicates import pair_ids
 from zeroshot_cli.train.step import Objective, Towers
 from zeroshot_cli.words.labels import read_labels
-from zeroshot_cli.words.prompts import prompts_for, read_prompts
+from zeroshot_cli.words.prompts import choose_prompts
 
 if TYPE_CHECKING:
     from zeroshot_cli.train.learner import Learner
@@ -148,16 +148,22 @@ class Accuracy:
 class LabelledSet:
     """Labelled images and the names of their classes, read before a run starts, so that mistakes show at once.
 
-    `folder` has class folders, or is a CSV of images and labels. `labels` and `prompts` are names or files; without
-    them the classes are the folders' names, and the templates those that fit. Raises UsageError for what is missing,
-    DataError, LabelsError or PromptsError for what is wrong in it.
+    `folder` has class folders, or is a CSV of images and labels. `labels` and `prompts` are names or files,
+    `templates` texts; without them the classes are the folders' names, and the templates those that fit. Raises
+    UsageError for what is missing, DataError, LabelsError or PromptsError for what is wrong in it.
     """
 
     def __init__(
-        self, folder: str, labels: str | None = None, prompts: str | None = None, *, decoding: Decoding = EXACTLY
+        self,
+        folder: str,
+        labels: str | None = None,
+        prompts: str | None = None,
+        templates: Sequence[str] = (),
+        *,
+        decoding: Decoding = EXACTLY,
     ) -> None:
         classes = None if labels is None else read_labels(labels)
-        self.prompts = read_prompts(prompts or prompts_for(labels))
+        self.prompts = choose_prompts(prompts, templates, labels)
         self.dataset = read_dataset(Path(folder), classes)
         self.decoding = decoding
         _check(self.dataset, decoding)

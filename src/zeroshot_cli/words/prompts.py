@@ -3,7 +3,7 @@
 import os
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -127,6 +127,21 @@ def read_prompts(name_or_path: str) -> Prompts:
         raise UsageError(f"{path} is not a prompt file; its extension must be {', '.join(_EXTENSIONS)}")
     hint = did_you_mean(name_or_path, known, ".yaml or .txt")
     raise UsageError(f"there is no prompt set {name_or_path!r}; {hint}")
+
+
+def choose_prompts(prompts: str | None, templates: Sequence[str], labels: str | Path | None) -> Prompts:
+    """Return the set that --prompts names, or the templates of --template, or those that suit labels best.
+
+    Raises UsageError where both are given or a template is wrong, and what `read_prompts` raises.
+    """
+    if not templates:
+        return read_prompts(prompts or prompts_for(labels))
+    if prompts:
+        raise UsageError("--prompts and --template both give templates; omit one of them")
+    try:
+        return Prompts.of(templates)
+    except PromptsError as error:
+        raise UsageError(f"--template: {error}") from None
 
 
 def prompts_for(labels: str | Path | None) -> str:
