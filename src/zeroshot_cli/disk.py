@@ -21,6 +21,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from zeroshot_cli.documents import load_json
 from zeroshot_cli.errors import UsageError
 
 _FLAGS = sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"))
@@ -222,7 +223,7 @@ def read_notes(path: Path) -> dict[str, Any]:
     """Return the JSON object in a file; empty if there is no such file or it is damaged."""
     try:
         with open_plain(path) as file:
-            notes = json.loads(file.read())
+            notes = load_json(file.read())
     except (OSError, ValueError):
         return {}
     return notes if isinstance(notes, dict) else {}

@@ -9,6 +9,7 @@ The probability of a class is softmax(cosine / `temperature`).
 # ruff: noqa: PTH113
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,9 +21,10 @@ from safetensors.torch import save
 from torch import Tensor
 
 from zeroshot_cli.disk import write_file
+from zeroshot_cli.documents import load_json
 from zeroshot_cli.errors import CheckpointError, UsageError
 from zeroshot_cli.words.labels import Label, Labels
-from zeroshot_cli.words.prompts import Prompts
+from zeroshot_cli.words.prompts import Prompts, checked_text
 
 ENDING = ".safetensors"
 FORMAT = "zeroshot-classifier-1"
@@ -98,27 +100,46 @@ def _json(value: object) -> str:
 
 
 def _parse(metadata: Mapping[str, str], embeddings: Tensor, source: str) -> SavedClassifier:
-    names, synonyms, class_prompts = (json.loads(metadata[key]) for key in ("labels", "synonyms", "class_prompts"))
+    names, synonyms, class_prompts = (load_json(metadata[key]) for key in ("labels", "synonyms", "class_prompts"))
     labels = (
-        Label(name, tuple(others), tuple(prompts))
-        for name, others, prompts in zip(names, synonyms, class_prompts, strict=True)
+        Label(name, _texts(others, "a synonym"), _texts(prompts, "a prompt"))
+        for name, others, prompts in zip(_texts(names, "a label"), synonyms, class_prompts, strict=True)
     )
-    thresholds = {name: float(value) for name, value in json.loads(metadata["thresholds"]).items()}
-    if not set(thresholds) <= set(THRESHOLDS):
-        raise ValueError(f"thresholds {', '.join(thresholds)}")
+    thresholds = {name: float(value) for name, value in load_json(metadata["thresholds"]).items()}
+    if not set(thresholds) <= set(THRESHOLDS) or not all(-1 <= value <= 1 for value in thresholds.values()):
+        raise ValueError(f"thresholds {thresholds}")
+    templates = _texts(load_json(metadata["templates"]), "a template")
+    temperature = float(metadata["temperature"])
+    if not (math.isfinite(temperature) and temperature > 0):
+        raise ValueError(f"temperature {temperature}")
+    versions = load_json(metadata["versions"])
+    if not isinstance(versions, dict):
+        raise TypeError(f"versions {versions!r}")
     return SavedClassifier(
         source=source,
         labels=Labels(tuple(labels)),
-        prompts=Prompts(metadata["prompts"], "", source, tuple(json.loads(metadata["templates"]))),
+        prompts=Prompts(metadata["prompts"], "", source, templates),
         embeddings=embeddings,
         model=metadata["model"],
         pretrained=metadata["pretrained"] or None,
         precision=metadata["precision"],
         fingerprint=metadata["fingerprint"],
-        temperature=float(metadata["temperature"]),
+        temperature=temperature,
         thresholds=thresholds,
-        versions=json.loads(metadata["versions"]),
+        versions=versions,
     )
+
+
+def _texts(values: object, what: str) -> tuple[str, ...]:
+    """Return a list of texts; raises ValueError or TypeError where one is blank, far too long or no text at all."""
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise TypeError(f"{what} is not a text")
+    try:
+        for value in values:
+            checked_text(value, what, CheckpointError)
+    except CheckpointError as error:
+        raise ValueError(str(error)) from None
+    return tuple(values)
 
 
 def _check_embeddings(saved: SavedClassifier) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from zeroshot_cli.documents import load_json
+
 IMAGE_COLUMNS = ("image", "filepath", "image_path", "path", "file", "file_name", "filename", "image_name", "img_path")
 CAPTION_COLUMNS = ("caption", "title", "text", "captions", "comment", "description", "label")
 LABEL_COLUMNS = ("label", "class", "class_name", "category", "target")

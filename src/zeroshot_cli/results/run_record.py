@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from zeroshot_cli.disk import open_plain, write_file
+from zeroshot_cli.documents import load_json
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.records import Counts
 
@@ -47,9 +48,8 @@ def read_record(path: Path) -> RunRecord | None:
     """Return the record, None if there is no file; UsageError if the file is not a record."""
     try:
         with open_plain(path) as file:
-            fields = json.loads(file.read())
-        if not isinstance(fields["settings"], dict) or not isinstance(fields["resolved"], dict):
-            raise TypeError("settings and resolved are mappings")
+            fields = load_json(file.read())
+        _check_types(fields)
         counts = fields.pop("counts")
         if counts is not None:
             counts.pop("ignored", None)  # of records before 0.2
@@ -66,11 +66,23 @@ def read_record(path: Path) -> RunRecord | None:
         ) from None
 
 
+def _check_types(fields: dict[str, Any]) -> None:
+    """Raise TypeError or KeyError where a record from outside has other types than ours."""
+    kinds: dict[str, type | tuple[type, ...]] = {"settings": dict, "resolved": dict, "complete": bool, "to_make": list}
+    kinds |= {"started": str, "versions": dict, "counts": (dict, type(None))}
+    wrong = [name for name, kind in kinds.items() if not isinstance(fields[name], kind)]
+    size, counts = fields["resolved"].get("batch_size", 1), (fields["counts"] or {}).values()
+    if wrong or type(size) is not int or size < 1 or any(type(count) is not int or count < 0 for count in counts):
+        raise TypeError(f"{wrong or 'a number'} is of another type")
+    if not all(isinstance(name, str) for name in fields["to_make"]):
+        raise TypeError("to_make is not of names")
+
+
 def is_record(file: BinaryIO) -> bool:
     """Return whether an open file may be overwritten as a record: it is one, or empty, or zeros after a power cut."""
     content = file.read()
     try:
-        return not content.strip(b"\0") or "settings" in json.loads(content)
+        return not content.strip(b"\0") or "settings" in load_json(content)
     except (ValueError, TypeError, RecursionError):
         return False
 

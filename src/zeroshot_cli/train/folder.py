@@ -29,7 +29,7 @@ from safetensors import SafetensorError
 
 from zeroshot_cli.disk import open_own
 from zeroshot_cli.display import shown
-from zeroshot_cli.documents import load_json
+from zeroshot_cli.documents import load_json, load_yaml
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.records import SkippedImage
 
@@ -180,10 +180,10 @@ def read_settings(run: Path) -> dict[str, Any]:
     """Return the settings of a run. Raises UsageError where there are none, DataError where they cannot be read."""
     file = run / "config.yaml"
     try:
-        settings = yaml.safe_load(file.read_text(encoding="utf-8"))
+        settings = load_yaml(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"{run} holds no run: cannot read {file}: {error.strerror}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DataError(
             f"{file} cannot be read: {shown(str(error))}; --resume with all options of the run writes it again"
         ) from error
