@@ -3,7 +3,6 @@
 import os
 import re
 import shlex
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -16,7 +15,7 @@ from zeroshot_cli.cli import options as o
 from zeroshot_cli.cli.command import Panel, command
 from zeroshot_cli.console.terminal import note, note_assumed, progress_bar
 from zeroshot_cli.disk import check_output
-from zeroshot_cli.display import counted
+from zeroshot_cli.display import brief, counted
 from zeroshot_cli.errors import LabelsError, UsageError
 from zeroshot_cli.records import assumed_of
 
@@ -63,7 +62,7 @@ def build(options: BuildOptions) -> None:
         raise UsageError(f"cannot write {output}: a classifier file is safetensors; give a name ending in {EXTENSION}")
     check_output(output, overwrite=options.overwrite)
     classes = read_classes(options)
-    classes.rules(options.thresholds(), multi_label=False)
+    classes.rules(options.thresholds(), multi_label=False)  # refuse what classify would
     note_assumed(classes.assumed, quiet=options.quiet, verbose=options.verbose)
     model = options.load(options.model or o.DEFAULT_MODEL, options.pretrained)
     note(f"{model.name} on {model.device} in {model.precision}", quiet=options.quiet or not options.verbose)
@@ -107,13 +106,16 @@ class Classes:
         thresholds |= given
         rules = Rules(**thresholds, multi_label=multi_label)
         rules.check(self.labels.names, background=self.background is not None)
-        if len(self.labels) == 1 and not multi_label and self.background is None and rules.min_score is None:
-            warnings.warn(
-                f"with one label, every image is {self.labels.names[0]!r} with probability 1; look at the score, and "
-                "give --min-score X or --background FILE to reject images",
-                stacklevel=2,
-            )
         return rules
+
+    def doubt(self, rules: "Rules") -> str | None:
+        """Return a warning for one label alone, which every image gets; None where something may reject images."""
+        if len(self.labels) > 1 or rules.multi_label or self.background is not None or rules.min_score is not None:
+            return None
+        return (
+            f"warning: with one label, every image is {self.labels.names[0]!r} with probability 1; look at the score, "
+            "and give --min-score X or --background FILE to reject images"
+        )
 
     def classifier(self, model: "LoadedModel", *, cache: bool, quiet: bool) -> "Classifier":
         """Return the classifier of a model; a progress bar shows the encoding of texts."""
@@ -131,7 +133,7 @@ class Classes:
         if self.background is not None:
             classifier.set_background(self.background, cache=known)
         if foreign := warning_of_language(self.labels.names, model.name):
-            warnings.warn(foreign, stacklevel=2)
+            note(brief(f"warning: {foreign}"), quiet=quiet)
         return classifier
 
 
@@ -146,7 +148,7 @@ def read_classes(options: o.LabelOptions, classifier: Path | None = None, backgr
     if classifier is not None:
         classes = _saved_classes(classifier, options)
     else:
-        labels = _labels(options.labels, options.label, getattr(options, "images", ()))
+        labels = _labels(options.labels, options.label, getattr(options, "images", ()), quiet=options.quiet)
         classes = Classes(labels, choose_prompts(options.prompts, options.template, options.labels))
     if background is None:
         return classes
@@ -174,7 +176,7 @@ def _saved_classes(classifier: Path, options: o.LabelOptions) -> Classes:
     return Classes(saved.labels, saved.prompts, saved)
 
 
-def _labels(path: Path | None, texts: Sequence[str], images: Sequence[str]) -> "Labels":
+def _labels(path: Path | None, texts: Sequence[str], images: Sequence[str], *, quiet: bool) -> "Labels":
     from zeroshot_cli.words.labels import Labels, read_labels, same_words
 
     if path is None and not texts:
@@ -184,7 +186,7 @@ def _labels(path: Path | None, texts: Sequence[str], images: Sequence[str]) -> "
         raise UsageError(f"there is no label set or file {str(path)!r}; for words themselves, write {options}")
     none = Labels(())
     from_file = read_labels(path) if path is not None else none
-    _ask_of_commas(texts)
+    _ask_of_commas(texts, quiet=quiet)
     try:
         from_options = Labels.of_user(texts) if texts else none
     except LabelsError as error:
@@ -209,11 +211,11 @@ def _words_of(path: Path, images: Sequence[str]) -> list[str]:
     return [word for word in dict.fromkeys(words) if word][:_FEW]
 
 
-def _ask_of_commas(texts: Sequence[str]) -> None:
+def _ask_of_commas(texts: Sequence[str], *, quiet: bool) -> None:
     """Warn of a label that looks like several; it is used as it is."""
     for text in texts:
         parts = [part.strip() for part in _MARKS.split(text) if part.strip()]
         if len(parts) > 1:
             options = " ".join(f"--label {shlex.quote(part)}" for part in parts[:_FEW])
-            warnings.warn(f"is {text!r} one label? For {len(parts)} labels, write {options}", stacklevel=2)
+            note(brief(f"warning: is {text!r} one label? For {len(parts)} labels, write {options}"), quiet=quiet)
             return

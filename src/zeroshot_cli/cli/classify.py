@@ -70,6 +70,8 @@ def classify(options: ClassifyOptions, context: typer.Context) -> None:
     setting = f"{model.name} on {model.device} in {model.precision}, batches of {size}"
     what = f"{counted(len(found.items), 'image')}, {counted(len(classes.labels), 'label')}"
     note(f"{setting}; {what}, prompts {classes.prompts.name}", quiet=options.quiet or not options.verbose)
+    if doubt := classes.doubt(rules):
+        note(doubt, quiet=options.quiet)
     classifier = classes.classifier(model, cache=options.cache, quiet=options.quiet)
     run = _Run(classifier, classes, rules, options, size, assumed_of(found.assumed, classes.assumed))
     with run.open_outputs(found) as outputs:

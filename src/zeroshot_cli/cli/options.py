@@ -197,7 +197,7 @@ class MessageOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelOptions:
+class LabelOptions(MessageOptions):
     """The labels to choose from, and the templates that make texts of them."""
 
     labels: LabelsFile = None
