@@ -310,7 +310,7 @@ def test_help_shows_every_option_and_the_environment_variables_of_shared_ones(
         "debug",
     }
     own = """--all-files --exclude --excel-safe
-        --labels --label --classifier --prompts --top-k --null --output --overwrite --resume --format
+        --labels --label --classifier --prompts --template --top-k --null --output --overwrite --resume --format
         --cache --no-cache --min-score --min-probability --min-margin --background --multi-label
         --sort-into --sort-mode --exact-decode --truncated --frames --fit
         --max-pixels --decode-timeout --ignore-errors --help"""
@@ -340,7 +340,7 @@ def test_ctrl_c_in_the_middle_leaves_whole_rows(
 
     monkeypatch.setattr(LoadedModel, "encode_pixels", interrupted)
     out = tmp_path / "out.jsonl"
-    assert classify(pictures, "--label", "cat", "--batch-size", 1, "--output", out) == 130
+    assert classify(pictures, "--label", "cat", "--label", "dog", "--batch-size", 1, "--output", out) == 130
     assert [Path(json.loads(line)["path"]).stem for line in out.read_text().splitlines()] == ["blue", "green"]
     captured = capfdbinary.readouterr()
     assert len(rows(captured.out.decode())) == 2
@@ -420,7 +420,7 @@ def test_an_output_that_cannot_be_opened_leaves_no_other(
     second.symlink_to(tmp_path / "no" / "b.csv")
     before = sorted(tmp_path.iterdir())
     outputs = [part for path in (first, kept, second) for part in ("--output", path)]
-    assert classify(pictures, "--label", "cat", "--overwrite", *outputs) == 2
+    assert classify(pictures, "--label", "cat", "--label", "dog", "--overwrite", *outputs) == 2
     captured = capfdbinary.readouterr()
     assert captured.out == b""
     assert captured.err == f"error: cannot write {second}: No such file or directory\n".encode()
