@@ -13,7 +13,8 @@ import pytest
 from rich.console import Console
 
 from zeroshot_cli.console.preflight import lines as preflight_lines
-from zeroshot_cli.console.training import POINTS, Course, Smooth, TrainingView, sparkline
+from zeroshot_cli.console.training import TrainingView, sparkline
+from zeroshot_cli.console.training_state import POINTS, Course, Smooth
 from zeroshot_cli.evaluation.retrieval import Retrieval
 from zeroshot_cli.pairs.read import Source
 from zeroshot_cli.records import SkippedImage
