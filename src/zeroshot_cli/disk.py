@@ -144,7 +144,7 @@ def open_plain(path: str | os.PathLike[str]) -> BinaryIO:
 
 
 def open_own(path: str | os.PathLike[str], flags: int, *, mode: int = 0o666) -> int:
-    """Return a descriptor of a file whose name zeroshot made: a link raises OSError, and so does what is no file."""
+    """Return a descriptor of a file whose name zeroshot made: a link raises OSError, and so does what is not a file."""
     refuse_link(path)
     descriptor = os.open(path, flags | _OWN, mode)
     if stat.S_ISREG(os.fstat(descriptor).st_mode):

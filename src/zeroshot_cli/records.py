@@ -134,7 +134,7 @@ class EvalResult:
     `intervals` are their 95 % intervals. `per_class` has a mapping for each class (label, n, recall, interval),
     `confused` one for each pair of classes (label, taken_for, n). `fingerprint` is that of the weights; with device,
     precision, batch size, decoding, seed and versions it names everything that the figures depend on. `assumed` is what
-    was taken for granted when the data set and the labels were read, `threshold` the least probability of a label where
+    was assumed when the data set and the labels were read, `threshold` the least probability of a label where
     images have several.
     """
 

@@ -100,7 +100,7 @@ def test_class_folders_by_number_need_words(tmp_path: Path, draw: Draw) -> None:
     ("names", "error", "words"),
     [
         (["a.png"], DataError, "has no captions: neither metadata.jsonl"),
-        (["train/cat/a.png", "val/cat/b.png"], UsageError, "its folders are splits and not classes .*--data .*/train"),
+        (["train/cat/a.png", "val/cat/b.png"], UsageError, "its folders are splits, not classes .*--data .*/train"),
         (["n01440764/a.png", "n01443537/b.png"], DataError, "--labels FILE"),
     ],
 )

@@ -174,7 +174,7 @@ def test_files_of_annotation_tools(tmp_path: Path, name: str, content: object, w
 def test_annotations_of_coco_have_several_labels_an_image(tmp_path: Path) -> None:
     path = tmp_path / "instances_val.json"
     path.write_text(json.dumps({"images": [], "annotations": [], "categories": []}))
-    with pytest.raises(DataError, match=r"is COCO annotations, which has several labels an image; add --multi-label"):
+    with pytest.raises(DataError, match=r"is COCO annotations, which has several labels per image; add --multi-label"):
         read_dataset(path)
 
 

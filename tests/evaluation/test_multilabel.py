@@ -236,7 +236,7 @@ def test_tables_that_are_wrong(table: Path, text: str, message: str) -> None:
 
 
 def test_class_folders_have_one_label_an_image(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="class folders have one label an image"):
+    with pytest.raises(UsageError, match="class folders have one label per image"):
         read_multilabel(tmp_path)
 
 
@@ -271,7 +271,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         (("--multi-label", "--probe", "train"), "--probe is not for images with several labels"),
         (("--multi-label", "--task", "retrieval"), "--task retrieval is not for images with several labels"),
         (("--min-probability", "0.5"), "--min-probability is for --multi-label"),
-        (("--multi-label", "--predictions", "x.csv"), "is for one label an image"),
+        (("--multi-label", "--predictions", "x.csv"), "is for one label per image"),
     ],
 )
 def test_options_that_contradict_each_other(
@@ -283,4 +283,4 @@ def test_options_that_contradict_each_other(
 
 def test_known_sets_have_one_label_an_image(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["eval", "imagenet-v2", "--multi-label", "--offline"]) == 2
-    assert "imagenet-v2 has one label an image; omit --multi-label" in capsys.readouterr().err
+    assert "imagenet-v2 has one label per image; omit --multi-label" in capsys.readouterr().err

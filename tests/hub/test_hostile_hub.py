@@ -259,7 +259,7 @@ def test_a_patience_that_is_no_number(
 )
 def test_an_address_that_is_none(address: str, model: Published, hub_at: Callable[[str], None]) -> None:
     hub_at(address)
-    with pytest.raises(UsageError, match=r"HF_ENDPOINT=.* is no address of a hub") as caught:
+    with pytest.raises(UsageError, match=r"HF_ENDPOINT=.* is not the address of a hub") as caught:
         download.fetch_model(model)
     assert str(caught.value).isprintable()
 

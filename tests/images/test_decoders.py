@@ -106,7 +106,7 @@ def test_a_limit_of_pixels_holds(tmp_path: Path) -> None:
     ("name", "reason"),
     [
         ("crash.png", r"the decoder crashed on it \(SIGSEGV\)"),
-        ("killed.png", "the decoder was killed on it, perhaps for want of memory"),
+        ("killed.png", "the decoder was killed on it, perhaps for lack of memory"),
         ("exit.png", r"the decoder crashed on it \(exit code"),
         ("hang.png", r"decoding took longer than 2 seconds \(--decode-timeout\)"),
     ],

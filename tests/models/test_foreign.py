@@ -361,9 +361,9 @@ def test_code_in_a_tokenizers_folder_does_not_run(told: bool, tokenizer_folder: 
         (SIGLIP, "text_cfg", {"tokenizer_kwargs": {"cache_dir": "/"}}, "has 'cache_dir'"),
         (SIGLIP, "text_cfg", {"tokenizer_kwargs": [1]}, "tokenizer_kwargs is .1. and not a mapping"),
         (SIGLIP, "text_cfg", {"tokenizer_kwargs": {"clean": "thoroughly"}}, "tokenizer cannot be read"),
-        (SIGLIP, "text_cfg", {"hf_tokenizer_name": "http://example.org/x"}, "no repository such as org/name"),
+        (SIGLIP, "text_cfg", {"hf_tokenizer_name": "http://example.org/x"}, "not a repository such as org/name"),
         (SIGLIP, "vision_cfg", {"timm_model_name": "hf-hub:someone/evil"}, "timm_model_name is 'hf-hub:someone/evil'"),
-        (ROBERTA, "text_cfg", {"hf_model_name": "../evil"}, "no repository such as org/name"),
+        (ROBERTA, "text_cfg", {"hf_model_name": "../evil"}, "not a repository such as org/name"),
     ],
 )
 def test_a_configuration_reaches_no_further_than_a_model(

@@ -153,8 +153,8 @@ def test_what_belongs_to_a_label_stays(tmp_path: Path, name: str, content: str, 
             '["1", "2"]',
             "all labels are numbers, such as '1', and a model needs words; write '1: apple'",
         ),
-        ("unknown.txt", "n07739125\n", "'n07739125' is a WordNet id and no word, and not one of ImageNet's classes"),
-        ("default.json", '{"id2label": {"0": "LABEL_0"}}', "'LABEL_0' is a number and no word"),
+        ("unknown.txt", "n07739125\n", "'n07739125' is a WordNet id, not a word, and not one of ImageNet's classes"),
+        ("default.json", '{"id2label": {"0": "LABEL_0"}}', "'LABEL_0' is a number, not a word"),
         ("one key.json", '{"fruit": ["apple", "pizza"]}', "write `labels:` above a list of labels, or `fruit:"),
         ("one word.yaml", "fruit: apple\n", "'fruit' is the only key"),
         ("no list.yaml", "labels: apple, pizza\n", "'labels' has no list; write each label as an item"),
@@ -214,7 +214,7 @@ def test_built_in_sets_are_read_as_they_are() -> None:
 
 
 def test_a_template_in_the_place_of_a_file() -> None:
-    with pytest.raises(UsageError, match=r"is a template and no file; write --template 'a photo of a \{\}'"):
+    with pytest.raises(UsageError, match=r"is a template, not a file; write --template 'a photo of a \{\}'"):
         read_prompts("a photo of a {}")
     assert Prompts.of(["a photo of a {}", "{label}."]).templates == ("a photo of a {}", "{label}.")
 

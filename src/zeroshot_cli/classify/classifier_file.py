@@ -26,7 +26,6 @@ from zeroshot_cli.errors import CheckpointError, UsageError
 from zeroshot_cli.words.labels import Label, Labels
 from zeroshot_cli.words.prompts import Prompts, checked_text
 
-ENDING = ".safetensors"
 FORMAT = "zeroshot-classifier-1"
 THRESHOLDS = ("min_score", "min_probability", "min_margin")
 
@@ -81,7 +80,7 @@ def read_classifier(path: Path) -> SavedClassifier:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is not a mapping)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is not a classifier file, or is damaged ({error}); build it again") from error
     if metadata.get("format") != FORMAT:

@@ -132,7 +132,7 @@ def _run(arguments: list[str]) -> int:
     try:
         code = _command()(arguments, prog_name="zeroshot", standalone_mode=False, obj=tuple(arguments))
     except SystemExit as end:
-        # The parser leaves with 1 when a pipe is closed under it; `| head` is no error.
+        # The parser leaves with 1 when a pipe is closed under it; `| head` is not an error.
         return 0 if isinstance(end.__context__, BrokenPipeError) else _exit_code(end.code)
     except BrokenPipeError:
         return 0

@@ -84,7 +84,7 @@ class Classes:
 
     @property
     def assumed(self) -> tuple[str, ...]:
-        """What was taken for granted when the labels were read."""
+        """What was assumed when the labels were read."""
         return assumed_of(self.labels.notes, self.background.notes if self.background is not None else ())
 
     def model(self, name: str | None, pretrained: str | None) -> tuple[str, str | None]:

@@ -272,7 +272,7 @@ class Terminal:
         note(text, quiet=self.quiet or not self.verbose)
 
     def assumed(self, notes: Sequence[str]) -> None:
-        """Print what was taken for granted."""
+        """Print what was assumed."""
         note_assumed(notes, quiet=self.quiet, verbose=self.verbose)
 
     def progress(self) -> AbstractContextManager[ProgressBar]:
@@ -322,7 +322,7 @@ class Outputs:
             )
         if isinstance(images, MultiLabelImages):
             raise UsageError(
-                f"--predictions {self.predictions} is for one label an image; omit it, and run zeroshot classify "
+                f"--predictions {self.predictions} is for one label per image; omit it, and run zeroshot classify "
                 "--multi-label for the labels of each image"
             )
 

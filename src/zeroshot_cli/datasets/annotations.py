@@ -45,7 +45,7 @@ def check_annotations(path: Path) -> None:
     else:
         what = None
     if what == _KEYS[0][1]:
-        raise DataError(f"{path}: is {what}, which has several labels an image; add --multi-label")
+        raise DataError(f"{path}: is {what}, which has several labels per image; add --multi-label")
     if what is not None:
         raise DataError(f"{path}: is {what}, which eval does not read; {_TABLE}")
 

@@ -26,7 +26,7 @@ class CaptionedImages:
 
     `as_stored` and `known` are as in LabelledImages. Not among them, but counted, are `empty` captions, captions of
     `missing` images (the first is `first_missing`) and `bare` images, which have no caption; `left_out` says
-    what of a folder was left out, `read_as` what was taken for granted of a table.
+    what of a folder was left out, `read_as` what was assumed of a table.
     """
 
     name: str

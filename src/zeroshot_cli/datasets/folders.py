@@ -74,7 +74,7 @@ def _with_texts(folder: Path, selection: Selection) -> Pairs | None:
     found = read_captioned(folder, selection=selection)
     if all(map(_BOX.fullmatch, found.texts)):
         raise DataError(
-            f"{folder}: the text files beside its images hold boxes, as YOLO writes them, and no captions; "
+            f"{folder}: the text files beside its images hold boxes, as YOLO writes them, not captions; "
             "write captions into them, or a CSV with the columns image and caption"
         )
     return _pairs_of(folder, found)
@@ -117,7 +117,7 @@ def _with_classes(folder: Path, options: PairOptions, option: str) -> Pairs:
 
 
 def _check_folders(folder: Path, options: PairOptions, option: str) -> None:
-    """Raise DataError or UsageError for a folder whose folders are no classes with names."""
+    """Raise DataError or UsageError for a folder whose folders are not named classes."""
     names = sorted(
         entry.name for entry in folder.iterdir() if entry.is_dir() and not options.selection.byproduct(str(entry))
     )
@@ -130,7 +130,7 @@ def _check_folders(folder: Path, options: PairOptions, option: str) -> None:
         )
     if {name.casefold() for name in names} <= _SPLITS:
         raise UsageError(
-            f"{folder}: its folders are splits and not classes ({', '.join(names)}); name one of them, such as "
+            f"{folder}: its folders are splits, not classes ({', '.join(names)}); name one of them, such as "
             f"{option} {folder / names[0]}"
         )
     if options.labels is None and (all_numbers(names) or all(map(is_wnid, names))):

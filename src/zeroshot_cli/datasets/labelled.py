@@ -36,7 +36,7 @@ class LabelledImages:
     """Images with their true classes; `targets[i]` is the index in `labels` of `items[i]`.
 
     An item that is already known to be unreadable is a SkippedImage. `left_out` says, one sentence each, which files
-    were left out, `assumed` what was taken for granted, and `doubts` why the figures may mean nothing. Sets with a name
+    were left out, `assumed` what was assumed, and `doubts` why the figures may mean nothing. Sets with a name
     have more: `as_stored` if published figures are of images as stored, without Exif rotation; `prompts`, their own
     template set; `known`, their name in the registry.
     """

@@ -28,7 +28,7 @@ _NAMED = 3
 class MultiLabelImages:
     """Images with any number of true labels; `targets[i]` are the indices in `labels` of those of `items[i]`.
 
-    An item that is already known to be unreadable is a SkippedImage. `assumed` says what was taken for granted,
+    An item that is already known to be unreadable is a SkippedImage. `assumed` says what was assumed,
     `doubts` why the figures may mean nothing.
     """
 
@@ -78,12 +78,12 @@ def read_multilabel(
     """Read a table whose images have any number of labels, or COCO's annotations of objects.
 
     Labels are a list (`a|b`, `a;b`, `a,b`, JSON), several rows of an image, or without a label column the columns
-    that have 0 and 1 only. An empty cell is an image without a label. Raises UsageError for what is no file, DataError
-    for what is wrong in it, or a label that matches none of `labels`.
+    that have 0 and 1 only. An empty cell is an image without a label. Raises UsageError for what is not a file,
+    DataError for what is wrong in it, or a label that matches none of `labels`.
     """
     path = Path(path)
     if os.path.isdir(path):
-        raise UsageError(f"{path}: class folders have one label an image; give --multi-label a table, or omit it")
+        raise UsageError(f"{path}: class folders have one label per image; give --multi-label a table, or omit it")
     if (content := _coco(path)) is not None:
         return _of_coco(path, content, labels)
     table = read_rows(path, MANY_LABELS, image_column=image_column, label_column=label_column, one_hot=True)
@@ -197,7 +197,7 @@ def _yes_or_no(path: Path, image: str, column: str) -> list[bool] | None:
     """Return which rows of a column are 1; None for a column that has other values than 0 and 1, or no 1."""
     try:
         table = read_rows(path, MANY_LABELS, image_column=image, label_column=column)
-    except DataError:  # two columns of that name, or values that are no label
+    except DataError:  # two columns of that name, or values that are not labels
         return None
     values = [texts[0].casefold() if texts else "" for _, _, texts in table.rows]
     if not set(values) <= {*_YES, *_NO, "nan"} or not set(values) & set(_YES):

@@ -116,7 +116,7 @@ class Listener(Protocol):
         ...
 
     def assumed(self, notes: Sequence[str]) -> None:
-        """Take what was taken for granted when data sets and labels were read."""
+        """Take what was assumed when data sets and labels were read."""
         ...
 
     def progress(self) -> AbstractContextManager[Progress]:
@@ -142,7 +142,7 @@ class Source:
 
     @property
     def assumed(self) -> tuple[str, ...]:
-        """What was taken for granted when it was read."""
+        """What was assumed when it was read."""
         labels = () if isinstance(self.images, CaptionedImages) else self.images.labels.notes
         return assumed_of(labels, self.images.notes, self.train.notes if self.train is not None else ())
 
@@ -204,7 +204,7 @@ def _read(
 ) -> tuple[Images, KnownSet | None]:
     known = None if os.path.lexists(name) else find_known(name)  # a Path of a name too long raises
     if known is not None and settings.multi_label:
-        raise UsageError(f"{known.name} has one label an image; omit --multi-label, or give a table of your own")
+        raise UsageError(f"{known.name} has one label per image; omit --multi-label, or give a table of your own")
     if known is not None:
         images = open_known(known, data_dir=settings.data_dir, offline=settings.offline, say=listener.note)
         return images if labels is None else _relabelled(images, labels), known

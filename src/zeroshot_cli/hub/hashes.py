@@ -15,7 +15,7 @@ _SHA256, _GIT_SHA1 = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}")
 
 
 def fits(path: Path, etag: str) -> bool:
-    """Return whether the content has the hash that is its ETag on the hub; True where the ETag is no hash.
+    """Return whether the content has the hash that is its ETag on the hub; True where the ETag is not a hash.
 
     Large files have their SHA-256, small ones git's SHA-1 of `blob`, their size and a NUL before the content.
     """

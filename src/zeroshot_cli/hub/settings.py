@@ -25,10 +25,10 @@ def hub_settings() -> ModuleType:
     constants = _constants()
     if not (_ADDRESS.fullmatch(constants.ENDPOINT) and constants.ENDPOINT.isprintable()):
         raise UsageError(
-            f"HF_ENDPOINT={_short(constants.ENDPOINT)} is no address of a hub: give one such as https://huggingface.co"
+            f"HF_ENDPOINT={_short(constants.ENDPOINT)} is not the address of a hub: give one such as https://huggingface.co"
         )
     if "\0" in constants.HF_HUB_CACHE:
-        raise UsageError(f"HF_HUB_CACHE={_short(constants.HF_HUB_CACHE)} is no folder: name one")
+        raise UsageError(f"HF_HUB_CACHE={_short(constants.HF_HUB_CACHE)} is not a folder: name one")
     return constants
 
 

@@ -187,7 +187,7 @@ def _open(url: str, headers: Mapping[str, str]) -> Any:
         response.close()  # its body is of no use, and may have no end
         following = getattr(response, "next_request", None)
         if following is None:
-            raise Nonsense(f"it redirects to {response.headers.get('Location', '')[:100]!r}, which is no address")
+            raise Nonsense(f"it redirects to {response.headers.get('Location', '')[:100]!r}, which is not an address")
         _check_redirect(request.url, following.url)
         request = following
     raise Nonsense(f"it redirects more than {_MOST_REDIRECTS} times")
@@ -199,7 +199,7 @@ def _check_redirect(source: Any, target: Any) -> None:
     A hub on this machine or in a private network may redirect within it.
     """
     if target.scheme not in ("http", "https"):
-        raise Nonsense(f"it redirects to {str(target)[:100]!r}, which is no address of a file")
+        raise Nonsense(f"it redirects to {str(target)[:100]!r}, which is not the address of a file")
     if _is_private(source.host):
         return
     if source.scheme == "https" and target.scheme == "http":

@@ -236,7 +236,7 @@ class _Process:
         if self._late:
             return f"decoding took longer than {self._job.decoding.timeout:g} seconds (--decode-timeout)"
         if code == -getattr(signal, "SIGKILL", 9):
-            return "the decoder was killed on it, perhaps for want of memory"
+            return "the decoder was killed on it, perhaps for lack of memory"
         return f"the decoder crashed on it ({_signal_name(code)})"
 
 

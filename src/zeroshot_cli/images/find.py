@@ -86,7 +86,7 @@ def find_images(
     They are in input order, those of a folder sorted by path; what is missing or cannot be listed is a SkippedImage.
     Bytes of a path that are not UTF-8 become lone surrogates. A path that is named is taken, whatever it is; of folders
     and globs what `selection` takes. Raises UsageError where no input exists, for an address, and for standard input
-    that is no list of paths; DataError where there is no image at all.
+    that is not a list of paths; DataError where there is no image at all.
     """
     search = _Search(selection)
     found: dict[str, str | SkippedImage] = {}
@@ -278,7 +278,7 @@ def _identity(folder: str | os.PathLike[str] | None) -> Identity | None:
 def _matches(pattern: str) -> list[str]:
     """Return the sorted matches of a glob; `**` takes each folder once, where the standard library runs in circles.
 
-    A bracket in the name of a folder that exists is no pattern, nor is one that otherwise matches nothing.
+    A bracket in the name of a folder that exists is not a pattern, nor is one that otherwise matches nothing.
     """
     parts = pattern.split("/")
     for end in range(len(parts) - 1, 0, -1):

@@ -41,7 +41,7 @@ def _container_limits() -> Iterator[int]:
         root, name = (_CGROUPS / "memory", "memory.limit_in_bytes") if controllers else (_CGROUPS, "memory.max")
         folder = root / group.lstrip("/")
         for place in (folder, *folder.parents):
-            with suppress(OSError, ValueError):  # "max" is no number
+            with suppress(OSError, ValueError):  # "max" is not a number
                 yield int((place / name).read_text())
             if place == root:
                 break

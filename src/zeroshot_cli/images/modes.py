@@ -54,7 +54,7 @@ def brightest_of(pixels: np.ndarray) -> float:
 
 
 def to_bytes(pixels: np.ndarray, white: float) -> np.ndarray:
-    """Return levels from 0 to `white` as those from 0 to 255, rounded to the nearest; what is no number is black."""
+    """Return levels from 0 to `white` as those from 0 to 255, rounded to the nearest; what is not a number is black."""
     import numpy as np
 
     scaled = pixels.astype(np.float32)

@@ -14,7 +14,7 @@ from zeroshot_cli.images import jpeg
 NOTE = "note"  # the key of `Image.info`
 TRUNCATED = "truncated: read without the part that is missing"
 
-_LEAST_BYTES = 32  # of a scan: less is no image
+_LEAST_BYTES = 32  # of a scan: less is not an image
 
 Read = Callable[[BinaryIO], Image.Image]
 _lock = threading.Lock()

@@ -109,7 +109,7 @@ def remove_model(name: str, tag: str | None) -> tuple[int, list[str]]:
 
 
 def check_target(directory: Path) -> None:
-    """Raise UsageError, before any work, for what is no folder or holds a model already."""
+    """Raise UsageError, before any work, for what is not a folder or already holds a model."""
     if directory.exists() and not directory.is_dir():
         raise UsageError(f"--to {directory} is a file: name a folder")
     for name in (*_CONFIGS, *WEIGHTS_FILES):

@@ -184,7 +184,7 @@ def _is_text_tower(folder: Path) -> bool:
 
 
 def _hashes(tokenizer: str | None, text_cfg: Mapping[str, Any]) -> dict[str, Any]:
-    """Return hashes of what is no part of the configuration and decides how texts are encoded."""
+    """Return hashes of what is not part of the configuration and decides how texts are encoded."""
     if not text_cfg.get("hf_model_name"):
         return {"tokenizer_sha256": tokenizer}
     tower = (Path(text_cfg["hf_model_name"]) / "config.json").read_bytes()
@@ -194,7 +194,7 @@ def _hashes(tokenizer: str | None, text_cfg: Mapping[str, Any]) -> dict[str, Any
 class _WithoutRandomNumbers(TorchFunctionMode):
     """Omits the random numbers of new weights, which are overwritten and take seconds for a large model.
 
-    Everything else is built for real. torch.device("meta") would lose tensors that are no part of a state dict.
+    Everything else is built for real. torch.device("meta") would lose tensors that are not part of a state dict.
     """
 
     def __torch_function__(

@@ -52,7 +52,7 @@ class LoadedModel:
     precision: str
     known_fingerprint: str | None = None
     weights_file: Path | None = None
-    notes: tuple[str, ...] = ()  # what was taken for granted in reading the weights
+    notes: tuple[str, ...] = ()  # what was assumed in reading the weights
 
     @property
     def embed_dim(self) -> int:

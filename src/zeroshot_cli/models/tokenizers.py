@@ -189,7 +189,9 @@ def fetched(name: str, repo: str, what: str, fetch: Fetch | None) -> Path:
     if isinstance(repo, str) and Path(repo).is_dir():
         return Path(repo)
     if not isinstance(repo, str) or not _REPOSITORY.fullmatch(repo):
-        raise CheckpointError(f"{name}: its {what} is to come from {repo!r}, which is no repository such as org/name")
+        raise CheckpointError(
+            f"{name}: its {what} is to come from {repo!r}, which is not a repository such as org/name"
+        )
     if fetch is None:
         raise UnavailableError(f"{name}: its {what} is that of {repo}, which is not on this machine")
     return fetch(repo)

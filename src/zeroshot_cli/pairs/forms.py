@@ -1,4 +1,4 @@
-"""Captions in files that are no table: COCO's JSON, conversations of image and text, Flickr's `.token`.
+"""Captions in files that are not tables: COCO's JSON, conversations of image and text, Flickr's `.token`.
 
 Each becomes rows such as a table has: an object with an image and its caption or captions, and where it is in the file.
 """
@@ -56,7 +56,7 @@ def rows_of_document(document: Mapping[str, Any], notes: list[str]) -> Iterator[
 
 
 def items_of(items: Sequence[Any]) -> Iterator[Row]:
-    """Yield the objects of a list with their numbers. Raises Fault for an item that is no object."""
+    """Yield the objects of a list with their numbers. Raises Fault for an item that is not an object."""
     for number, item in enumerate(items, start=1):
         if not isinstance(item, dict):
             raise Fault(f"item {number}: not a JSON object with an image and its text")

@@ -50,7 +50,7 @@ class Pairs:
     """Images and their captions, row by row and source by source, with counts of what was omitted.
 
     An image with several captions has as many rows. `members` locates images inside tars; such an image is named
-    tar/member. Without `sources` the rows are one source. `notes` say what was taken for granted, `skipped` are tars
+    tar/member. Without `sources` the rows are one source. `notes` say what was assumed, `skipped` are tars
     that could not be read.
     """
 

@@ -101,7 +101,7 @@ def read_table(
 ) -> Generator[PlacedRow]:
     """Yield the rows of an open file, whose name is for errors; raises DataError, with the line, for invalid content.
 
-    What is taken for granted is added to `notes`. Close the generator before the file if you stop early.
+    What is assumed is added to `notes`. Close the generator before the file if you stop early.
     """
     notes = [] if notes is None else notes
     if form is Form.PARQUET:

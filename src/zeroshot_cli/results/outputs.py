@@ -71,7 +71,7 @@ class Outputs:
 
     @property
     def assumed(self) -> tuple[str, ...]:
-        """What was taken for granted when the inputs of the run, or of the earlier one, were read."""
+        """What was assumed when the inputs of the run, or of the earlier one, were read."""
         return self._record.assumed
 
     @property

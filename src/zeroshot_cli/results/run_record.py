@@ -25,7 +25,7 @@ class RunRecord:
 
     `--resume` compares `settings`; `resolved` is what `auto` came to, for a resumed run to take over. `complete` says
     that every result is written, `to_make` which reports are still to be made from the journal. `assumed` is what was
-    taken for granted when inputs were read.
+    assumed when inputs were read.
     """
 
     started: str = field(default_factory=_now)

@@ -358,7 +358,7 @@ def _check(good: bool, name: str, value: object, range_: str) -> None:
 def config_from(values: Mapping[str, Any]) -> TrainConfig:
     """Return the settings that `to_dict` made plain values of; those that are lacking have their defaults.
 
-    Raises UsageError for a name that is no setting, or a value of another type or out of range.
+    Raises UsageError for a name that is not a setting, or a value of another type or out of range.
     """
     kinds = get_type_hints(TrainConfig)
     found = {}

@@ -300,7 +300,7 @@ def _read_by(loader: Iterable[Batch | ZeroshotError]) -> Iterator[Batch | Zerosh
         if "DataLoader worker (pid" not in str(error):  # and not what a worker has raised
             raise
         raise UsageError(
-            "a process that reads images was killed, perhaps for want of memory; use fewer --workers, and add --resume"
+            "a process that reads images was killed, perhaps for lack of memory; use fewer --workers, and add --resume"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Duplicate captions and images in a batch: rows that have one in common are no negatives of each other."""
+"""Duplicate captions and images in a batch: rows that have one in common are not negatives of each other."""
 
 import hashlib
 

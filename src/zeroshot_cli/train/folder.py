@@ -75,7 +75,7 @@ class RunFolder:
     def begin(self, settings: Mapping[str, Any], *, step: int, resume: bool, assumed: Sequence[str] = ()) -> None:
         """Make the folder, write the settings, and keep of an interrupted run what was written up to a step.
 
-        `assumed` is what was taken for granted when the data were read. The folder is locked until `end`. Raises
+        `assumed` is what was assumed when the data were read. The folder is locked until `end`. Raises
         UsageError where another process is writing it.
         """
         with self.writing():
@@ -170,7 +170,7 @@ def read_skipped(file: Path) -> tuple[SkippedImage, ...]:
 
 
 def read_assumed(run: Path) -> str:
-    """Return what was taken for granted in a run, one note a line; empty if that is nothing."""
+    """Return what was assumed in a run, one note a line; empty if that is nothing."""
     with suppress(FileNotFoundError):
         return (run / "assumed.txt").read_text(encoding="utf-8", errors="replace").strip()
     return ""

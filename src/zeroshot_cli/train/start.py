@@ -58,7 +58,7 @@ class Prepared:
 
     @property
     def assumed(self) -> tuple[str, ...]:
-        """What was taken for granted when pairs, images and labels were read."""
+        """What was assumed when pairs, images and labels were read."""
         dataset = None if self.labelled is None else self.labelled.dataset
         labelled = () if dataset is None else (*dataset.labels.notes, *dataset.notes)
         return assumed_of(self.pairs.notes, () if self.val is None else self.val.notes, labelled)
@@ -109,7 +109,7 @@ def _check_options(config: TrainConfig) -> None:
             "omit them"
         )
     if config.patience is not None and config.zero_shot is None and not config.val:
-        raise UsageError("--patience needs --val FILE or --zero-shot DIR, which say whether the model becomes better")
+        raise UsageError("--patience needs --val FILE or --zero-shot DIR, which show whether the model improves")
 
 
 def check_locks(image: bool, text: bool, has_weights: bool) -> None:
@@ -145,7 +145,7 @@ def start_from(config: TrainConfig) -> Start:
 
 
 def has_weights(config: TrainConfig) -> bool:
-    """Return whether a run starts from weights: with `--pretrained`, or if `--model` is no preset or configuration."""
+    """Return whether a run starts from weights: `--pretrained`, or a `--model` that is no preset or configuration."""
     path = Path(config.model)
     describes = config.model in PRESETS or (path.suffix in {".yaml", ".yml", ".json"} and not os.path.isdir(path))
     return config.pretrained is not None or not describes

@@ -40,7 +40,7 @@ def check_trackers(names: Iterable[str]) -> None:
         if name not in _TRACKERS:
             raise UsageError(f"--report-to is {name!r}; it must be {' or '.join(_TRACKERS)}")
         spec = find_spec(name)
-        if spec is None or spec.origin is None:  # a folder of this name, such as W&B makes, is no package
+        if spec is None or spec.origin is None:  # a folder of this name, such as W&B makes, is not a package
             raise _missing(name)
 
 

@@ -34,7 +34,7 @@ _Pair = tuple[str, Node, Node]  # the key's text, the key and the value
 
 
 def read_nodes(text: str, path: Path, say: Say) -> Iterator[RawLabel]:
-    """Yield the labels of a YAML or JSON file; raises LabelsError, with the line, for what is no list of labels."""
+    """Yield the labels of a YAML or JSON file; raises LabelsError, with the line, for what is not a list of labels."""
     parse = parse_json if path.suffix.lower() == ".json" else parse_yaml
     yield from labels_of_node(parse(text, path, LabelsError), path, say)
 
@@ -61,13 +61,13 @@ def _from_map(root: Map, path: Path, say: Say) -> Iterable[RawLabel]:
         say(f"labels taken from key `{key}` of {path.name}")
         labels = tuple(_from_items(value.items, path) if isinstance(value, List) else _from_map(value, path, say))
         if labels and all(_PLACEHOLDER_NAME.fullmatch(label.name) for label in labels):
-            raise LabelsError(f"{at(path, value.line)}: {labels[0].name!r} is a number and no word; write the names")
+            raise LabelsError(f"{at(path, value.line)}: {labels[0].name!r} is a number, not a word; write the names")
         return labels
     if pairs and all(is_id(text) and not _is_nothing(value) for text, _, value in pairs):
-        say("numbers or ids in the place of labels stand for the words beside them")
+        say("numbers or ids in place of labels stand for the words next to them")
         return _sorted_by_id(_with_key(text, key.line, value, path) for text, key, value in pairs)
     if pairs and all(isinstance(value, Text) and is_id(value.text) for _, _, value in pairs):
-        say("the numbers or ids after labels are no synonyms")
+        say("the numbers or ids after labels are not synonyms")
         return _sorted_by_id(with_id(key.line, _text(value, path).strip(), [text]) for text, key, value in pairs)
     if len(pairs) == 1:
         _check_is_label(pairs[0], path)

@@ -50,7 +50,7 @@ class Label:
 class Labels:
     """The classes in the order of the file; a class index is a position here.
 
-    `notes` say what was taken for granted when the file was read.
+    `notes` say what was assumed when the file was read.
     """
 
     items: tuple[Label, ...]
@@ -141,7 +141,7 @@ def list_labels() -> dict[str, LabelSet]:
 def read_raw_labels(path: Path, say: Say = lambda note: None) -> tuple[RawLabel, ...]:
     """Read the entries of a label file, unchecked; raises as `read_labels` does for another layout.
 
-    `say` gets what was taken for granted.
+    `say` gets what was assumed.
     """
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
@@ -189,7 +189,7 @@ def _named(entry: RawLabel, path: Path) -> RawLabel:
     """Return an entry with the name of the class of ImageNet that it gives by its WordNet id."""
     if entry.name not in wnids():
         raise LabelsError(
-            f"{at(path, entry.line)}: {entry.name!r} is a WordNet id and no word, and not one of ImageNet's classes; "
+            f"{at(path, entry.line)}: {entry.name!r} is a WordNet id, not a word, and not one of ImageNet's classes; "
             f"write its name after it, as in '{entry.name} apple'"
         )
     name = read_labels("imagenet").names[wnids().index(entry.name)]

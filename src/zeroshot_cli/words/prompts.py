@@ -86,7 +86,7 @@ class Prompts:
     description: str
     source: str
     templates: tuple[str, ...]
-    notes: tuple[str, ...] = field(default=(), compare=False)  # what was taken for granted when the file was read
+    notes: tuple[str, ...] = field(default=(), compare=False)  # what was assumed when the file was read
 
     @classmethod
     def of(cls, templates: Iterable[str]) -> "Prompts":
@@ -117,7 +117,7 @@ def read_prompts(name_or_path: str) -> Prompts:
     """
     known = template_files()
     if "{}" in name_or_path or "{label}" in name_or_path:
-        raise UsageError(f"{name_or_path!r} is a template and no file; write --template {shlex.quote(name_or_path)}")
+        raise UsageError(f"{name_or_path!r} is a template, not a file; write --template {shlex.quote(name_or_path)}")
     if name_or_path in known:
         return _read_file(known[name_or_path])
     path = Path(name_or_path)

@@ -55,7 +55,7 @@ def is_id(text: str) -> bool:
 
 
 def is_number(text: str) -> bool:
-    """Return whether a text is a number, which is no word for a model."""
+    """Return whether a text is a number, which is not a word for a model."""
     return _NUMBER.fullmatch(text.strip()) is not None
 
 

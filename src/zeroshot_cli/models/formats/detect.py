@@ -35,7 +35,7 @@ _PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 class Checkpoint:
     """Weights under our names, and what is known of their model.
 
-    `warnings` are sentences for the user; `notes` say what was taken for granted in reading.
+    `warnings` are sentences for the user; `notes` say what was assumed in reading.
     """
 
     source: str

@@ -18,7 +18,7 @@ _WAY_OUT = "take a checkpoint from before the training went wrong"
 def check_scalars(state: Mapping[str, Tensor], *, source: str) -> tuple[str, ...]:
     """Return a warning where the temperature is hardly one.
 
-    Raises CheckpointError where temperature or bias is no finite number, or the temperature no logarithm.
+    Raises CheckpointError where temperature or bias is not a finite number, or the temperature not a logarithm.
     """
     for key in ("logit_scale", "logit_bias"):
         if key in state and state[key].numel() == 1 and not math.isfinite(float(state[key])):

@@ -115,7 +115,7 @@ def default_preprocess(config: CLIPConfig) -> PreprocessConfig:
 def read_config(path: Path) -> tuple[CLIPConfig, PreprocessConfig]:
     """Return the model and its preprocessing from `open_clip_config.json` or a YAML file of the same form.
 
-    Raises CheckpointError for what is no configuration, or has settings that the bundled CLIP lacks.
+    Raises CheckpointError for what is not a configuration, or has settings that the bundled CLIP lacks.
     """
     return parse_config(read_document(path), path)
 
