@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from huggingface_hub.utils import build_hf_headers
 
 from zeroshot_cli.errors import UnavailableError, UsageError
 from zeroshot_cli.hub import repository, settings, transfer
@@ -262,6 +263,14 @@ def test_an_address_that_is_none(address: str, model: Published, hub_at: Callabl
     with pytest.raises(UsageError, match=r"HF_ENDPOINT=.* is not the address of a hub") as caught:
         download.fetch_model(model)
     assert str(caught.value).isprintable()
+
+
+def test_requests_do_not_say_what_else_runs_here() -> None:
+    transfer.hub_client()
+    agent = build_hf_headers()["user-agent"]
+    assert "hf_hub/" in agent
+    assert "torch" not in agent
+    assert "agent/" not in agent
 
 
 def test_a_variable_that_huggingface_hub_cannot_read_is_named_by_the_command() -> None:

@@ -39,6 +39,8 @@ def _constants() -> ModuleType:
     except ValueError as error:
         given = ", ".join(name for name in sorted(os.environ) if name.startswith(("HF_", "HUGGINGFACE_")))
         raise UsageError(f"a variable of huggingface_hub is wrong ({error}): correct one of {given}") from error
+    # It would name torch's version and the program around it to the hub, and ask the hub for a list of such programs.
+    constants.HF_HUB_DISABLE_TELEMETRY = True
     return constants
 
 
