@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -236,18 +237,16 @@ def test_a_full_disk_on_standard_output() -> None:
     assert done.stderr.startswith(b"error: cannot write standard output: No space left")
 
 
-def test_a_real_interrupt(tmp_path: Path) -> None:
-    labels = tmp_path / "labels.txt"
-    os.mkfifo(labels)  # opening its other end waits for the command to be in the middle of reading it
-    process = subprocess.Popen(
-        [sys.executable, "-m", "zeroshot_cli", "classify", str(tmp_path), "--labels", str(labels)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    with labels.open("wb"):
+def test_a_real_interrupt() -> None:
+    command = [sys.executable, "-m", "zeroshot_cli", "classify", "-", "--label", "cat", "--label", "dog"]
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen(command, **streams) as process:  # type: ignore[call-overload]
+        process.stdin.write(b"a.jpg\n" * 50_000)  # more than a pipe holds: written when the command reads the paths
         time.sleep(0.05)
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30)
+        out, err = process.stdout.read(), process.stderr.read()
+        with suppress(BrokenPipeError):
+            process.stdin.close()
     assert (process.returncode, out, err) == (130, b"", b"interrupted\n")
 
 

@@ -1,4 +1,4 @@
-"""`zeroshot build`, and the classes that options name: labels with templates, or a classifier file."""
+"""`zeroshot build`, and the classes that options of all commands name: labels with templates, or a classifier file."""
 
 import os
 import re
@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from zeroshot_cli.cli import completion
 from zeroshot_cli.cli import options as o
-from zeroshot_cli.cli.command import Panel, command
+from zeroshot_cli.cli.command import Panel, check_cosine, check_probability, command
 from zeroshot_cli.console.terminal import note, note_assumed, progress_bar
 from zeroshot_cli.disk import check_output
 from zeroshot_cli.display import brief, counted
@@ -32,8 +33,106 @@ _MARKS = re.compile(r"[,;|\n]")  # between labels that are given as one
 _FEW = 10  # labels in an example
 
 
+LabelsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--labels",
+        metavar="FILE|NAME",
+        autocompletion=completion.labels,
+        rich_help_panel=Panel.LABELS,
+        help="The labels: a .txt, .yaml, .json or .csv file, or a built-in set (see zeroshot prompts).",
+    ),
+]
+PromptsName = Annotated[
+    str | None,
+    typer.Option(
+        "--prompts",
+        metavar="NAME|FILE",
+        autocompletion=completion.templates,
+        rich_help_panel=Panel.LABELS,
+        help="The template set. Default: that of a built-in label set, else a small ensemble (see zeroshot prompts).",
+    ),
+]
+Templates = Annotated[
+    tuple[str, ...],
+    typer.Option(
+        "--template",
+        metavar="TEXT",
+        show_default=False,
+        rich_help_panel=Panel.LABELS,
+        help="A template, such as 'a photo of a {}.'; repeatable, in place of --prompts.",
+    ),
+]
+ClassifierFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--classifier",
+        metavar="FILE",
+        rich_help_panel=Panel.LABELS,
+        help="A file from zeroshot build, in place of labels and prompts; it needs the --model it was built with.",
+    ),
+]
+
+
 @dataclass(frozen=True, kw_only=True)
-class BuildOptions(o.ModelOptions, o.ThresholdOptions, o.LabelOptions, o.MessageOptions):
+class LabelOptions(o.MessageOptions):
+    """The labels to choose from, and the templates that make texts of them."""
+
+    labels: LabelsFile = None
+    label: Annotated[
+        tuple[str, ...],
+        typer.Option(
+            "--label", metavar="TEXT", show_default=False, rich_help_panel=Panel.LABELS, help="A label; repeatable."
+        ),
+    ] = ()
+    prompts: PromptsName = None
+    template: Templates = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThresholdOptions:
+    """When an image is like none of the labels."""
+
+    min_score: Annotated[
+        float | None,
+        typer.Option(
+            "--min-score",
+            metavar="X",
+            callback=check_cosine,
+            rich_help_panel=Panel.UNKNOWN,
+            help="An image is unknown if its best cosine is lower.",
+        ),
+    ] = None
+    min_probability: Annotated[
+        float | None,
+        typer.Option(
+            "--min-probability",
+            metavar="X",
+            callback=check_probability,
+            rich_help_panel=Panel.UNKNOWN,
+            help="An image is unknown if the probability of its best label is lower. "
+            "With --multi-label: keep the labels of at least this probability, by default 0.5.",
+        ),
+    ] = None
+    min_margin: Annotated[
+        float | None,
+        typer.Option(
+            "--min-margin",
+            metavar="X",
+            callback=check_cosine,
+            rich_help_panel=Panel.UNKNOWN,
+            help="An image is unknown if its lead in cosine over the second label is lower.",
+        ),
+    ] = None
+
+    def thresholds(self) -> dict[str, float]:
+        """Return the thresholds that are given, by name."""
+        named = {name: getattr(self, name) for name in ("min_score", "min_probability", "min_margin")}
+        return {name: value for name, value in named.items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildOptions(o.ModelOptions, ThresholdOptions, LabelOptions, o.MessageOptions):
     """The options of `zeroshot build`."""
 
     output: Annotated[
@@ -137,7 +236,7 @@ class Classes:
         return classifier
 
 
-def read_classes(options: o.LabelOptions, classifier: Path | None = None, background: Path | None = None) -> Classes:
+def read_classes(options: LabelOptions, classifier: Path | None = None, background: Path | None = None) -> Classes:
     """Return the classes of a classifier file, or those of a label file followed by those of --label.
 
     Raises UsageError if there are none, or both.
@@ -165,7 +264,7 @@ def no_labels(example: str | None = None) -> str:
     return f"no labels to choose from; {ways}{f'; for example: {example}' if example else ''}"
 
 
-def _saved_classes(classifier: Path, options: o.LabelOptions) -> Classes:
+def _saved_classes(classifier: Path, options: LabelOptions) -> Classes:
     from zeroshot_cli.classify.classifier_file import read_classifier
 
     given: dict[str, object] = {"--labels": options.labels, "--label": options.label}

@@ -7,15 +7,14 @@ from typing import Annotated
 import typer
 
 from zeroshot_cli.cli import options as o
+from zeroshot_cli.cli.build import ClassifierFile, LabelOptions, ThresholdOptions
 from zeroshot_cli.cli.command import Panel
 from zeroshot_cli.filing.manifest import SortMode
 from zeroshot_cli.results.formats import Format
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassifyOptions(
-    o.BatchOptions, o.ModelOptions, o.ImageOptions, o.ThresholdOptions, o.LabelOptions, o.MessageOptions
-):
+class ClassifyOptions(o.BatchOptions, o.ModelOptions, o.ImageOptions, ThresholdOptions, LabelOptions, o.MessageOptions):
     """The options of `zeroshot classify`."""
 
     images: Annotated[
@@ -26,7 +25,7 @@ class ClassifyOptions(
             help="Files, folders (searched recursively), globs, or - for paths on standard input.",
         ),
     ]
-    classifier: o.ClassifierFile = None
+    classifier: ClassifierFile = None
     top_k: Annotated[
         int | None,
         typer.Option(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 import typer
 
 from zeroshot_cli.cli import options as o
-from zeroshot_cli.cli.values import check_device
+from zeroshot_cli.cli.command import AUTO, check_device
 from zeroshot_cli.display import size_text
 
 if TYPE_CHECKING:
@@ -160,12 +160,12 @@ def _resolved(findings: Findings, variable: str, resolve: Callable[[str], T]) ->
 
     value = os.environ.get(variable)
     if not value:
-        return resolve(o.AUTO), ""
+        return resolve(AUTO), ""
     try:
         return resolve(value), f"from {variable}"
     except (UsageError, typer.BadParameter) as error:
         findings.add(variable, str(error), f"correct {variable}")
-        return resolve(o.AUTO), ""
+        return resolve(AUTO), ""
 
 
 def _devices() -> list[str]:

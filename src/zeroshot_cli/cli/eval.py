@@ -15,6 +15,7 @@ import typer
 
 from zeroshot_cli.cli import completion
 from zeroshot_cli.cli import options as o
+from zeroshot_cli.cli.build import ClassifierFile, LabelsFile, Templates
 from zeroshot_cli.cli.command import Panel, command, finish
 from zeroshot_cli.console.terminal import ProgressBar, console_for, note, note_assumed, progress_bar
 from zeroshot_cli.errors import UsageError
@@ -168,7 +169,7 @@ class EvalOptions(
             help="Random seed for the bootstrap and for the probe's validation split.",
         ),
     ] = 0
-    labels: o.LabelsFile = None
+    labels: LabelsFile = None
     prompts: Annotated[
         tuple[str, ...],
         typer.Option(
@@ -181,8 +182,8 @@ class EvalOptions(
             "Default: the data set's own, or else a small ensemble.",
         ),
     ] = ()
-    template: o.Templates = ()
-    classifier: o.ClassifierFile = None
+    template: Templates = ()
+    classifier: ClassifierFile = None
     output: Annotated[
         Path | None,
         typer.Option(

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from zeroshot_cli.cli import completion, values
-from zeroshot_cli.cli.command import Panel
+from zeroshot_cli.cli import completion
+from zeroshot_cli.cli.command import AUTO, Panel, check_batch_size, check_device, check_frames, check_workers
 from zeroshot_cli.records import Fit, Truncated
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 DISTRIBUTION = "zeroshot-cli"  # what pip calls the package
 DEFAULT_MODEL = "ViT-B-32"  # with its default tag, laion2b_s34b_b79k
 BUNDLED_MODEL = "tiny"  # the one model that needs no network
-AUTO = values.AUTO
 MODEL_VARIABLE, PRETRAINED_VARIABLE = "ZEROSHOT_MODEL", "ZEROSHOT_PRETRAINED"
 DEVICE_VARIABLE, PRECISION_VARIABLE = "ZEROSHOT_DEVICE", "ZEROSHOT_PRECISION"
 _MOST_SECONDS = 86_400.0  # of decoding one image: a day
@@ -54,45 +53,6 @@ def _silence(value: bool) -> bool:
     return value
 
 
-LabelsFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--labels",
-        metavar="FILE|NAME",
-        autocompletion=completion.labels,
-        rich_help_panel=Panel.LABELS,
-        help="The labels: a .txt, .yaml, .json or .csv file, or a built-in set (see zeroshot prompts).",
-    ),
-]
-PromptsName = Annotated[
-    str | None,
-    typer.Option(
-        "--prompts",
-        metavar="NAME|FILE",
-        autocompletion=completion.templates,
-        rich_help_panel=Panel.LABELS,
-        help="The template set. Default: that of a built-in label set, else a small ensemble (see zeroshot prompts).",
-    ),
-]
-Templates = Annotated[
-    tuple[str, ...],
-    typer.Option(
-        "--template",
-        metavar="TEXT",
-        show_default=False,
-        rich_help_panel=Panel.LABELS,
-        help="A template, such as 'a photo of a {}.'; repeatable, in place of --prompts.",
-    ),
-]
-ClassifierFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--classifier",
-        metavar="FILE",
-        rich_help_panel=Panel.LABELS,
-        help="A file from zeroshot build, in place of labels and prompts; it needs the --model it was built with.",
-    ),
-]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", rich_help_panel=Panel.OUTPUT, help="Replace existing output files.")
 ]
@@ -135,7 +95,7 @@ Device = Annotated[
         "--device",
         metavar="auto|cpu|cuda|cuda:N|mps",
         envvar=DEVICE_VARIABLE,
-        callback=values.check_device,
+        callback=check_device,
         autocompletion=completion.devices,
         rich_help_panel=Panel.MACHINE,
         help="Where the model runs.",
@@ -172,7 +132,7 @@ def workers_option(help: str) -> Any:
         "--workers",
         metavar="N|auto",
         envvar="ZEROSHOT_WORKERS",
-        callback=values.check_workers,
+        callback=check_workers,
         rich_help_panel=Panel.MACHINE,
         help=help,
     )
@@ -194,63 +154,6 @@ class MessageOptions:
         ),
     ] = False
     debug: Debug = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class LabelOptions(MessageOptions):
-    """The labels to choose from, and the templates that make texts of them."""
-
-    labels: LabelsFile = None
-    label: Annotated[
-        tuple[str, ...],
-        typer.Option(
-            "--label", metavar="TEXT", show_default=False, rich_help_panel=Panel.LABELS, help="A label; repeatable."
-        ),
-    ] = ()
-    prompts: PromptsName = None
-    template: Templates = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class ThresholdOptions:
-    """When an image is like none of the labels."""
-
-    min_score: Annotated[
-        float | None,
-        typer.Option(
-            "--min-score",
-            metavar="X",
-            callback=values.check_cosine,
-            rich_help_panel=Panel.UNKNOWN,
-            help="An image is unknown if its best cosine is lower.",
-        ),
-    ] = None
-    min_probability: Annotated[
-        float | None,
-        typer.Option(
-            "--min-probability",
-            metavar="X",
-            callback=values.check_probability,
-            rich_help_panel=Panel.UNKNOWN,
-            help="An image is unknown if the probability of its best label is lower. "
-            "With --multi-label: keep the labels of at least this probability, by default 0.5.",
-        ),
-    ] = None
-    min_margin: Annotated[
-        float | None,
-        typer.Option(
-            "--min-margin",
-            metavar="X",
-            callback=values.check_cosine,
-            rich_help_panel=Panel.UNKNOWN,
-            help="An image is unknown if its lead in cosine over the second label is lower.",
-        ),
-    ] = None
-
-    def thresholds(self) -> dict[str, float]:
-        """Return the thresholds that are given, by name."""
-        named = {name: getattr(self, name) for name in ("min_score", "min_probability", "min_margin")}
-        return {name: value for name, value in named.items() if value is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -301,7 +204,7 @@ class DecodingOptions(LimitOptions):
         typer.Option(
             "--frames",
             metavar="first|middle|N|each",
-            callback=values.check_frames,
+            callback=check_frames,
             rich_help_panel=Panel.IMAGES,
             help="Which frame of an animation, or page of a file, to read. N counts from 0; with each, every frame "
             "is an image of its own, PATH#N.",
@@ -479,7 +382,7 @@ class BatchOptions:
             "--batch-size",
             metavar="N|auto",
             envvar="ZEROSHOT_BATCH_SIZE",
-            callback=values.check_batch_size,
+            callback=check_batch_size,
             rich_help_panel=Panel.MACHINE,
             help="How many images the model takes at once.",
         ),

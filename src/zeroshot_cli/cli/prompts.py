@@ -8,8 +8,8 @@ import typer
 
 from zeroshot_cli.cli import completion
 from zeroshot_cli.cli import options as o
-from zeroshot_cli.cli.command import Commands, Panel, command
-from zeroshot_cli.cli.values import check_cosine
+from zeroshot_cli.cli.build import LabelsFile, PromptsName
+from zeroshot_cli.cli.command import Commands, Panel, check_cosine, command
 from zeroshot_cli.errors import InputError, UnavailableError, UsageError
 
 app = Commands()
@@ -45,7 +45,7 @@ def show(
         str,
         typer.Argument(metavar="NAME|FILE", autocompletion=completion.sets, help="A listed set, or a template file."),
     ],
-    labels: o.LabelsFile = None,
+    labels: LabelsFile = None,
     debug: o.Debug = False,
 ) -> None:
     """Show the templates of a set, one a line; with --labels, filled with each label in turn.
@@ -84,7 +84,7 @@ class LintOptions(o.ModelOptions):
             metavar="FILE|NAME", autocompletion=completion.sets, help="Label or template files, or built-in sets."
         ),
     ]
-    prompts: o.PromptsName = None
+    prompts: PromptsName = None
     threshold: Annotated[
         float | None,
         typer.Option(

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from zeroshot_cli.cli import options as o
-from zeroshot_cli.cli.command import Panel, command, finish
+from zeroshot_cli.cli.command import AUTO, Panel, command, finish
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.train.config import MAY_CHANGE, TrainConfig, config_from
 
@@ -47,11 +47,11 @@ class RunOptions(o.LimitOptions, o.MessageOptions):
     ] = False
     pretrained: o.Pretrained = None
     offline: o.Offline = False
-    device: o.Device = o.AUTO
+    device: o.Device = AUTO
     precision: o.PrecisionOption = o.Precision.AUTO
     workers: Annotated[
         str, o.workers_option("How many processes read images; auto is one for every two cores, at most 8.")
-    ] = o.AUTO
+    ] = AUTO
 
 
 @command
