@@ -123,3 +123,16 @@ def test_brief() -> None:
     assert brief(f'no such file "{value}"; check it') == f'no such file "{value[:200]}…"; check it'
     assert len(brief("a" * 3_000_000 + "; the way out")) < 1010
     assert brief("a" * 3_000_000 + "; the way out").endswith("; the way out")
+
+
+def test_the_label_file_as_output_is_kept_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    table = Path("labels.csv")
+    table.write_text("label\nred\nblue\n")
+    Path("same.csv").symlink_to(table)
+    for name in ("labels.csv", "./labels.csv", "same.csv"):
+        assert classify("--labels", "labels.csv", "--output", name, "--overwrite") == 2
+        assert (
+            f"cannot write {Path(name)}: it is the file of labels, which is read; name another"
+            in capsys.readouterr().err
+        )
+    assert table.read_text() == "label\nred\nblue\n"

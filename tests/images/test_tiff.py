@@ -9,7 +9,7 @@ import tifffile
 from PIL import Image
 
 from zeroshot_cli.errors import UnreadableImage
-from zeroshot_cli.images.decode import Decoding, read_image
+from zeroshot_cli.images.decode import Decoding, count_frames, read_image
 
 HEIGHT, WIDTH = 40, 50
 X, Y = np.meshgrid(np.linspace(0, 1, WIDTH), np.linspace(0, 1, HEIGHT))
@@ -227,3 +227,36 @@ def test_as_stored_pillow_reads_it() -> None:
     content = written(levels(GRAY, "u2"), photometric="minisblack")
     expected = Image.open(io.BytesIO(content)).convert("RGB")
     np.testing.assert_array_equal(read(content, as_stored=True), np.asarray(expected))
+
+
+@pytest.mark.parametrize(("bits", "white"), [(8, 255), (10, 4095), (12, 4095), (14, 65535)])
+@pytest.mark.parametrize("photometric", ["minisblack", "miniswhite", "rgb"])
+def test_a_microscope_with_fewer_bits_than_its_file(bits: int, white: int, photometric: str) -> None:
+    shares = np.stack([GRAY] * 3, axis=-1) if photometric == "rgb" else GRAY
+    stored = np.rint(shares / shares.max() * (2**bits - 1)).astype("u2")
+    content = written(stored, photometric=photometric)
+    shown = stored / white
+    assert_shows(content, 1 - shown if photometric == "miniswhite" else shown)
+
+
+def test_a_gray_png_of_16_bits_that_holds_12() -> None:
+    stored, stream = np.rint(GRAY / GRAY.max() * 4095).astype("u2"), io.BytesIO()
+    Image.fromarray(stored).save(stream, "PNG")
+    assert_shows(stream.getvalue(), stored / 4095)
+
+
+@pytest.mark.parametrize("kind", ["u1", "u2"])
+def test_a_tiff_whose_first_pages_are_a_thumbnail_and_a_mask(kind: str) -> None:
+    stream = io.BytesIO()
+    with tifffile.TiffWriter(stream) as file:
+        file.write(levels(RGB[::4, ::4], kind), photometric="rgb", subfiletype=1)
+        file.write(GRAY > 0.5, photometric="minisblack", subfiletype=4)
+        file.write(levels(RGB, kind), photometric="rgb")
+        file.write(levels(RGB[::2, ::2], kind), photometric="rgb", subfiletype=1)
+        file.write(levels(1 - RGB, kind), photometric="rgb")
+    assert_shows(stream.getvalue(), RGB)
+    assert count_frames(stream) == 2
+    for frames in ("1", "middle"):
+        assert np.abs(read(stream.getvalue(), frames=frames) - 255 * (1 - RGB)).max() <= 1
+    with pytest.raises(UnreadableImage, match="no frame 2: it has 2"):
+        read(stream.getvalue(), frames="2")

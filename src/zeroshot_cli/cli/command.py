@@ -3,11 +3,12 @@
 import math
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import MISSING, fields, is_dataclass
 from enum import StrEnum
 from functools import partial, wraps
 from inspect import Parameter, Signature, cleandoc
+from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
 import typer
@@ -22,6 +23,7 @@ AUTO = "auto"
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 _THREADS = re.compile(r"\s*0*[1-9]\d{0,8}\s*(,\s*0*[1-9]\d{0,8}\s*)*")
 _MOST = 2**63  # what 64 bits hold
+_OUTPUTS = ("output", "predictions", "report")
 _LINE_END = re.compile(r"(?<!\n)\n(?!\n)")  # within a paragraph
 
 
@@ -53,6 +55,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     @wraps(function)
     def run(**given: Any) -> None:
         check_threads()
+        _check_apart(given)
         for name, parameters in groups.items():
             values = {each.name: given.pop(each.name) for each in parameters}
             for each in parameters:
@@ -65,6 +68,23 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     parameters += sorted((each for group in groups.values() for each in group), key=_panel)
     run.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
     return run
+
+
+def _check_apart(given: dict[str, Any]) -> None:
+    """Raise UsageError for an output that the command also reads: --overwrite would delete the user's own file."""
+    read = {name: values for name, value in given.items() if name not in _OUTPUTS and (values := list(_files(value)))}
+    for output in (path for name in _OUTPUTS for path in _files(given.get(name))):
+        for name, paths in read.items():
+            if any(Path(output).samefile(path) for path in paths):
+                option = name.replace("_", "-")
+                raise UsageError(f"cannot write {output}: it is the file of {option}, which is read; name another")
+
+
+def _files(value: Any) -> Iterator[str]:
+    """Yield the files that exist among the value of an option."""
+    for each in value if isinstance(value, list | tuple) else [value]:
+        if isinstance(each, str | os.PathLike) and os.path.isfile(each):  # noqa: PTH113 (a NUL is no error here)
+            yield os.fspath(each)
 
 
 def _check_numbers(parameter: Parameter, value: Any) -> None:

@@ -187,7 +187,7 @@ def count_frames(file: BinaryIO, how: Decoding = EXACTLY) -> int:
     try:
         head = _head(file)
         if image_format(head) == "TIFF":
-            return sum(1 for _ in tiff.pages(file))
+            return len(tiff.images(file))
         _register_plugins(head)
         if raw_kind(head):
             return 1

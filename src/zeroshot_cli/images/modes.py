@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+DARK = (255, 4095)  # white of cameras of 8 and 12 bits whose images were stored in 16, as in microscopy
 _BLOCK = 1 << 20  # pixels that are scaled at once
 
 
@@ -27,7 +28,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 def keep_transparency(image: Image.Image) -> Image.Image:
     """Return an image of any Pillow mode as 8-bit RGBA where it has transparency, else as RGB; 16 bits scaled to 8.
 
-    Modes I and F do not say what white is: see `white_of`.
+    Modes I and F do not say what white is, and files of 16 bits may hold fewer: see `white_of`.
     """
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         return _deep_gray(image)
@@ -64,6 +65,15 @@ def to_bytes(pixels: np.ndarray, white: float) -> np.ndarray:
     return np.rint(scaled, out=scaled).astype(np.uint8)
 
 
+def divided(image: Image.Image, alpha: np.ndarray) -> Image.Image:
+    """Return the colours that were multiplied with alpha."""
+    import numpy as np
+
+    premultiplied = np.asarray(image).astype(np.uint16)
+    divided = premultiplied * 255 // np.maximum(alpha, 1)[..., None]
+    return Image.fromarray(divided.clip(0, 255).astype(np.uint8))
+
+
 def _deep_gray(image: Image.Image) -> Image.Image:
     """Return gray from levels of more than 8 bits, a block of rows at a time."""
     import numpy as np
@@ -74,16 +84,16 @@ def _deep_gray(image: Image.Image) -> Image.Image:
     def pixels(top: int, bottom: int) -> np.ndarray:
         return np.asarray(image.crop((0, top, image.width, bottom)))
 
-    white = 65535.0
-    if not image.mode.startswith("I;16"):
-        brightest = max(brightest_of(pixels(*block)) for block in blocks)
-        white = white_of(brightest, (1, 255, 65535) if image.mode == "F" else (255, 65535))
+    levels = (1, 255, 65535) if image.mode == "F" else (255, 65535)
+    if image.mode.startswith("I;16"):
+        levels = (*DARK, 65535)
+    white = white_of(max(brightest_of(pixels(*block)) for block in blocks), levels)
     transparent = image.info.get("transparency")  # one level of those before the scaling
     result = Image.new("RGBA" if isinstance(transparent, int) else "RGB", image.size)
     for top, bottom in blocks:
-        levels = pixels(top, bottom)
-        part = Image.fromarray(to_bytes(levels, white)).convert("RGB")
+        block = pixels(top, bottom)
+        part = Image.fromarray(to_bytes(block, white)).convert("RGB")
         if isinstance(transparent, int):
-            part.putalpha(Image.fromarray(np.where(levels == transparent, 0, 255).astype(np.uint8)))
+            part.putalpha(Image.fromarray(np.where(block == transparent, 0, 255).astype(np.uint8)))
         result.paste(part, (0, top))
     return result

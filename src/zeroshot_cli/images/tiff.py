@@ -16,7 +16,7 @@ from PIL import Image, TiffImagePlugin
 
 from zeroshot_cli.errors import UnreadableImage
 from zeroshot_cli.images import extras
-from zeroshot_cli.images.modes import brightest_of, to_bytes, white_of
+from zeroshot_cli.images.modes import DARK, brightest_of, divided, to_bytes, white_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +25,7 @@ _MAX_PAGES = 100_000
 _CONVERT = "convert it to a PNG, or to a TIFF of 8 bits, first"
 
 _BIG = (b"+\0", b"\0+")  # BigTIFF's 43
-_SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 256, 257, 258, 259, 262
+_SUBFILE, _OLD_SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 255, 256, 257, 258, 259, 262
 _STRIP_OFFSETS, _SAMPLES, _ROWS, _STRIP_COUNTS, _PLANAR, _PREDICTOR = 273, 277, 278, 279, 284, 317
 _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_COUNTS = 322, 323, 324, 325
 _MAKE, _ORIENTATION, _FILL_ORDER, _SUBFILES, _EXTRA, _FORMAT, _DNG = 271, 274, 266, 330, 338, 339, 50706
@@ -84,11 +84,8 @@ class Layout:
         coded = _COMPRESSIONS.get(self.compression)
         if coded is None and self.compression not in _PLAIN_COMPRESSIONS:
             coded = f"compression {self.compression}"
-        samples = (
-            f" of {len(self.bits)} channels"
-            if len(self.bits) != {6: 3, 8: 3, 9: 3, 10: 3, **_CHANNELS}.get(self.photometric, 1)
-            else ""
-        )
+        usual = {6: 3, 8: 3, 9: 3, 10: 3, **_CHANNELS}.get(self.photometric, 1)
+        samples = "" if len(self.bits) == usual else f" of {len(self.bits)} channels"
         return f"{colour} TIFF{samples} with {bits}-bit{form} samples" + (f" in {coded}" if coded else "")
 
 
@@ -101,7 +98,7 @@ def unreadable(layout: Layout) -> str:
 def why_unreadable(file: BinaryIO) -> str | None:
     """Return what a TIFF is that Pillow failed on, if its kind may be the reason; None if the file may be bad."""
     try:
-        layout = layout_of(next(pages(file)))
+        layout = layout_of(_first(file)[1])
     except Exception:  # a damaged header
         return None
     usual = layout.photometric in _CHANNELS or layout.photometric in (3, 6, 8)
@@ -116,26 +113,53 @@ def read(
 ) -> Image.Image | None:
     """Return a page that Pillow would not read right, as `samples` does; None for all others.
 
-    `index` gets the number of pages and returns the one to read, None means the first; `check_size` raises where it is
+    `index` gets the number of images and returns the one to read, None means the first; `check_size` raises where it is
     too large. Raises UnreadableImage, and nearly anything for a damaged file.
     """
     try:
-        found = [next(pages(file))] if index is None else list(pages(file))
-        layout = layout_of(found[0])
+        kind = raw_photograph(next(pages(file)))
+        found = [_first(file)] if index is None else images(file)
+        layout_of(found[0][1])
     except Exception:  # let Pillow say what is wrong
         return None
-    if kind := raw_photograph(found[0]):
+    if kind:
         return extras.preview(file, kind)
-    if index is not None:
-        number = index(len(found))
-        layout = layout_of(found[number])
-        found = [found[number]]
-    if layout.for_pillow():
+    place = 0 if index is None else index(len(found))
+    number, tags = found[place]
+    layout = layout_of(tags)
+    if layout.for_pillow() and number == place:
         return None
     check_size((layout.width, layout.height))
+    if layout.for_pillow() and not readable(layout):
+        file.seek(0)
+        page = Image.open(file, formats=("TIFF",))
+        page.seek(number)
+        page.load()
+        return page
     image = samples(file, layout)
-    image.getexif()[_ORIENTATION] = found[0].get(_ORIENTATION, 1)
+    image.getexif()[_ORIENTATION] = tags.get(_ORIENTATION, 1)
     return image
+
+
+def images(file: BinaryIO) -> list[tuple[int, Any]]:
+    """Return the numbers and tags of the pages; reduced copies and masks count only if there is nothing else.
+
+    Raises as `pages` does.
+    """
+    every = list(enumerate(pages(file)))
+    return [(number, tags) for number, tags in every if not _is_beside(tags)] or every
+
+
+def _first(file: BinaryIO) -> tuple[int, Any]:
+    """Return the first of `images`, without a look at the pages behind it."""
+    found = ((number, tags) for number, tags in enumerate(pages(file)) if not _is_beside(tags))
+    return next(found, None) or (0, next(pages(file)))
+
+
+def _is_beside(tags: Any) -> bool:
+    """Return whether a page is a reduced copy of another, or its mask."""
+    kind = tags.get(_SUBFILE, 0)
+    return bool(isinstance(kind, int) and kind & 5) or tags.get(_OLD_SUBFILE) == 2
 
 
 def pages(file: BinaryIO) -> Iterator[Any]:
@@ -201,6 +225,7 @@ def layout_of(tags: Any) -> Layout:
 def samples(file: BinaryIO, layout: Layout) -> Image.Image:
     """Return a page as RGB or, where it has alpha, as RGBA: white is the highest level that an integer can have.
 
+    Of 16 bits it is the least of 255, 4095 and 65535 that no pixel exceeds, for cameras have fewer bits than files.
     Signed samples below zero are black. Nothing says what white is in samples of 32 bits and in floating point: it is
     the least of 1 (floating point only), 255 and 65535 that no pixel exceeds, else the brightest that is finite.
     Raises UnreadableImage.
@@ -252,10 +277,13 @@ class _Reader:
 
     def _white(self) -> float:
         layout = self.layout
-        if layout.form == _UNSIGNED and self.bits <= 16:
+        unsigned = layout.form == _UNSIGNED and self.bits <= 16
+        if unsigned and (self.bits < 16 or layout.photometric == _CMYK):
             return float(2**self.bits - 1)
         usual: tuple[float, ...] = (255, 65535)
-        if layout.form == _FLOAT:
+        if unsigned:
+            usual = (*DARK, 65535)
+        elif layout.form == _FLOAT:
             usual = (1, *usual)
         elif layout.form == _SIGNED and self.bits <= 16:
             usual = (2 ** (self.bits - 1) - 1,) if self.bits == 8 else (255, 32767)
@@ -278,7 +306,7 @@ class _Reader:
         if self.alpha is not None:
             alpha = levels[..., -1]
             if self.layout.extra[self.alpha - self.channels] == _ASSOCIATED:
-                image = _divided(image, alpha)
+                image = divided(image, alpha)
             image.putalpha(Image.fromarray(np.ascontiguousarray(alpha)))
         return image
 
@@ -370,12 +398,3 @@ def _floats(rows: np.ndarray, samples: int, size: int) -> np.ndarray:
     levels = np.cumsum(rows.reshape(count, width // samples, samples), axis=1, dtype=np.uint8)
     planes = levels.reshape(count, size, width // size)
     return np.ascontiguousarray(planes.transpose(0, 2, 1)).view(f">f{size}")[..., 0].astype(f"f{size}")
-
-
-def _divided(image: Image.Image, alpha: np.ndarray) -> Image.Image:
-    """Return the colours that were multiplied with alpha."""
-    import numpy as np
-
-    premultiplied = np.asarray(image).astype(np.uint16)
-    divided = premultiplied * 255 // np.maximum(alpha, 1)[..., None]
-    return Image.fromarray(divided.clip(0, 255).astype(np.uint8))

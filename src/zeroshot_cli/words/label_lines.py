@@ -24,6 +24,11 @@ _NUMBERED = re.compile(
 )
 _COUNTED = re.compile(r"(?P<a>\d{1,18})\s+(?=\S)")
 _WNID = re.compile(r"(n\d{8})(?:[\s:,;=|]+(.+))?")
+_LETTERED = re.compile(r"\(?([A-Za-z])\)\s+(?=\S)|([IVXLC]{1,8}|[ivxlc]{1,8})[.)]\s+(?=\S)")
+_ROMAN = ("i", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix", "x", "xi", "xii", "xiii", "xiv", "xv", "xvi")
+_ASSIGNED = re.compile(r"\s*[\w.-]+\s*[=:]\s*(\[.*\])[\s,;]*", re.DOTALL)
+_MARKUP = re.compile(r"</?[A-Za-z][^<>]*>|<!--")
+_LAST_OF_LIST = re.compile(r"(?:and|or)\s+(?=\S)")
 _LIST_MARKS = ",;\t、，"
 _LONGEST_PART = 4  # words of a label in a list that is one line
 _YAML_LIST = "write the labels as a YAML list to keep it"
@@ -35,7 +40,13 @@ def read_lines(text: str, path: Path, say: Say) -> Iterator[RawLabel]:
         say("read as JSON, which it looks like")
         yield from labels_of_node(parse_yaml(text, path, LabelsError), path, say)
         return
+    if assigned := _ASSIGNED.fullmatch(text):
+        say("read as a list in code, which it looks like")
+        yield from labels_of_node(parse_yaml(assigned[1], path, LabelsError), path, say)
+        return
     typed = list(content_lines(text))
+    if marked := next((line for line in typed if _MARKUP.search(line.text)), None):
+        raise LabelsError(f"{at(path, marked.line)}: {marked.text!r} is HTML; write one label a line, without tags")
     lines = [replace(line, text=resolved(line.text)) for line in typed]
     if changed := [old.text for old, new in zip(typed, lines, strict=True) if old != new]:
         say(such_as(len(changed), "HTML entities resolved in", changed[0]))
@@ -43,7 +54,7 @@ def read_lines(text: str, path: Path, say: Say) -> Iterator[RawLabel]:
         yield from read_table(text, path, say)
         return
     lines = _split_one(_undressed(_below_header(lines, say), say), say)
-    lines = _undressed(_one_column(_without_numbers(lines, path, say), path, say), say)
+    lines = _undressed(_one_column(_without_numbers(_without_letters(lines, say), path, say), path, say), say)
     for line in lines:
         yield _label(line)
     ids = [line.text for line in lines if (match := _WNID.fullmatch(line.text)) and match[2]]
@@ -64,6 +75,9 @@ def _below_header(lines: list[Text], say: Say) -> list[Text]:
     if len(lines) > 2 and _HEADER.fullmatch(lines[0].text):
         say(f"first line {lines[0].text!r} taken as a header")
         return lines[1:]
+    if len(lines) > 2 and lines[0].text.endswith(":") and all(_BULLET.match(line.text) for line in lines[1:]):
+        say(f"first line {lines[0].text!r} taken as a header")
+        return lines[1:]
     return lines
 
 
@@ -82,7 +96,7 @@ def _undressed(lines: Iterable[Text], say: Say) -> list[Text]:
 
 def _bare(text: str) -> str:
     text = _BULLET.sub("", text, count=1) if _BULLET.match(text) else text
-    ended = text.rstrip(",; \t") or text
+    ended = text.rstrip(",;: \t") or text
     return " | ".join(_unquoted(part) for part in ended.split("|")) if "|" in ended else _unquoted(ended)
 
 
@@ -108,12 +122,26 @@ def _split_one(lines: list[Text], say: Say) -> list[Text]:
         if len(parts) > 1 and all(part and len(part.split()) <= _LONGEST_PART for part in parts):
             if len(parts) == 2 and is_id(parts[0]):
                 return lines
+            if len(parts) > 2:
+                parts[-1] = _LAST_OF_LIST.sub("", parts[-1], count=1)
             say(f"the one line split into {len(parts)} labels")
             return [Text(line.line, part) for part in parts]
     return lines
 
 
-# numbers
+# numbers and letters that count the lines
+
+
+def _without_letters(lines: list[Text], say: Say) -> list[Text]:
+    """Return lines without a), b), ... or I., II., ...; single letters with a dot may be names, as in E. coli."""
+    marks = [mark for line in lines if (mark := _LETTERED.match(line.text))]
+    if len(lines) < 2 or len(marks) < len(lines):
+        return lines
+    given = tuple((mark[1] or mark[2]).lower() for mark in marks)
+    if given not in (tuple("abcdefghijklmnopqrstuvwxyz"[: len(lines)]), _ROMAN[: len(lines)]):
+        return lines
+    say(such_as(len(lines), "letters taken off", lines[0].text))
+    return [replace(line, text=line.text[mark.end() :]) for line, mark in zip(lines, marks, strict=True)]
 
 
 def _without_numbers(lines: list[Text], path: Path, say: Say) -> list[Text]:

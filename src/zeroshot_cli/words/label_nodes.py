@@ -13,7 +13,7 @@ from pathlib import Path
 from zeroshot_cli.errors import LabelsError
 from zeroshot_cli.words.nodes import List, Map, Node, Text, at, parse_json, parse_yaml, text_of
 from zeroshot_cli.words.prompts import count_placeholders
-from zeroshot_cli.words.raw_labels import RawLabel, Say, is_id, is_wnid, with_id
+from zeroshot_cli.words.raw_labels import RawLabel, Say, is_id, is_number, is_wnid, with_id
 
 _NOTHING = ("", "~", "null")  # values of a mapping that mean "no synonyms"
 _FIELDS = ("synonyms", "prompts", "folder")
@@ -69,6 +69,15 @@ def _from_map(root: Map, path: Path, say: Say) -> Iterable[RawLabel]:
     if pairs and all(isinstance(value, Text) and is_id(value.text) for _, _, value in pairs):
         say("the numbers or ids after labels are not synonyms")
         return _sorted_by_id(with_id(key.line, _text(value, path).strip(), [text]) for text, key, value in pairs)
+    if pairs and all(isinstance(value, Text) and is_number(value.text) for _, _, value in pairs):
+        say("the numbers after labels are no synonyms")
+        return tuple(RawLabel(key.line, text) for text, key, _ in pairs)
+    for text, key, truth in pairs:
+        if isinstance(truth, Text) and truth.text.lower() in ("true", "false"):
+            raise LabelsError(
+                f"{at(path, key.line)}: {text!r} has the value {truth.text}, which is not a synonym; write a list of "
+                "the labels that you want"
+            )
     if len(pairs) == 1:
         _check_is_label(pairs[0], path)
     return tuple(_from_pair(text, key.line, value, path) for text, key, value in pairs)

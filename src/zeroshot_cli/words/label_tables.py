@@ -16,7 +16,9 @@ _COLUMNS = ("label", "synonyms", "prompt", "folder")
 _NAMES = {
     "labels", "label_name", "class_name", "classname", "labelname", "display_name", "name", "names", "class",
     "classes", "category", "category_name", "categories", "title", "tag", "tags", "word", "words", "species",
+    "displayname",
 }  # fmt: skip
+_RULE = re.compile(r"\s*:?-{2,}:?\s*")  # below the header of a Markdown table
 _SEPARATORS = ",;\t|"
 _SEPARATOR_LINE = re.compile(r'"?sep=([^\w\s"]|\t)"?\s*')  # Excel reads it, and writes it on request
 
@@ -40,6 +42,9 @@ def read_table(text: str, path: Path, say: Say) -> Iterator[RawLabel]:
     else:
         rows = rows[1:]
     _check_columns(columns, path, first[0])
+    others = [name for index, name in enumerate(columns) if name not in _COLUMNS and name and _has_words(rows, index)]
+    if others and len(columns) > 1:
+        say(f"columns left out: {', '.join(others[:5])}")
     for line, row in rows:
         if len(row) > len(columns):
             count = f"{len(row)} fields in {len(columns)} columns"
@@ -61,6 +66,7 @@ def _renamed(columns: list[str], rows: list[_Row], path: Path, say: Say) -> tupl
     """
     line, header = rows[0]
     candidates = [index for index, name in enumerate(columns) if name in _NAMES]
+    candidates = [index for index in candidates if _has_words(rows[1:], index)] or candidates
     body = rows[1:] if candidates else rows
     words = [index for index in candidates or range(len(columns)) if _has_words(body, index)]
     headless = not candidates and len(words) == 1 and len(columns) > 1
@@ -116,7 +122,7 @@ def _rows(text: str, path: Path, say: Say) -> list[_Row]:
     line, rows = 1, []
     try:
         for row in reader:
-            if any(field.strip() for field in row):
+            if any(field.strip() and not _RULE.fullmatch(field) for field in row):
                 rows.append((line + above, row))
             line = reader.line_num + 1
     except csv.Error as problem:

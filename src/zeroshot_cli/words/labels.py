@@ -18,12 +18,13 @@ from pathlib import Path
 from unicodedata import normalize
 
 from zeroshot_cli.errors import LabelsError, UsageError
+from zeroshot_cli.words.doubts import doubts
 from zeroshot_cli.words.label_lines import read_lines
 from zeroshot_cli.words.label_nodes import read_nodes
 from zeroshot_cli.words.label_tables import read_table
 from zeroshot_cli.words.nodes import at
 from zeroshot_cli.words.prompts import checked_text, fill, has_placeholder
-from zeroshot_cli.words.raw_labels import RawLabel, Say, is_number, is_wnid, resolved, such_as, wnids
+from zeroshot_cli.words.raw_labels import RawLabel, Say, is_number, is_wnid, resolved, such_as, visible, wnids
 from zeroshot_cli.words.textfiles import content_lines, did_you_mean, label_files, read_noted, read_text
 
 _READERS: dict[str, Callable[[str, Path, Say], Iterator[RawLabel]]] = {
@@ -76,13 +77,13 @@ class Labels:
     @classmethod
     def of_user(cls, names: Iterable[str]) -> "Labels":
         """Return labels as `of`; raises LabelsError for two that are the same words, too."""
-        labels = cls.of(names)
+        labels = cls.of(visible(name) if isinstance(name, str) else name for name in names)
         seen: dict[str, str] = {}
         for name in labels.names:
             other = seen.setdefault(same_words(name), name)
             if other != name:
                 raise LabelsError(f"the labels {other!r} and {name!r} are the same words; remove one of them")
-        return labels
+        return replace(labels, notes=doubts(labels.names))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -97,8 +98,8 @@ class Labels:
 
 
 def same_words(name: str) -> str:
-    """Return what two labels share that differ in case, white space, the form of accents, or a mark at the end."""
-    text = " ".join(normalize("NFC", name).lower().split())
+    """Return what two labels share that differ in case, spaces, the form of letters, or a mark at the end."""
+    text = " ".join(normalize("NFKC", visible(name)).lower().replace("_", " ").split())
     return text.rstrip(" .,;:!") or text
 
 
@@ -114,10 +115,12 @@ def read_labels(name_or_path: str | Path) -> Labels:
     notes: list[str] = []
     entries = [_checked_entry(raw, path) for raw in read_raw_labels(path, notes.append)]
     if built_in is None:
+        entries = _all_visible(entries, path, notes.append)
         entries = _merged(_in_words(entries, path, notes.append), path)
     if not entries:
         raise LabelsError(f"{path} holds no labels; add at least one")
     _check_folders(entries, path)
+    notes += doubts([entry.name for entry in entries])
     return Labels(tuple(_label(entry) for entry in entries), () if built_in else tuple(notes))
 
 
@@ -167,6 +170,15 @@ def _without_entities(raws: tuple[RawLabel, ...], say: Say) -> tuple[RawLabel, .
 def checked_label(raw: RawLabel, path: Path) -> Label:
     """Return the label of an entry; raises LabelsError, with the line, where the entry is invalid."""
     return _label(_checked_entry(raw, path))
+
+
+def _all_visible(entries: list[RawLabel], path: Path, say: Say) -> list[RawLabel]:
+    """Return entries without characters that nobody sees; raises LabelsError for one that has no others."""
+    plain = [replace(each, name=visible(each.name), words=tuple(map(visible, each.words))) for each in entries]
+    changed = [old.name for old, new in zip(entries, plain, strict=True) if old != new]
+    if changed:
+        say(such_as(len(changed), "invisible characters taken off", changed[0]))
+    return [_checked_entry(each, path) for each in plain]
 
 
 def _in_words(entries: list[RawLabel], path: Path, say: Say) -> list[RawLabel]:

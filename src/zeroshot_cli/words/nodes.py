@@ -77,8 +77,10 @@ def parse_yaml(text: str, path: Path, error: type[InputError]) -> Node | None:
 
 
 def _quote_hint(text: str, line: int) -> str:
-    """Return advice on the usual cause: YAML takes text that starts with `{` for a mapping."""
+    """Return advice on the usual causes: TABs, and that YAML takes text that starts with `{` for a mapping."""
     near = text.split("\n")[max(0, line - 2) : line]
+    if any("\t" in row for row in near):
+        return "; write spaces in place of TABs"
     return "; put text that starts with { in quotes" if any(row.lstrip("- ").startswith("{") for row in near) else ""
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from zeroshot_cli.display import counted
 
-_ID = re.compile(r"\d{1,18}|n\d{8}")
+_ID = re.compile(r"\d{1,18}|n\d{8}|/[mg]/\w{2,12}")  # the last are Open Images'
+_UNSEEN = re.compile("[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]")
 _WNID = re.compile(r"n\d{8}")
 _ENTITY = re.compile(r"&(#\d+|#[xX][0-9a-fA-F]+|[A-Za-z]\w{1,30});")
 _NUMBER = re.compile(r"[+-]?\d+([.,]\d+)*%?")
@@ -77,6 +78,11 @@ def with_id(line: int, id_: str, names: Sequence[str]) -> RawLabel:
 def resolved(text: str) -> str:
     """Return a text with characters in place of HTML's names for them, such as &amp;."""
     return _ENTITY.sub(lambda match: html.unescape(match[0]), text)
+
+
+def visible(text: str) -> str:
+    """Return a text without the characters that nobody sees: zero-width spaces, soft hyphens, marks of direction."""
+    return _UNSEEN.sub("", text)
 
 
 def such_as(count: int, what: str, example: str) -> str:

@@ -15,6 +15,12 @@ from zeroshot_cli.words.nodes import Text, at
 
 _COMMENT = re.compile(r"(^|\s)#.*")
 _MAX_SIZE = 64_000_000  # bytes: a million labels are fewer
+_NO_TEXT = {
+    b"PK\x03\x04": "an Excel, Word or zip file",
+    b"\xd0\xcf\x11\xe0": "an Excel or Word file",
+    b"%PDF": "a PDF file",
+    b"{\\rtf": "an RTF file",
+}
 _MARKS = (  # the longer first: one of UTF-32 begins as one of UTF-16 does
     (b"\xff\xfe\0\0", "utf-32", "UTF-32"),
     (b"\0\0\xfe\xff", "utf-32", "UTF-32"),
@@ -62,6 +68,8 @@ def read_noted(path: Path, error: type[InputError]) -> tuple[str, tuple[str, ...
     is another encoding, has NUL bytes, or is far too large.
     """
     data = _content(path, error)
+    if kind := next((kind for start, kind in _NO_TEXT.items() if data.startswith(start)), None):
+        raise error(f"{path} is {kind}, whatever its name says; save it as plain text or CSV, in UTF-8")
     mark, encoding, name = next(each for each in _MARKS if data.startswith(each[0]))
     try:
         text = data.decode(encoding)
