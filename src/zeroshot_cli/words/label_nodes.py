@@ -72,10 +72,10 @@ def _from_map(root: Map, path: Path, say: Say) -> Iterable[RawLabel]:
     if pairs and all(isinstance(value, Text) and is_number(value.text) for _, _, value in pairs):
         say("the numbers after labels are no synonyms")
         return tuple(RawLabel(key.line, text) for text, key, _ in pairs)
-    for text, key, truth in pairs:
+    for text, node, truth in pairs:
         if isinstance(truth, Text) and truth.text.lower() in ("true", "false"):
             raise LabelsError(
-                f"{at(path, key.line)}: {text!r} has the value {truth.text}, which is not a synonym; write a list of "
+                f"{at(path, node.line)}: {text!r} has the value {truth.text}, which is not a synonym; write a list of "
                 "the labels that you want"
             )
     if len(pairs) == 1:
