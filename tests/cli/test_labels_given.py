@@ -136,3 +136,9 @@ def test_the_label_file_as_output_is_kept_whole(capsys: pytest.CaptureFixture[st
             in capsys.readouterr().err
         )
     assert table.read_text() == "label\nred\nblue\n"
+
+
+def test_a_background_with_a_label_in_capitals(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("none.txt").write_text("sky\nRED\n")
+    assert classify("--label", "red", "--background", "none.txt") == 3
+    assert "none.txt: 'RED' is also a label to choose from; remove one of them" in capsys.readouterr().err

@@ -241,7 +241,7 @@ def read_classes(options: LabelOptions, classifier: Path | None = None, backgrou
 
     Raises UsageError if there are none, or both.
     """
-    from zeroshot_cli.words.labels import read_labels
+    from zeroshot_cli.words.labels import read_labels, same_words
     from zeroshot_cli.words.prompts import choose_prompts
 
     if classifier is not None:
@@ -252,9 +252,9 @@ def read_classes(options: LabelOptions, classifier: Path | None = None, backgrou
     if background is None:
         return classes
     behind = read_labels(background)
-    both = set(behind.names) & set(classes.labels.names)
-    if both:
-        raise LabelsError(f"{background}: {min(both)!r} is also a label to choose from; remove one of them")
+    known = {same_words(name) for name in classes.labels.names}
+    if both := [name for name in behind.names if same_words(name) in known]:
+        raise LabelsError(f"{background}: {both[0]!r} is also a label to choose from; remove one of them")
     return replace(classes, background=behind)
 
 
