@@ -4,11 +4,13 @@ Every YAML file, and JSON that may not be our own, is read here. YAML makes no o
 """
 
 import json
+import re
 from typing import Any
 
 MAX_DEPTH = 64  # lists and mappings inside each other
 _MAX_REPEATED = 10_000  # values that aliases stand for, beside those that are written out
 _MAX_SCALAR = 10_000  # characters of a setting; the time for some kinds grows with their square
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _TOO_DEEP = "its lists and mappings are nested too deeply"
 
 
@@ -35,10 +37,9 @@ def load_yaml(text: str) -> Any:
     """Return the plain value of a YAML text; raises ValueError, in one line, for all that is wrong with it."""
     import yaml
 
-    loader: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # C where PyYAML was built with it
     try:
         check_yaml(text, max_scalar=_MAX_SCALAR)
-        return yaml.load(text, Loader=loader)
+        return yaml.load(text, Loader=_loader("SafeLoader", text))
     except LimitError as error:
         raise ValueError(f"line {error.line}: {error}") from None
     except yaml.MarkedYAMLError as error:
@@ -52,6 +53,14 @@ def load_yaml(text: str) -> Any:
         raise ValueError(f"a value is not what its tag says ({type(error).__name__}: {error})") from None
 
 
+def _loader(name: str, text: str) -> type:
+    """Return PyYAML's loader in C if there is one; it cannot read lone surrogates, which stand for bytes in paths."""
+    import yaml
+
+    loader: type = getattr(yaml, name if _SURROGATE.search(text) else f"C{name}", getattr(yaml, name))
+    return loader
+
+
 def check_yaml(text: str, *, depth: int = MAX_DEPTH, max_scalar: int | None = None) -> None:
     """Raise LimitError for a YAML text that is nested too deeply, or whose aliases stand for too many values.
 
@@ -60,11 +69,10 @@ def check_yaml(text: str, *, depth: int = MAX_DEPTH, max_scalar: int | None = No
     """
     import yaml
 
-    parser: type = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
     sizes: dict[str, int] = {}  # values below an anchor
     unclosed: list[tuple[str | None, int]] = []
     count = repeated = 0
-    for event in yaml.parse(text, Loader=parser):
+    for event in yaml.parse(text, Loader=_loader("BaseLoader", text)):
         line = event.start_mark.line + 1 if event.start_mark else 1
         if isinstance(event, yaml.AliasEvent):
             size = sizes.get(event.anchor or "")

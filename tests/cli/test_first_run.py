@@ -114,7 +114,7 @@ def test_what_is_nearly_right_is_suggested(
 
 
 @pytest.mark.parametrize(
-    "arguments", [["frobnicate"], ["classify", "x", "--frobnicate"], ["classify", "x", "--precision", "many"]]
+    "arguments", [["frobnicate"], ["classify", "x", "--xyzzy"], ["classify", "x", "--precision", "many"]]
 )
 def test_what_is_far_from_everything_is_not(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     sentence = refused(arguments, capsys)

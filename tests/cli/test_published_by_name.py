@@ -49,6 +49,7 @@ def test_a_published_name_gives_open_clips_answer(
     model = CLIP(config)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
+    torch.nn.init.constant_(model.logit_scale, 1.0)
     saved = tmp_path / "saved"
     save_model(saved, model, config, PreprocessConfig(size=32, **own))
     hub.repos[repo] = {"open_clip_model.safetensors": (saved / "open_clip_model.safetensors").read_bytes()}

@@ -228,7 +228,7 @@ def _steps_in_a_row(tensors: dict[str, torch.Tensor]) -> None:
         (_another_shape, r"is torch\.float32 of shape \[7, 5\], expected"),
         (_another_type, r"is torch\.int64 of shape"),
         (_another_key, "has a state for '.*exp_avg_more'"),
-        (_steps_in_a_row, r"of shape \[3\], expected numbers with a point of shape \[\]"),
+        (_steps_in_a_row, r"of shape \[3\], expected floating-point numbers of shape \[\]"),
     ],
 )
 def test_an_optimizer_of_another_model_is_one_sentence(

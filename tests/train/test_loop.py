@@ -414,7 +414,10 @@ def test_zero_shot_accuracy_is_measured_and_changes_nothing(tmp_path: Path, conf
     [
         ({"lock_image": True}, "--lock-image keeps a tower as it is, and a new model's is random"),
         ({"wise_ft": 0.5}, "--wise-ft mixes the result with the weights that it came from, and a new model has none"),
-        ({"labels": "x.txt"}, "--labels and --prompts need class folders, in --zero-shot DIR or --data DIR"),
+        (
+            {"labels": "x.txt"},
+            "--labels, --prompts and --template need class folders, in --zero-shot DIR",
+        ),
         ({"fsdp": True}, "--fsdp shares a model among processes, and there is one"),
         ({"zero_shot": "nowhere"}, "nowhere"),
     ],

@@ -368,7 +368,7 @@ def config_from(values: Mapping[str, Any]) -> TrainConfig:
         try:
             found[name] = _as(kinds[name], value)
         except (TypeError, ValueError):
-            raise UsageError(f"{name} is {shown(repr(value))[:_SHOWN]}, which is not a value of it") from None
+            raise UsageError(f"{name} cannot be {shown(repr(value))[:_SHOWN]}") from None
     return TrainConfig(**found)
 
 
