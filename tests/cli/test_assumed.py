@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from PIL import Image
 
 from zeroshot_cli.cli.app import run
+from zeroshot_cli.clip.config import config_from_dict
+from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.console.terminal import assumed_lines
 from zeroshot_cli.images import find
+from zeroshot_cli.models.formats.open_clip import to_disk
 from zeroshot_cli.words import labels
 
 COLOURS = {"blue": (0, 0, 255), "green": (0, 128, 0), "red": (255, 0, 0), "white": (255, 255, 255)}
@@ -149,3 +153,37 @@ def test_train_says_how_it_read_a_table_from_excel(
     assert capsys.readouterr().err.splitlines()[:3] == [f"assumed: {note}" for note in notes]
     assert (tmp_path / "run/assumed.txt").read_text().splitlines() == notes
     assert "<dt>assumed</dt><dd>" + html.escape("\n".join(notes)) in (tmp_path / "run/report.html").read_text()
+
+
+@pytest.mark.filterwarnings("ignore::zeroshot_cli.models.load.ModelWarning")
+def test_which_of_two_models_of_a_checkpoint_is_used_is_said(
+    tmp_path: Path, pictures: Path, words: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(0)
+    vision = {"image_size": 16, "patch_size": 8, "width": 64, "layers": 1}
+    text = {"width": 64, "heads": 1, "layers": 1}
+    weights = to_disk(CLIP(config_from_dict({"embed_dim": 8, "vision_cfg": vision, "text_cfg": text})).state_dict())
+    model = tmp_path / "two.pt"
+    torch.save({"teacher": weights, "student": weights}, model)
+    said = f"assumed: the weights of {model} are those under 'student'; {model} also holds weights under 'teacher'"
+    shared = ["--model", str(model)]
+    arguments = (
+        ["classify", str(pictures), "--labels", str(words), *shared],
+        ["eval", str(_class_folders(tmp_path)), *shared, "--output", str(tmp_path / "result.json")],
+        ["embed", str(pictures), "--output", str(tmp_path / "a.npz"), *shared],
+        ["build", "--labels", str(words), "--output", str(tmp_path / "a.safetensors"), *shared],
+        ["train", "--data", str(tmp_path / "classes"), "--dry-run", "--batch-size", "2", "--epochs", "1", *shared],
+    )
+    for given in arguments:
+        assert run(given) == 0
+        printed = capsys.readouterr()
+        assert "those under 'student'" in printed.err + printed.out, given[0]
+        assert given[0] == "train" or said in printed.err
+    assert any("'student'" in each for each in json.loads((tmp_path / "result.json").read_text())["assumed"])
+
+
+def _class_folders(folder: Path) -> Path:
+    for name, colour in COLOURS.items():
+        (folder / "classes" / name).mkdir(parents=True)
+        Image.new("RGB", (20, 10), colour).save(folder / "classes" / name / "a.png")
+    return folder / "classes"

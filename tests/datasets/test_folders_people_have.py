@@ -190,3 +190,9 @@ def test_one_image_of_a_class_is_said(folders: Callable[..., Path], draw_angle: 
 def test_labelled_images_without_notes() -> None:
     found = LabelledImages("mine", ("a.png", "b.png"), (0, 1), Labels.of(["cat", "dog"]))
     assert (found.notes, found.warnings, found.narrowed()) == ((), (), found)
+
+
+def test_folders_inside_class_folders_are_named(folders: Callable[..., Path]) -> None:
+    path = folders("animals/cat", "animals/dog", "cars")
+    said = " ".join(read_dataset(path).notes)
+    assert f"such as cat and dog to 'animals'; if they are the classes, give {path / 'animals'}" in said

@@ -183,3 +183,41 @@ def test_workbooks_of_excel(table: Path, magic: bytes) -> None:
     table.with_suffix(".xlsx").write_bytes(magic + bytes(600))
     with pytest.raises(DataError, match="Excel workbook; save it as CSV"):
         read_dataset(table.with_suffix(".xlsx"))
+
+
+@pytest.mark.parametrize("column", ["score", "confidence", "Prob"])
+def test_answers_of_another_tool_are_doubted(table: Path, column: str) -> None:
+    table.write_text(f"image,label,{column}\na.png,cat,0.9\nb.png,dog,0.8\n")
+    assert f"has a column {column!r}, so its labels may be a model's own answers" in notes(table)
+    assert not read_dataset(table, label_column="label").warnings
+
+
+def test_answers_beside_the_truth(table: Path) -> None:
+    table.write_text("image,label,prediction,score\na.png,cat,dog,0.9\nb.png,dog,dog,0.8\n")
+    assert "own answers" not in notes(table)
+
+
+def test_a_label_beside_a_true_label_is_to_be_chosen(table: Path) -> None:
+    table.write_text("image,true_label,label,prob\na.png,cat,dog,0.9\nb.png,dog,dog,0.8\n")
+    with pytest.raises(DataError, match="has both 'true_label' and 'label'; name the true labels with --label-column"):
+        read_dataset(table)
+    assert read_dataset(table, label_column="true_label").labels.names == ("cat", "dog")
+
+
+def test_a_column_of_splits_and_another_of_labels_are_named(table: Path) -> None:
+    table.write_text("image,label,class_name,split\na.png,0,cat,train\nb.png,1,dog,test\n")
+    said = notes(table)
+    assert "labels are not taken from 'class_name'" in said
+    assert "rows are taken whatever their 'split' is" in said
+
+
+@pytest.mark.parametrize("separator", [", ", ";", "|"])
+def test_several_labels_in_a_cell_without_multi_label(table: Path, separator: str) -> None:
+    cells = [f"cat{separator}dog", "cat", "dog", f"cat{separator}fox"]
+    table.write_text("image,label\n" + "".join(f'a.png,"{cell}"\n' for cell in cells))
+    assert f"2 labels such as {cells[0]!r} may be several labels" in notes(table)
+
+
+def test_commas_in_class_names_are_no_lists(table: Path) -> None:
+    table.write_text('image,label\na.png,"tench, Tinca tinca"\nb.png,"hen, Gallus"\n')
+    assert "may be several labels" not in notes(table)

@@ -141,6 +141,9 @@ WANTED = [{"apple", "red pear"}, {"fig"}, set()]
         'image,labels\na.png,"apple, red pear"\nb.png,fig\nc.png,NaN\n',
         'image,label\na.png,"[""apple"", ""red pear""]"\nb.png,"[""fig""]"\nc.png,[]\n',
         "image,label\na.png,\"['apple', 'red pear']\"\nb.png,fig\nc.png,\n",
+        "image,label\na.png,\"{'apple', 'red pear'}\"\nb.png,{'fig'}\nc.png,{}\n",
+        "image,label\na.png,\"('apple', 'red pear')\"\nb.png,\"('fig',)\"\nc.png,()\n",
+        'image,label\na.png,"[apple, red pear]"\nb.png,[fig]\nc.png,[]\n',
         "image,label\na.png,apple\nb.png,fig\na.png,red pear\nc.png,\n",
         "image,apple,fig,red_pear\na.png,1,0,1\nb.png,0,1,0\nc.png,0,0,0\n",
         "image;split;apple;fig;red_pear\na.png;val;TRUE;FALSE;TRUE\nb.png;val;FALSE;TRUE;FALSE\nc.png;test;;;\n",
@@ -158,6 +161,17 @@ def test_lists_rows_and_columns_of_labels(table: Path, text: str) -> None:
     assert chosen.labels.names[3] == "plum"
     assert chosen.narrowed().labels.names == ("fig", "red pear", "apple")
     assert labels_of(chosen.narrowed()) == WANTED
+
+
+@pytest.mark.parametrize("cell", ["[1, 0, 0]", "[1 0 0]", "[0. 1. 1.]"])
+def test_a_0_or_1_for_each_label_in_one_cell(table: Path, cell: str) -> None:
+    table.write_text(f'image,label\na.png,"{cell}"\n')
+    with pytest.raises(DataError, match="a 0 or 1 for each, without names; write a column of 0 and 1 for each label"):
+        read_multilabel(table)
+    path = table.with_suffix(".jsonl")
+    path.write_text(json.dumps({"image": "a.png", "label": [1, 0, 0]}))
+    with pytest.raises(DataError, match="a 0 or 1 for each, without names"):
+        read_multilabel(path)
 
 
 def test_json_lines_and_parquet(table: Path) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from zeroshot_cli.clip.config import PRESETS, config_from_dict
 from zeroshot_cli.clip.model import CLIP
-from zeroshot_cli.errors import CheckpointError
+from zeroshot_cli.errors import CheckpointError, UsageError
 from zeroshot_cli.models.formats.detect import read_checkpoint
 from zeroshot_cli.models.formats.open_clip import save_model, to_disk
 from zeroshot_cli.models.formats.tensors import read_weights
@@ -363,3 +363,10 @@ def test_a_size_that_the_patches_do_not_fill_is_refused(tmp_path: Path) -> None:
         with pytest.raises(Exception, match=message) as caught:
             load(str(path), image_size=size)
         assert caught.value.exit_code == 2  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("pretrained", [None, "epoch_3.pt"])
+def test_a_configuration_given_as_a_model_says_where_to_put_it(pretrained: str | None, tmp_path: Path) -> None:
+    (tmp_path / "model.yaml").write_text("embed_dim: 8\n")
+    with pytest.raises(UsageError, match=r"is a configuration without weights: write it to open_clip_config\.json"):
+        load(str(tmp_path / "model.yaml"), pretrained)

@@ -259,3 +259,77 @@ def test_globs_name_tables_too(images: Path) -> None:
     assert rows(read_pairs([f"{images}/*.csv"])) == [("a.jpg", "a"), ("b.jpg", "b")]
     with pytest.raises(UsageError, match=r"\*\.tsv: no file matches this pattern"):
         read_pairs([f"{images}/*.tsv"])
+
+
+@pytest.mark.parametrize("more", [{"objects": [{"label": "cat", "bbox": [1, 2]}]}, {"questions": ["what is it?"]}])
+def test_json_lines_whose_rows_hold_lists_of_objects_too(images: Path, more: dict[str, Any]) -> None:
+    lines = [{"image": "a.jpg", "caption": "one", **more}, {"image": "b.jpg", "caption": "two", **more}]
+    name = written(images, "pairs.jsonl", "\n".join(map(json.dumps, lines)))
+    assert rows(read_pairs([name])) == [("a.jpg", "one"), ("b.jpg", "two")]
+
+
+def test_lines_that_are_lists_of_pairs_are_not_read_as_the_first_of_them(images: Path) -> None:
+    line = json.dumps({"data": [{"image": "a.jpg", "caption": "one"}, {"image": "b.jpg", "caption": "two"}]})
+    with pytest.raises(DataError, match=r"no image column .* its columns are 'data'"):
+        read_pairs([written(images, "pairs.jsonl", f"{line}\n{line}\n")])
+
+
+@pytest.mark.parametrize(
+    "captions",
+    [
+        [["one"], ["two"]],
+        [{"caption": "one"}, {"caption": "two"}],
+        [{"raw": "one", "tokens": ["one"]}, {"raw": "two", "tokens": ["two"]}],
+    ],
+)
+def test_captions_in_lists_of_lists_and_of_objects(images: Path, captions: list[Any]) -> None:
+    found = read_pairs([written(images, "pairs.json", [{"image": "a.jpg", "captions": captions}])])
+    assert rows(found) == [("a.jpg", "one"), ("a.jpg", "two")]
+
+
+@pytest.mark.parametrize("cell", ["{'one', 'two'}", "('one', 'two')", "('one', 'two',)", "['one' 'two']"])
+def test_captions_as_a_set_or_tuple_of_python(images: Path, cell: str) -> None:
+    found = read_pairs([written(images, "pairs.csv", f'image,caption\na.jpg,"{cell}"\n')])
+    assert [caption for _, caption in rows(found)] == ["one", "two"]
+
+
+def test_brackets_that_are_part_of_a_caption(images: Path) -> None:
+    text = "image,caption\na.jpg,(a dog)\nb.jpg,{}\n"
+    assert [caption for _, caption in rows(read_pairs([written(images, "pairs.csv", text)]))] == ["(a dog)", "{}"]
+
+
+def test_captions_and_tags_by_image_as_kohya_writes_them(images: Path) -> None:
+    content = {"a.jpg": {"tags": "x, y", "caption": "one"}, "b.jpg": {"tags": "z", "caption": "two"}}
+    assert rows(read_pairs([written(images, "meta.json", content)])) == [("a.jpg", "one"), ("b.jpg", "two")]
+
+
+def test_images_as_the_library_datasets_writes_them(images: Path) -> None:
+    content = [{"image": {"bytes": None, "path": "a.jpg"}, "text": "one"}]
+    assert rows(read_pairs([written(images, "pairs.json", content)])) == [("a.jpg", "one")]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("laion.csv", "URL,TEXT\nhttps://a.example/a,one\n", "only addresses in 'URL'; download the images"),
+        ("cc3m.tsv", "one\thttps://a.example/a.jpg\n", "has no header, .* such as caption,image, with the separator"),
+        ("pairs.txt", "a.jpg 0\nb.jpg 1\n", "has no header, .* write it as CSV with the columns image and caption"),
+        ("pairs.json", {"image": {"0": "a.jpg", "1": "b.jpg"}, "caption": {"0": "x"}}, r"orient='records', lines=True"),
+        (
+            "pairs.json",
+            {"train": [{"image": "a.jpg"}], "test": [{"image": "b.jpg"}]},
+            "several lists .*'train'",
+        ),
+    ],
+)
+def test_lists_that_lack_something_say_the_way_out(images: Path, name: str, content: Any, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        read_pairs([written(images, name, content)])
+
+
+def test_a_column_of_splits_and_another_of_captions_are_named(images: Path) -> None:
+    text = "img,caption,text,split\na.jpg,one,x,train\nb.jpg,two,y,test\n"
+    said = " ".join(read_pairs([written(images, "pairs.csv", text)]).notes)
+    assert "images from the column 'img'" in said
+    assert "captions are not taken from 'text'" in said
+    assert "rows are taken whatever their 'split' is" in said

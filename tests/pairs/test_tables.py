@@ -276,7 +276,7 @@ def test_json_lines_may_be_blank_and_lack_keys(rows_of: RowsOf) -> None:
         ('[{"image": "a", "caption": "x"}\n', "line 2: invalid JSON"),
         ('{"image": "a", "caption": {"en": "x"}}\n', "line 1: the caption is .*; expected text"),
         ('{"image": "a", "caption": true}\n', "the caption is True"),
-        ('{"image": "a", "caption": ["x", ["y"]]}\n', r"the caption is \['y'\]"),
+        ('{"image": "a", "caption": ["x", [["y"]]]}\n', r"the caption is \['y'\]"),
         ('{"image": {"bytes": "x"}, "caption": "x"}\n', "the image is .*expected the path of a file"),
         (r'{"image": "a", "caption": "x\ud83d"}' + "\n", r"half of a character, \\ud83d"),
         (r'{"image": "a", "caption": "x\u0000"}' + "\n", "NUL"),

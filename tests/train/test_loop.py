@@ -549,6 +549,13 @@ def test_a_changed_setting_is_refused_by_name(
     assert_equal_weights(weights_of(tmp_path / "run"), before)
 
 
+def test_more_epochs_with_another_batch_size_are_refused_by_its_name(tmp_path: Path, config: TrainConfig) -> None:
+    train(config, tmp_path / "run")
+    change = {"epochs": config.epochs + 1, "batch_size": config.batch_size - 1}
+    with pytest.raises(UsageError, match=f"started with batch_size {config.batch_size}, not {config.batch_size - 1}"):
+        train(replace(config, **change), tmp_path / "run", resume=True)
+
+
 def test_changed_pairs_and_a_changed_architecture_are_refused(tmp_path: Path, config: TrainConfig) -> None:
     train(config, tmp_path / "run")
     path = Path(config.model)

@@ -162,8 +162,8 @@ def build(options: BuildOptions) -> None:
     check_output(output, overwrite=options.overwrite)
     classes = read_classes(options)
     classes.rules(options.thresholds(), multi_label=False)  # refuse what classify would
-    note_assumed(classes.assumed, quiet=options.quiet, verbose=options.verbose)
     model = options.load(options.model or o.DEFAULT_MODEL, options.pretrained)
+    note_assumed(assumed_of(classes.assumed, model.notes), quiet=options.quiet, verbose=options.verbose)
     note(f"{model.name} on {model.device} in {model.precision}", quiet=options.quiet or not options.verbose)
     classifier = classes.classifier(model, cache=options.cache, quiet=options.quiet)
     classifier.save(output, thresholds=options.thresholds())

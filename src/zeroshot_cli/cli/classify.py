@@ -73,7 +73,7 @@ def classify(options: ClassifyOptions, context: typer.Context) -> None:
     if doubt := classes.doubt(rules):
         note(doubt, quiet=options.quiet)
     classifier = classes.classifier(model, cache=options.cache, quiet=options.quiet)
-    run = _Run(classifier, classes, rules, options, size, assumed_of(found.assumed, classes.assumed))
+    run = _Run(classifier, classes, rules, options, size, assumed_of(found.assumed, classes.assumed, model.notes))
     with run.open_outputs(found) as outputs:
         for text in outputs.notes:
             note(text, quiet=options.quiet)

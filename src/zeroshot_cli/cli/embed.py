@@ -15,7 +15,7 @@ from zeroshot_cli.cli.command import Panel, command, finish
 from zeroshot_cli.console.terminal import note, note_assumed, progress_bar
 from zeroshot_cli.display import counted
 from zeroshot_cli.errors import DataError, UsageError
-from zeroshot_cli.records import SkippedImage, versions
+from zeroshot_cli.records import SkippedImage, assumed_of, versions
 
 if TYPE_CHECKING:
     from zeroshot_cli.embed.embeddings_file import EmbeddingsFile, Row, Subject
@@ -96,7 +96,7 @@ def _embed(options: EmbedOptions, scratch: ExitStack) -> int:
     size = o.as_count(options.batch_size) or auto_batch_size(images, model)
     what = counted(len(source.items), source.noun)
     note(f"{model.name} on {model.device} in {model.precision}; {what}", quiet=quiet or not options.verbose)
-    note_assumed(source.assumed, quiet=quiet, verbose=options.verbose)
+    note_assumed(assumed_of(source.assumed, model.notes), quiet=quiet, verbose=options.verbose)
     about = _about(model) | source.about(model, size)
     rows = source.rows(model, size)
     with (

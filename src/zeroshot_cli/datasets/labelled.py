@@ -9,7 +9,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
-from zeroshot_cli.datasets.layouts import alike, check_folders, warnings_of_folder, warnings_of_names, without_unknown
+from zeroshot_cli.datasets.layouts import (
+    alike,
+    check_folders,
+    folders_inside,
+    warnings_of_folder,
+    warnings_of_names,
+    without_unknown,
+)
 from zeroshot_cli.datasets.matching import (
     first_of_more,
     how_matched,
@@ -28,6 +35,7 @@ from zeroshot_cli.records import SkippedImage
 from zeroshot_cli.words.labels import Labels
 
 _NAMED = 3  # classes in a note
+_SEPARATORS = (",", ";", "|")  # between labels in a cell
 _NO_LABEL = ("", "nan", "<na>", "#n/a")  # how tables write that there is none
 
 
@@ -138,13 +146,14 @@ def read_labelled_folder(path: Path, labels: Labels | None = None, selection: Se
         )  # "./-", not "-", which is stdin
     except DataError as error:
         raise DataError(f"{path}: no image in any of its {len(names)} class folders; put some there") from error
+    places = [PurePath(path_of(item)).relative_to(path).parts for item in found.items]
     return LabelledImages(
         str(path),
         found.items,
-        tuple(classes.index_of[PurePath(path_of(item)).relative_to(path).parts[0]] for item in found.items),
+        tuple(classes.index_of[parts[0]] for parts in places),
         classes.labels,
         (*left_out, *found.assumed),
-        assumed=classes.assumed,
+        assumed=(*folders_inside(path, places), *classes.assumed),
         doubts=(*classes.doubts, *warnings_of_folder(path, names)),
     )
 
@@ -173,8 +182,28 @@ def read_labelled_table(
         tuple(classes.index_of[value] for _, _, (value,) in table.rows),
         classes.labels,
         assumed=(*table.notes, *where, *classes.assumed),
-        doubts=(*classes.doubts, *_repeated([(image, value) for _, image, (value,) in table.rows])),
+        doubts=(
+            *table.doubts,
+            *classes.doubts,
+            *_repeated([(image, value) for _, image, (value,) in table.rows]),
+            *_lists([*first_place]),
+        ),
     )
+
+
+def _lists(values: Sequence[str]) -> tuple[str, ...]:
+    """Return a sentence about labels that look like lists of labels, since most share one with another cell."""
+    for separator in _SEPARATORS:
+        parts = {value: {part.strip(" []'\"") for part in value.split(separator)} for value in values}
+        used = Counter(part for each in parts.values() for part in each)
+        several = [value for value, each in parts.items() if len(each) > 1]
+        shared = [value for value in several if any(used[part] > 1 for part in parts[value])]
+        if 2 * len(shared) > len(several):
+            return (
+                f"{counted(len(several), 'label')} such as {several[0]!r} may be several labels, and each is taken as "
+                "one class; --multi-label is for images with several",
+            )
+    return ()
 
 
 def is_no_label(value: str, labels: Labels | None) -> bool:

@@ -5,7 +5,7 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from zeroshot_cli.datasets.imagenet_classes import is_wnid
@@ -63,6 +63,22 @@ def warnings_of_folder(path: Path, names: Sequence[str]) -> tuple[str, ...]:
     if len(parts) > 1:
         found.append(f"its folders {_listed(parts)} look like parts of a data set, and are taken as classes")
     return tuple(found)
+
+
+def folders_inside(path: Path, places: Iterable[Sequence[str]]) -> tuple[str, ...]:
+    """Return a sentence about folders inside class folders; `places` are the parts of the images' paths."""
+    inside: dict[str, dict[str, None]] = {}
+    for first, *between, _ in places:
+        if between:
+            inside.setdefault(first, {})[between[0]] = None
+    if not inside:
+        return ()
+    name, folders = max(inside.items(), key=lambda item: len(item[1]))
+    others = f" in {len(inside):,} classes" if len(inside) > 1 else ""
+    return (
+        f"folders inside a class folder belong to its class{others}, such as {_listed([*folders])} to {name!r}; if "
+        f"they are the classes, give {path / name}",
+    )
 
 
 def warnings_of_names(names: Sequence[str]) -> tuple[str, ...]:

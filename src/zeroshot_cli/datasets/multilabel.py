@@ -14,7 +14,15 @@ from zeroshot_cli.datasets.labelled import classes_of, is_no_label
 from zeroshot_cli.datasets.matching import match_classes
 from zeroshot_cli.datasets.tables import Table, find_items, read_rows
 from zeroshot_cli.errors import DataError, UsageError
-from zeroshot_cli.pairs.columns import LABEL_COLUMNS, TextColumn, captions_of_text, captions_of_value, checked
+from zeroshot_cli.pairs.columns import (
+    BRACKETS,
+    LABEL_COLUMNS,
+    Fault,
+    TextColumn,
+    captions_of_text,
+    captions_of_value,
+    checked,
+)
 from zeroshot_cli.records import SkippedImage
 from zeroshot_cli.words.labels import Labels
 
@@ -91,7 +99,7 @@ def read_multilabel(
         return _of_columns(path, table, labels)
     split, note = _split([texts for _, _, texts in table.rows], labels)
     rows = [(place, image, texts) for (place, image, _), texts in zip(table.rows, split, strict=True)]
-    return _of_rows(path, rows, labels, (*table.notes, *note))
+    return _of_rows(path, rows, labels, (*table.notes, *table.doubts, *note))
 
 
 def _of_rows(
@@ -124,7 +132,18 @@ def _of_rows(
 
 def _labels_of_text(cell: str) -> tuple[str, ...]:
     """Return the labels in a cell: those of a list in brackets, else the cell whole, which is split later."""
-    return captions_of_text(cell)
+    labels = captions_of_text(cell)
+    if len(labels) == 1 and labels[0][:1] + labels[0][-1:] in BRACKETS:  # a list without quotes
+        parts = labels[0][1:-1].replace(",", " , ").split()
+        _check_vector([part for part in parts if part != ","])
+        return (labels[0][1:-1].strip(),)
+    return labels
+
+
+def _check_vector(values: Sequence[str]) -> None:
+    """Raise Fault for a 0 or 1 for each label, without their names."""
+    if len(values) > len(set(values)) and set(values) <= {"0", "1", "0.", "1.", "0.0", "1.0"}:
+        raise Fault("the labels are a 0 or 1 for each, without names; write a column of 0 and 1 for each label")
 
 
 def _labels_of_value(value: object) -> tuple[str, ...]:
@@ -133,7 +152,9 @@ def _labels_of_value(value: object) -> tuple[str, ...]:
         return (str(value).lower(),)
     values = value if isinstance(value, list) else [value]
     whole = (int(each) if isinstance(each, float) and each.is_integer() else each for each in values)
-    return checked(captions_of_value([*whole]))
+    labels = checked(captions_of_value([*whole]))
+    _check_vector(labels)
+    return labels
 
 
 MANY_LABELS = TextColumn("label", (*LABEL_COLUMNS, "labels", "tags", "classes"), _labels_of_text, _labels_of_value)

@@ -18,8 +18,13 @@ from zeroshot_cli.pairs.tables import Form, PlacedRow, form_of, read_table
 from zeroshot_cli.records import SkippedImage
 
 _MORE_IMAGES = ("id", "image_id", "imageid", "img_id", "img", "image_name", "uuid", "url", "image_url")
-_MORE_LABELS = ("labels", "classes", "tags", "class_id", "label_id", "species", "breed")
+_MORE_LABELS = ("true_label", "ground_truth", "labels", "classes", "tags", "class_id", "label_id", "species", "breed")
 _OWN = ({"path", "rank", "label", "score", "probability"}, {"path", "label", "score", "probability", "predictions"})
+_TRUTHS = frozenset(
+    {"true_label", "label_true", "true_class", "truth", "ground_truth", "gt", "gt_label", "y_true", "actual"}
+)
+_ANSWERS = frozenset({"predicted", "prediction", "pred", "predicted_label", "predicted_class", "pred_label", "y_pred"})
+_SCORES = frozenset({"score", "scores", "probability", "prob", "probs", "confidence", "conf", "logit", "similarity"})
 _SUFFIXES = ("", *(f".{each}" for extension in IMAGE_EXTENSIONS for each in (extension, extension.upper())))
 _PROBED = 20  # images that are looked for in other folders
 _MOST_FOLDERS = 200
@@ -30,7 +35,8 @@ _LONGEST = 200  # characters of a path in a message
 class Table:
     """The rows of a table of labels, the names of all its columns, its image and label column, and what was assumed.
 
-    `label` is None, and the texts mean nothing, where there is no label column.
+    `label` is None, and the texts mean nothing, where there is no label column. `doubts` say why the labels may not be
+    the truth.
     """
 
     rows: tuple[PlacedRow, ...]
@@ -38,6 +44,7 @@ class Table:
     image: str
     label: str | None
     notes: tuple[str, ...]
+    doubts: tuple[str, ...] = ()
 
 
 def read_rows(
@@ -59,7 +66,7 @@ def read_rows(
         raise DataError(f"{path}: has no rows under its header; add one per image, with its path and its label")
     image, label = columns.places
     named = None if image == label else columns.header[label]
-    return Table(rows, tuple(columns.header), columns.header[image], named, tuple(notes))
+    return Table(rows, tuple(columns.header), columns.header[image], named, tuple(notes), tuple(columns.doubts()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +94,21 @@ class LabelColumns(Columns):
         else:
             found = [*Columns.find(columns, header)]
         self.header[:], self.places[:] = header, found
+        label = header[found[1]]
+        truths = [column for column in header if column.casefold() in _TRUTHS]
+        if self.text is None and truths and label not in truths:
+            raise Fault(f"has both {truths[0]!r} and {label!r}; name the true labels with --label-column")
         return found[0], found[1]
+
+    def doubts(self) -> Iterator[str]:
+        """Yield a sentence where the labels, whose column nobody named, look like the answers of a model."""
+        names = {name.casefold() for name in self.header}
+        scores = [name for name in self.header if name.casefold() in _SCORES]
+        if self.text is None and scores and not names & (_ANSWERS | _TRUTHS):
+            yield (
+                f"has a column {scores[0]!r}, so its labels may be a model's own answers: figures mean something only "
+                "if people have checked them; --label-column says which labels are true"
+            )
 
     def _with_more(self, names: set[str]) -> Columns:
         """Return columns that also have the less usual names, where the table has none of the usual ones."""

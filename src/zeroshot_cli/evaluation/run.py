@@ -44,6 +44,7 @@ def evaluate_all(sources: Sequence[Source], settings: EvalSettings, listener: Li
             models = ((saved.model, saved.pretrained),)
     for name, tag in models:
         evaluator = _Evaluator(_load(*split_name(name, tag), settings), settings, listener)
+        listener.assumed(evaluator.model.notes)
         for source in sources:
             evaluations += evaluator.evaluate(source)
     return evaluations
@@ -76,9 +77,10 @@ class _Evaluator:
     listener: Listener
 
     def evaluate(self, source: Source) -> Iterator[Evaluation]:
-        """Yield the evaluations of a data set, with what was assumed about it."""
+        """Yield the evaluations of a data set, with what was assumed about it and about the model."""
+        assumed = (*source.assumed, *source.images.warnings, *self.model.notes)
         for each in self._evaluate(source):
-            yield replace(each, result=replace(each.result, assumed=(*source.assumed, *source.images.warnings)))
+            yield replace(each, result=replace(each.result, assumed=assumed))
 
     def _evaluate(self, source: Source) -> Iterator[Evaluation]:
         if isinstance(source.images, CaptionedImages):

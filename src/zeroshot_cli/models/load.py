@@ -47,6 +47,8 @@ from zeroshot_cli.models.registry import (
 )
 from zeroshot_cli.models.tokenizers import tokenizer_of
 
+_CONFIGS = {".yaml", ".yml", ".json"}
+
 
 class ModelWarning(UserWarning):
     """Something about a model that the user should know, such as an activation that had to be assumed."""
@@ -142,7 +144,7 @@ def _new_config(name_or_yaml: str) -> tuple[CLIPConfig, PreprocessConfig]:
     if name_or_yaml in PRESETS:
         return PRESETS[name_or_yaml], default_preprocess(PRESETS[name_or_yaml])
     path = Path(name_or_yaml)
-    if path.suffix in {".yaml", ".yml", ".json"} and os.path.isfile(path):
+    if path.suffix in _CONFIGS and os.path.isfile(path):
         return read_config(path)
     raise UsageError(f"--model {name_or_yaml!r} is neither a preset nor a YAML file: see zeroshot models list")
 
@@ -188,6 +190,11 @@ def _locate(name: str, pretrained: str | None, *, offline: bool) -> _Source:
         _refuse_pretrained(name, pretrained)
         return _Source(fetch_repo(name, offline=offline))
     if name not in known_names() and os.path.exists(name):
+        if os.path.isfile(name) and Path(name).suffix in ({".yaml", ".yml"} if pretrained is None else _CONFIGS):
+            raise UsageError(
+                f"--model {name} is a configuration without weights: write it to {CONFIG_FILE} as "
+                '{"model_cfg": …, "preprocess_cfg": …}, beside the weights, and give that folder'
+            )
         _refuse_pretrained(name, pretrained)
         return _Source(Path(name))
     try:

@@ -4,23 +4,29 @@ import ast
 import math
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
 from zeroshot_cli.documents import load_json
 
-IMAGE_COLUMNS = ("image", "filepath", "image_path", "path", "file", "file_name", "filename", "image_name", "img_path")
+IMAGE_COLUMNS = (
+    *("image", "filepath", "image_path", "path", "file", "file_name", "filename", "image_name", "img_path"),
+    *("img", "image_file", "image_filename", "img_file"),
+)
 CAPTION_COLUMNS = ("caption", "title", "text", "captions", "comment", "description", "label")
 LABEL_COLUMNS = ("label", "class", "class_name", "category", "target")
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "heic")
 
-# Lists of texts as pandas, NumPy and JSON write them: quoted texts with commas or spaces between them.
+# Lists, tuples and sets as Python, pandas, NumPy and JSON write them: quoted texts with commas or spaces between them.
 _TEXT = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
-_TEXTS = re.compile(rf"\[\s*(?:{_TEXT})(?:[\s,]+(?:{_TEXT}))*\s*\]", re.DOTALL)
+_TEXTS = re.compile(rf"[\[({{]\s*(?:{_TEXT})(?:[\s,]+(?:{_TEXT}))*\s*,?\s*[\])}}]", re.DOTALL)
 _ONE_TEXT = re.compile(_TEXT, re.DOTALL)
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_SPLITS = ("split", "splits", "subset", "partition", "fold", "phase")
+_ADDRESSES = ("url", "urls", "image_url", "img_url", "image_link", "link")
 _SHOWN = 80  # characters of a value in a message
+BRACKETS = ("[]", "()", "{}")  # around a list in a cell
 NUL = "NUL byte; the file is damaged or in another encoding, save it as UTF-8"
 
 
@@ -62,6 +68,16 @@ class Columns:
             raise Fault(f"has one column for both image and {name}, {header[image]!r}; name another --{name}-column")
         return image, text
 
+    def passed_over(self, header: Sequence[str], taken: tuple[int, int]) -> Iterator[str]:
+        """Yield sentences about columns that could have been meant, and about one that divides the rows."""
+        rest = [column for place, column in enumerate(header) if place not in taken]
+        others = [repr(column) for column in rest if column.casefold() in self.kind.known]
+        if others and self.text is None:
+            yield f"{self.kind.name}s are not taken from {', '.join(others)}"
+        for column in rest:
+            if column.casefold() in _SPLITS:
+                yield f"rows are taken whatever their {column!r} is; write those of one to a table to use it alone"
+
     def path_of(self, value: object) -> str:
         """Return the path in a value of JSON or Parquet; raises Fault unless it is text."""
         return image_of_value(value)
@@ -81,13 +97,33 @@ class Columns:
                 raise Fault(f"has {len(places)} columns named {name!r}; rename one, or name another with {option}")
             if places:
                 return places[0]
-        if any(PurePath(column).suffix[1:].casefold() in IMAGE_EXTENSIONS for column in header):
-            first_line = f"image,{self.kind.name}"
-            raise Fault(f"has no header, it begins with {_listing(header)}; add a first line such as {first_line}")
+        self._check_header(header)
+        web = [column for column in header if column.casefold() in _ADDRESSES]
+        if kind == "image" and not given and web:
+            raise Fault(
+                f"has no image column, only addresses in {web[0]!r}; download the images, for example with "
+                "img2dataset, whose tars can be used as they are"
+            )
         lacks = f"no column {given!r}" if given else f"no {kind} column ({', '.join(known)})"
         captions = kind == "label" and any(column.casefold() in CAPTION_COLUMNS for column in header)
         more = ", or add --task retrieval for its captions" if captions else ""
         raise Fault(f"has {lacks}, its columns are {_listing(header)}; name the right one with {option}{more}")
+
+    def _check_header(self, header: Sequence[str]) -> None:
+        """Raise Fault for a header that is a row."""
+        name = self.kind.name
+        images = [any(map(_is_image, column.split())) for column in header]
+        if not any(images):
+            return
+        begins = f"has no header, it begins with {_listing(header)}"
+        if len(header) == 1:
+            raise Fault(f"{begins}; write it as CSV with the columns image and {name}")
+        wanted = ("image", name) if images[0] else (name, "image")
+        raise Fault(f"{begins}; add a first line such as {','.join(wanted)}, with the separator of the other lines")
+
+
+def _is_image(cell: str) -> bool:
+    return PurePath(cell).suffix[1:].casefold() in IMAGE_EXTENSIONS
 
 
 def _listing(names: Sequence[str]) -> str:
@@ -104,7 +140,7 @@ def shortened(value: object) -> str:
 def captions_of_text(cell: str) -> tuple[str, ...]:
     """Return the captions in a cell of text, one or a list as JSON, Python or NumPy write it; raises Fault."""
     cell = cell.strip()
-    return checked(_listed(cell) if cell.startswith("[") and cell.endswith("]") else (cell,))
+    return checked(_listed(cell) if cell[:1] + cell[-1:] in BRACKETS else (cell,))
 
 
 def _listed(cell: str) -> tuple[str, ...]:
@@ -112,6 +148,8 @@ def _listed(cell: str) -> tuple[str, ...]:
         captions = load_json(cell)
     except (ValueError, RecursionError):
         captions = _written_by_python(cell)
+    if isinstance(captions, dict):
+        return (cell,)
     if not all(isinstance(caption, str) for caption in captions):
         return (cell,)
     return tuple(caption.strip() for caption in captions) or ("",)
@@ -129,11 +167,19 @@ def _written_by_python(cell: str) -> list[str]:
 
 
 def captions_of_value(value: object) -> tuple[str, ...]:
-    """Return the captions in a value of JSON or Parquet: text, a number, a list of them, or none; else raises Fault."""
-    return checked(tuple(map(_caption, value)) or ("",) if isinstance(value, list) else (_caption(value),))
+    """Return the captions in a value of JSON or Parquet: text, a number, a list of them, or none; else raises Fault.
+
+    Lists may hold lists, and objects with a caption in them.
+    """
+    if not isinstance(value, list):
+        return checked((_caption(value),))
+    flat = (inner for each in value for inner in (each if isinstance(each, list) else [each]))
+    return checked(tuple(map(_caption, flat)) or ("",))
 
 
 def _caption(value: object) -> str:
+    if isinstance(value, dict):
+        value = next((value[name] for name in (*CAPTION_COLUMNS, "raw") if name in value), value)
     if isinstance(value, str):
         return value.strip()
     if value is None or (isinstance(value, float) and math.isnan(value)):
@@ -170,8 +216,15 @@ def image_of_value(value: object) -> str:
     """Return the path in a value of JSON or Parquet, empty where there is none; raises Fault unless it is text."""
     if value is None:
         return ""
+    if isinstance(value, dict) and isinstance(value.get("path"), str):  # as the library datasets writes it
+        value = value["path"]
     if isinstance(value, str):
         return value
+    if isinstance(value, list | dict) and len(value) > 1:
+        raise Fault(
+            f"the image is {shortened(value)}; expected the path of one file: write an object per image, with pandas "
+            "by to_json(orient='records', lines=True)"
+        )
     raise Fault(f"the image is {shortened(value)}; expected the path of a file")
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any, TypeGuard
 
-from zeroshot_cli.pairs.columns import IMAGE_EXTENSIONS, Fault, shortened
+from zeroshot_cli.pairs.columns import IMAGE_COLUMNS, IMAGE_EXTENSIONS, Fault, shortened
 
 Row = tuple[str, Mapping[str, Any]]
 """Where an object is in its file, and the object."""
@@ -46,13 +46,20 @@ def rows_of_document(document: Mapping[str, Any], notes: list[str]) -> Iterator[
             raise Fault(what)
     if document and all(_is_image(name) for name in document):
         notes.append("read as an object with a caption, or a list of them, for each image")
-        return ((f"key {shortened(name)}", {"image": name, "caption": value}) for name, value in document.items())
+        return ((f"key {shortened(name)}", _of_image(name, value)) for name, value in document.items())
     lists = {key: value for key, value in document.items() if _are_objects(value) and key not in _TURNS}
     if len(lists) == 1:
         ((key, items),) = lists.items()
         notes.append(f"the pairs are taken from the list {key!r}")
         return items_of(items)
+    if len(lists) > 1 and not any(name in document for name in IMAGE_COLUMNS):
+        names = ", ".join(map(repr, lists))
+        raise Fault(f"holds several lists of objects, {names}; write the one that you want to a file of its own")
     return None
+
+
+def _of_image(name: str, value: Any) -> Mapping[str, Any]:
+    return {**value, "image": name} if isinstance(value, dict) else {"image": name, "caption": value}
 
 
 def items_of(items: Sequence[Any]) -> Iterator[Row]:

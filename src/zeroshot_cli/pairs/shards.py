@@ -205,7 +205,7 @@ class _Parts:
         try:
             fields = load_json(self._text(member))
         except (ValueError, RecursionError) as error:
-            raise Fault(f"its JSON cannot be read ({error})") from None
+            raise Fault(f"its JSON cannot be read ({error}); correct or remove it, and write the shard again") from None
         if not isinstance(fields, dict):
             raise Fault("its JSON is not an object with a caption")
         return next((captions_of_value(fields[field]) for field in self.fields if field in fields), ("",))

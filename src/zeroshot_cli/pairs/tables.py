@@ -130,6 +130,7 @@ def _find(columns: Columns, header: list[str], name: str, notes: list[str]) -> t
     guessed = {(columns.image, header[image], "image"), (columns.text, header[text], columns.kind.name)}
     if any(given is None and column.casefold() != usual for given, column, usual in guessed):
         notes.append(f"images from the column {header[image]!r}, {columns.kind.name}s from {header[text]!r}")
+    notes += columns.passed_over(header, (image, text))
     return image, text
 
 
@@ -268,11 +269,11 @@ def _why(error: csv.Error) -> str:
 
 def _read_json(name: str, text: io.TextIOWrapper, columns: Columns, notes: list[str]) -> Iterator[PlacedRow]:
     lines = ((number, line) for number, line in enumerate(text, start=1) if line.strip())
-    first = list(islice(lines, 1))
+    first = list(islice(lines, 2))
     if not first:
         kind = columns.kind.name
         raise DataError(f"{name} is empty; each line must be a JSON object with an image and a {kind}")
-    objects = _listed(name, first[0][1], text, columns, notes) or _objects(name, chain(first, lines))
+    objects = _listed(name, [line for _, line in first], text, columns, notes) or _objects(name, chain(first, lines))
     if columns.kind is CAPTIONS and columns.text is None:
         objects = _answered(objects, notes)
     try:
@@ -298,14 +299,19 @@ def _objects(name: str, lines: Iterable[tuple[int, str]]) -> Iterator[_Object]:
 
 
 def _listed(
-    name: str, first: str, text: io.TextIOWrapper, columns: Columns, notes: list[str]
+    name: str, first: list[str], text: io.TextIOWrapper, columns: Columns, notes: list[str]
 ) -> Iterator[_Object] | None:
-    """Return the objects of a file that is one JSON value, None where it is one of JSON lines."""
-    start = first.strip()
+    """Return the objects of a file that is one JSON value, None where it is one of JSON lines.
+
+    `first` are the first two lines, or the only one.
+    """
+    start = first[0].strip()
     if start.startswith("["):
-        return items_of(_parsed(name, "", first + text.read()))
+        return items_of(_parsed(name, "", "".join(first) + text.read()))
     if start == "{":  # printed over many lines
-        value = _parsed(name, "", first + text.read())
+        value = _parsed(name, "", "".join(first) + text.read())
+    elif len(first) > 1:
+        return None
     else:
         try:
             value = json.loads(start)

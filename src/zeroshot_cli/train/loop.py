@@ -128,13 +128,15 @@ class _Run:
         before, now = state.config.get("epochs"), self.config.epochs
         if not isinstance(before, int) or before >= now:
             return state.config
+        extended = {**state.config, "epochs": now}
         is_over = state.step >= before * self.schedule.steps_per_epoch or self._is_enough()
         if not is_over:
+            check_same(extended, self.identity(), where=self.folder.path)  # other batches have other steps
             raise UsageError(
                 f"{self.folder.path} has not done all of its {before} epochs; resume it without --epochs first, then "
                 f"with --epochs {now}"
             )
-        return {**state.config, "epochs": now}
+        return extended
 
     def _is_enough(self) -> bool:
         """Return whether the model has not become better for as long as `patience` says."""

@@ -36,13 +36,17 @@ SIGMOID_LOGIT_BIAS = -10.0
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """A model to train, on the CPU in float32, with what is needed to save it; `lr` is the highest learning rate."""
+    """A model to train, on the CPU in float32, with what is needed to save it.
+
+    `lr` is the highest learning rate, `notes` say what was assumed when weights were read.
+    """
 
     model: CLIP
     config: CLIPConfig
     preprocess: PreprocessConfig
     tokenizer: Tokenizer
     lr: float
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +62,10 @@ class Prepared:
 
     @property
     def assumed(self) -> tuple[str, ...]:
-        """What was assumed when pairs, images and labels were read."""
+        """What was assumed when pairs, images, labels and weights were read."""
         dataset = None if self.labelled is None else self.labelled.dataset
         labelled = () if dataset is None else (*dataset.labels.notes, *dataset.notes)
-        return assumed_of(self.pairs.notes, () if self.val is None else self.val.notes, labelled)
+        return assumed_of(self.pairs.notes, () if self.val is None else self.val.notes, labelled, self.start.notes)
 
 
 def prepare(config: TrainConfig, *, checks: bool) -> Generator[Checked, None, Prepared]:
@@ -164,7 +168,8 @@ def _from_weights(config: TrainConfig) -> Start:
     if config.text_encoder not in (None, encoder):
         raise UsageError(f"--text-encoder is for a new model; these weights have {encoder}")
     model.requires_grad_(True)
-    return Start(model, architecture, loaded.preprocess.config, tokenizer, lr=config.lr or FINE_TUNING_LR)
+    lr = config.lr or FINE_TUNING_LR
+    return Start(model, architecture, loaded.preprocess.config, tokenizer, lr, loaded.notes)
 
 
 def _with_bias(start: Start, *, new: bool) -> Start:

@@ -95,10 +95,13 @@ def read_checkpoint(
         config = with_image_size(config, image_size, source=str(file))
         preprocess = replace(preprocess, size=image_size)
     state, resized = fit_positions(state, config, source=str(file))
+    notes = weights.notes
     if image_size is None:  # nobody asked for it
         warnings += resized
+    else:
+        notes += resized
     warnings += check_scalars(state, source=str(file))
-    return Checkpoint(str(file), state, config, preprocess, layout, warnings, weights.notes + resized)
+    return Checkpoint(str(file), state, config, preprocess, layout, warnings, notes)
 
 
 def _described_preprocess(described: _Described | None, config: CLIPConfig) -> PreprocessConfig | None:
