@@ -41,6 +41,7 @@ class AngleModel:
 
     name, pretrained, precision, fingerprint = "angles", None, "fp32", "f" * 64
     model, config, logit_scale, logit_bias, embed_dim = None, None, 10.0, None, 2
+    notes: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         import torch
