@@ -57,9 +57,9 @@ def _sentence(message: str, near: Sequence[str], there: str) -> str:
 
 def _nearest(typed: str, known: Iterable[str]) -> list[str]:
     """Return at most two nearest names, ignoring case; those that begin with what was typed come first."""
-    by_case = {name.casefold(): name for name in reversed(list(known))}
-    wanted = typed.casefold()
-    begun = sorted(name for name in by_case if len(wanted.strip("-")) > 1 and name.startswith(wanted))
+    by_case = {name.casefold().lstrip("-"): name for name in reversed(list(known))}  # dashes say nothing
+    wanted = typed.casefold().lstrip("-")
+    begun = sorted(name for name in by_case if len(wanted) > 1 and name.startswith(wanted))
     return [by_case[name] for name in begun[:2] or get_close_matches(wanted, by_case, n=1, cutoff=0.65)]
 
 

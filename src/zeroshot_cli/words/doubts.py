@@ -12,7 +12,7 @@ _KINDS = {
     "labels with a line break": re.compile(r".*(\\n|\n).*", re.DOTALL),
 }
 _LAST_NUMBER = re.compile(r"[\s:;,=]+\(?[+-]?\d[\d.,]*%?\)?$")
-_JOINERS = ("=", "->", "→", ";", ":", ",", "\t")
+_JOINERS = ("=", "->", "→", ";", ":", ",", "\t", " - ", " – ", " / ")
 
 
 def doubts(names: Sequence[str]) -> tuple[str, ...]:

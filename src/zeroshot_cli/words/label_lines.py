@@ -17,7 +17,8 @@ from zeroshot_cli.words.raw_labels import RawLabel, Say, in_order, is_id, is_wni
 from zeroshot_cli.words.textfiles import content_lines
 
 _HEADER = re.compile(r"(labels?|class(es)?|names?|categor(y|ies)|(class|label)[ _]?names?|tags?)\s*:?", re.IGNORECASE)
-_BULLET = re.compile(r"(?:[-*•‣·–—]\s+)(?:\[[ xX]?\]\s+)?(?=\S)")
+_BULLET = re.compile(r"(?:[-*•‣·–—◦▪●■□☐☑✓✔➢➤→\uf0a7\uf0b7]\s+)?(?:\[[ xX]?\]\s+)?(?=\S)")
+_STRESSED = re.compile(r"(\*\*|__|\*)([^*_]+)\1")  # Markdown's bold and italics
 _QUOTES = {'"': '"', "'": "'", "`": "`", "“": "”", "‘": "’", "«": "»", "„": "“", "「": "」"}
 _NUMBERED = re.compile(
     r"(?:[\[(](?P<a>\d{1,18})[\])]|(?P<b>\d{1,18})(?:\s*[:)=,;|\t](?!\d)|\.(?=\s)|\s+[-–](?=\s)))\s*(?=\S)"
@@ -75,7 +76,11 @@ def _below_header(lines: list[Text], say: Say) -> list[Text]:
     if len(lines) > 2 and _HEADER.fullmatch(lines[0].text):
         say(f"first line {lines[0].text!r} taken as a header")
         return lines[1:]
-    if len(lines) > 2 and lines[0].text.endswith(":") and all(_BULLET.match(line.text) for line in lines[1:]):
+    if (
+        len(lines) > 2
+        and lines[0].text.endswith(":")
+        and all(_BULLET.sub("", line.text) != line.text for line in lines[1:])
+    ):
         say(f"first line {lines[0].text!r} taken as a header")
         return lines[1:]
     return lines
@@ -95,8 +100,9 @@ def _undressed(lines: Iterable[Text], say: Say) -> list[Text]:
 
 
 def _bare(text: str) -> str:
-    text = _BULLET.sub("", text, count=1) if _BULLET.match(text) else text
+    text = _BULLET.sub("", text, count=1)
     ended = text.rstrip(",;: \t") or text
+    ended = stressed[2] if (stressed := _STRESSED.fullmatch(ended)) else ended
     return " | ".join(_unquoted(part) for part in ended.split("|")) if "|" in ended else _unquoted(ended)
 
 

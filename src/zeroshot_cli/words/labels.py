@@ -99,7 +99,7 @@ class Labels:
 
 def same_words(name: str) -> str:
     """Return what two labels share that differ in case, spaces, the form of letters, or a mark at the end."""
-    text = " ".join(normalize("NFKC", visible(name)).lower().replace("_", " ").split())
+    text = " ".join(normalize("NFKC", visible(name)).lower().replace("_", " ").replace("’", "'").split())
     return text.rstrip(" .,;:!") or text
 
 
