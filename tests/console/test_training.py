@@ -18,8 +18,8 @@ from zeroshot_cli.console.training_state import POINTS, Course, Smooth
 from zeroshot_cli.evaluation.retrieval import Retrieval
 from zeroshot_cli.pairs.read import Source
 from zeroshot_cli.records import SkippedImage
-from zeroshot_cli.train.folder import Checked, Finished, Started, Stepped
-from zeroshot_cli.train.preflight import Preflight
+from zeroshot_cli.train.folder import Finished, Started, Stepped
+from zeroshot_cli.train.preflight import Checked, Preflight
 from zeroshot_cli.train.validate import Accuracy, Validation
 
 PREFLIGHT = Preflight(

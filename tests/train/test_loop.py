@@ -342,7 +342,7 @@ def test_the_best_by_validation_is_kept(tmp_path: Path, config: TrainConfig, mon
     """The third of four validations is made the best, after one before the first step."""
     losses = iter([0.05, 0.9, 0.8, 0.1, 0.5])
     real = validate.validate
-    monkeypatch.setattr(validate, "validate", lambda *a: replace(real(*a), loss=next(losses)))
+    monkeypatch.setattr(learner, "validate", lambda *a: replace(real(*a), loss=next(losses)))
     train(replace(config, val=config.data, save_every=2, keep=1), tmp_path / "run")
     kept = checkpoint.list_checkpoints(tmp_path / "run/checkpoints")
     assert [path.name for path in kept] == ["step-00000006", "step-00000008"]
@@ -380,7 +380,7 @@ def test_a_judgement_that_fails_loses_no_step(
             return real(*arguments)
         raise MemoryError
 
-    monkeypatch.setattr(validate, "validate", fail)
+    monkeypatch.setattr(learner, "validate", fail)
     with pytest.raises(MemoryError):
         train(replace(config, val=config.data), tmp_path / "run")
     assert checkpoint.list_checkpoints(tmp_path / "run/checkpoints")[-1].name == "step-00000002"

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.pages.training import best_row, read_rows
-from zeroshot_cli.train import checkpoint, loop, validate
+from zeroshot_cli.train import checkpoint, learner, loop, validate
 from zeroshot_cli.train.config import Loss, TrainConfig
 from zeroshot_cli.train.data import Batch
 from zeroshot_cli.train.duplicates import guessing, pair_ids
@@ -65,7 +65,7 @@ def losses(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
     def become(*values: float) -> None:
         real, coming = validate.validate, iter(values)
-        monkeypatch.setattr(validate, "validate", lambda *a: replace(real(*a), loss=next(coming)))
+        monkeypatch.setattr(learner, "validate", lambda *a: replace(real(*a), loss=next(coming)))
 
     return become
 
@@ -297,7 +297,7 @@ def test_val_twice_uses_both(tmp_path: Path, config: TrainConfig) -> None:
         files.append(tmp_path / f"val{number}.csv")
         files[-1].write_text("\n".join([lines[0], *lines[1 + 4 * number : 4 + 4 * number]]))
     seen: list[int] = []
-    real = validate.validate_pairs
+    real = loop.validate_pairs
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "validate_pairs", lambda *a: (seen.append(len(a[2])), real(*a))[1])
         train(replace(config, val=tuple(map(str, files)), epochs=1), tmp_path / "run")

@@ -20,8 +20,8 @@ from zeroshot_cli.pairs.read import Pairs, Source, read_pairs
 from zeroshot_cli.records import SkippedImage
 from zeroshot_cli.train import preflight as module
 from zeroshot_cli.train.config import TrainConfig
-from zeroshot_cli.train.folder import Checked
 from zeroshot_cli.train.preflight import (
+    Checked,
     Preflight,
     PreflightWarning,
     draws_of_rows,

@@ -116,7 +116,8 @@ def _train(config: TrainConfig, run: RunOptions) -> int:
     from zeroshot_cli.pages.training import write_training_report
     from zeroshot_cli.train import loop
     from zeroshot_cli.train.distributed import is_first_process, processes_here
-    from zeroshot_cli.train.folder import Before, Checked, Finished, Saved, Started, Stepped
+    from zeroshot_cli.train.folder import Before, Finished, Saved, Started, Stepped
+    from zeroshot_cli.train.preflight import Checked
     from zeroshot_cli.train.trackers import check_trackers, open_trackers
 
     check_trackers(config.report_to)

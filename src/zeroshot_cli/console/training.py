@@ -25,7 +25,8 @@ from zeroshot_cli.console.training_state import TrainingState
 from zeroshot_cli.display import counted, shown, shown_lines
 
 if TYPE_CHECKING:
-    from zeroshot_cli.train.folder import Before, Checked, Finished, Started, Stepped
+    from zeroshot_cli.train.folder import Before, Finished, Started, Stepped
+    from zeroshot_cli.train.preflight import Checked
     from zeroshot_cli.train.validate import Accuracy, Validation
 
 MOST_LINES = 100  # of epochs; of more epochs, every second, third ... has a line

@@ -1,6 +1,6 @@
 """What a run reports: its folder, what may be in it before and what is written into it, and its events.
 
-The events are, in this order: Checked, Started, Before, Stepped and Saved, Finished. The folder holds
+The events are, in this order: Checked (in preflight.py), Started, Before, Stepped and Saved, Finished. The folder holds
 
 config.yaml  assumed.txt  metrics.jsonl  skipped.csv  checkpoints/  model/  best/, and of others report.html
 tensorboard/  wandb/
@@ -226,14 +226,6 @@ def _write_text(file: Path, text: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
-    """So many images of so many were decoded, before the first step."""
-
-    done: int
-    total: int
-
-
-@dataclass(frozen=True, slots=True)
 class Started:
     """The run is ready; `first_step` steps were done before it was resumed, `assumed` is what readers assumed."""
 
@@ -324,6 +316,3 @@ class Finished:
     last: Stepped | None
     skipped: tuple[SkippedImage, ...]
     notes: tuple[str, ...] = ()
-
-
-Event = Checked | Started | Before | Stepped | Saved | Finished

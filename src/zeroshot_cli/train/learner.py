@@ -13,14 +13,16 @@ from torch.optim.swa_utils import AveragedModel
 from zeroshot_cli.clip.config import ResNetConfig
 from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.models.precision import resolve_precision
+from zeroshot_cli.pairs.read import Pairs
 from zeroshot_cli.train.checkpoint import Tensors, load_checkpoint, module_tensors, tensors_of
 from zeroshot_cli.train.config import TrainConfig
-from zeroshot_cli.train.data import Batch
+from zeroshot_cli.train.data import Batch, EvalBatches, batches_of, decoding_of, shuffled
 from zeroshot_cli.train.distributed import World, clip_gradients, replicated, sharded, share_scalar_gradients
 from zeroshot_cli.train.duplicates import guessing, pair_ids
 from zeroshot_cli.train.optimizer import build_optimizer, set_learning_rate
 from zeroshot_cli.train.start import Start
 from zeroshot_cli.train.step import Inputs, Objective, Towers, backward
+from zeroshot_cli.train.validate import Validation, validate
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,3 +215,25 @@ def _between(start: Tensor, tuned: Tensor, alpha: float) -> Tensor:
     if not tuned.is_floating_point():
         return tuned.clone()
     return torch.lerp(start.to(tuned.device, torch.float32), tuned.float(), alpha).to(tuned.dtype)
+
+
+def validate_pairs(learner: Learner, model: CLIP, val: Pairs) -> Validation:
+    """Validate a model, which is in evaluation mode, on pairs."""
+    config, preprocess = learner.config, learner.start.preprocess
+    towers = Towers(model, bf16=learner.precision == "bf16")
+    objective = Objective(config.loss)
+    scale, bias = model.logit_scale.detach().exp(), model.logit_bias
+    batches = batches_of(
+        EvalBatches(val, preprocess, decoding=decoding_of(config)),
+        shuffled(len(val), config.batch_size),
+        workers=config.workers,
+    )
+
+    def embed(batch: Batch) -> tuple[Tensor, Tensor]:
+        parts = [towers(*chunk())[:2] for chunk in learner.inputs.chunks(batch, config.chunk_size)]
+        return torch.cat([images for images, _ in parts]), torch.cat([texts for _, texts in parts])
+
+    def loss_of(images: Tensor, texts: Tensor, batch: Batch) -> Tensor:
+        return objective.value((images, texts, scale, bias), pair_ids(batch).to(learner.device))
+
+    return validate(batches, embed, loss_of)

@@ -27,14 +27,17 @@ from zeroshot_cli.train.checkpoint import (
 from zeroshot_cli.train.config import TrainConfig
 from zeroshot_cli.train.data import Batch, TrainBatches, TrainPlans, batches_of, decoding_of
 from zeroshot_cli.train.distributed import Stop, check_processes, is_first_process, joined, stop_on_signals
-from zeroshot_cli.train.folder import Before, Event, Finished, RunFolder, Saved, Started, Stepped
-from zeroshot_cli.train.learner import Done, Learner
+from zeroshot_cli.train.folder import Before, Finished, RunFolder, Saved, Started, Stepped
+from zeroshot_cli.train.learner import Done, Learner, validate_pairs
+from zeroshot_cli.train.preflight import Checked
 from zeroshot_cli.train.schedule import Course, Schedule, verdict
 from zeroshot_cli.train.start import Prepared, prepare
-from zeroshot_cli.train.validate import Accuracy, Validation, validate_pairs
+from zeroshot_cli.train.validate import Accuracy, Validation
 
 BAD_STEPS = 3  # in a row without a finite loss and gradient: then the run ends
 SPEED_WINDOW = 20  # steps over which images a second are measured
+
+Event = Checked | Started | Before | Stepped | Saved | Finished
 
 
 def train(config: TrainConfig, output: Path, *, resume: bool = False, dry_run: bool = False) -> Iterator[Event]:

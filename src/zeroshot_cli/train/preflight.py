@@ -28,7 +28,6 @@ from zeroshot_cli.images.decoder_process import Job
 from zeroshot_cli.pairs.read import Pairs, Source
 from zeroshot_cli.records import SkippedImage
 from zeroshot_cli.train.data import decoded, decoding_of
-from zeroshot_cli.train.folder import Checked
 
 if TYPE_CHECKING:
     from zeroshot_cli.clip.tokenizer import Tokenizer
@@ -50,6 +49,14 @@ Shares = npt.NDArray[np.float64]
 
 class PreflightWarning(UserWarning):
     """The pairs can be trained on, but many of them are useless."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """So many images of so many were decoded, before the first step."""
+
+    done: int
+    total: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

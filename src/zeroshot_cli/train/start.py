@@ -25,8 +25,7 @@ from zeroshot_cli.pairs.read import Pairs
 from zeroshot_cli.records import assumed_of
 from zeroshot_cli.train.config import FINE_TUNING_LR, SCRATCH_LR, Loss, TextEncoder, TrainConfig
 from zeroshot_cli.train.data import decoding_of
-from zeroshot_cli.train.folder import Checked
-from zeroshot_cli.train.preflight import Preflight, find_unreadable, preflight
+from zeroshot_cli.train.preflight import Checked, Preflight, find_unreadable, preflight
 from zeroshot_cli.train.validate import LabelledSet
 
 # Section 3.2 of arXiv 2303.15343: most pairs of a batch do not match, and the bias says so from the start.

@@ -5,14 +5,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from zeroshot_cli.classify.classifier import Classifier
+from zeroshot_cli.clip.config import CLIPConfig
 from zeroshot_cli.clip.model import CLIP
-from zeroshot_cli.clip.tokenizer import TruncatedTextWarning
+from zeroshot_cli.clip.tokenizer import Tokenizer, TruncatedTextWarning
 from zeroshot_cli.datasets.labelled import LabelledImages, read_dataset
 from zeroshot_cli.embed.batches import auto_batch_size
 from zeroshot_cli.errors import CheckpointError, DataError, UnreadableImage, UsageError
@@ -22,19 +23,12 @@ from zeroshot_cli.evaluation.retrieval import Retrieval, retrieval
 from zeroshot_cli.images.decode import EXACTLY, Decoding
 from zeroshot_cli.images.decoder_pool import Decoders
 from zeroshot_cli.images.decoder_process import Job
-from zeroshot_cli.images.preprocess import Preprocess
+from zeroshot_cli.images.preprocess import Preprocess, PreprocessConfig
 from zeroshot_cli.models.loaded import LoadedModel
-from zeroshot_cli.pairs.read import Pairs
 from zeroshot_cli.records import SkippedImage
-from zeroshot_cli.train.data import Batch, EvalBatches, batches_of, decoding_of, shuffled
-from zeroshot_cli.train.duplicates import pair_ids
-from zeroshot_cli.train.step import Objective, Towers
+from zeroshot_cli.train.data import Batch
 from zeroshot_cli.words.labels import read_labels
 from zeroshot_cli.words.prompts import choose_prompts
-
-if TYPE_CHECKING:
-    from zeroshot_cli.train.learner import Learner
-    from zeroshot_cli.train.start import Start
 
 _NAME = "the model in training"
 
@@ -49,28 +43,6 @@ class Validation:
     loss: float
     retrieval: Retrieval
     skipped: tuple[SkippedImage, ...] = ()
-
-
-def validate_pairs(learner: "Learner", model: CLIP, val: Pairs) -> Validation:
-    """Validate a model, which is in evaluation mode, on pairs."""
-    config, preprocess = learner.config, learner.start.preprocess
-    towers = Towers(model, bf16=learner.precision == "bf16")
-    objective = Objective(config.loss)
-    scale, bias = model.logit_scale.detach().exp(), model.logit_bias
-    batches = batches_of(
-        EvalBatches(val, preprocess, decoding=decoding_of(config)),
-        shuffled(len(val), config.batch_size),
-        workers=config.workers,
-    )
-
-    def embed(batch: Batch) -> tuple[Tensor, Tensor]:
-        parts = [towers(*chunk())[:2] for chunk in learner.inputs.chunks(batch, config.chunk_size)]
-        return torch.cat([images for images, _ in parts]), torch.cat([texts for _, texts in parts])
-
-    def loss_of(images: Tensor, texts: Tensor, batch: Batch) -> Tensor:
-        return objective.value((images, texts, scale, bias), pair_ids(batch).to(learner.device))
-
-    return validate(batches, embed, loss_of)
 
 
 Embed = Callable[[Batch], tuple[Tensor, Tensor]]
@@ -145,6 +117,22 @@ class Accuracy:
     skipped: tuple[SkippedImage, ...] = ()
 
 
+class Start(Protocol):
+    """What belongs to a model in training, besides its weights."""
+
+    @property
+    def config(self) -> CLIPConfig:
+        """The architecture."""
+
+    @property
+    def preprocess(self) -> PreprocessConfig:
+        """What images go through."""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """What texts go through."""
+
+
 class LabelledSet:
     """Labelled images and the names of their classes, read before a run starts, so that mistakes show at once.
 
@@ -172,7 +160,7 @@ class LabelledSet:
     def accuracy(
         self,
         model: CLIP,
-        start: "Start",
+        start: Start,
         *,
         device: torch.device,
         precision: str,
