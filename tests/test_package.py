@@ -171,7 +171,7 @@ def test_an_installed_wheel_finds_its_own_prompts(installed: Path, tmp_path: Pat
         "print(','.join(sorted(each.name for each in list_prompts())))"
     )
     module, folder, names = python("-c", code, cwd=tmp_path, path=installed).splitlines()
-    assert Path(module) == installed / "zeroshot_cli" / "words" / "builtin.py"
+    assert Path(module) == installed / "zeroshot_cli" / "words" / "textfiles.py"
     assert Path(folder) == installed / "zeroshot_cli" / "prompts_data"
     assert names.split(",") == sorted(path.stem for path in (ROOT / "prompts").glob("*.yaml"))
 
