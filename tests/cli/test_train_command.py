@@ -118,6 +118,20 @@ def test_unreadable_pictures_are_counted_at_the_end(
     assert entry.run([*arguments, "--epochs", "8", "--resume", "--ignore-errors"]) == 0
 
 
+def test_a_broken_tiff_is_one_line_of_ours_and_none_of_libtiffs(
+    tmp_path: Path, arguments: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    Image.effect_noise((64, 64), 50).save(tmp_path / "whole.tif", compression="tiff_lzw")
+    content = bytearray((tmp_path / "whole.tif").read_bytes())
+    content[40:3000] = b"\xff" * 2960
+    (tmp_path / "5.png").write_bytes(content)
+    assert entry.run([*arguments, "--epochs", "1"]) == 4
+    err = capfd.readouterr().err
+    assert "5.png: " in err
+    assert "TIFF" not in err.replace(str(tmp_path), "")
+    assert "LZW" not in err
+
+
 @pytest.mark.parametrize(
     ("change", "code", "words"),
     [
