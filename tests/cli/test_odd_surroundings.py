@@ -43,6 +43,7 @@ def test_a_cache_folder_of_nobody() -> None:
     assert done.returncode == 2
 
 
+@pytest.mark.slow
 def test_a_working_directory_that_was_deleted(tmp_path: Path) -> None:
     inside = f'mkdir {tmp_path}/gone; cd {tmp_path}/gone; rmdir {tmp_path}/gone; exec "$@"'
     assert_answers(run(*COMMAND, shell=inside))
@@ -59,6 +60,7 @@ def test_a_working_directory_that_was_deleted(tmp_path: Path) -> None:
     folder.rmdir()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux only")
 def test_messages_on_a_full_disk_cost_no_result() -> None:
     assert_answers(run(*COMMAND, "--verbose", shell='exec "$@" 2>/dev/full'))

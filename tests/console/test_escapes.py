@@ -92,6 +92,7 @@ def test_a_traceback_of_debug(capsys: pytest.CaptureFixture[str], monkeypatch: p
     assert "\\x1b]8;;http" in err
 
 
+@pytest.mark.slow
 def test_a_file_name_of_a_stranger_on_a_real_terminal(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8), "red").save(tmp_path / "a.png")
     (tmp_path / "a.png").rename(tmp_path / "\x1b]0;owned\a\u202egnp.png")

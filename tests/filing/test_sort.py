@@ -757,6 +757,7 @@ def prepare(here: Path) -> Say:
 SORTED = {"cat/a.jpg": "11111", "cat/a (2).jpg": "22222", "dog/b.jpg": "11111"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("disk", DISKS)
 @pytest.mark.parametrize("mode", MODES)
 def test_killed_at_every_step_and_gone_on_with(

@@ -146,6 +146,7 @@ def test_the_temperature_stays_at_or_under_100(tmp_path: Path, config: TrainConf
     assert rows_of(tmp_path / "run")[0]["logit_scale"] == pytest.approx(100, abs=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "options"),
     [
