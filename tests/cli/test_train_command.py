@@ -377,3 +377,9 @@ def test_a_broken_shard_is_named_at_the_end_with_4(
     assert entry.run([*arguments, "--epochs", "1"]) == 4
     assert re.search(r"1 file could not be read, first .*s-2\.tar: is truncated", capsys.readouterr().err)
     assert str(broken) in (tmp_path / "run/skipped.csv").read_text()
+
+
+def test_settings_that_have_become_a_pipe_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo(tmp_path / "config.yaml")
+    assert entry.run(["train", "--resume", "--output", str(tmp_path)]) == 2
+    assert "config.yaml: it is not a regular file" in capsys.readouterr().err

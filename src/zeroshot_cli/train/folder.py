@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from safetensors import SafetensorError
 
-from zeroshot_cli.disk import open_own
+from zeroshot_cli.disk import open_own, open_plain
 from zeroshot_cli.display import shown
 from zeroshot_cli.documents import load_json, load_yaml
 from zeroshot_cli.errors import DataError, UsageError
@@ -180,7 +180,8 @@ def read_settings(run: Path) -> dict[str, Any]:
     """Return the settings of a run. Raises UsageError where there are none, DataError where they cannot be read."""
     file = run / "config.yaml"
     try:
-        settings = load_yaml(file.read_text(encoding="utf-8"))
+        with open_plain(file) as opened:
+            settings = load_yaml(opened.read().decode("utf-8"))
     except OSError as error:
         raise UsageError(f"{run} holds no run: cannot read {file}: {error.strerror}") from error
     except ValueError as error:
