@@ -381,5 +381,5 @@ def test_a_broken_shard_is_named_at_the_end_with_4(
 
 def test_settings_that_have_become_a_pipe_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     os.mkfifo(tmp_path / "config.yaml")
-    assert entry.run(["train", "--resume", "--output", str(tmp_path)]) == 2
+    assert entry.run(["train", "--resume", "--output", str(tmp_path)]) == 3
     assert "config.yaml: it is not a regular file" in capsys.readouterr().err
