@@ -135,12 +135,18 @@ def writing(name: str, *, resumable: bool = False) -> Iterator[None]:
 def open_plain(path: str | os.PathLike[str]) -> BinaryIO:
     """Open a regular file to read it; never waits. Raises OSError, also for a pipe, a device, a socket or a folder."""
     if not stat.S_ISREG(os.stat(path).st_mode):  # before it is opened, for opening a device can do things
-        raise OSError(errno.EINVAL, "it is not a regular file")
+        raise OSError(errno.EINVAL, "it is not a regular file", os.fspath(path))
     descriptor = os.open(path, _READ)
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
         return os.fdopen(descriptor, "rb")
     os.close(descriptor)
-    raise OSError(errno.EINVAL, "it is not a regular file")
+    raise OSError(errno.EINVAL, "it is not a regular file", os.fspath(path))
+
+
+def read_plain(path: str | os.PathLike[str]) -> bytes:
+    """Return the bytes of a regular file; raises OSError as `open_plain`."""
+    with open_plain(path) as file:
+        return file.read()
 
 
 def open_own(path: str | os.PathLike[str], flags: int, *, mode: int = 0o666) -> int:
@@ -150,7 +156,7 @@ def open_own(path: str | os.PathLike[str], flags: int, *, mode: int = 0o666) -> 
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
         return descriptor
     os.close(descriptor)
-    raise OSError(errno.EINVAL, "it is not a regular file")
+    raise OSError(errno.EINVAL, "it is not a regular file", os.fspath(path))
 
 
 def refuse_link(path: str | os.PathLike[str]) -> None:

@@ -383,3 +383,15 @@ def test_settings_that_have_become_a_pipe_are_refused(tmp_path: Path, capsys: py
     os.mkfifo(tmp_path / "config.yaml")
     assert entry.run(["train", "--resume", "--output", str(tmp_path)]) == 3
     assert "config.yaml: it is not a regular file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "skipped.csv"])
+def test_a_pipe_in_the_folder_of_a_run_is_never_waited_for(
+    name: str, tmp_path: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert entry.run([*arguments, "--epochs", "1"]) == 0
+    (tmp_path / "run" / name).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / "run" / name)
+    capsys.readouterr()
+    assert entry.run([*arguments, "--epochs", "2", "--resume"]) == 2
+    assert "it is not a regular file" in capsys.readouterr().err

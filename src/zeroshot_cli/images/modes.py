@@ -11,7 +11,6 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-DARK = (255, 4095)  # white of cameras of 8 and 12 bits whose images were stored in 16, as in microscopy
 _BLOCK = 1 << 20  # pixels that are scaled at once
 
 
@@ -28,7 +27,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 def keep_transparency(image: Image.Image) -> Image.Image:
     """Return an image of any Pillow mode as 8-bit RGBA where it has transparency, else as RGB; 16 bits scaled to 8.
 
-    Modes I and F do not say what white is, and files of 16 bits may hold fewer: see `white_of`.
+    White is 65535 in 16 bits, as PNG has it; modes I and F do not say what white is: see `white_of`.
     """
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         return _deep_gray(image)
@@ -84,9 +83,9 @@ def _deep_gray(image: Image.Image) -> Image.Image:
     def pixels(top: int, bottom: int) -> np.ndarray:
         return np.asarray(image.crop((0, top, image.width, bottom)))
 
-    levels = (1, 255, 65535) if image.mode == "F" else (255, 65535)
+    levels: tuple[float, ...] = (1, 255, 65535) if image.mode == "F" else (255, 65535)
     if image.mode.startswith("I;16"):
-        levels = (*DARK, 65535)
+        levels = (65535,)
     white = white_of(max(brightest_of(pixels(*block)) for block in blocks), levels)
     transparent = image.info.get("transparency")  # one level of those before the scaling
     result = Image.new("RGBA" if isinstance(transparent, int) else "RGB", image.size)

@@ -16,7 +16,7 @@ from PIL import Image, TiffImagePlugin
 
 from zeroshot_cli.errors import UnreadableImage
 from zeroshot_cli.images import extras
-from zeroshot_cli.images.modes import DARK, brightest_of, divided, to_bytes, white_of
+from zeroshot_cli.images.modes import brightest_of, divided, to_bytes, white_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -282,7 +282,7 @@ class _Reader:
             return float(2**self.bits - 1)
         usual: tuple[float, ...] = (255, 65535)
         if unsigned:
-            usual = (*DARK, 65535)
+            usual = (255, 4095, 65535)
         elif layout.form == _FLOAT:
             usual = (1, *usual)
         elif layout.form == _SIGNED and self.bits <= 16:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import io
 import json
 import math
 import os
@@ -27,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from safetensors import SafetensorError
 
-from zeroshot_cli.disk import open_own, open_plain
+from zeroshot_cli.disk import open_own, read_plain
 from zeroshot_cli.display import shown
 from zeroshot_cli.documents import load_json, load_yaml
 from zeroshot_cli.errors import DataError, UsageError
@@ -164,15 +165,15 @@ def read_skipped(file: Path) -> tuple[SkippedImage, ...]:
     """Return the images in a run's skipped.csv, if there is one."""
     if not file.exists():
         return ()
-    with file.open(newline="", **_ANY_PATH) as stream:
-        rows = [row for row in csv.reader(stream) if len(row) == 2]
+    stream = io.StringIO(read_plain(file).decode(**_ANY_PATH), newline="")
+    rows = [row for row in csv.reader(stream) if len(row) == 2]
     return tuple({path: SkippedImage(path, reason) for path, reason in rows[1:]}.values())
 
 
 def read_assumed(run: Path) -> str:
     """Return what was assumed in a run, one note a line; empty if that is nothing."""
     with suppress(FileNotFoundError):
-        return (run / "assumed.txt").read_text(encoding="utf-8", errors="replace").strip()
+        return read_plain(run / "assumed.txt").decode("utf-8", "replace").strip()
     return ""
 
 
@@ -180,8 +181,7 @@ def read_settings(run: Path) -> dict[str, Any]:
     """Return the settings of a run. Raises UsageError where there are none, DataError where they cannot be read."""
     file = run / "config.yaml"
     try:
-        with open_plain(file) as opened:
-            settings = load_yaml(opened.read().decode("utf-8"))
+        settings = load_yaml(read_plain(file).decode("utf-8"))
     except OSError as error:
         raise UsageError(f"{run} holds no run: cannot read {file}: {error.strerror}") from error
     except ValueError as error:
@@ -204,7 +204,7 @@ def _rows(file: Path) -> Iterator[dict[str, Any]]:
     """Yield the rows of metrics.jsonl up to the first that is damaged or cut off."""
     if not file.exists():
         return
-    for line in file.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
+    for line in read_plain(file).decode("utf-8", "replace").splitlines(keepends=True):
         try:
             row = load_json(line)
         except (ValueError, RecursionError):
