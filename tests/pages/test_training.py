@@ -3,7 +3,6 @@
 import json
 import math
 import re
-import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -315,25 +314,6 @@ def test_charts_of_few_and_many_points_that_are_all_equal(count: int, value: flo
     svg = draw(chart, curves_of(chart, rows))
     assert 'aria-label="Any by step"' in svg
     assert len(svg) < 200_000
-
-
-ARGUMENTS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator["Browser"]:
-    from playwright.sync_api import sync_playwright
-
-    program = shutil.which("chromium") or shutil.which("google-chrome")
-    if program is None:
-        pytest.fail("these tests need Chromium: neither chromium nor google-chrome is on the PATH")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=ARGUMENTS.split())
-        yield browser
-        browser.close()
 
 
 Open = Callable[..., "Page"]
