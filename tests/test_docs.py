@@ -32,7 +32,8 @@ CARD = ROOT / "src/zeroshot_cli/models/bundled/tiny/README.md"
 INDEX = DOCS / "README.md"
 REFERENCE = sorted(DOCS.glob("*.md"))
 PAGES = [
-    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "benchmarks/README.md")),
+    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")),
+    *(ROOT / folder / "README.md" for folder in ("benchmarks", "examples")),
     *REFERENCE,
     *sorted(ROOT.glob("recipes/**/*.md")),
     CARD,

@@ -56,7 +56,7 @@ def test_the_two_commands_label_most_examples_right(clone: Path) -> None:
     answers = labels(typed(block("pip install"), clone))
     assert answers.keys() == {image.stem for image in (clone / "examples/images").iterdir()}
     right = sum(label == name.replace("_", " ") for name, label in answers.items())
-    assert right >= 0.8 * len(answers)
+    assert right >= 0.6 * len(answers)
 
 
 def test_sorting_files_every_image_and_is_taken_back(clone: Path) -> None:
@@ -74,15 +74,15 @@ def test_the_unknown_is_found(clone: Path) -> None:
     typed(block("--background"), clone)
     counts = Counter(labels((clone / "found.csv").read_text(encoding="utf-8")).values())
     assert counts.keys() <= {"apple", "pizza", "unknown"}
-    assert counts["unknown"] > 20  # of 28, of which 26 are neither
+    assert counts["unknown"] > 30  # of 39, of which 37 are neither
     assert 'id="about-run"' in (clone / "found.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
 def test_fine_tuning_makes_a_model_that_classifies(clone: Path) -> None:
     answers = labels(typed(block("zeroshot train"), clone))
-    assert len(answers) == 28
-    assert "examples/images/anchor.png,a drawing: anchor" in (clone / "pairs.csv").read_text(encoding="utf-8")
+    assert len(answers) == 39
+    assert "examples/images/anchor.png,anchor" in (clone / "pairs.csv").read_text(encoding="utf-8")
     assert (clone / "run/report.html").is_file()
 
 
