@@ -10,6 +10,7 @@ from torch import Tensor
 from zeroshot_cli.clip.config import (
     CBOWConfig,
     CLIPConfig,
+    EfficientNetConfig,
     ResNetConfig,
     TextTransformerConfig,
     VisionTransformerConfig,
@@ -24,10 +25,12 @@ VIT = CLIPConfig(
     text=TEXT,
 )
 RESNET = replace(VIT, vision=ResNetConfig(image_size=32, layers=(1, 2, 1, 1), width=8, head_width=32))
+EFFICIENTNET = replace(VIT, vision=EfficientNetConfig(image_size=32, hidden=8, gate=1.0, width_multiplier=0.25))
 CONFIGS = {
     "ViT": VIT,
     "ViT with QuickGELU": replace(VIT, quick_gelu=True),
     "ResNet": RESNET,
+    "EfficientNet": EFFICIENTNET,
     "CBOW": replace(VIT, text=CBOWConfig(width=32, context_length=12, vocab_size=600)),
 }
 
@@ -43,7 +46,7 @@ def _built(config: CLIPConfig) -> CLIP:
     torch.manual_seed(0)
     model = CLIP(config).train()
     for name, parameter in model.named_parameters():
-        if name.endswith("bn3.weight"):  # zero in a fresh model: nothing would flow
+        if name.endswith(("bn3.weight", "gated_head.c_proj.weight")):  # zero in a fresh model: nothing would flow
             torch.nn.init.ones_(parameter)
     return model
 
@@ -100,7 +103,7 @@ def _elements_kept(model: CLIP, images: Tensor) -> int:
     return sum(kept.elements.values())
 
 
-@pytest.mark.parametrize("config", [VIT, RESNET], ids=["ViT", "ResNet"])
+@pytest.mark.parametrize("config", [VIT, RESNET, EFFICIENTNET], ids=["ViT", "ResNet", "EfficientNet"])
 def test_less_is_kept(config: CLIPConfig) -> None:
     model, images = _built(config), _inputs()[0]
     plain = _elements_kept(model, images)

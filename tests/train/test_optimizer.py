@@ -9,6 +9,7 @@ from torch import nn
 from zeroshot_cli.clip.config import (
     CBOWConfig,
     CLIPConfig,
+    EfficientNetConfig,
     ResNetConfig,
     TextTransformerConfig,
     VisionTransformerConfig,
@@ -120,10 +121,25 @@ RESNET_SCALES = {
     "text.text_projection": 1.0,
     "logit_scale": 1.0,
 }
+# Seven stages at half the depth have 1 + 1 + 1 + 2 + 2 + 2 + 1 blocks.
+EFFICIENTNET = replace(
+    RESNET, vision=EfficientNetConfig(image_size=32, hidden=4, gate=1.0, width_multiplier=0.25, depth_multiplier=0.5)
+)
+EFFICIENTNET_SCALES = {
+    "visual.stem.conv.weight": 0.5**11,
+    **{f"visual.blocks.{block}.project.norm.weight": 0.5 ** (10 - block) for block in range(10)},
+    "visual.last.conv.weight": 1.0,
+    "visual.classifier.bias": 1.0,
+    "visual.gated_head.class_embedding": 1.0,
+    "visual.gated_head.c_fc.weight": 1.0,
+    "text.token_embedding.weight": 0.5,
+}
 DEEPER = replace(VIT, vision=replace(VIT.vision, layers=2), text=replace(VIT.text, layers=2))
 
 
-@pytest.mark.parametrize(("config", "expected"), [(DEEPER, VIT_SCALES), (RESNET, RESNET_SCALES)])
+@pytest.mark.parametrize(
+    ("config", "expected"), [(DEEPER, VIT_SCALES), (RESNET, RESNET_SCALES), (EFFICIENTNET, EFFICIENTNET_SCALES)]
+)
 def test_the_learning_rate_falls_with_the_depth(config: CLIPConfig, expected: dict[str, float]) -> None:
     names = [name for name, _ in CLIP(config).named_parameters()]
     scales = learning_rate_scales(names, layer_decay=0.5)

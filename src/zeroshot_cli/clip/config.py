@@ -67,6 +67,33 @@ class ResNetConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EfficientNetConfig:
+    """An EfficientNet-Lite with a gated head: Lite0 has multipliers of 1 and 1, Lite1 1 and 1.1, Lite2 1.1 and 1.2.
+
+    `classes` is what its classifier tells apart, `hidden` the width of the head's MLP, `gate` how loud that MLP is.
+    """
+
+    image_size: int
+    hidden: int
+    gate: float
+    width_multiplier: float = 1.0
+    depth_multiplier: float = 1.0
+    classes: int = 1000
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for factors that make no model."""
+        for name in ("width_multiplier", "depth_multiplier"):
+            value = getattr(self, name)
+            if not 0 < value <= 10:
+                raise ValueError(f"vision_cfg.{name} is {value}; it must be more than 0 and at most 10")
+        if not 0 <= self.gate <= 100:
+            raise ValueError(f"vision_cfg.gate is {self.gate}; it must be from 0 to 100")
+
+
+VisionConfig = VisionTransformerConfig | ResNetConfig | EfficientNetConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TextTransformerConfig:
     """A causal text Transformer that is read at the end-of-text token."""
 
@@ -99,7 +126,7 @@ class CLIPConfig:
     """
 
     embed_dim: int
-    vision: VisionTransformerConfig | ResNetConfig
+    vision: VisionConfig
     text: TextTransformerConfig | CBOWConfig
     quick_gelu: bool = False
     init_logit_scale: float = math.log(1 / 0.07)
@@ -107,10 +134,12 @@ class CLIPConfig:
 
 
 def config_to_dict(config: CLIPConfig) -> dict[str, Any]:
-    """Return `config` as open_clip's `model_cfg`; CBOW, which open_clip lacks, is `text_cfg.encoder`."""
+    """Return `config` as open_clip's `model_cfg`; towers that open_clip lacks are named by an `encoder`."""
     vision_cfg, text_cfg = asdict(config.vision), asdict(config.text)
     if isinstance(config.vision, ResNetConfig):
         vision_cfg |= {"layers": list(config.vision.layers), "patch_size": None}
+    if isinstance(config.vision, EfficientNetConfig):
+        vision_cfg["encoder"] = "efficientnet-lite"
     if isinstance(config.text, CBOWConfig):
         text_cfg["encoder"] = "cbow"
     model_cfg: dict[str, Any] = {"embed_dim": config.embed_dim, "vision_cfg": vision_cfg, "text_cfg": text_cfg}
@@ -169,7 +198,12 @@ class _Settings:
             raise ValueError(f"{self.name} has a setting that this CLIP does not know: {unknown[0]!r}")
 
 
-def _vision_from_dict(settings: _Settings) -> VisionTransformerConfig | ResNetConfig:
+def _vision_from_dict(settings: _Settings) -> VisionConfig:
+    encoder = settings.take("encoder", str, None)
+    if encoder == "efficientnet-lite":
+        return _efficientnet_from_dict(settings)
+    if encoder is not None:
+        raise ValueError(f"vision_cfg.encoder is 'efficientnet-lite' or omitted, not {encoder!r}")
     layers = settings.take("layers", (int, list, tuple))
     sizes = {key: settings.take(key, int) for key in ("image_size", "width")}
     sizes["head_width"] = settings.take("head_width", int, 64)
@@ -189,6 +223,15 @@ def _vision_from_dict(settings: _Settings) -> VisionTransformerConfig | ResNetCo
         if value is not None:
             raise ValueError(f"vision_cfg.{name} is {value}; a ResNet has none, omit it")
     return ResNetConfig(**sizes, layers=(layers[0], layers[1], layers[2], layers[3]))
+
+
+def _efficientnet_from_dict(settings: _Settings) -> EfficientNetConfig:
+    sizes = {key: settings.take(key, int) for key in ("image_size", "hidden")}
+    sizes["classes"] = settings.take("classes", int, 1000)
+    factors = {key: settings.take(key, float, 1.0) for key in ("width_multiplier", "depth_multiplier")}
+    gate = settings.take("gate", float)
+    settings.refuse_rest()
+    return EfficientNetConfig(**sizes, **factors, gate=gate)
 
 
 def _check_depth(tower: str, layers: int) -> None:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zeroshot_cli.clip.config import CBOWConfig, CLIPConfig, ResNetConfig
+from zeroshot_cli.clip.config import CBOWConfig, CLIPConfig, EfficientNetConfig, ResNetConfig
+from zeroshot_cli.clip.efficientnet import EfficientNet
 from zeroshot_cli.clip.resnet import ModifiedResNet
 from zeroshot_cli.clip.text import CBOW, TextTransformer
 from zeroshot_cli.clip.transformer import Transformer
@@ -24,7 +25,7 @@ class CLIP(nn.Module):
     `logit_scale` is the logarithm of 1 ÷ temperature; only the sigmoid loss needs a `logit_bias`.
     """
 
-    visual: VisionTransformer | ModifiedResNet
+    visual: VisionTransformer | ModifiedResNet | EfficientNet
     text: TextTransformer | CBOW
 
     def __init__(self, config: CLIPConfig) -> None:
@@ -32,6 +33,8 @@ class CLIP(nn.Module):
         embed_dim, bias = config.embed_dim, config.init_logit_bias
         if isinstance(config.vision, ResNetConfig):
             self.visual = ModifiedResNet(config.vision, embed_dim)
+        elif isinstance(config.vision, EfficientNetConfig):
+            self.visual = EfficientNet(config.vision, embed_dim)
         else:
             self.visual = VisionTransformer(config.vision, embed_dim, quick_gelu=config.quick_gelu)
         if isinstance(config.text, CBOWConfig):
@@ -60,7 +63,7 @@ class CLIP(nn.Module):
     def checkpoint_gradients(self) -> None:
         """Save memory in training: keep less for the gradient and compute it again, with a third more work."""
         for module in self.modules():
-            if isinstance(module, Transformer | ModifiedResNet):
+            if isinstance(module, Transformer | ModifiedResNet | EfficientNet):
                 module.checkpointing = True
 
     @torch.no_grad()

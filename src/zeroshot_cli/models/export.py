@@ -7,7 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zeroshot_cli.clip.config import VOCAB_SIZE, CBOWConfig, CLIPConfig
+from zeroshot_cli.clip.config import VOCAB_SIZE, CBOWConfig, CLIPConfig, EfficientNetConfig
 from zeroshot_cli.disk import replacing, write_file
 from zeroshot_cli.errors import CheckpointError
 
@@ -55,6 +55,8 @@ def _refuse_own(name: str, config: CLIPConfig, layout: Layout) -> None:
     reason = None
     if isinstance(config.text, CBOWConfig):
         reason = "its text encoder is a bag of words (CBOW), which only zeroshot has"
+    elif isinstance(config.vision, EfficientNetConfig):
+        reason = "its image encoder is an EfficientNet with a gated head, which only zeroshot has"
     elif config.text.vocab_size != VOCAB_SIZE:
         reason = f"its vocabulary is cut to {config.text.vocab_size} tokens, and {layout} has all {VOCAB_SIZE}"
     if reason:

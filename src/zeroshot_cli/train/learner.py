@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from zeroshot_cli.clip.config import ResNetConfig
+from zeroshot_cli.clip.config import EfficientNetConfig, ResNetConfig
 from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.models.precision import resolve_precision
 from zeroshot_cli.pairs.read import Pairs
@@ -52,7 +52,8 @@ class Learner:
         self.config, self.start, self.world, self.device = config, start, world, device
         self.precision = resolve_precision(config.precision, device)
         # Channels last is twice as fast for convolutions.
-        layout = torch.channels_last if isinstance(start.config.vision, ResNetConfig) else torch.contiguous_format
+        convolutional = isinstance(start.config.vision, ResNetConfig | EfficientNetConfig)
+        layout = torch.channels_last if convolutional else torch.contiguous_format
         self.inputs = Inputs(start.tokenizer, start.preprocess, device, layout)
         self.model: CLIP = start.model.to(memory_format=layout)
         if not config.fsdp:

@@ -5,11 +5,11 @@ import re
 from torch import nn
 from torch.optim import AdamW, Optimizer
 
-from zeroshot_cli.clip.config import CLIPConfig, ResNetConfig
+from zeroshot_cli.clip.config import CLIPConfig, EfficientNetConfig, ResNetConfig
 
-_BLOCK = re.compile(r"\.resblocks\.(\d+)\.")
+_BLOCK = re.compile(r"\.(?:res)?blocks\.(\d+)\.")
 _STAGE = re.compile(r"\.layer(\d)\.")
-_HEAD = re.compile(r"\.(ln_post|proj|attnpool|ln_final|text_projection)\b")
+_HEAD = re.compile(r"\.(ln_post|proj|attnpool|ln_final|text_projection|last|classifier|gated_head)\b")
 
 
 def build_optimizer(
@@ -21,18 +21,18 @@ def build_optimizer(
     layer_decay: float | None = None,
     one_by_one: bool = False,
 ) -> AdamW:
-    """Return AdamW with the betas and epsilon of arXiv 2103.00020, table 18, for ResNets or for Transformers.
+    """Return AdamW with the betas and epsilon of arXiv 2103.00020, table 18, for convolutions or for Transformers.
 
     `one_by_one` is for parameters of which some are in shares: a step over several at once refuses the mixture.
     """
-    resnet = isinstance(config.vision, ResNetConfig)
+    convolutional = isinstance(config.vision, ResNetConfig | EfficientNetConfig)
     groups = parameter_groups(model, weight_decay=weight_decay, layer_decay=layer_decay)
     first = next(model.parameters())
     optimizer = AdamW(
         groups,
         lr=lr,
-        betas=(0.9, 0.999) if resnet else (0.9, 0.98),
-        eps=1e-8 if resnet else 1e-6,
+        betas=(0.9, 0.999) if convolutional else (0.9, 0.98),
+        eps=1e-8 if convolutional else 1e-6,
         foreach=False if one_by_one else None,
         fused=not one_by_one and first.device.type in {"cpu", "cuda"},
     )
@@ -63,7 +63,7 @@ def learning_rate_scales(names: list[str], *, layer_decay: float | None) -> dict
     """Return the share of the learning rate that each parameter gets, by its name.
 
     decay^(L + 1 - depth) in a tower of L blocks (or the four stages of a ResNet): embeddings and stem have depth 0,
-    blocks 1 to L, the last norm and the projection L + 1. Temperature and bias belong to no tower and get all of it.
+    blocks 1 to L, what comes after them L + 1. Temperature and bias belong to no tower and get all of it.
     Source: arXiv 2106.08254 (BEiT), section 3.2 and optim_factory.py; for two towers, EVA-CLIP (arXiv 2303.15389).
     """
     if layer_decay is None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from zeroshot_cli.clip.config import CLIPConfig, ResNetConfig, TextTransformerConfig, VisionTransformerConfig
+from zeroshot_cli.clip.config import CLIPConfig, EfficientNetConfig, ResNetConfig, TextTransformerConfig, VisionConfig
 from zeroshot_cli.errors import UsageError
 
 LARGEST_IMAGE = 2048  # pixels; attention over more patches than this makes takes minutes an image
@@ -59,8 +59,10 @@ def fit_positions(
     return fitted, tuple(told)
 
 
-def _step(vision: VisionTransformerConfig | ResNetConfig) -> int:
-    """Return the pixels between two positions."""
+def _step(vision: VisionConfig) -> int:
+    """Return the pixels between two positions; an EfficientNet has none, and takes every size."""
+    if isinstance(vision, EfficientNetConfig):
+        return 1
     return 32 if isinstance(vision, ResNetConfig) else vision.patch_size
 
 

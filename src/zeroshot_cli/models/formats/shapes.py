@@ -15,6 +15,7 @@ from zeroshot_cli.clip.config import (
     VOCAB_SIZE,
     CBOWConfig,
     CLIPConfig,
+    EfficientNetConfig,
     ResNetConfig,
     TextTransformerConfig,
     VisionTransformerConfig,
@@ -36,6 +37,8 @@ def preset_of(config: CLIPConfig) -> str | None:
 def _without_heads(config: CLIPConfig) -> tuple[object, ...]:
     """Return everything that shows in the shapes of weights."""
     vision, text = config.vision, config.text
+    if isinstance(vision, EfficientNetConfig):
+        return (config.embed_dim, vision, text)  # no preset is one
     hidden = int(vision.width * vision.mlp_ratio) if isinstance(vision, VisionTransformerConfig) else None
     patch = vision.patch_size if isinstance(vision, VisionTransformerConfig) else None
     depth = text.layers if isinstance(text, TextTransformerConfig) else None
@@ -55,6 +58,11 @@ def config_of_shapes(state: Mapping[str, Tensor], *, source: str) -> CLIPConfig:
         raise CheckpointError(
             f"{source} is of a family that the bundled CLIP lacks ({listed(foreign[:2])}): name its model, "
             f"--model NAME --pretrained {source}"
+        )
+    if "visual.gated_head.class_embedding" in state:
+        raise CheckpointError(
+            f"{source} does not tell the size of its images and its gate: put the model's "
+            f"open_clip_config.json beside it"
         )
     shapes = _Shapes(state, source)
     embed_dim = shapes.of("text.text_projection", 2)[1]

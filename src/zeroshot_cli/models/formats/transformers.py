@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -138,7 +138,9 @@ def to_transformers(state: Mapping[str, Tensor], config: CLIPConfig) -> tuple[di
 def _config_json(config: CLIPConfig) -> dict[str, Any]:
     vision, text = config.vision, config.text
     if not isinstance(vision, VisionTransformerConfig) or not isinstance(text, TextTransformerConfig):
-        raise CheckpointError("Transformers' CLIPModel has no ResNet and no CBOW: use --layout open_clip for a ResNet")
+        raise CheckpointError(
+            "Transformers' CLIPModel has no ResNet, EfficientNet or CBOW: use --layout open_clip for a ResNet"
+        )
     if config.init_logit_bias is not None:
         raise CheckpointError("Transformers' CLIPModel has no logit bias: use --layout open_clip")
     if text.vocab_size != VOCAB_SIZE:
@@ -210,7 +212,7 @@ def config_of_transformers(document: Mapping[str, Any], *, source: str) -> CLIPC
     except (ArithmeticError, AttributeError, TypeError, ValueError) as error:
         raise CheckpointError(f"{source} is not a model configuration: {error}") from error
     preset = PRESETS.get(preset_of(config) or "")
-    if preset is None or preset.vision.head_width != config.vision.head_width:
+    if preset is None or asdict(preset.vision)["head_width"] != vision["hidden_size"] // vision["num_attention_heads"]:
         return config
     return replace(config, vision=preset.vision)  # the same model has one ratio, and so one fingerprint, in any layout
 
