@@ -110,6 +110,25 @@ def test_evaluation_folds_the_norm() -> None:
     expected = layer.norm(layer.conv(padded)).clamp(0, 6)
     torch.testing.assert_close(layer(x), expected, atol=1e-6, rtol=1e-5)
     assert expected.shape == (2, 6, 5, 4)
+    names = set(layer.state_dict())
+    layer.fold()
+    torch.testing.assert_close(layer(x), expected, atol=1e-6, rtol=1e-5)
+    assert names - set(layer.state_dict()) >= {"norm.running_var", "norm.weight"}
+    layer.fold()  # does nothing more
+
+
+def test_a_folded_tower_equals_the_unfolded(tower: ModuleType) -> None:
+    model = ours(0, 97, tower.renamed(randomised(reference(0, 97)).state_dict()))
+    images = torch.randn(2, 3, 97, 97, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        for module in model.modules():  # batch norms that use running statistics, and are not folded
+            if isinstance(module, ConvNorm):
+                module.training = True
+        unfolded = model.features(images)
+        model.eval()
+        torch.testing.assert_close(model.features(images), unfolded, atol=1e-5, rtol=1e-5)
+        model.fold()
+        torch.testing.assert_close(model.features(images), unfolded, atol=1e-5, rtol=1e-5)
 
 
 def test_the_gate_by_hand() -> None:

@@ -4,6 +4,7 @@ import itertools
 import math
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from zeroshot_cli.clip.config import PRESETS
+from zeroshot_cli.clip.config import PRESETS, EfficientNetConfig
 from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.embed import image_cache
 from zeroshot_cli.embed import images as pipeline
@@ -226,6 +227,11 @@ def test_auto_batch_size_by_device_and_kind_of_model() -> None:
     model = ToyModel()
     model.model = resnet  # type: ignore[assignment]
     assert auto_batch_size(None, model) == 16
+    vision = EfficientNetConfig(image_size=224, hidden=4, gate=1.0)
+    with torch.device("meta"):
+        model.model = CLIP(replace(PRESETS["RN50"], vision=vision))  # type: ignore[assignment]
+    assert auto_batch_size(None, model) == 8
+    assert auto_batch_size(3, model) == 4
 
 
 def test_auto_workers_are_the_cores_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:

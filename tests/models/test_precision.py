@@ -10,7 +10,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from zeroshot_cli.clip.config import CLIPConfig, ResNetConfig, TextTransformerConfig, VisionTransformerConfig
+from zeroshot_cli.clip.config import (
+    CLIPConfig,
+    EfficientNetConfig,
+    ResNetConfig,
+    TextTransformerConfig,
+    VisionTransformerConfig,
+)
 from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.models import int8
@@ -30,6 +36,11 @@ VIT = CLIPConfig(
     quick_gelu=True,
 )
 RESNET = CLIPConfig(embed_dim=64, vision=ResNetConfig(image_size=64, layers=(1, 1, 1, 1), width=16), text=TEXT)
+
+
+EFFICIENTNET = CLIPConfig(
+    embed_dim=64, vision=EfficientNetConfig(image_size=64, hidden=64, gate=1.0, width_multiplier=0.5), text=TEXT
+)
 
 
 def randomise(model: nn.Module) -> nn.Module:
@@ -80,7 +91,7 @@ def either_processor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyP
     int8._weight_steps.cache_clear()
 
 
-@pytest.mark.parametrize("config", [VIT, RESNET], ids=["ViT", "ResNet"])
+@pytest.mark.parametrize("config", [VIT, RESNET, EFFICIENTNET], ids=["ViT", "ResNet", "EfficientNet"])
 @pytest.mark.parametrize("precision", ["bf16", "int8"])
 def test_embeddings_stay_near_those_of_fp32(config: CLIPConfig, precision: str) -> None:
     exact, short = load(config, "fp32"), load(config, precision)
@@ -116,9 +127,10 @@ def test_the_largest_numbers_do_not_overflow() -> None:
     torch.testing.assert_close(found, torch.cat([x, -x]) @ weight.T, rtol=1e-5, atol=0)
 
 
+@pytest.mark.parametrize("config", [VIT, EFFICIENTNET], ids=["ViT", "EfficientNet"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
-def test_an_image_does_not_depend_on_its_neighbours(precision: str) -> None:
-    model = load(VIT, precision)
+def test_an_image_does_not_depend_on_its_neighbours(config: CLIPConfig, precision: str) -> None:
+    model = load(config, precision)
     batch = images(8)
     others = batch * torch.tensor([1.0, *[50.0] * 7]).view(8, 1, 1, 1)
     assert torch.equal(model.encode_images(batch)[0], model.encode_images(others)[0])
@@ -232,10 +244,15 @@ def test_an_image_tower_in_half_precision_is_converted_when_it_is_first_used(con
     model.model.float().visual.requires_grad_(True)(torch.randn(1, 3, 64, 64)).sum().backward()  # no inference tensors
 
 
+@pytest.mark.parametrize(
+    ("config", "precision"),
+    [(VIT, "fp32"), (EFFICIENTNET, "fp32"), (EFFICIENTNET, "bf16")],
+    ids=["ViT", "EfficientNet", "EfficientNet in bf16"],
+)
 @pytest.mark.parametrize("threads", [1, 2, 3, 5, 7])
-def test_an_images_place_in_the_batch_changes_no_bit(threads: int) -> None:
+def test_an_images_place_in_the_batch_changes_no_bit(config: CLIPConfig, precision: str, threads: int) -> None:
     """In float32, where MKL rounds by place and alignment: a batch of 8, turned round by each number of rows."""
-    model, before = load(VIT, "fp32"), torch.get_num_threads()
+    model, before = load(config, precision), torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         pixels = torch.randint(0, 256, (8, 64, 64, 3), dtype=torch.uint8)

@@ -32,7 +32,8 @@ STAGES = (
 class ConvNorm(nn.Module):
     """A convolution with TensorFlow's padding, a batch norm, and ReLU6 unless it is `linear`.
 
-    In evaluation mode the norm is folded into the convolution's weights, which takes a pass over all pixels less.
+    In evaluation mode the norm is folded into the convolution's weights as they are used, which takes a pass over all
+    pixels less; a model that will only be asked may `fold` them once.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class ConvNorm(nn.Module):
         self.linear = linear
         padding = kernel // 2 if stride == 1 else 0  # else `forward` pads
         self.conv = nn.Conv2d(channels, out, kernel, stride=stride, padding=padding, groups=groups, bias=False)
-        self.norm = nn.BatchNorm2d(out, eps=1e-3, momentum=0.01)
+        self.norm: nn.BatchNorm2d | nn.Identity = nn.BatchNorm2d(out, eps=1e-3, momentum=0.01)
         nn.init.normal_(self.conv.weight, std=math.sqrt(2 / (kernel**2 * out // groups)))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -50,15 +51,18 @@ class ConvNorm(nn.Module):
         conv, norm = self.conv, self.norm
         if conv.stride[0] > 1:
             x = F.pad(x, _same(x.shape[-1], conv) + _same(x.shape[-2], conv))
-        if self.training:
+        if self.training or isinstance(norm, nn.Identity):
             x = norm(conv(x))
         else:
-            assert norm.running_mean is not None
-            assert norm.running_var is not None
-            scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-            weight, bias = conv.weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale
-            x = F.conv2d(x, weight, bias, conv.stride, conv.padding, groups=conv.groups)
+            x = F.conv2d(x, *_folded(conv, norm), conv.stride, conv.padding, groups=conv.groups)
         return x if self.linear else F.relu6(x, inplace=True)
+
+    def fold(self) -> None:
+        """Fold the norm for good, before the weights are rounded: that is more exact than to round both."""
+        if isinstance(self.norm, nn.BatchNorm2d):
+            weight, bias = _folded(self.conv, self.norm)
+            self.conv.weight, self.conv.bias = (nn.Parameter(t.detach(), requires_grad=False) for t in (weight, bias))
+            self.norm = nn.Identity()
 
 
 class InvertedBottleneck(nn.Module):
@@ -148,6 +152,20 @@ class EfficientNet(nn.Module):
         for part in (self.stem, *self.blocks, self.last):
             x = recomputed(part, x) if self.checkpointing else part(x)
         return x.mean(dim=(2, 3))
+
+    def fold(self) -> None:
+        """Fold all batch norms for good; the weights then have other names, and the model no longer trains."""
+        for module in self.modules():
+            if isinstance(module, ConvNorm):
+                module.fold()
+
+
+def _folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Return weight and bias of the convolution that computes both."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    return conv.weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale
 
 
 def _rounded(channels: float) -> int:

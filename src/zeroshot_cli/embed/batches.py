@@ -14,18 +14,19 @@ from zeroshot_cli.clip.resnet import ModifiedResNet
 from zeroshot_cli.models.loaded import LoadedModel
 
 _AUTO_BATCH = {"cpu": 32, "cuda": 128, "mps": 32}
-_AUTO_BATCH_CONVOLUTIONS = 16  # on the CPU: their activations are large, and leave the cache
+_CONVOLUTIONS = {ModifiedResNet: 16, EfficientNet: 8}  # on the CPU: their activations are large, and leave the cache
 
 
 def auto_batch_size(images: int | None, model: LoadedModel) -> int:
-    """Return the batch size that `--batch-size auto` stands for: 32 on a CPU, 16 for convolutions there, 128 on CUDA.
+    """Return the batch size that `--batch-size auto` stands for: 32 on a CPU, 128 on CUDA.
 
+    On a CPU it is 16 for ResNets and 8 for EfficientNets.
     Batches are padded to one shape, so three images at 32 would cost ten times their worth: a known number of images
     gives the next power of two, where that is less. None is an unknown number.
     """
     most = _AUTO_BATCH.get(model.device.type, 32)
-    if model.device.type == "cpu" and isinstance(getattr(model.model, "visual", None), ModifiedResNet | EfficientNet):
-        most = _AUTO_BATCH_CONVOLUTIONS
+    if model.device.type == "cpu":
+        most = _CONVOLUTIONS.get(type(getattr(model.model, "visual", None)), most)
     return most if images is None else min(most, 1 << max(images - 1, 0).bit_length())
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from zeroshot_cli.clip.efficientnet import EfficientNet
 from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.models.int8 import cpu_flags, quantise, require_kernel
@@ -59,12 +60,18 @@ def convert(model: nn.Module, *, device: torch.device, precision: str) -> nn.Mod
     exact = [(scalar, scalar.detach().clone()) for scalar in scalars if isinstance(scalar, Tensor)]
     if isinstance(model, CLIP) and precision != "fp32":
         model.text.to(device, DTYPES[precision])
-        _when_first_used(model.visual, lambda: model.visual.to(device, DTYPES[precision]))
+        _when_first_used(model.visual, lambda: _shorten(model.visual, device, DTYPES[precision]))
     else:
         model.to(device, DTYPES[precision])
     for scalar, value in exact:
         scalar.data = value.to(device)
     return model
+
+
+def _shorten(tower: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
+    if isinstance(tower, EfficientNet):
+        tower.fold()
+    tower.to(device, dtype)
 
 
 def _when_first_used(module: nn.Module, action: Callable[[], object]) -> None:
