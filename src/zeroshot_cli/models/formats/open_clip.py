@@ -20,6 +20,7 @@ from zeroshot_cli.disk import open_plain, replacing, write_file
 from zeroshot_cli.documents import MAX_DEPTH, load_json, load_yaml
 from zeroshot_cli.errors import CheckpointError
 from zeroshot_cli.images.preprocess import OPENAI_MEAN, OPENAI_STD, PreprocessConfig
+from zeroshot_cli.models.formats.packed import pack
 from zeroshot_cli.models.registry import CONFIG_FILE, WEIGHTS_FILES
 from zeroshot_cli.models.tokenizers import check_vocabulary
 
@@ -87,13 +88,16 @@ def save_model(
 ) -> None:
     """Write `open_clip_config.json` and the weights, each to a temporary name first; open_clip reads both.
 
-    `dtype` converts the weights, to make the file smaller; counts stay whole numbers.
+    `dtype` converts the weights, to make the file smaller; counts stay whole numbers. `torch.int8` keeps a scale for
+    each row of a matrix and leaves all else in float32 (`packed.py`); open_clip does not read that.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    state = {
-        key: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else None).contiguous()
-        for key, tensor in to_disk(model.state_dict()).items()
-    }
+    state = {key: tensor.detach().cpu() for key, tensor in to_disk(model.state_dict()).items()}
+    if dtype == torch.int8:
+        state = pack(state)
+    elif dtype is not None:
+        state = {key: tensor.to(dtype) if tensor.is_floating_point() else tensor for key, tensor in state.items()}
+    state = {key: tensor.contiguous() for key, tensor in state.items()}
     with replacing(directory / WEIGHTS_FILES[0]) as unfinished:
         save_file(state, unfinished, metadata={"format": "pt"})
     write_file(directory / CONFIG_FILE, json.dumps(describe(config, preprocess), indent=2) + "\n")

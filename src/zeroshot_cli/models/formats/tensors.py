@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from zeroshot_cli.documents import load_json
 from zeroshot_cli.errors import CheckpointError, UsageError, is_out_of_memory
 from zeroshot_cli.models.formats.other_files import HEAD, is_text, what_archive, what_else
+from zeroshot_cli.models.formats.packed import unpacked
 from zeroshot_cli.models.formats.pickles import CUT_SHORT, check_growth, read_archive, read_old, read_torchscript
 from zeroshot_cli.models.formats.wrapped import refuse_parts, refuse_storage, state_of, unwrapped
 
@@ -45,6 +46,8 @@ def read_tensors(path: Path) -> Mapping[str, Tensor]:
 def read_weights(path: Path) -> Weights:
     """Read weights from safetensors, shards by their index, a pickle of tensors or a TorchScript archive.
 
+    What `save_model` wrote as 8-bit integers with scales comes back in float32.
+
     Tensors are mapped into memory where the file allows it, so that weights nobody asks for are not read. Raises
     UsageError for a path that is not there, and CheckpointError where the content is anything else.
     """
@@ -67,6 +70,7 @@ def read_weights(path: Path) -> Weights:
             raise CheckpointError(f"{path} is refused: its tensor {name} is of {tensor.dtype}, not of plain numbers")
     refuse_parts(weights.tensors, path)
     tensors, notes = unwrapped(weights.tensors, path)
+    tensors = unpacked(tensors, path)
     refuse_storage(tensors, path)
     return replace(weights, tensors=tensors, notes=weights.notes + notes)
 
