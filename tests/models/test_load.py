@@ -230,8 +230,10 @@ def test_counts_of_batches_that_a_file_lacks_are_zero(monkeypatch: pytest.Monkey
         return nn.Module._apply(model, lambda t: torch.full_like(t, 77, device=device))
 
     monkeypatch.setattr(nn.Module, "to_empty", to_empty)  # memory that was something else's before
+    missing = checkpoint.state.keys() - kept.keys()
     state = _build(replace(checkpoint, state=kept)).state_dict()
-    assert all(not state[key] for key in checkpoint.state.keys() - kept.keys())
+    assert all(not state[key] for key in missing)
+    assert not kept  # the memory of what was converted is free
 
 
 def test_a_preprocess_cfg_of_the_wrong_kind_is_named(tmp_path: Path) -> None:

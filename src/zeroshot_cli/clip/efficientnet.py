@@ -41,28 +41,29 @@ class ConvNorm(nn.Module):
     ) -> None:
         super().__init__()
         self.linear = linear
-        padding = kernel // 2 if stride == 1 else 0  # else `forward` pads
-        self.conv = nn.Conv2d(channels, out, kernel, stride=stride, padding=padding, groups=groups, bias=False)
-        self.norm: nn.BatchNorm2d | nn.Identity = nn.BatchNorm2d(out, eps=1e-3, momentum=0.01)
+        self.conv = nn.Conv2d(channels, out, kernel, stride, padding=kernel // 2, groups=groups, bias=False)
+        self.norm: nn.BatchNorm2d | None = nn.BatchNorm2d(out, eps=1e-3, momentum=0.01)
         nn.init.normal_(self.conv.weight, std=math.sqrt(2 / (kernel**2 * out // groups)))
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute bchw -> b c' h/stride w/stride, rounded up."""
-        conv, norm = self.conv, self.norm
+        conv = self.conv
+        weight, bias, norm = conv.weight, conv.bias, self.norm
+        if norm is not None and not self.training:
+            (weight, bias), norm = _folded(conv, norm), None
         if conv.stride[0] > 1:
-            x = F.pad(x, _same(x.shape[-1], conv) + _same(x.shape[-2], conv))
-        if self.training or isinstance(norm, nn.Identity):
-            x = norm(conv(x))
-        else:
-            x = F.conv2d(x, *_folded(conv, norm), conv.stride, conv.padding, groups=conv.groups)
+            # Before an even edge TensorFlow pads one pixel less; an empty tap moves the kernel there without copying x.
+            weight = F.pad(weight, (1 - x.shape[-1] % 2, 0, 1 - x.shape[-2] % 2, 0))
+        x = F.conv2d(x, weight, bias, conv.stride, conv.padding, groups=conv.groups)
+        x = x if norm is None else norm(x)
         return x if self.linear else F.relu6(x, inplace=True)
 
     def fold(self) -> None:
         """Fold the norm for good, before the weights are rounded: that is more exact than to round both."""
-        if isinstance(self.norm, nn.BatchNorm2d):
+        if self.norm is not None:
             weight, bias = _folded(self.conv, self.norm)
             self.conv.weight, self.conv.bias = (nn.Parameter(t.detach(), requires_grad=False) for t in (weight, bias))
-            self.norm = nn.Identity()
+            self.norm = None
 
 
 class InvertedBottleneck(nn.Module):
@@ -172,10 +173,3 @@ def _rounded(channels: float) -> int:
     """Return the nearest multiple of 8, but not less than 90 % of `channels`."""
     nearest = max(8, int(channels + 4) // 8 * 8)
     return nearest if nearest >= 0.9 * channels else nearest + 8
-
-
-def _same(size: int, conv: nn.Conv2d) -> tuple[int, int]:
-    """Return what TensorFlow pads an edge of `size` pixels with, before and after: an odd pixel goes after."""
-    kernel, stride = conv.kernel_size[0], conv.stride[0]
-    total = max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)
-    return total // 2, total - total // 2

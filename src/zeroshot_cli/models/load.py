@@ -162,7 +162,8 @@ class _WithoutInitialising(TorchFunctionMode):
 def _build(checkpoint: Checkpoint, *, copied: bool = True) -> CLIP:
     """Return the model with the weights of the checkpoint, which are checked before memory is taken.
 
-    Their file may be mapped into memory: `copied` they no longer need it, else they are for converting only.
+    Their file may be mapped into memory: `copied` they no longer need it, else they are for converting only. The
+    checkpoint's own are given up.
     """
     try:
         with torch.device("meta"), _WithoutInitialising():
@@ -171,9 +172,10 @@ def _build(checkpoint: Checkpoint, *, copied: bool = True) -> CLIP:
         reason = str(error).splitlines()[0]
         raise CheckpointError(f"{checkpoint.source}: its configuration builds no model: {reason}") from error
     check_fits(model, checkpoint.state, source=checkpoint.source)
-    given = checkpoint.state
+    given = dict(checkpoint.state)
+    checkpoint.state.clear()  # so that each tensor's memory is free when it has been converted
     state = {  # what is missing by now is a count of batches, which older files lack
-        key: given[key].to(meta.dtype, copy=copied) if key in given else torch.zeros(meta.shape, dtype=meta.dtype)
+        key: given.pop(key).to(meta.dtype, copy=copied) if key in given else torch.zeros(meta.shape, dtype=meta.dtype)
         for key, meta in model.state_dict().items()
     }
     model.load_state_dict(state, assign=True)
