@@ -11,24 +11,23 @@ do without; OpenMoji's images of these are `unseen.csv`, to see what a name is w
 """
 
 import argparse
-import base64
 import csv
-import hashlib
 import html
 import importlib.util
 import io
 import json
 import re
-import shutil
-import subprocess
 import sys
-import tarfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from packages import fetch_debian, fetch_npm
 
 SIDE = 96
 DRAWN_SIDE = 128  # emoji and clip art are drawn at this side and scaled down; icons are drawn at SIDE
@@ -40,6 +39,7 @@ NPM = {
 }  # base64 of the SHA-512, npm's own `dist.integrity`
 DEBIAN = "openclipart-svg=1:0.18+dfsg-19"
 DEBIAN_SHA256 = "989712d90d57dfa3230049f553bb43b76c30ee4d4b8c5f6e106e33f7db5cbdc5"
+CLIP_ART = "usr/share/openclipart/svg"
 
 EMOJI_SETS = ("noto", "twemoji", "emojione", "noto-v1")
 TEST_SET = "openmoji"
@@ -93,55 +93,6 @@ class LeftOut:
 
 def _plain(text: str) -> str:
     return " ".join(re.findall(r"[a-z0-9_]+", text.lower().replace("’", "")))
-
-
-# --- Fetching -------------------------------------------------------------------------------------------------------
-
-
-def fetch_npm(spec: str, folder: Path) -> Path:
-    """The unpacked folder of an npm package, downloaded unless it is there."""
-    folder.mkdir(parents=True, exist_ok=True)
-    name, _, version = spec.rpartition("@")
-    tarball = folder / f"{name.removeprefix('@').replace('/', '-')}-{version}.tgz"
-    if not tarball.exists():
-        subprocess.run(["npm", "pack", spec, "--silent"], cwd=folder, check=True, stdout=subprocess.DEVNULL)
-    _check(tarball, base64.b64encode(_digest(tarball, "sha512")).decode(), NPM[spec])
-    unpacked = tarball.with_suffix("")
-    with tarfile.open(tarball) as archive:
-        _unpack(unpacked, lambda to: archive.extractall(to, filter="data"))
-    return unpacked / "package"
-
-
-def fetch_clip_art(folder: Path) -> Path:
-    """The folder of Openclipart's SVG, downloaded unless it is there."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if not list(folder.glob("openclipart-svg_*.deb")):
-        subprocess.run(["apt-get", "download", "-qq", DEBIAN], cwd=folder, check=True)
-    package = next(folder.glob("openclipart-svg_*.deb"))
-    _check(package, _digest(package, "sha256").hex(), DEBIAN_SHA256)
-    unpacked = folder / "openclipart-svg"
-    _unpack(unpacked, lambda to: subprocess.run(["dpkg-deb", "-x", str(package), str(to)], check=True))
-    return unpacked / "usr/share/openclipart/svg"
-
-
-def _unpack(folder: Path, unpack: Callable[[Path], object]) -> None:
-    """Let `unpack` fill a folder unless it is there; it gets its name when it is whole."""
-    if folder.exists():
-        return
-    partial = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    unpack(partial)
-    partial.rename(folder)
-
-
-def _digest(path: Path, algorithm: str) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, algorithm).digest()
-
-
-def _check(path: Path, found: str, expected: str) -> None:
-    if found != expected:
-        sys.exit(f"{path} is not the file that this recipe was written for (its checksum is {found}); delete it.")
 
 
 # --- Which images, and what they are called -----------------------------------------------------------------------
@@ -291,8 +242,8 @@ def main() -> None:
         sys.exit("resvg_py, which draws, is missing: pip install -r recipes/tiny/requirements.txt")
 
     packages = options.packages or options.to / "packages"
-    iconify, emojibase = (fetch_npm(spec, packages) for spec in NPM)
-    clip_art = None if options.no_clip_art else fetch_clip_art(packages)
+    iconify, emojibase = (fetch_npm(spec, checksum, packages) for spec, checksum in NPM.items())
+    clip_art = None if options.no_clip_art else fetch_debian(DEBIAN, DEBIAN_SHA256, packages) / CLIP_ART
     left_out = LeftOut((Path(__file__).parent / "left_out.txt").read_text(encoding="utf-8").splitlines())
     build(options.to, iconify / "json", emojibase, clip_art, left_out)
 

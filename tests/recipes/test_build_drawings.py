@@ -1,12 +1,9 @@
 """The recipe that draws the training images of `tiny`, on three icons of our own."""
 
-import base64
 import csv
-import hashlib
 import importlib.util
 import json
 import sys
-import tarfile
 from pathlib import Path
 from types import ModuleType
 
@@ -164,35 +161,3 @@ def test_what_training_leaves_out_is_a_table_of_its_own(
         with (tmp_path / f"drawn/{name}.csv").open(newline="") as file:
             captions[name] = {row["caption"] for row in csv.DictReader(file)}
     assert captions == {"train": {"oil drum"}, "openmoji": tested, "unseen": {"otter"}}
-
-
-def test_a_package_that_is_not_the_one_is_refused(recipe: ModuleType, tmp_path: Path) -> None:
-    (tmp_path / "emojibase-data-17.0.0.tgz").write_bytes(b"something else")
-    with pytest.raises(SystemExit, match=r"emojibase-data-17\.0\.0\.tgz is not the file"):
-        recipe.fetch_npm("emojibase-data@17.0.0", tmp_path)
-    (tmp_path / "openclipart-svg_1.deb").write_bytes(b"something else")
-    with pytest.raises(SystemExit, match=hashlib.sha256(b"something else").hexdigest()):
-        recipe.fetch_clip_art(tmp_path)
-
-
-def test_a_package_that_was_unpacked_in_part_is_unpacked_again(
-    recipe: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tarball = tmp_path / "it-1.tgz"
-    with tarfile.open(tarball, "w:gz") as archive:
-        for name in ("a", "b"):
-            (tmp_path / name).write_text(name)
-            archive.add(tmp_path / name, f"package/{name}")
-    sha512 = base64.b64encode(hashlib.sha512(tarball.read_bytes()).digest()).decode()
-    monkeypatch.setitem(recipe.NPM, "it@1", sha512)
-
-    def stopped(archive: tarfile.TarFile, to: Path, **_: object) -> None:
-        archive.extract("package/a", to, filter="data")
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(tarfile.TarFile, "extractall", stopped)
-        with pytest.raises(KeyboardInterrupt):
-            recipe.fetch_npm("it@1", tmp_path)
-    assert sorted(path.name for path in recipe.fetch_npm("it@1", tmp_path).iterdir()) == ["a", "b"]
-    assert not list(tmp_path.glob("*.partial"))
