@@ -4,7 +4,9 @@
    1 ÷ (model seconds per image + decoding CPU seconds per image ÷ cores), both measured in the same round.
 2. At least 3 × the speed of a straightforward open_clip script on 12-megapixel photographs, and 2 × on small ones.
 3. 10,000 cached images with a new label file: the whole process takes at most one second longer than `import torch`.
-4. `tiny`, the bundled model, labels at least 100 images per second on one core, including startup and a CSV.
+4. `tiny`, the smaller bundled model, labels at least 100 images per second on one core, including startup and a CSV.
+5. `small` labels at least 60 JPEG images of 500 × 375 pixels per second on one core in bf16, and 30 in fp32, in at most
+   700 MB.
 
 Photographs are made from the two that scikit-learn ships, enlarged, with grain so that their files have the size of a
 camera's; or pass your own folder. Weights are random: time does not depend on them.
@@ -12,6 +14,7 @@ camera's; or pass your own folder. Weights are random: time does not depend on t
     python benchmarks/folder.py [FOLDER ...] [--rounds 3] [--images 96] [--model ViT-B-32] [--precision auto]
     python benchmarks/folder.py --only cached
     python benchmarks/folder.py --only tiny
+    python benchmarks/folder.py --only small
 """
 
 from __future__ import annotations
@@ -19,8 +22,10 @@ from __future__ import annotations
 import argparse
 import hashlib
 import io
+import math
 import os
 import random
+import re
 import statistics
 import subprocess
 import sys
@@ -28,6 +33,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +46,7 @@ from record import processor
 from sklearn.datasets import load_sample_images
 
 from zeroshot_cli.classify.classifier import Classifier
-from zeroshot_cli.clip.config import PRESETS
+from zeroshot_cli.clip.config import PRESETS, CBOWConfig, CLIPConfig, EfficientNetConfig
 from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.embed.batches import auto_batch_size
 from zeroshot_cli.embed.image_cache import FileState, ImageCache, NewImage
@@ -51,6 +57,7 @@ from zeroshot_cli.images.preprocess import resize, resized_size
 from zeroshot_cli.models.formats.open_clip import default_preprocess, save_model
 from zeroshot_cli.models.load import load
 from zeroshot_cli.models.loaded import LoadedModel
+from zeroshot_cli.models.registry import BUNDLED
 from zeroshot_cli.results.formats import deliver
 from zeroshot_cli.results.outputs import open_outputs
 from zeroshot_cli.results.run_record import RunRecord
@@ -77,6 +84,8 @@ def main() -> None:
             _measure_cached(work, options)
         if options.only in (None, "tiny"):
             _measure_tiny(work, options)
+        if options.only in (None, "small"):
+            _measure_small(work, options)
 
 
 # 1 and 2: folders
@@ -200,44 +209,105 @@ def _fill(folder: Path, cache: Path, model: Path, options: argparse.Namespace) -
         known.put(new)
 
 
-# 4: the bundled model
+# 4 and 5: the bundled models on one core
+
+
+@dataclass(frozen=True, slots=True)
+class _OneCore:
+    """What is measured on one core: a model, in one precision, on few and many images of a size in pixels."""
+
+    name: str
+    model: str
+    precision: str
+    size: tuple[int, int]
+    counts: tuple[int, int]
+    suffix: str
 
 
 def _measure_tiny(work: Path, options: argparse.Namespace) -> None:
-    """Few and many images of 128 pixels, so that the start can be told from the work; all on the first core."""
+    rows = _on_one_core(_OneCore("tiny", "tiny", options.precision, (128, 128), (200, 2_000), ".png"), work, options)
+    if rows:
+        whole, running, ratio, _ = (statistics.median(column) for column in zip(*rows, strict=True))
+        print("2000 images of 128 pixels, 5 labels, tiny, on one core")
+        print(f"  start and all {whole:.0f} images/s (at least 100): {_all(rows, 0, '{:.0f}')}")
+        print(f"  once it runs {running:.0f} images/s: {_all(rows, 1, '{:.0f}')}")
+        print(f"  {ratio:.0f} × as fast as the script with {options.model} in float32, whose start is not counted")
+
+
+def _measure_small(work: Path, options: argparse.Namespace) -> None:
+    model = "small" if "small" in BUNDLED else _random_small(work / "random-small")
+    for precision, least in (("bf16", 60), ("fp32", 30)):
+        kind = _OneCore("small", model, precision, (500, 375), (100, 500), ".jpg")
+        if rows := _on_one_core(kind, work, options):
+            whole, running, ratio, memory = (statistics.median(column) for column in zip(*rows, strict=True))
+            print(f"500 images of 500 × 375 pixels, 5 labels, small in {precision}, on one core")
+            print(f"  once it runs {running:.0f} images/s (at least {least}): {_all(rows, 1, '{:.0f}')}")
+            print(f"  start and all {whole:.0f} images/s: {_all(rows, 0, '{:.0f}')}")
+            print(f"  memory {memory:.0f} MB at the peak (at most 700): {_all(rows, 3, '{:.0f}')}")
+            print(f"  script {ratio:.1f} × as fast as it with {options.model} in float32, whose start is not counted")
+
+
+def _on_one_core(kind: _OneCore, work: Path, options: argparse.Namespace) -> list[tuple[float, ...]]:
+    """Images a second with and without the start, how often the script's, and megabytes, for each round.
+
+    Few and many images tell the start from the work.
+    """
     if not hasattr(os, "sched_setaffinity"):
-        print("tiny on one core: not measured, since this system binds no process to a core")
-        return
-    few, many = 200, 2_000
-    pictures = [Image.fromarray(picture) for picture in load_sample_images().images]
-    for count in (few, many):
-        (work / str(count)).mkdir()
-        for index in range(count):
-            picture = _photograph(pictures[index % len(pictures)], (128, 128), index)
-            picture.save(work / str(count) / f"{index:04}.png")
+        print(f"{kind.name} on one core: not measured, since this system binds no process to a core")
+        return []
+    few, many = (_folder_of(kind, count, work) for count in kind.counts)
     labels = work / "labels.txt"
     labels.write_text("\n".join(LABELS) + "\n")
-    command = [sys.executable, "-m", "zeroshot_cli", "classify", "--model", "tiny", "--labels", str(labels)]
-    command += ["--device", "cpu", "--precision", options.precision, "--no-cache"]
-    command += ["--overwrite", "--output", str(work / "tiny.csv")]
-    script, sample = _open_clip_script(work / "model"), sorted(map(str, (work / str(few)).iterdir()))[:64]
-    cores = os.sched_getaffinity(0)
+    command = [sys.executable, "-m", "zeroshot_cli", "classify", "--model", kind.model, "--labels", str(labels)]
+    command += ["--device", "cpu", "--precision", kind.precision, "--no-cache"]
+    command += ["--overwrite", "--output", str(work / f"{kind.name}.csv")]
+    script, sample = _open_clip_script(work / "model"), sorted(map(str, few.iterdir()))[:64]
+    cores, threads = os.sched_getaffinity(0), torch.get_num_threads()
     os.sched_setaffinity(0, {min(cores)})  # children inherit it
     torch.set_num_threads(1)
     rows = []
     for _ in range(options.rounds):
         theirs = script(sample)
-        short, long = (
-            _seconds(lambda count=count: _run([*command, str(work / str(count))], dict(os.environ)))
-            for count in (few, many)
-        )
-        rows.append((many / long, (many - few) / (long - short), theirs * many / long))
+        (short, _), (long, memory) = (_watched([*command, str(folder)]) for folder in (few, many))
+        count, more = kind.counts[1], kind.counts[1] - kind.counts[0]
+        rows.append((count / long, more / (long - short), theirs * count / long, memory))
     os.sched_setaffinity(0, cores)
-    whole, running, ratio = (statistics.median(column) for column in zip(*rows, strict=True))
-    print(f"{many} images of 128 pixels, 5 labels, tiny, on one core")
-    print(f"  start and all {whole:.0f} images/s (at least 100): {_all(rows, 0, '{:.0f}')}")
-    print(f"  once it runs {running:.0f} images/s: {_all(rows, 1, '{:.0f}')}")
-    print(f"  {ratio:.0f} × as fast as the script with {options.model} in float32, whose start is not counted")
+    torch.set_num_threads(threads)
+    return rows
+
+
+def _folder_of(kind: _OneCore, count: int, work: Path) -> Path:
+    folder = work / f"{kind.name}-{count}"
+    if not folder.exists():
+        folder.mkdir()
+        pictures = [Image.fromarray(picture) for picture in load_sample_images().images]
+        for index in range(count):
+            picture = _photograph(pictures[index % len(pictures)], kind.size, index)
+            picture.save(folder / f"{index:04}{kind.suffix}", quality=90)
+    return folder
+
+
+def _watched(command: Sequence[str]) -> tuple[float, float]:
+    """Run a command; return its seconds, and its megabytes at the peak, or NaN where the system does not tell."""
+    start, peak = time.perf_counter(), math.nan
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        status = Path(f"/proc/{process.pid}/status")
+        while process.poll() is None:
+            # Not ru_maxrss: there a child starts with the peak of its parent.
+            found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.exists() else None
+            peak = int(found[1]) * 1024 / 1e6 if found else peak
+            time.sleep(0.02)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return time.perf_counter() - start, peak
+
+
+def _random_small(folder: Path) -> str:
+    """A model of the shape of `small`, for a version that does not carry it."""
+    vision = EfficientNetConfig(image_size=224, hidden=512, gate=0.5)
+    config = CLIPConfig(embed_dim=384, vision=vision, text=CBOWConfig(width=384, vocab_size=12_000))
+    save_model(folder, CLIP(config), config, default_preprocess(config), dtype=torch.int8)
+    return str(folder)
 
 
 def _run(command: Sequence[str], environment: dict[str, str]) -> None:
@@ -301,7 +371,7 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--model", default="ViT-B-32")
     parser.add_argument("--precision", default="auto")
-    parser.add_argument("--only", choices=("folders", "cached", "tiny"))
+    parser.add_argument("--only", choices=("folders", "cached", "tiny", "small"))
     return parser.parse_args()
 
 

@@ -80,6 +80,17 @@ CLAIMS = (
         below(".*, tiny, on one core", "start and all" + NUMBER),
         " a second",
     ),
+    *(
+        Claim(
+            f"small {precision}",
+            f"images of 500 × 375 pixels labelled by `small` on one core, {precision}, once it runs",
+            "",
+            "folder",
+            below(f".*, small in {precision}, on one core", "once it runs" + NUMBER),
+            " a second",
+        )
+        for precision in ("bf16", "fp32")
+    ),
     Claim(
         "classes bf16",
         "class embeddings, 80 prompts a class, bf16",

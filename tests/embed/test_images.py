@@ -230,8 +230,9 @@ def test_auto_batch_size_by_device_and_kind_of_model() -> None:
     vision = EfficientNetConfig(image_size=224, hidden=4, gate=1.0)
     with torch.device("meta"):
         model.model = CLIP(replace(PRESETS["RN50"], vision=vision))  # type: ignore[assignment]
-    assert auto_batch_size(None, model) == 8
-    assert auto_batch_size(3, model) == 4
+    assert auto_batch_size(None, model) == 4
+    model.precision = "bf16"
+    assert (auto_batch_size(None, model), auto_batch_size(3, model)) == (8, 4)
 
 
 def test_auto_workers_are_the_cores_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:

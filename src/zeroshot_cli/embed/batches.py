@@ -15,18 +15,23 @@ from zeroshot_cli.models.loaded import LoadedModel
 
 _AUTO_BATCH = {"cpu": 32, "cuda": 128, "mps": 32}
 _CONVOLUTIONS = {ModifiedResNet: 16, EfficientNet: 8}  # on the CPU: their activations are large, and leave the cache
+_EFFICIENTNET_FP32 = 4  # as fast as 8, in 50 MB less
 
 
 def auto_batch_size(images: int | None, model: LoadedModel) -> int:
     """Return the batch size that `--batch-size auto` stands for: 32 on a CPU, 128 on CUDA.
 
-    On a CPU it is 16 for ResNets and 8 for EfficientNets.
+    On a CPU it is 16 for ResNets, 8 for EfficientNets, and 4 for EfficientNets in float32.
+
     Batches are padded to one shape, so three images at 32 would cost ten times their worth: a known number of images
     gives the next power of two, where that is less. None is an unknown number.
     """
     most = _AUTO_BATCH.get(model.device.type, 32)
     if model.device.type == "cpu":
-        most = _CONVOLUTIONS.get(type(getattr(model.model, "visual", None)), most)
+        tower = getattr(model.model, "visual", None)
+        most = _CONVOLUTIONS.get(type(tower), most)
+        if isinstance(tower, EfficientNet) and model.precision == "fp32":
+            most = _EFFICIENTNET_FP32
     return most if images is None else min(most, 1 << max(images - 1, 0).bit_length())
 
 
