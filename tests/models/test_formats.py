@@ -488,6 +488,19 @@ def test_what_of_an_image_processor_is_not_followed(document: dict[str, Any], me
     assert all(message in warning for warning in told if message)
 
 
+def test_the_mlp_of_a_cbow_is_kept_by_a_folder_and_seen_by_its_shapes(tmp_path: Path) -> None:
+    text_cfg = {"encoder": "cbow", "width": 8, "hidden": 12}
+    config = config_from_dict({"embed_dim": 32, "vision_cfg": VIT, "text_cfg": text_cfg})
+    model = CLIP(config)
+    save_model(tmp_path, model, config, PreprocessConfig(size=32))
+    checkpoint = read_checkpoint(tmp_path)
+    assert checkpoint.config == config
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(checkpoint.state[name], tensor), name
+    (tmp_path / CONFIG_FILE).unlink()
+    assert read_checkpoint(tmp_path / "open_clip_model.safetensors").config.text == config.text
+
+
 def test_our_own_run_folder(tmp_path: Path) -> None:
     config = config_from_dict({"embed_dim": 32, "vision_cfg": VIT, "text_cfg": {"encoder": "cbow", "width": 8}})
     save_model(tmp_path / "model", CLIP(config), config, PreprocessConfig(size=32))

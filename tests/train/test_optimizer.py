@@ -134,11 +134,17 @@ EFFICIENTNET_SCALES = {
     "visual.gated_head.c_fc.weight": 1.0,
     "text.token_embedding.weight": 0.5,
 }
+# The MLP of a CBOW comes after its embeddings, as its projection does; it is no block of the tower.
+HIDDEN = replace(RESNET, text=CBOWConfig(width=16, context_length=8, vocab_size=600, hidden=4))
+HIDDEN_SCALES = RESNET_SCALES | {
+    f"text.mlp.{name}": 1.0 for name in ("c_fc.weight", "c_fc.bias", "c_proj.weight", "c_proj.bias")
+}
 DEEPER = replace(VIT, vision=replace(VIT.vision, layers=2), text=replace(VIT.text, layers=2))
 
 
 @pytest.mark.parametrize(
-    ("config", "expected"), [(DEEPER, VIT_SCALES), (RESNET, RESNET_SCALES), (EFFICIENTNET, EFFICIENTNET_SCALES)]
+    ("config", "expected"),
+    [(DEEPER, VIT_SCALES), (RESNET, RESNET_SCALES), (EFFICIENTNET, EFFICIENTNET_SCALES), (HIDDEN, HIDDEN_SCALES)],
 )
 def test_the_learning_rate_falls_with_the_depth(config: CLIPConfig, expected: dict[str, float]) -> None:
     names = [name for name, _ in CLIP(config).named_parameters()]

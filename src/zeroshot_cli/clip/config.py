@@ -110,11 +110,15 @@ class TextTransformerConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CBOWConfig:
-    """A continuous bag of words: the mean of the token embeddings up to the end of the text."""
+    """A continuous bag of words: the mean of the token embeddings up to the end of the text.
+
+    `hidden` is the width of an MLP beside its projection; without it there is none.
+    """
 
     width: int
     context_length: int = CONTEXT_LENGTH
     vocab_size: int = VOCAB_SIZE
+    hidden: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +146,8 @@ def config_to_dict(config: CLIPConfig) -> dict[str, Any]:
         vision_cfg["encoder"] = "efficientnet-lite"
     if isinstance(config.text, CBOWConfig):
         text_cfg["encoder"] = "cbow"
+        if config.text.hidden is None:
+            del text_cfg["hidden"]
     model_cfg: dict[str, Any] = {"embed_dim": config.embed_dim, "vision_cfg": vision_cfg, "text_cfg": text_cfg}
     if config.quick_gelu:
         model_cfg["quick_gelu"] = True
@@ -241,7 +247,7 @@ def _check_depth(tower: str, layers: int) -> None:
 
 def _text_from_dict(settings: _Settings) -> TextTransformerConfig | CBOWConfig:
     encoder = settings.take("encoder", str, "transformer")
-    sizes = {
+    sizes: dict[str, Any] = {
         "width": settings.take("width", int),
         "context_length": settings.take("context_length", int, CONTEXT_LENGTH),
         "vocab_size": settings.take("vocab_size", int, VOCAB_SIZE),
@@ -251,6 +257,8 @@ def _text_from_dict(settings: _Settings) -> TextTransformerConfig | CBOWConfig:
     if encoder == "transformer":
         sizes |= {"heads": settings.take("heads", int), "layers": settings.take("layers", int)}
         _check_depth("text_cfg", sizes["layers"])
+    else:
+        sizes["hidden"] = settings.take("hidden", int, None)
     settings.refuse_rest()
     return CBOWConfig(**sizes) if encoder == "cbow" else TextTransformerConfig(**sizes)
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from zeroshot_cli.clip.config import CBOWConfig, TextTransformerConfig
-from zeroshot_cli.clip.transformer import Transformer
+from zeroshot_cli.clip.transformer import MLP, Transformer
 
 
 def end_of_text(tokens: Tensor, eot_id: int) -> Tensor:
@@ -65,7 +65,10 @@ class TextTransformer(nn.Module):
 
 
 class CBOW(nn.Module):
-    """Token ids to embeddings: the mean of the token embeddings up to the end of the text, normalised and projected."""
+    """Token ids to embeddings: the mean of the token embeddings up to the end of the text, normalised and projected.
+
+    With `hidden` an MLP, which starts at zero, adds to the projection what is not linear.
+    """
 
     def __init__(self, config: CBOWConfig, embed_dim: int) -> None:
         super().__init__()
@@ -76,12 +79,16 @@ class CBOW(nn.Module):
         self.ln_final = nn.LayerNorm(width)
         self.text_projection = nn.Parameter(nn.init.normal_(torch.empty(width, embed_dim), std=width**-0.5))
         nn.init.normal_(self.token_embedding.weight, std=0.02)
+        self.mlp = None if config.hidden is None else MLP(width, config.hidden, out=embed_dim, quick=False)
+        if self.mlp is not None:
+            nn.init.zeros_(self.mlp.c_proj.weight)
+            nn.init.zeros_(self.mlp.c_proj.bias)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Embed texts: tokens bs -> be, not normalised."""
         length = end_of_text(tokens, self.eot_id)[:, None] + 1  # b1
         inside = torch.arange(tokens.shape[1], device=tokens.device) < length  # bs
         x = self.token_embedding(tokens)  # bs -> bsd
-        x = (x * inside[..., None]).sum(dim=1) / length  # bsd -> bd
-        out: Tensor = self.ln_final(x) @ self.text_projection  # bd -> be
-        return out
+        x = self.ln_final((x * inside[..., None]).sum(dim=1) / length)  # bsd -> bd
+        out: Tensor = x @ self.text_projection  # bd -> be
+        return out if self.mlp is None else out + self.mlp(x)

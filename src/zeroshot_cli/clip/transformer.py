@@ -50,16 +50,16 @@ class Attention(nn.Module):
 
 
 class MLP(nn.Module):
-    """Two linear layers around the activation."""
+    """Two linear layers around the activation, to `out` channels; without it to as many as there were."""
 
-    def __init__(self, width: int, hidden: int, *, quick: bool) -> None:
+    def __init__(self, width: int, hidden: int, *, quick: bool, out: int | None = None) -> None:
         super().__init__()
         self.c_fc = nn.Linear(width, hidden)
         self.act = quick_gelu if quick else gelu
-        self.c_proj = nn.Linear(hidden, width)
+        self.c_proj = nn.Linear(hidden, out or width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Compute bsd -> bsd."""
+        """Compute the last dimension, d -> d or `out`."""
         out: Tensor = self.c_proj(self.act(self.c_fc(x)))
         return out
 

@@ -9,7 +9,7 @@ from zeroshot_cli.clip.config import CLIPConfig, EfficientNetConfig, ResNetConfi
 
 _BLOCK = re.compile(r"\.(?:res)?blocks\.(\d+)\.")
 _STAGE = re.compile(r"\.layer(\d)\.")
-_HEAD = re.compile(r"\.(ln_post|proj|attnpool|ln_final|text_projection|last|classifier|gated_head)\b")
+_HEAD = re.compile(r"^text\.mlp\.|\.(ln_post|proj|attnpool|ln_final|text_projection|last|classifier|gated_head)\b")
 
 
 def build_optimizer(

@@ -24,7 +24,7 @@ from zeroshot_cli.models.formats.packed import pack
 from zeroshot_cli.models.registry import CONFIG_FILE, WEIGHTS_FILES
 from zeroshot_cli.models.tokenizers import check_vocabulary
 
-_TEXT = ("token_embedding.", "positional_embedding", "transformer.", "ln_final.", "text_projection")
+_TEXT = ("token_embedding.", "positional_embedding", "transformer.", "ln_final.", "mlp.", "text_projection")
 _NOT_WEIGHTS = {"input_resolution", "context_length", "vocab_size", "attn_mask", "text.attn_mask"}
 _SCALARS = ("logit_scale", "logit_bias")
 _MOST_TEXT = 16 << 20  # bytes of a configuration

@@ -153,7 +153,8 @@ def _text(shapes: _Shapes) -> TextTransformerConfig | CBOWConfig:
         )
     layers = shapes.count(r"text\.transformer\.resblocks\.(\d+)\.")
     if not layers and "text.positional_embedding" not in shapes.state:
-        return CBOWConfig(width=width, context_length=CONTEXT_LENGTH, vocab_size=vocab_size)
+        hidden = shapes.of("text.mlp.c_fc.weight", 2)[0] if "text.mlp.c_fc.weight" in shapes.state else None
+        return CBOWConfig(width=width, context_length=CONTEXT_LENGTH, vocab_size=vocab_size, hidden=hidden)
     _refuse_odd(width, shapes.source)
     return TextTransformerConfig(
         width=width,
