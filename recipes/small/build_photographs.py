@@ -108,7 +108,7 @@ DRAWN_STAMPS = (
 PHOTOGRAPHED_STAMPS = (
     "symbols/money", "seasonal/christmas/Candy_cane_photo", "seasonal/christmas/Christmas_pudding",
     "seasonal/christmas/German", "seasonal/christmas/Mince", "seasonal/christmas/Roast",
-    "seasonal/christmas/hard_candy", "clothes/clothespin",
+    "seasonal/christmas/hard_candy", "clothes/clothespin", "seasonal/halloween/grave",
 )  # fmt: skip
 STAMPS_LEFT_OUT = ("symbols/alphabets", "symbols/math", "symbols/money/00", "vehicles/emergency/sedan_police")
 STAMP_CAPTIONS = {
