@@ -169,6 +169,20 @@ def assumed_of(*readers: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(chain.from_iterable(readers)))
 
 
+class Loss(StrEnum):
+    """The loss that a batch is scored with."""
+
+    CLIP = "clip"
+    SIGMOID = "sigmoid"
+
+
+class TextEncoder(StrEnum):
+    """The text tower of a new model."""
+
+    TRANSFORMER = "transformer"
+    CBOW = "cbow"
+
+
 class Augmentation(StrEnum):
     """A change that `--augment` adds to the random crop of a training image."""
 

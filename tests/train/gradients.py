@@ -20,7 +20,7 @@ from zeroshot_cli.clip.config import (
 from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.clip.tokenizer import Tokenizer
 from zeroshot_cli.images.preprocess import PreprocessConfig
-from zeroshot_cli.train.config import Loss
+from zeroshot_cli.records import Loss
 from zeroshot_cli.train.data import Batch
 from zeroshot_cli.train.distributed import (
     World,
@@ -31,8 +31,7 @@ from zeroshot_cli.train.distributed import (
     share_scalar_gradients,
     whole,
 )
-from zeroshot_cli.train.duplicates import pair_ids
-from zeroshot_cli.train.step import Inputs, Objective, Towers, backward
+from zeroshot_cli.train.step import Inputs, Objective, Towers, backward, pair_ids
 
 ALONE = World()
 CASES: dict[str, tuple[Loss, int | None, bool]] = {

@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from zeroshot_cli.errors import UsageError
-from zeroshot_cli.records import Augmentation
-from zeroshot_cli.train.config import Loss, TrainConfig
+from zeroshot_cli.records import Augmentation, Loss
+from zeroshot_cli.train.config import TrainConfig
 
 
 @pytest.mark.parametrize(

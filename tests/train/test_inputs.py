@@ -11,8 +11,7 @@ from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.images.preprocess import Preprocess, PreprocessConfig
 from zeroshot_cli.models.tokenizers import tokenizer_for
 from zeroshot_cli.train.data import Batch
-from zeroshot_cli.train.duplicates import pair_ids, same_pairs
-from zeroshot_cli.train.step import Inputs, trimmed
+from zeroshot_cli.train.step import Inputs, pair_ids, same_pairs, trimmed
 
 TEXTS = ["a photo of a cat", "cat", "", "two dogs, and 3 birds!"]
 

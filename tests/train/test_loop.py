@@ -18,9 +18,9 @@ from safetensors.torch import load_file, save_file
 from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.models.load import load, new_model
-from zeroshot_cli.records import Augmentation
+from zeroshot_cli.records import Augmentation, Loss, TextEncoder
 from zeroshot_cli.train import checkpoint, learner, loop, validate
-from zeroshot_cli.train.config import Loss, TextEncoder, TrainConfig
+from zeroshot_cli.train.config import TrainConfig
 from zeroshot_cli.train.folder import Finished, Started, Stepped, cut_metrics
 from zeroshot_cli.train.schedule import epochs_of_at_least
 

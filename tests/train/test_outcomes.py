@@ -18,13 +18,14 @@ from safetensors.torch import load_file
 
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.pages.training import best_row, read_rows
+from zeroshot_cli.records import Loss
 from zeroshot_cli.train import checkpoint, learner, loop, validate
-from zeroshot_cli.train.config import Loss, TrainConfig
+from zeroshot_cli.train.config import TrainConfig
 from zeroshot_cli.train.data import Batch
-from zeroshot_cli.train.duplicates import guessing, pair_ids
 from zeroshot_cli.train.folder import Finished, RunFolder, Stepped
 from zeroshot_cli.train.preflight import PreflightWarning
 from zeroshot_cli.train.schedule import Course, verdict
+from zeroshot_cli.train.step import guessing, pair_ids
 
 Draw = Callable[..., Path]
 ModelYaml = Callable[[str], str]
@@ -269,7 +270,7 @@ def test_shuffled_pairs_end_with_a_warning(tmp_path: Path, config: TrainConfig) 
 def test_the_loss_of_guessing_is_that_of_equal_embeddings(captions: str) -> None:
     """Brute force: the losses themselves, of embeddings that are all alike; for sigmoid at the best bias of many."""
     from zeroshot_cli.clip.loss import clip_loss, sigmoid_loss
-    from zeroshot_cli.train.duplicates import same_pairs
+    from zeroshot_cli.train.step import same_pairs
 
     batch = Batch(pixels=None, captions=tuple(captions), images=tuple("wxyz"))  # type: ignore[arg-type]
     ids, alike = pair_ids(batch), torch.ones(4, 1)

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
-from zeroshot_cli.train.config import Loss
-from zeroshot_cli.train.duplicates import pair_ids, same_pairs
+from zeroshot_cli.records import Loss
+from zeroshot_cli.train.step import pair_ids, same_pairs
 
 SCRIPT = Path(__file__).with_name("gradients.py")
 

@@ -11,7 +11,7 @@ import typer
 from zeroshot_cli.cli import options as o
 from zeroshot_cli.cli.command import AUTO, Panel, command, finish
 from zeroshot_cli.errors import DataError, UsageError
-from zeroshot_cli.train.config import MAY_CHANGE, TrainConfig, config_from
+from zeroshot_cli.train.config import MAY_CHANGE, TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +82,7 @@ def _resumed(context: typer.Context, config: TrainConfig, output: Path) -> Train
 
     Of the environment, what a resumed run may change holds, such as the device, and not the model of other commands.
     """
-    from zeroshot_cli.train.folder import read_settings
+    from zeroshot_cli.train.folder import config_from, read_settings
 
     sources = {name: source.name for name in context.params if (source := context.get_parameter_source(name))}
     given = {name for name, source in sources.items() if source == "COMMANDLINE"} | {"workers", "offline"}

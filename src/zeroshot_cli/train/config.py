@@ -1,34 +1,15 @@
 """The settings of a training run: options, defaults, help and checks at once, without torch."""
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from enum import StrEnum
-from types import UnionType
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any
 
 import typer
 
-from zeroshot_cli.display import shown
 from zeroshot_cli.errors import UsageError
-from zeroshot_cli.records import Augmentation
+from zeroshot_cli.records import Augmentation, Loss, TextEncoder
 
 SCRATCH_LR = 5e-4
 FINE_TUNING_LR = 1e-5
-_SHOWN = 80  # characters of a value in a message
-
-
-class Loss(StrEnum):
-    """The loss that a batch is scored with."""
-
-    CLIP = "clip"
-    SIGMOID = "sigmoid"
-
-
-class TextEncoder(StrEnum):
-    """The text tower of a new model."""
-
-    TRANSFORMER = "transformer"
-    CBOW = "cbow"
 
 
 def _option(panel: str, name: str, help: str, metavar: str | None = None, **more: Any) -> Any:
@@ -353,36 +334,3 @@ _LOWEST |= {"max_pixels": 1, "patience": 1}
 def _check(good: bool, name: str, value: object, range_: str) -> None:
     if not good:
         raise UsageError(f"--{name.replace('_', '-')} is {value}; it must be {range_}")
-
-
-def config_from(values: Mapping[str, Any]) -> TrainConfig:
-    """Return the settings that `to_dict` made plain values of; those that are lacking have their defaults.
-
-    Raises UsageError for a name that is not a setting, or a value of another type or out of range.
-    """
-    kinds = get_type_hints(TrainConfig)
-    found = {}
-    for name, value in values.items():
-        if name not in kinds:
-            raise UsageError(f"{shown(name)[:_SHOWN]!r} is not a setting")
-        try:
-            found[name] = _as(kinds[name], value)
-        except (TypeError, ValueError):
-            raise UsageError(f"{name} cannot be {shown(repr(value))[:_SHOWN]}") from None
-    return TrainConfig(**found)
-
-
-def _as(kind: Any, value: Any) -> Any:
-    """Return a plain value as the type of its setting. Raises TypeError or ValueError."""
-    if get_origin(kind) is tuple:
-        values = value if isinstance(value, list) else [] if value is None else [value]
-        return tuple(_as(get_args(kind)[0], each) for each in values)
-    if get_origin(kind) is UnionType:
-        return None if value is None else _as(get_args(kind)[0], value)
-    if kind is float and type(value) is int:
-        return float(value)
-    if issubclass(kind, StrEnum):
-        return kind(value)
-    if type(value) is not kind:
-        raise TypeError
-    return value

@@ -22,8 +22,10 @@ import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import UnionType
+from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 import yaml
 from safetensors import SafetensorError
@@ -33,6 +35,7 @@ from zeroshot_cli.display import shown
 from zeroshot_cli.documents import load_json, load_yaml
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.records import SkippedImage
+from zeroshot_cli.train.config import TrainConfig
 
 if TYPE_CHECKING:  # they bring torch
     from zeroshot_cli.train.preflight import Preflight
@@ -40,6 +43,8 @@ if TYPE_CHECKING:  # they bring torch
 
 if sys.platform != "win32":
     import fcntl
+
+_SHOWN = 80  # characters of a value in a message
 
 
 class RunFolder:
@@ -191,6 +196,39 @@ def read_settings(run: Path) -> dict[str, Any]:
     if not isinstance(settings, dict):
         raise DataError(f"{file} holds no settings by name; --resume with all options of the run writes it again")
     return {str(name): value for name, value in settings.items()}
+
+
+def config_from(values: Mapping[str, Any]) -> TrainConfig:
+    """Return the settings that `to_dict` made plain values of; those that are lacking have their defaults.
+
+    Raises UsageError for a name that is not a setting, or a value of another type or out of range.
+    """
+    kinds = get_type_hints(TrainConfig)
+    found = {}
+    for name, value in values.items():
+        if name not in kinds:
+            raise UsageError(f"{shown(name)[:_SHOWN]!r} is not a setting")
+        try:
+            found[name] = _as(kinds[name], value)
+        except (TypeError, ValueError):
+            raise UsageError(f"{name} cannot be {shown(repr(value))[:_SHOWN]}") from None
+    return TrainConfig(**found)
+
+
+def _as(kind: Any, value: Any) -> Any:
+    """Return a plain value as the type of its setting. Raises TypeError or ValueError."""
+    if get_origin(kind) is tuple:
+        values = value if isinstance(value, list) else [] if value is None else [value]
+        return tuple(_as(get_args(kind)[0], each) for each in values)
+    if get_origin(kind) is UnionType:
+        return None if value is None else _as(get_args(kind)[0], value)
+    if kind is float and type(value) is int:
+        return float(value)
+    if issubclass(kind, StrEnum):
+        return kind(value)
+    if type(value) is not kind:
+        raise TypeError
+    return value
 
 
 def cut_metrics(file: Path, step: int) -> None:

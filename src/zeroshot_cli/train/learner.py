@@ -18,10 +18,9 @@ from zeroshot_cli.train.checkpoint import Tensors, load_checkpoint, module_tenso
 from zeroshot_cli.train.config import TrainConfig
 from zeroshot_cli.train.data import Batch, EvalBatches, batches_of, decoding_of, shuffled
 from zeroshot_cli.train.distributed import World, clip_gradients, replicated, sharded, share_scalar_gradients
-from zeroshot_cli.train.duplicates import guessing, pair_ids
 from zeroshot_cli.train.optimizer import build_optimizer, set_learning_rate
 from zeroshot_cli.train.start import Start
-from zeroshot_cli.train.step import Inputs, Objective, Towers, backward
+from zeroshot_cli.train.step import Inputs, Objective, Towers, backward, guessing, pair_ids
 from zeroshot_cli.train.validate import Validation, validate
 
 

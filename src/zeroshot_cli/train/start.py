@@ -22,8 +22,8 @@ from zeroshot_cli.images.preprocess import PreprocessConfig
 from zeroshot_cli.images.selection import Selection
 from zeroshot_cli.models.load import load, new_model
 from zeroshot_cli.pairs.read import Pairs
-from zeroshot_cli.records import assumed_of
-from zeroshot_cli.train.config import FINE_TUNING_LR, SCRATCH_LR, Loss, TextEncoder, TrainConfig
+from zeroshot_cli.records import Loss, TextEncoder, assumed_of
+from zeroshot_cli.train.config import FINE_TUNING_LR, SCRATCH_LR, TrainConfig
 from zeroshot_cli.train.data import decoding_of
 from zeroshot_cli.train.preflight import Checked, Preflight, find_unreadable, preflight
 from zeroshot_cli.train.validate import LabelledSet

@@ -5,6 +5,7 @@ through the towers: chunk by chunk, computed a second time, where there are seve
 2101.06983). Embeddings of other processes are gathered, and their rows of the gradient summed.
 """
 
+import hashlib
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -21,10 +22,9 @@ from zeroshot_cli.clip.loss import clip_loss, sigmoid_loss
 from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.clip.tokenizer import Tokenizer, TruncatedTextWarning
 from zeroshot_cli.images.preprocess import Preprocess, PreprocessConfig
-from zeroshot_cli.train.config import Loss
+from zeroshot_cli.records import Loss
 from zeroshot_cli.train.data import Batch, Pixels
 from zeroshot_cli.train.distributed import World
-from zeroshot_cli.train.duplicates import same_pairs
 
 Chunk = tuple[Tensor, Tensor]  # images (batch, 3, height, width), tokens (batch, sequence)
 
@@ -65,6 +65,43 @@ def trimmed(tokenizer: Tokenizer, captions: Sequence[str]) -> Tensor:
     return torch.tensor([ids + [0] * (longest - len(ids)) for ids in sequences])
 
 
+# rows of a batch that are not negatives of each other: they have a caption or an image in common
+
+
+def pair_ids(batch: Batch) -> Tensor:
+    """Return (batch, 2): a number for each row's caption, in any case, or its class, and one for its image."""
+    rows = zip(batch.meanings or batch.captions, batch.images, strict=True)
+    return torch.tensor([[_number(caption.casefold()), _number(image)] for caption, image in rows]).view(-1, 2)
+
+
+def same_pairs(ids: Tensor, others: Tensor) -> Tensor:
+    """Return (rows, others): whether a row has the caption or the image of another, which is then no negative of it.
+
+    A row matches itself.
+    """
+    return (ids[:, None] == others).any(dim=-1)
+
+
+def guessing(loss: Loss, ids: Tensor, others: Tensor) -> float:
+    """Return the lowest mean loss of a model that tells no pair of a batch from another; `ids` are rows of `others`.
+
+    A row with n negatives is one of n + 1: that costs log(n + 1), and as yes-or-no questions (n + 1) times the entropy
+    of 1 in n + 1.
+    """
+    choices = 1 + (~same_pairs(ids, others)).sum(dim=1).double()
+    cost = choices.log()
+    if loss is Loss.SIGMOID:
+        rest = choices - 1
+        cost = cost + torch.where(rest > 0, rest * (choices / rest.clamp(min=1)).log(), 0.0)
+    return float(cost.mean())
+
+
+def _number(text: str) -> int:
+    """Return 64 bits that are the same in every process: two of a million texts collide with a probability of 10⁻⁷."""
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "little", signed=True)
+
+
 # the gradient
 
 Outputs = tuple[Tensor, Tensor, Tensor, Tensor | None]
@@ -98,7 +135,7 @@ class Objective:
     def value(self, outputs: Outputs, ids: Tensor) -> Tensor:
         """Return the loss of this process's rows, whose mean over the processes is the batch's.
 
-        `outputs` are the embeddings of all processes' rows; `ids` are the `duplicates.pair_ids` of this process's.
+        `outputs` are the embeddings of all processes' rows; `ids` are the `pair_ids` of this process's.
         """
         images, texts, scale, bias = outputs
         first = self.world.rank * len(ids)
