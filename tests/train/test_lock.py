@@ -1,14 +1,16 @@
 """Locked towers stay as they are."""
 
+import re
 from dataclasses import replace
 
 import pytest
 import torch
 
-from zeroshot_cli.clip.config import CBOWConfig, CLIPConfig, ResNetConfig
+from zeroshot_cli.clip.config import CBOWConfig, CLIPConfig, EfficientNetConfig, ResNetConfig, VisionTransformerConfig
 from zeroshot_cli.clip.loss import clip_loss
 from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.errors import UsageError
+from zeroshot_cli.train.config import TrainConfig
 from zeroshot_cli.train.learner import lock, train_mode
 from zeroshot_cli.train.optimizer import build_optimizer
 from zeroshot_cli.train.start import check_locks
@@ -38,9 +40,13 @@ def test_a_step_changes_the_other_tower_and_the_temperature_only(locked: str) ->
 
 def _step(model: CLIP) -> None:
     optimizer = build_optimizer(model, CONFIG, lr=0.1, weight_decay=0.2)
+    _backward(model)
+    optimizer.step()
+
+
+def _backward(model: CLIP) -> None:
     tokens = torch.tensor([[598, 1, 599], [598, 2, 599], [598, 3, 599]])
     clip_loss(*model(torch.randn(3, 3, 32, 32), tokens)).backward()
-    optimizer.step()
 
 
 def test_the_projection_belongs_to_its_tower() -> None:
@@ -76,23 +82,60 @@ def test_without_locks_all_is_trained() -> None:
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
+VISION = {
+    "attnpool": CONFIG.vision,
+    "gated_head": EfficientNetConfig(image_size=32, hidden=8, gate=0.5, width_multiplier=0.1, classes=5),
+    "ln_post|proj": VisionTransformerConfig(image_size=32, patch_size=16, width=16, layers=1, head_width=8),
+}
+
+
+@pytest.mark.parametrize("head", VISION)
+def test_a_locked_trunk_leaves_the_head(head: str) -> None:
+    torch.manual_seed(0)
+    config = replace(CONFIG, vision=VISION[head])
+    model = CLIP(config)
+    lock(model, trunk=True)
+    train_mode(model)
+    before = {name: tensor.clone() for name, tensor in model.visual.state_dict().items()}
+    optimizer = build_optimizer(model, config, lr=0.1, weight_decay=0.2)
+    for _ in range(2):  # a linear map that is zero at first gives the one below it no gradient
+        optimizer.zero_grad()
+        _backward(model)
+        optimizer.step()
+    changed = {name for name, tensor in model.visual.state_dict().items() if not torch.equal(tensor, before[name])}
+    trained = {name for name, parameter in model.visual.named_parameters() if parameter.requires_grad}
+    assert changed == trained == {name for name in before if re.match(rf"({head})\b(?!.*(mean|deviation))", name)}
+    assert model.text.training
+    images = torch.randn(2, 3, 32, 32)
+    model.eval()
+    features = model.visual.features(images)
+    assert not features.requires_grad
+    assert torch.equal(model.visual.project(features), model.visual(images))
+
+
 @pytest.mark.parametrize(
-    ("image", "text", "has_weights", "message"),
+    ("locks", "has_weights", "message"),
     [
-        (True, True, True, "--lock-image and --lock-text leave only the temperature to train"),
-        (True, True, False, "--lock-image and --lock-text leave only the temperature to train"),
-        (True, False, False, "--lock-image keeps a tower as it is, and a new model's is random"),
-        (False, True, False, "--lock-text keeps a tower as it is, and a new model's is random"),
+        ({"image", "text"}, True, "--lock-image and --lock-text leave only the temperature to train"),
+        ({"image", "text"}, False, "--lock-image and --lock-text leave only the temperature to train"),
+        ({"image", "trunk"}, True, "--lock-image locks the head too, which --lock-trunk trains"),
+        ({"image"}, False, "--lock-image keeps a tower as it is, and a new model's is random"),
+        ({"trunk"}, False, "--lock-trunk keeps a tower as it is, and a new model's is random"),
+        ({"text"}, False, "--lock-text keeps a tower as it is, and a new model's is random"),
     ],
 )
-def test_locks_that_make_no_sense_are_refused(image: bool, text: bool, has_weights: bool, message: str) -> None:
+def test_locks_that_make_no_sense_are_refused(locks: set[str], has_weights: bool, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        check_locks(image, text, has_weights)
+        check_locks(_locks(locks), has_weights)
 
 
 @pytest.mark.parametrize(
-    ("image", "text", "has_weights"),
-    [(True, False, True), (False, True, True), (False, False, True), (False, False, False)],
+    ("locks", "has_weights"),
+    [({"image"}, True), ({"text"}, True), ({"trunk"}, True), ({"trunk", "text"}, True), (set(), True), (set(), False)],
 )
-def test_locks_that_make_sense_are_not(image: bool, text: bool, has_weights: bool) -> None:
-    check_locks(image, text, has_weights)
+def test_locks_that_make_sense_are_not(locks: set[str], has_weights: bool) -> None:
+    check_locks(_locks(locks), has_weights)
+
+
+def _locks(names: set[str]) -> TrainConfig:
+    return TrainConfig(**{f"lock_{name}": True for name in names})  # type: ignore[arg-type]

@@ -120,6 +120,8 @@ class EfficientNet(nn.Module):
     computed twice.
     """
 
+    HEAD = ("gated_head",)
+
     def __init__(self, config: EfficientNetConfig, embed_dim: int) -> None:
         super().__init__()
         self.checkpointing = False
@@ -140,7 +142,10 @@ class EfficientNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Embed preprocessed images: b3hw -> be, not normalised."""
-        features = self.features(images)
+        return self.project(self.features(images))
+
+    def project(self, features: Tensor) -> Tensor:
+        """Embed pooled features by the classifier, which is of the trunk, and the head: bf -> be."""
         out: Tensor = self.gated_head(features, self.classifier(features))
         return out
 

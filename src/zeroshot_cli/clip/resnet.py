@@ -75,6 +75,8 @@ class ModifiedResNet(nn.Module):
     With `checkpointing` the stem and each block keep only their input for the gradient and are computed twice.
     """
 
+    HEAD = ("attnpool",)
+
     def __init__(self, config: ResNetConfig, embed_dim: int) -> None:
         super().__init__()
         self.checkpointing = False
@@ -94,11 +96,19 @@ class ModifiedResNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Embed preprocessed images: b3hw -> be, not normalised."""
+        return self.project(self.features(images))
+
+    def features(self, images: Tensor) -> Tensor:
+        """Return the features of preprocessed images, before they are pooled: b3hw -> bd h/32 w/32."""
         x = images
         # The stem gives h/4 w/4, the stages h/4, h/8, h/16 and h/32.
         for part in (self._stem, *self.layer1, *self.layer2, *self.layer3, *self.layer4):
             x = recomputed(part, x) if self.checkpointing else part(x)
-        out: Tensor = self.attnpool(x)
+        return x
+
+    def project(self, features: Tensor) -> Tensor:
+        """Embed features by the head: bd h/32 w/32 -> be."""
+        out: Tensor = self.attnpool(features)
         return out
 
     def _stem(self, images: Tensor) -> Tensor:

@@ -13,6 +13,8 @@ from zeroshot_cli.clip.transformer import Transformer
 class VisionTransformer(nn.Module):
     """Images to embeddings, read at the class token."""
 
+    HEAD = ("ln_post", "proj")
+
     def __init__(self, config: VisionTransformerConfig, embed_dim: int, *, quick_gelu: bool) -> None:
         super().__init__()
         width, patch = config.width, config.patch_size
@@ -30,10 +32,18 @@ class VisionTransformer(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Embed preprocessed images: b3hw -> be, not normalised."""
+        return self.project(self.features(images))
+
+    def features(self, images: Tensor) -> Tensor:
+        """Return the class token of preprocessed images after the last block: b3hw -> bd."""
         x = self.conv1(images).flatten(2).transpose(1, 2)  # b3hw -> bdhw -> bsd
         class_token = self.class_embedding.expand(x.shape[0], 1, -1).to(x.dtype)
         x = torch.cat([class_token, x], dim=1) + self.positional_embedding.to(x.dtype)
         first = torch.zeros(x.shape[0], 1, dtype=torch.long, device=x.device)
-        x = self.transformer(self.ln_pre(x), first).squeeze(1)  # bsd -> b1d -> bd
-        out: Tensor = self.ln_post(x) @ self.proj  # bd -> be
+        out: Tensor = self.transformer(self.ln_pre(x), first).squeeze(1)  # bsd -> b1d -> bd
+        return out
+
+    def project(self, features: Tensor) -> Tensor:
+        """Embed features by the head: bd -> be."""
+        out: Tensor = self.ln_post(features) @ self.proj
         return out

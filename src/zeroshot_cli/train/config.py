@@ -121,6 +121,9 @@ class TrainConfig:
         None
     )
     lock_image: Annotated[bool, _option(_MODEL, "--lock-image", "Do not train the image tower.")] = False
+    lock_trunk: Annotated[
+        bool, _option(_MODEL, "--lock-trunk", "Of the image tower, train only the head that leads to the embedding.")
+    ] = False
     lock_text: Annotated[bool, _option(_MODEL, "--lock-text", "Do not train the text tower.")] = False
     grad_checkpointing: Annotated[
         bool,

@@ -58,7 +58,7 @@ class Learner:
         if not config.fsdp:
             self.model.to(device)
         self.parameters = sum(parameter.numel() for parameter in self.model.parameters())
-        lock(self.model, image=config.lock_image, text=config.lock_text)
+        lock(self.model, image=config.lock_image, trunk=config.lock_trunk, text=config.lock_text)
         if config.grad_checkpointing:
             self.model.checkpoint_gradients()
         train_mode(self.model)
@@ -159,19 +159,23 @@ class Learner:
 # locked towers
 
 
-def lock(model: CLIP, *, image: bool, text: bool) -> None:
-    """Let a tower, with its projection, get no gradient (LiT, arXiv 2111.07991)."""
+def lock(model: CLIP, *, image: bool = False, trunk: bool = False, text: bool = False) -> None:
+    """Let a tower get no gradient (LiT, arXiv 2111.07991), or with `trunk` what is below the image tower's head."""
     for tower, locked in ((model.visual, image), (model.text, text)):
         if locked:
             tower.requires_grad_(False)
+    if trunk:
+        for name, parameter in model.visual.named_parameters():
+            parameter.requires_grad_(name.partition(".")[0] in model.visual.HEAD)
 
 
 def train_mode(model: CLIP) -> None:
-    """Put a model in training mode, except for locked towers: their batch norm keeps its statistics."""
+    """Put a model in training mode, except for what is locked: its batch norm keeps its statistics."""
     model.train()
-    for tower in (model.visual, model.text):
-        if not any(parameter.requires_grad for parameter in tower.parameters()):
-            tower.eval()
+    for part in (model.visual, *model.visual.children(), model.text):
+        trained = [parameter.requires_grad for parameter in part.parameters()]
+        if trained and not any(trained):
+            part.eval()
 
 
 # weights made of weights

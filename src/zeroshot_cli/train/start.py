@@ -102,7 +102,7 @@ def prepare(config: TrainConfig, *, checks: bool) -> Generator[Checked, None, Pr
 
 def _check_options(config: TrainConfig) -> None:
     trained_before = has_weights(config)
-    check_locks(config.lock_image, config.lock_text, trained_before)
+    check_locks(config, trained_before)
     if config.wise_ft is not None and not trained_before:
         raise UsageError("--wise-ft mixes the result with the weights that it came from, and a new model has none")
     has_classes = config.zero_shot is not None or any(map(os.path.isdir, (*config.data, *config.val)))
@@ -115,12 +115,15 @@ def _check_options(config: TrainConfig) -> None:
         raise UsageError("--patience needs --val FILE or --zero-shot DIR, which show whether the model improves")
 
 
-def check_locks(image: bool, text: bool, has_weights: bool) -> None:
+def check_locks(config: TrainConfig, has_weights: bool) -> None:
     """Raise UsageError for locks that leave nothing to train, or that keep a tower which has learned nothing."""
-    if image and text:
+    if config.lock_image and config.lock_text:
         raise UsageError("--lock-image and --lock-text leave only the temperature to train; omit one of them")
-    if (image or text) and not has_weights:
-        option = "--lock-image" if image else "--lock-text"
+    if config.lock_image and config.lock_trunk:
+        raise UsageError("--lock-image locks the head too, which --lock-trunk trains; omit one of them")
+    locks = [name for name in ("lock_image", "lock_trunk", "lock_text") if getattr(config, name)]
+    if locks and not has_weights:
+        option = f"--{locks[0].replace('_', '-')}"
         raise UsageError(
             f"{option} keeps a tower as it is, and a new model's is random; "
             "start from weights (--pretrained) or omit it"
