@@ -74,7 +74,8 @@ def _surroundings() -> Iterator[None]:
     before = dict(os.environ)
     for name in [name for name in before if name.startswith(("ZEROSHOT_", "HF_"))]:
         del os.environ[name]
-    os.environ.update(SETTINGS, ZEROSHOT_CACHE_DIR=str(folder / "cache"), HF_HUB_CACHE=str(folder / "hub"))
+    own = {"ZEROSHOT_CACHE_DIR": "cache", "ZEROSHOT_CONFIG": "config.yaml", "HF_HUB_CACHE": "hub"}
+    os.environ.update(SETTINGS, **{name: str(folder / place) for name, place in own.items()})
     try:
         with contextlib.chdir(folder):
             yield

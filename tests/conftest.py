@@ -29,8 +29,10 @@ COLOURS = ("red", "green", "blue", "yellow", "purple", "orange", "black", "gray"
 
 @pytest.fixture(autouse=True)
 def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """No test reads or writes the user's cache."""
-    monkeypatch.setenv("ZEROSHOT_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+    """No test reads or writes the user's cache, or the user's choice of a model."""
+    own = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("ZEROSHOT_CACHE_DIR", str(own))
+    monkeypatch.setenv("ZEROSHOT_CONFIG", str(own / "config.yaml"))
 
 
 class AngleModel:
@@ -42,6 +44,10 @@ class AngleModel:
     name, pretrained, precision, fingerprint = "angles", None, "fp32", "f" * 64
     model, config, logit_scale, logit_bias, embed_dim = None, None, 10.0, None, 2
     notes: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        return f"{self.name}:{self.pretrained}" if self.pretrained else self.name
 
     def __init__(self) -> None:
         import torch

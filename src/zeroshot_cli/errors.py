@@ -6,7 +6,8 @@ ZeroshotError
 │   ├── LabelsError        label file
 │   ├── PromptsError       template file
 │   ├── DataError          pairs, data set, or no image at all
-│   └── CheckpointError    weights or their configuration
+│   ├── CheckpointError    weights or their configuration
+│   └── ConfigError        the config file
 ├── UnavailableError    5  neither on this machine nor available for download
 └── UnreadableImage     4  one image could not be read; it becomes a SkippedImage and never ends a run
 """
@@ -71,6 +72,12 @@ class CheckpointError(InputError):
     """A checkpoint or its configuration is wrong."""
 
     see = "zeroshot models list"
+
+
+class ConfigError(InputError):
+    """The config file is wrong, or is not zeroshot's."""
+
+    see = "zeroshot doctor"
 
 
 class UnavailableError(ZeroshotError):

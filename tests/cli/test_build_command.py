@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -205,6 +206,7 @@ def test_lint_looks_at_the_text_where_there_is_no_model(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("ZEROSHOT_MODEL")
+    Path(os.environ["ZEROSHOT_CONFIG"]).write_text("model: ViT-B-32-256\n")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     Path("labels.txt").write_text("cat\ndog\ncat\n")
     assert run(["prompts", "lint", "labels.txt", "--offline"]) == 3

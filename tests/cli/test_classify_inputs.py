@@ -86,7 +86,7 @@ def test_paths_of_any_bytes_are_written_byte_for_byte(
     inputs = {"folder": ["p"], "stdin": ["-", "-0"], "arguments": ["--", *map(os.fsdecode, paths)]}[way]
     files = [part for ending in ("jsonl", "tsv", "parquet", "html") for part in ("--output", f"out.{ending}")]
     ended = classify(*LABELS, *files, *inputs)
-    assert ended.err == f"{len(NAMES)} images classified, 0 could not be read.\n"
+    assert ended.err == f"{len(NAMES)} images classified, 0 could not be read, model {os.environ['ZEROSHOT_MODEL']}.\n"
     assert ended.code == 0
     expected = sorted(paths) if way == "folder" else paths
     assert [os.fsencode(row["path"]) for row in ended.rows] == expected
@@ -141,7 +141,7 @@ def test_a_hundred_bad_files_among_a_hundred_good_ones(
     reasons = bad_files(Path("p"))
     together = classify("p", "--all-files", *setting)
     assert together.code == 4
-    assert together.err == "100 images classified, 100 could not be read.\n"
+    assert together.err == f"100 images classified, 100 could not be read, model {os.environ['ZEROSHOT_MODEL']}.\n"
     _check_mixed(together, alone.out.replace(b"good/", b"p/"), reasons)
     paths = [*dict.fromkeys(row["path"] for row in together.rows)]
     assert paths == sorted(paths)
@@ -190,7 +190,7 @@ def test_a_decoder_that_crashes_or_hangs_costs_one_image(
     files = ["--output", "out.html", "--output", "out.jsonl"]
     ended = classify("p", *LABELS, "--batch-size", 4, "--no-cache", "--decode-timeout", 2, *files)
     assert ended.code == 4
-    assert ended.err == "6 images classified, 1 could not be read.\n"
+    assert ended.err == f"6 images classified, 1 could not be read, model {os.environ['ZEROSHOT_MODEL']}.\n"
     assert [(row["path"], row["error"]) for row in ended.rows if row["error"]] == [(f"p/3 {name}", reason)]
     assert [row for row in ended.rows if not row["error"]] == expected
     assert {"path": f"p/3 {name}", "error": reason} in map(json.loads, Path("out.jsonl").read_text().splitlines())

@@ -226,7 +226,7 @@ def test_interrupted_at_random_moments_and_resumed(
         code, _, err = finish(process)
         last = err.splitlines()[-1]
         if last != "interrupted":  # it was done, and Python perhaps about to end
-            assert last == f"{IMAGES} images classified, 2 could not be read."
+            assert last == f"{IMAGES} images classified, 2 could not be read, model {os.environ['ZEROSHOT_MODEL']}."
             assert code in (4, 130, -signal.SIGINT)
             assert contents(tmp_path) == uninterrupted["contents"]
             remove_outputs()
@@ -271,7 +271,10 @@ def test_two_processes_on_the_same_folder_and_new_cache(
         processes = [start(*setting, "--output", f"{n}.csv", "--overwrite") for n in range(2)]
         for number, process in enumerate(processes):
             code, out, err = finish(process)
-            assert (code, err) == (4, f"{IMAGES} images classified, 2 could not be read.\n")
+            assert (code, err) == (
+                4,
+                f"{IMAGES} images classified, 2 could not be read, model {os.environ['ZEROSHOT_MODEL']}.\n",
+            )
             assert out == expected == Path(f"{number}.csv").read_bytes()
 
 
@@ -305,7 +308,10 @@ def test_memory_is_flat(cache: str, start: Callable[..., Any], tmp_path: Path, p
             os.link(pictures / f"{number % 50:03}.jpg", f"links/{number:05}.jpg")
         process = start("links", *LABELS, "--top-k", 2, cache, "--overwrite", *outputs, wrapped=(0, "peak"))
         code, out, err = finish(process)
-        assert (code, err) == (0, f"{count} images classified, 0 could not be read.\n")
+        assert (code, err) == (
+            0,
+            f"{count} images classified, 0 could not be read, model {os.environ['ZEROSHOT_MODEL']}.\n",
+        )
         assert out.count(b"\n") == 2 * count + 1
         peaks[count] = int(Path("peak").read_text()) / 1024
         shutil.rmtree("links")
@@ -365,7 +371,7 @@ def test_a_full_disk_under_the_cache_is_a_warning(
     assert code == 4
     assert out == uninterrupted["output"]
     *warnings, summary = err.splitlines()
-    assert summary == f"{IMAGES} images classified, 2 could not be read."
+    assert summary == f"{IMAGES} images classified, 2 could not be read, model {os.environ['ZEROSHOT_MODEL']}."
     assert 0 < len(warnings) <= 2
     assert all(line.startswith("warning: the cache of ") for line in warnings)
 

@@ -134,7 +134,7 @@ def test_interrupted_after_any_batch_and_resumed_the_bytes_are_the_same(
         ended = classify(*command, "--resume")
         assert ended.code == 4
         assert ended.err.splitlines()[0].startswith("--resume: ")
-        assert ended.err.splitlines()[-1] == "7 images classified, 1 could not be read."
+        assert ended.err.splitlines()[-1] == "7 images classified, 1 could not be read, model small."
         assert {name: undated(name) for name in names} == whole
 
 
@@ -293,7 +293,7 @@ def test_resume_of_a_finished_run_does_nothing(classify: Callable[..., Any], ang
     assert ended.code == 4
     assert ended.err.splitlines() == [
         "--resume: out.csv is finished, with 8 images; nothing to do",
-        "7 images classified, 1 could not be read.",
+        "7 images classified, 1 could not be read, model small.",
     ]
     assert angles == []
     assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in map(Path, names)} == before
@@ -353,7 +353,10 @@ def test_sort_and_unsort(mode: str, classify: Callable[..., Any], capfdbinary: p
     before = tree("pictures")
     ended = classify("pictures", *SETTING, "--sort-into", "sorted", "--sort-mode", mode)
     assert ended.code == 4
-    assert ended.err.splitlines() == ["7 images filed into sorted.", "7 images classified, 1 could not be read."]
+    assert ended.err.splitlines() == [
+        "7 images filed into sorted.",
+        "7 images classified, 1 could not be read, model small.",
+    ]
     filed = {str(path.relative_to("sorted")): path for path in Path("sorted").glob("*/*")}
     assert sorted(filed) == SORTED
     for name, path in filed.items():
@@ -404,7 +407,7 @@ def test_after_a_move_resume_has_nothing_to_do(classify: Callable[..., Any]) -> 
     assert ended.code == 0
     assert ended.err.splitlines() == [
         "--resume: out.csv is finished, with 7 images; nothing to do",
-        "7 images classified, 0 could not be read.",
+        "7 images classified, 0 could not be read, model small.",
     ]
     assert {**tree("sorted"), "csv": Path("out.csv").read_bytes(), "html": Path("out.html").read_bytes()} == before
     assert classify(*command, "--overwrite").code == 3  # there is no image left

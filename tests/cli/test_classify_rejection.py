@@ -56,9 +56,8 @@ def test_rejection_is_the_same_in_every_form(
     ended = classify("p", *SETTING, *options, *FILES)
     assert ended.code == 0
     unknown = labels.count("unknown")
-    assert (
-        ended.err == f"3 images classified,{f' {unknown} of them unknown,' if unknown else ''} 0 could not be read.\n"
-    )
+    counts = f"3 images classified,{f' {unknown} of them unknown,' if unknown else ''} 0 could not be read"
+    assert ended.err == f"{counts}, model small.\n"
     rows = ended.rows
     assert [row["label"] for row in rows] == labels
     # The numbers are those of the nearest label, whatever it is called.
@@ -117,7 +116,7 @@ def test_labels_judged_one_by_one_in_every_form(
     draw_angle(Path("p/090.png"), 90)  # cos 30 is less than cos 0, the background's
     command = ["p", *SETTING, "--multi-label", "--background", "ninety.csv"]
     ended = classify(*command, *FILES)
-    assert (ended.code, ended.err) == (0, "4 images classified, 1 of them unknown, 0 could not be read.\n")
+    assert (ended.code, ended.err) == (0, "4 images classified, 1 of them unknown, 0 could not be read, model small.\n")
     expected = [
         ("p/010.png", "1", "0", 10, 80),
         ("p/010.png", "2", "60", 50, 80),
@@ -160,7 +159,7 @@ def test_an_unknown_label_is_a_label_where_nothing_is_rejected(
     Path("labels.json").write_text('{"unknown": {"prompts": ["0"]}, "60": {"prompts": ["60"]}}')
     ended = classify("p/010.png", "--labels", "labels.json")
     assert [row["label"] for row in ended.rows] == ["unknown"]
-    assert ended.err == "1 image classified, 0 could not be read.\n"
+    assert ended.err == "1 image classified, 0 could not be read, model small.\n"
 
 
 @pytest.mark.parametrize("existing", [False, True])

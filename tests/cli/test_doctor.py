@@ -1,5 +1,7 @@
 """What doctor finds on machines that lack this or that, and its last line."""
 
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -21,6 +23,12 @@ PROJECT = Path(__file__).parents[2] / "pyproject.toml"
 def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("MODEL", "PRETRAINED", "OFFLINE", "CACHE_SIZE", "DEVICE", "PRECISION"):
         monkeypatch.delenv(f"ZEROSHOT_{name}", raising=False)
+
+
+@pytest.fixture
+def better() -> None:
+    """ViT-B-32 is the default of the config file."""
+    Path(os.environ["ZEROSHOT_CONFIG"]).write_text("model: ViT-B-32\n")
 
 
 def found(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[dict[str, str], str]:
@@ -45,14 +53,42 @@ def test_a_machine_with_a_network_is_well(hub: Any, capsys: pytest.CaptureFixtur
     assert rows["device"].endswith("(auto)")
     assert rows["precision"].split()[0] in ("fp32", "bf16", "fp16")
     assert rows["downloads"] == f"on, and {hub.endpoint} answers"
-    assert rows["bundled model"].startswith("tiny, ")
-    assert (
-        "ViT-B-32:laion2b_s34b_b79k is not on this machine; its first use downloads it (about 605 MB)"
-        in rows["default model"]
-    )
+    assert re.fullmatch(r"small, [\d.]+ MB; tiny, [\d.]+ MB; they need no network", rows["bundled models"])
+    assert rows["config file"] == f"{os.environ['ZEROSHOT_CONFIG']}, not there"
+    assert rows["default model"] == "small (in the package)"
     assert [method for method, *_ in hub.requests] == ["HEAD"]  # nothing is downloaded
 
 
+@pytest.mark.usefixtures("better")
+def test_a_default_of_the_config_file_is_shown(hub: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    rows, last = found(capsys)
+    assert rows["config file"] == f"{os.environ['ZEROSHOT_CONFIG']}, model ViT-B-32"
+    assert rows["default model"] == (
+        "ViT-B-32:laion2b_s34b_b79k is not on this machine; its first use downloads it (about 605 MB) "
+        "(from the config file)"
+    )
+    assert last == "all is well"
+    Path(os.environ["ZEROSHOT_CONFIG"]).write_text("# nothing\n")
+    rows, _ = found(capsys)
+    assert rows["config file"].endswith(", which names no model")
+    assert rows["default model"] == "small (in the package)"
+    Path(os.environ["ZEROSHOT_CONFIG"]).write_text("model: tinny\n")
+    rows, last = found(capsys)
+    assert "there is no model 'tinny': did you mean tiny?" in rows["config file"]
+    assert "there is no model 'tinny'" in rows["default model"]
+    assert last == "to do: correct or remove the config file"
+
+
+def test_without_a_home_folder_there_is_no_config_file(
+    hub: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("zeroshot_cli.models.default.config_file", lambda: None)
+    rows, last = found(capsys)
+    assert rows["config file"] == "none, for want of a home folder; ZEROSHOT_CONFIG can name one"
+    assert (rows["default model"], last) == ("small (in the package)", "all is well")
+
+
+@pytest.mark.usefixtures("better")
 def test_what_was_downloaded_is_counted(
     hub: Any, hub_at: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -63,11 +99,12 @@ def test_what_was_downloaded_is_counted(
     hub_at("http://127.0.0.1:9")  # nobody listens there
     rows, last = found(capsys)
     assert rows["downloaded models"] == f"{tmp_path / 'hub'}, 2.0 MB"
-    assert rows["default model"] == "ViT-B-32:laion2b_s34b_b79k, 2.0 MB, is on this machine"
+    assert rows["default model"] == "ViT-B-32:laion2b_s34b_b79k, 2.0 MB, is on this machine (from the config file)"
     assert "http://127.0.0.1:9 does not answer" in rows["downloads"]
     assert last == "all is well"  # what it would need the hub for is here
 
 
+@pytest.mark.usefixtures("better")
 @pytest.mark.parametrize("way", ["--offline", "HF_HUB_OFFLINE", "no hub", "a proxy that refuses"])
 def test_without_the_hub_it_says_what_works(
     way: str, hub: Any, hub_at: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -83,7 +120,7 @@ def test_without_the_hub_it_says_what_works(
     rows, last = found(capsys, *["--offline"] * (way == "--offline"))
     assert rows["downloads"].startswith("off" if "OFFLINE" in way.upper() else "on, but ")
     assert last.startswith(
-        "to do: --model tiny works without the hub; for ViT-B-32:laion2b_s34b_b79k run zeroshot models "
+        "to do: --model small works without the hub; for ViT-B-32:laion2b_s34b_b79k run zeroshot models "
     )
 
 
@@ -134,7 +171,7 @@ def test_a_torch_that_does_not_work_is_a_row(
     monkeypatch.setenv("ZEROSHOT_CACHE_SIZE", "much")
     rows, last = found(capsys)
     assert rows["devices"] == f"not checked: {error}"
-    assert rows["bundled model"].startswith("tiny")
+    assert rows["bundled models"].startswith("small")
     assert last.startswith("to do: find out why the devices")
     assert "correct ZEROSHOT_CACHE_SIZE" in last
 
@@ -144,10 +181,11 @@ def test_the_bundled_model_may_be_missing(
 ) -> None:
     monkeypatch.setattr("zeroshot_cli.models.registry.bundled_folder", lambda name: tmp_path / name)
     rows, last = found(capsys)
-    assert rows["bundled model"].startswith("tiny is missing; ")
+    assert (rows["bundled models"], rows["missing models"]) == ("none", "small, tiny")
     assert last == "to do: reinstall zeroshot-cli"
+    Path(os.environ["ZEROSHOT_CONFIG"]).write_text("model: ViT-B-32\n")
     _, last = found(capsys, "--offline")
-    assert "--model tiny" not in last
+    assert "--model small" not in last
 
 
 def test_variables_that_are_wrong_are_named(
@@ -168,7 +206,8 @@ def test_variables_that_are_wrong_are_named(
 @pytest.mark.parametrize(
     ("model", "pretrained", "said", "wrong"),
     [
-        ("", "nope", "ViT-B-32 has no weights 'nope'", "ZEROSHOT_PRETRAINED"),
+        ("", "nope", "--pretrained nope needs --model NAME", "ZEROSHOT_PRETRAINED"),
+        ("ViT-B-32", "nope", "ViT-B-32 has no weights 'nope'", "ZEROSHOT_PRETRAINED"),
         ("tinny", "openai", "did you mean tiny?", "ZEROSHOT_MODEL"),
         ("ViT-B-32:openai", "openaj", "omit openaj", "ZEROSHOT_PRETRAINED"),
         ("tiny", "openai", "omit openai", "ZEROSHOT_PRETRAINED"),
@@ -215,17 +254,21 @@ def test_a_repository_of_the_hub_is_here_or_not(
     hub.repos["a/b"] = {WEIGHTS: bytes(2_000_000), "open_clip_config.json": b"{}"}
     monkeypatch.setenv("ZEROSHOT_MODEL", "hf-hub:a/b")
     rows, last = found(capsys)
-    assert rows["default model"] == "hf-hub:a/b is not on this machine; its first use downloads it"
+    assert (
+        rows["default model"] == "hf-hub:a/b is not on this machine; its first use downloads it (from ZEROSHOT_MODEL)"
+    )
     assert last == "all is well"
     _, last = found(capsys, "--offline")
-    assert last.startswith("to do: --model tiny works without the hub; for hf-hub:a/b run zeroshot models download ")
+    assert last.startswith("to do: --model small works without the hub; for hf-hub:a/b run zeroshot models download ")
     fetch_repo("hf-hub:a/b")
     rows, last = found(capsys, "--offline")
     assert (rows["default model"], last) == ("hf-hub:a/b (from ZEROSHOT_MODEL)", "all is well")
     for blob in (tmp_path / "hub").rglob("blobs/*"):
         blob.write_bytes(b"damaged")
     rows, _ = found(capsys, "--offline")
-    assert rows["default model"] == "hf-hub:a/b is not on this machine; its first use downloads it"
+    assert (
+        rows["default model"] == "hf-hub:a/b is not on this machine; its first use downloads it (from ZEROSHOT_MODEL)"
+    )
 
 
 def test_a_tag_goes_before_a_folder_of_its_name(
@@ -233,6 +276,7 @@ def test_a_tag_goes_before_a_folder_of_its_name(
 ) -> None:
     (tmp_path / "openai").mkdir()
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ZEROSHOT_MODEL", "ViT-B-32")
     monkeypatch.setenv("ZEROSHOT_PRETRAINED", "openai")
     rows, last = found(capsys)
     assert rows["default model"].startswith("ViT-B-32:openai is not on this machine")
@@ -278,6 +322,7 @@ def test_caches_have_their_place_and_size(
 def test_a_full_disk_and_a_folder_that_is_locked(
     hub: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    Path(os.environ["ZEROSHOT_CONFIG"]).write_text("model: ViT-B-32\n")
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 9 * 10**8, 10**8))
         rows, last = found(capsys)
@@ -288,12 +333,14 @@ def test_a_full_disk_and_a_folder_that_is_locked(
         patch.setattr(doctor.os, "access", lambda path, mode: False)
         _, last = found(capsys, "--offline")
     assert last.startswith("to do: set ZEROSHOT_CACHE_DIR to a folder that you can write to")
+    Path(os.environ["ZEROSHOT_CONFIG"]).unlink()
     (tmp_path / "file").touch()
     monkeypatch.setenv("ZEROSHOT_CACHE_DIR", str(tmp_path / "file"))
     _, last = found(capsys)
     assert last.startswith("to do: set ZEROSHOT_CACHE_DIR to a folder that you can write to")
 
 
+@pytest.mark.usefixtures("better")
 def test_a_hub_library_that_does_not_load_is_a_row(
     hub: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -313,6 +360,7 @@ def test_a_hub_library_that_does_not_load_is_a_row(
     assert last.startswith("to do: find out why the models cannot be checked")
 
 
+@pytest.mark.usefixtures("better")
 def test_a_proxy_that_cannot_be_used_is_a_row(
     hub: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -325,7 +373,7 @@ def test_a_proxy_that_cannot_be_used_is_a_row(
     finally:
         close_session()
     assert "correct ALL_PROXY, HTTPS_PROXY or HTTP_PROXY" in rows["downloads"]
-    assert last.startswith("to do: --model tiny works without the hub")
+    assert last.startswith("to do: --model small works without the hub")
 
 
 def test_the_extras_are_those_of_the_project() -> None:

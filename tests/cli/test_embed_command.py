@@ -96,7 +96,8 @@ def test_images_become_the_embeddings_of_the_model(model_folder: Path, capsys: p
     assert embed("pictures", "-o", "out.npz") == 0
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err == "assumed: 1 file left out: .txt 1\nwrote out.npz: 3 embeddings of 8 numbers.\n"
+    wrote = f"wrote out.npz: 3 embeddings of 8 numbers, model {model_folder}."
+    assert captured.err == f"assumed: 1 file left out: .txt 1\n{wrote}\n"
     arrays = np.load("out.npz")
     paths = [f"pictures/{name}.png" for name in COLOURS]
     assert arrays["paths"].tolist() == paths
@@ -135,12 +136,14 @@ def test_the_file_says_what_it_came_from(model_folder: Path) -> None:
     assert kept == {"pretrained": "", "precision": "fp32", "device": "cpu", "decoding": "exact", "batch_size": "2"}
 
 
-def test_unreadable_images_are_in_the_file_and_end_it_with_4(capsys: pytest.CaptureFixture[str]) -> None:
+def test_unreadable_images_are_in_the_file_and_end_it_with_4(
+    model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     odd = os.fsdecode(b"b\xff<img onerror>\n.png")
     Path(odd).write_bytes(b"")
     arguments = (odd, "pictures/red.png", "missing.png", "-o", "out.npz")
     assert embed(*arguments) == 4
-    sentence = "wrote out.npz: 1 embedding of 8 numbers, 2 images could not be read.\n"
+    sentence = f"wrote out.npz: 1 embedding of 8 numbers, 2 images could not be read, model {model_folder}.\n"
     assert capsys.readouterr().err == sentence
     assert np.load("out.npz")["errors"].tolist() == [[odd, "the file is empty"], ["missing.png", "no such file"]]
     assert embed(*arguments, "--overwrite", "--ignore-errors") == 0
@@ -187,7 +190,7 @@ def test_texts_become_the_embeddings_of_the_model(model_folder: Path, capsys: py
     Path("texts.txt").write_bytes("\ufeffa photo of a cat\r\n\n # é 😀\na photo of a cat\n   \n".encode())
     assert embed("--texts", "texts.txt", "-o", "out.npz") == 0
     captured = capsys.readouterr()
-    assert captured.err == "2 blank lines ignored\nwrote out.npz: 3 embeddings of 8 numbers.\n"
+    assert captured.err == f"2 blank lines ignored\nwrote out.npz: 3 embeddings of 8 numbers, model {model_folder}.\n"
     arrays = np.load("out.npz")
     texts = ["a photo of a cat", " # é 😀", "a photo of a cat"]
     assert arrays["texts"].tolist() == texts

@@ -70,7 +70,7 @@ def test_a_folder_that_cannot_be_read_changes_nothing(
 
     monkeypatch.setattr("zeroshot_cli.cli.app.os.scandir", deny)
     assert entry.run([]) == 0
-    assert "zeroshot classify photo.jpg --model tiny" in capsys.readouterr().out
+    assert "zeroshot classify photo.jpg --label cat" in capsys.readouterr().out
 
 
 # Names that are nearly right

@@ -48,8 +48,9 @@ def rows(text: str) -> list[dict[str, str]]:
 def test_list_has_every_pair_that_open_clip_publishes(hub: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert entry.run(["models", "list"]) == 0
     listed = rows(capsys.readouterr().out)
-    assert listed[0]["name"] == "tiny"
-    assert [(row["name"], row["pretrained"]) for row in listed[1:]] == open_clip.list_pretrained()
+    assert [row["name"] for row in listed if row["download"] == "none"] == ["small", "tiny"]
+    assert [(row["name"], row["pretrained"]) for row in listed[2:]] == open_clip.list_pretrained()
+    assert [row["name"] for row in listed if row["used"]] == ["small"]
     found = next(row for row in listed if row["pretrained"] == "laion2b_s34b_b79k")
     assert found == {
         "name": "ViT-B-32",
@@ -61,6 +62,7 @@ def test_list_has_every_pair_that_open_clip_publishes(hub: Any, capsys: pytest.C
         "ImageNet": "66.56%",
         "ImageNet-V2": "58.14%",
         "here": "",
+        "used": "",
     }
     assert {row["name"] for row in listed if row["default"]} == {row["name"] for row in listed}
     assert not hub.requests
@@ -83,6 +85,7 @@ def test_list_takes_a_filter_and_knows_what_is_here(hub: Any, capsys: pytest.Cap
         "estimated_bytes": 605_120_000,
         "imagenet_top1": 0.6656,
         "imagenet_v2_top1": 0.5814,
+        "used": False,
     }
     assert entry.run(["models", "list", "-m", "laion2b_s34b_b79k"]) == 0
     assert [row["here"] for row in rows(capsys.readouterr().out)] == ["yes"]
@@ -319,6 +322,6 @@ def test_silence_ends_with_5_within_seconds(hub_at: Callable[[str], None]) -> No
         )
     assert done.returncode == UnavailableError.exit_code
     assert "zeroshot models download ViT-B-32:laion2b_s34b_b79k --to DIR" in done.stderr
-    assert "--model tiny needs no network" in done.stderr
+    assert "--model small needs no network" in done.stderr
     assert done.stderr.count("\n") == 1
     assert time.monotonic() - start < 20  # of which the answer may take 6; the rest is a busy machine's start of Python

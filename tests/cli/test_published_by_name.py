@@ -25,15 +25,28 @@ SMALL = CLIPConfig(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "preset", "repo", "mean"),
+    ("arguments", "named", "preset", "repo", "mean"),
     [
-        (["ViT-B/32"], "ViT-B-32", "laion/CLIP-ViT-B-32-laion2B-s34B-b79K", None),
-        (["ViT-L-14", "--pretrained", "laion2b_s32b_b82k"], "ViT-L-14", "laion/CLIP-ViT-L-14-laion2B-s32B-b82K", 0.5),
-        (["ViT-B-32:openai"], "ViT-B-32-quickgelu", "timm/vit_base_patch32_clip_224.openai", None),
+        (["ViT-B/32"], "ViT-B-32:laion2b_s34b_b79k", "ViT-B-32", "laion/CLIP-ViT-B-32-laion2B-s34B-b79K", None),
+        (
+            ["ViT-L-14", "--pretrained", "laion2b-s32b-b82k"],
+            "ViT-L-14:laion2b_s32b_b82k",
+            "ViT-L-14",
+            "laion/CLIP-ViT-L-14-laion2B-s32B-b82K",
+            0.5,
+        ),
+        (
+            ["ViT-B-32:openai"],
+            "ViT-B-32:openai",
+            "ViT-B-32-quickgelu",
+            "timm/vit_base_patch32_clip_224.openai",
+            None,
+        ),
     ],
 )
 def test_a_published_name_gives_open_clips_answer(
     arguments: list[str],
+    named: str,
     preset: str,
     repo: str,
     mean: float | None,
@@ -59,7 +72,9 @@ def test_a_published_name_gives_open_clips_answer(
     labels = ["cat", "dog"]
     options = ["--label", "cat", "--label", "dog", "--prompts", "photo", "--top-k", "2", "--format", "jsonl"]
     assert app.run(["classify", str(path), "--model", *arguments, *options, "--precision", "fp32"]) == 0
-    ours = {entry["label"]: entry["score"] for entry in json.loads(capsys.readouterr().out)["predictions"]}
+    captured = capsys.readouterr()
+    ours = {entry["label"]: entry["score"] for entry in json.loads(captured.out)["predictions"]}
+    assert captured.err.endswith(f"0 could not be read, model {named}.\n")
 
     theirs, _, transform = open_clip.create_model_and_transforms(f"local-dir:{saved}")
     tokens = open_clip.get_tokenizer(f"local-dir:{saved}")([f"a photo of a {label}." for label in labels])

@@ -67,7 +67,7 @@ def test_a_truncated_jpeg_is_an_error_or_a_row_with_a_note(classify: Callable[..
         assert read.code == 0
         notes = [item.get("note") for item in read.objects]
         assert notes == [None, None, "truncated: read without the part that is missing"]
-        assert "3 images classified, 1 of them truncated, 0 could not be read." in read.err
+        assert "3 images classified, 1 of them truncated, 0 could not be read, model " in read.err
     again = classify(*paths, *LABELS, "--format", "jsonl")
     assert again.out == skipped.out
 

@@ -76,7 +76,9 @@ def test_a_run_from_options_to_model(
     out, err = capsys.readouterr()
     assert out == ""
     assert re.search(r"pairs +12\nempty captions +1  omitted\nmissing images +1  omitted, the first .*none\.png\n", err)
-    assert re.search(r"steps +6  3 an epoch\n0\.0 million parameters on cpu in fp32, learning rate 0\.001\n", err)
+    assert re.search(
+        r"steps +6  3 an epoch\nnew .*model\.yaml: 0\.0 million parameters on cpu in fp32, learning rate 0\.001\n", err
+    )
     assert re.search(
         r"epoch 2 of 2: loss [\d.]+, \d+ images/s, .*validation loss [\d.]+, recall@1 [\d.]+% image to text", err
     )

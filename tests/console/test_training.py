@@ -49,6 +49,7 @@ PREFLIGHT = Preflight(
 )
 INFO = Started(
     preflight=PREFLIGHT,
+    origin="from tiny",
     steps=20,
     steps_per_epoch=10,
     first_step=0,
@@ -109,7 +110,7 @@ def test_every_line_of_a_run_off_a_terminal() -> None:
     reports = [report(9, loss=1.0), report(10, loss=2.0), report(19), report(20, validation=VALIDATION)]
     assert shown(reports) == [
         *preflight_lines(PREFLIGHT),
-        "3.5 million parameters on cpu in fp32, learning rate 0.0005",
+        "from tiny: 3.5 million parameters on cpu in fp32, learning rate 0.0005",
         "epoch 1 of 2: loss 1.500, 1,321 images/s",
         "epoch 2 of 2: loss 1.235, 1,321 images/s, validation loss 2.500, "
         "recall@1 12.5% image to text, 11.0% text to image",
@@ -125,7 +126,7 @@ def test_zero_shot_accuracy_and_a_slow_disk_have_a_word() -> None:
 
 def test_a_run_that_goes_on_and_has_processes() -> None:
     lines = shown([], info=replace(INFO, first_step=1234, processes=4, parameters=151_277_313))
-    assert "151.3 million parameters on cpu in fp32, by 4 processes, learning rate 0.0005" in lines
+    assert "from tiny: 151.3 million parameters on cpu in fp32, by 4 processes, learning rate 0.0005" in lines
     assert "resuming after step 1,234" in lines
 
 
@@ -259,7 +260,7 @@ class Terminal:
     def shown(self) -> list[str]:
         """The lines since the run's own."""
         lines = self.screen().lines()
-        start = next(number for number, line in enumerate(lines) if "million parameters" in line)
+        start = next(number for number, line in enumerate(lines) if line.endswith("0.0005"))
         return lines[start + 1 :]
 
 

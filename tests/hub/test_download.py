@@ -178,7 +178,7 @@ def test_missing_files_and_revisions(hub: Any, model: Published) -> None:
 
 def test_offline(hub: Any, model: Published, monkeypatch: pytest.MonkeyPatch) -> None:
     for offline in (True, False):
-        with pytest.raises(UnavailableError, match=r"downloads are off: .*--to DIR .*--model tiny needs no network"):
+        with pytest.raises(UnavailableError, match=r"downloads are off: .*--to DIR .*--model small needs no network"):
             download.fetch_model(model, offline=offline)
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert not hub.requests
@@ -194,7 +194,7 @@ def silence() -> Iterator[str]:
 def test_a_hub_that_does_not_answer(silence: str, hub_at: Callable[[str], None]) -> None:
     hub_at(silence)
     start = time.monotonic()
-    with pytest.raises(UnavailableError, match=rf"cannot download {WEIGHTS} of .*--to DIR .*--model tiny"):
+    with pytest.raises(UnavailableError, match=rf"cannot download {WEIGHTS} of .*--to DIR .*--model small"):
         download.fetch_model(find_published("ViT-B-32"))
     assert time.monotonic() - start < 8
 

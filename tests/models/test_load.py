@@ -130,7 +130,7 @@ def test_an_unknown_model_is_a_usage_error(name: str) -> None:
 
 
 def test_weights_that_are_not_here_are_unavailable() -> None:
-    with pytest.raises(UnavailableError, match="--model tiny"):
+    with pytest.raises(UnavailableError, match="--model small"):
         load("ViT-B-32", "laion2b_s34b_b79k")
 
 

@@ -76,3 +76,16 @@ def test_what_is_no_record_is_refused(tmp_path: Path, data: bytes) -> None:
 )
 def test_the_first_setting_that_differs_is_named(before: dict[str, Any], now: dict[str, Any], phrase: str) -> None:
     assert first_difference(before, now, "out.csv") == phrase
+
+
+def test_the_same_weights_under_another_name_are_no_difference() -> None:
+    """0.2.0 recorded the model as it was typed, without the tag that a name alone stands for."""
+    before = {"model": "ViT-B/32", "pretrained": None, "top_k": 1, "weights": "f" * 64}
+    now = {"model": "ViT-B-32", "pretrained": "laion2b_s34b_b79k", "top_k": 1, "weights": "f" * 64}
+    assert first_difference(before, now, "out.csv") is None
+    said = first_difference(before, {**now, "top_k": 2}, "out.csv")
+    assert said == "top_k was 1 in the run that wrote out.csv and is 2 now"
+    said = first_difference(before, {**now, "weights": "0" * 64}, "out.csv")
+    assert said == "model was ViT-B/32 in the run that wrote out.csv and is ViT-B-32 now"
+    unknown = first_difference({"model": "a"}, {"model": "b"}, "out.csv")
+    assert unknown == "model was a in the run that wrote out.csv and is b now"

@@ -50,7 +50,7 @@ def zero_shot(folder: Path) -> LabelledSet:
 
 
 def accuracy(zero_shot: LabelledSet, parts: Any, *, precision: str = "fp32", batch_size: int = 8) -> Accuracy:
-    start = Start(*parts, lr=1e-3)
+    start = Start(*parts, "new", lr=1e-3)
     cpu = torch.device("cpu")
     return zero_shot.accuracy(start.model, start, device=cpu, precision=precision, workers=1, batch_size=batch_size)
 

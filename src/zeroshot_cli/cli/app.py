@@ -30,6 +30,7 @@ from zeroshot_cli.cli.train import train
 from zeroshot_cli.console.terminal import note
 from zeroshot_cli.display import brief
 from zeroshot_cli.errors import UsageError, ZeroshotError, is_out_of_memory
+from zeroshot_cli.models.default import BETTER_DOWNLOAD, BETTER_MODEL, DEFAULT_MODEL
 
 INTERRUPTED = 130
 # The parser's own error: its module is click's or typer's, as typer's version has it; this base is it in both.
@@ -44,20 +45,24 @@ _LOOKED_AT = 2000  # entries of the folder: the answer should come at once
 FIRST_STEPS = """\
 zeroshot labels your images with words of your own.
 
-Try it on one image with {bundled}, the small model that comes with it and needs no network:
+Try it on one image; {default}, the model that comes with it, needs no network:
 
-  zeroshot classify {image} --model {bundled} --label cat --label dog
+  zeroshot classify {image} --label cat --label dog
 
-Then on a folder, with the labels in a file, one a line; {default} knows far more, and is downloaded once:
+Then on a folder, with the labels in a file, one a line:
 
   zeroshot classify photos/ --labels labels.txt --output labels.csv
+
+{better} gives far better answers, and is downloaded once ({download}):
+
+  zeroshot classify photos/ --labels labels.txt --model {better}
 
 To find out more:
 
   zeroshot --help                list all commands
   zeroshot classify --help       list the options of one
   zeroshot prompts list          list the built-in sets of labels and templates
-  zeroshot models list           list the models that --model knows
+  zeroshot models recommend      list a few models worth having; models list has all
   zeroshot doctor                show what this machine has, and what is missing
   zeroshot --install-completion  let Tab complete commands, options and names"""
 
@@ -91,7 +96,8 @@ def start(
 
 def first_steps() -> str:
     """Return what to type first, with an image of the current folder if there is one."""
-    return FIRST_STEPS.format(bundled=o.BUNDLED_MODEL, default=o.DEFAULT_MODEL, image=shlex.quote(_image_here()))
+    names = {"default": DEFAULT_MODEL, "better": BETTER_MODEL, "download": BETTER_DOWNLOAD}
+    return FIRST_STEPS.format(**names, image=shlex.quote(_image_here()))
 
 
 def _image_here() -> str:

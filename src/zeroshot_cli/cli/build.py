@@ -162,14 +162,14 @@ def build(options: BuildOptions) -> None:
     check_output(output, overwrite=options.overwrite)
     classes = read_classes(options)
     classes.rules(options.thresholds(), multi_label=False)  # refuse what classify would
-    model = options.load(options.model or o.DEFAULT_MODEL, options.pretrained)
+    model = options.load(options.model, options.pretrained)
     note_assumed(assumed_of(classes.assumed, model.notes), quiet=options.quiet, verbose=options.verbose)
-    note(f"{model.name} on {model.device} in {model.precision}", quiet=options.quiet or not options.verbose)
+    note(f"{model.title} on {model.device} in {model.precision}", quiet=options.quiet or not options.verbose)
     classifier = classes.classifier(model, cache=options.cache, quiet=options.quiet)
     classifier.save(output, thresholds=options.thresholds())
     labels, texts = len(classes.labels), sum(map(len, classes.prompts.fill(classes.labels)))
     content = f"{counted(labels, 'label')}, {counted(texts, 'text')}, prompts {classes.prompts.name}"
-    note(f"wrote {output}: {content}, model {model.name}.", quiet=options.quiet)
+    note(f"wrote {output}: {content}, model {model.title}.", quiet=options.quiet)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,11 +186,11 @@ class Classes:
         """What was assumed when the labels were read."""
         return assumed_of(self.labels.notes, self.background.notes if self.background is not None else ())
 
-    def model(self, name: str | None, pretrained: str | None) -> tuple[str, str | None]:
+    def model(self, name: str | None, pretrained: str | None) -> tuple[str | None, str | None]:
         """Return --model and --pretrained as given, or else those that the classifier file was built with."""
         if name is None and pretrained is None and self.saved is not None:
             return self.saved.model, self.saved.pretrained
-        return name or o.DEFAULT_MODEL, pretrained
+        return name, pretrained
 
     def rules(self, given: Mapping[str, float], *, multi_label: bool) -> "Rules":
         """Return when an image has a label: thresholds as given, or else as in the classifier file.

@@ -67,7 +67,7 @@ def classify(options: ClassifyOptions, context: typer.Context) -> None:
     model = options.load(*classes.model(options.model, options.pretrained))
     size = o.as_count(options.batch_size) or (earlier and earlier.resolved.get("batch_size"))
     size = size or auto_batch_size(found.count, model)
-    setting = f"{model.name} on {model.device} in {model.precision}, batches of {size}"
+    setting = f"{model.title} on {model.device} in {model.precision}, batches of {size}"
     what = f"{counted(len(found.items), 'image')}, {counted(len(classes.labels), 'label')}"
     note(f"{setting}; {what}, prompts {classes.prompts.name}", quiet=options.quiet or not options.verbose)
     if doubt := classes.doubt(rules):
@@ -80,7 +80,7 @@ def classify(options: ClassifyOptions, context: typer.Context) -> None:
         note_assumed(run.assumed, quiet=options.quiet, verbose=options.verbose)
         counts = run.deliver(outputs, found)
         unfiled = run.finish(outputs, counts)
-    for text in (*found.warnings, counts.sentence()):
+    for text in (*found.warnings, f"{counts.sentence().removesuffix('.')}, model {model.title}."):
         note(text, quiet=options.quiet)
     finish(unfiled or (counts.unreadable and not options.ignore_errors))
 

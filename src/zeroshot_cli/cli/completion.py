@@ -49,9 +49,10 @@ def models(context: typer.Context) -> Iterable[str]:
 @_words
 def tags(context: typer.Context) -> Iterable[str]:
     """Return the tags of the model that the command line names so far."""
+    from zeroshot_cli.models.default import BETTER_MODEL
     from zeroshot_cli.models.registry import canonical_name, tags_of
 
-    named = context.params.get("model") or context.params.get("name") or "ViT-B-32"
+    named = context.params.get("model") or context.params.get("name") or BETTER_MODEL
     return tags_of(canonical_name(named if isinstance(named, str) else named[0]))
 
 

@@ -279,52 +279,74 @@ def _knock(endpoint: str) -> _Hub:
 
 def _models(findings: Findings, answer: "Answer") -> None:
     from zeroshot_cli.hub.cache import hub_cache
+    from zeroshot_cli.models.registry import BUNDLED
 
-    weights = _bundled_weights()
-    if weights.is_file():
-        size = size_text(weights.stat().st_size)
-        findings.add("bundled model", f"{o.BUNDLED_MODEL}, {size}; --model {o.BUNDLED_MODEL} needs no network")
-    else:
-        again = f"reinstall {o.DISTRIBUTION}"
-        findings.add("bundled model", f"{o.BUNDLED_MODEL} is missing; {again}", again)
+    sizes = {name: weights.stat().st_size for name in BUNDLED if (weights := _bundled_weights(name)).is_file()}
+    here = "; ".join(f"{name}, {size_text(size)}" for name, size in sizes.items())
+    findings.add("bundled models", f"{here}; they need no network" if here else "none")
+    if missing := [name for name in BUNDLED if name not in sizes]:
+        findings.add("missing models", ", ".join(missing), f"reinstall {o.DISTRIBUTION}")
     cache, hub = hub_cache(), answer()
     free = shutil.disk_usage(_nearest_folder(cache)).free
     findings.add("downloads", hub.sentence)
     findings.add("downloaded models", f"{cache}, {size_text(_size_of(cache))}")
     findings.add("space left there", size_text(free))
+    _config(findings)
     _default_model(findings, hub, free)
 
 
-def _bundled_weights() -> Path:
-    from zeroshot_cli.models.registry import bundled_folder
+def _bundled_weights(name: str) -> Path:
+    from zeroshot_cli.models.registry import WEIGHTS_FILES, bundled_folder
 
-    return bundled_folder(o.BUNDLED_MODEL) / "open_clip_model.safetensors"
+    return bundled_folder(name) / WEIGHTS_FILES[0]
+
+
+def _config(findings: Findings) -> None:
+    """Say where the config file is, and which model it makes the default."""
+    from zeroshot_cli.errors import ConfigError, UsageError
+    from zeroshot_cli.models.default import CONFIG_VARIABLE, config_file, read_default
+
+    try:
+        file = config_file()
+        model = None if file is None else read_default(file)
+    except (ConfigError, UsageError) as error:
+        findings.add("config file", str(error), "correct or remove the config file")
+        return
+    there = f"model {model}" if model else "which names no model" if file and file.exists() else "not there"
+    none = f"none, for want of a home folder; {CONFIG_VARIABLE} can name one"
+    findings.add("config file", none if file is None else f"{file}, {there}")
 
 
 def _default_model(findings: Findings, hub: _Hub, free: int) -> None:
-    """Say whether the default model is on this machine, and if not whether it can be downloaded."""
-    from zeroshot_cli.errors import CheckpointError, UnavailableError, UsageError
+    """Say which model is the default, who chose it, whether it is here, and if not whether it can be downloaded."""
+    from zeroshot_cli.errors import CheckpointError, ConfigError, UnavailableError, UsageError
     from zeroshot_cli.hub.cache import hub_cache
+    from zeroshot_cli.models.default import MODEL_VARIABLE, PRETRAINED_VARIABLE, Source, choose
     from zeroshot_cli.models.registry import Published, figures
 
-    name, tag = os.environ.get(o.MODEL_VARIABLE) or o.DEFAULT_MODEL, os.environ.get(o.PRETRAINED_VARIABLE) or None
-    need = 0
+    name, tag, by, need = "", os.environ.get(PRETRAINED_VARIABLE), "", 0
     try:
+        name, tag, by = (chosen := choose()).name, chosen.pretrained, f" ({chosen.source})"
         found = _look_for(name, tag)
     except UnavailableError:
         found = None
+    except ConfigError as error:
+        findings.add("default model", str(error))  # its row says what to do
+        return
     except (UsageError, CheckpointError) as error:
-        wrong = o.PRETRAINED_VARIABLE if tag and tag in str(error) else o.MODEL_VARIABLE
-        findings.add("default model", str(error), f"correct {wrong}")
+        own = "the config file" if Source.CONFIG in by else MODEL_VARIABLE
+        findings.add(
+            "default model", str(error), f"correct {PRETRAINED_VARIABLE if tag and tag in str(error) else own}"
+        )
         return
     if isinstance(found, str):
-        findings.add("default model", found)
+        findings.add("default model", f"{found}{by}")
         return
     if isinstance(found, Published):
         name = found.name
         need = round((figures(found.model, found.tag).parameters or 0) * 4e6)  # the usual file is float32
     large = f" (about {size_text(need)})" if need else ""
-    findings.add("default model", f"{name} is not on this machine; its first use downloads it{large}")
+    findings.add("default model", f"{name} is not on this machine; its first use downloads it{large}{by}")
     if not hub.reachable:
         findings.to_do.append(_without_hub(name))
     elif need > free:
@@ -360,16 +382,18 @@ def _look_for(name: str, tag: str | None) -> "str | Published":
                 fetch_repo(name, offline=True)
             except CheckpointError as error:  # damaged, and removed for that
                 raise UnavailableError(str(error)) from error
-        return f"{name} (from {o.MODEL_VARIABLE})"
+        return name
     if tag is not None and is_file_of_own(canonical_name(name), tag):
-        return f"{canonical_name(name)} with the weights {find_weights(Path(tag))} (from {o.PRETRAINED_VARIABLE})"
+        return f"{canonical_name(name)} with the weights {find_weights(Path(tag))}"
     published = find_published(name, tag)
     path = cached_model(published)
     return published if path is None else f"{published.name}, {size_text(path.stat().st_size)}, is on this machine"
 
 
 def _without_hub(name: str) -> str:
-    here = f"--model {o.BUNDLED_MODEL} works without the hub; " if _bundled_weights().is_file() else ""
+    from zeroshot_cli.models.registry import BUNDLED
+
+    here = f"--model {BUNDLED[0]} works without the hub; " if _bundled_weights(BUNDLED[0]).is_file() else ""
     return (
         f"{here}for {name} run zeroshot models download {name} --to DIR on a machine with a network and bring DIR "
         "here for --model DIR"

@@ -90,12 +90,12 @@ def _embed(options: EmbedOptions, scratch: ExitStack) -> int:
 
     from zeroshot_cli.embed.batches import auto_batch_size
 
-    model = options.load(options.model or o.DEFAULT_MODEL, options.pretrained)
+    model = options.load(options.model, options.pretrained)
     # Counted as classify does: with the same batches, cached embeddings serve both.
     images = sum(isinstance(item, str) for item in source.items)
     size = o.as_count(options.batch_size) or auto_batch_size(images, model)
     what = counted(len(source.items), source.noun)
-    note(f"{model.name} on {model.device} in {model.precision}; {what}", quiet=quiet or not options.verbose)
+    note(f"{model.title} on {model.device} in {model.precision}; {what}", quiet=quiet or not options.verbose)
     note_assumed(assumed_of(source.assumed, model.notes), quiet=quiet, verbose=options.verbose)
     about = _about(model) | source.about(model, size)
     rows = source.rows(model, size)
@@ -105,7 +105,7 @@ def _embed(options: EmbedOptions, scratch: ExitStack) -> int:
         closing(rows),  # whatever happens, the decoders end now
     ):
         unreadable = _write(file, rows, len(source.items), bar.counter("embedding", f"{source.noun}s"))
-    for text in (*source.warnings, f"wrote {output}: {_sentence(source, unreadable, model.embed_dim)}"):
+    for text in (*source.warnings, f"wrote {output}: {_sentence(source, unreadable, model)}"):
         note(text, quiet=quiet)
     return unreadable
 
@@ -285,8 +285,8 @@ def _about(model: "LoadedModel") -> dict[str, str]:
     }
 
 
-def _sentence(source: _Images | _Texts, unreadable: int, width: int) -> str:
-    parts = [f"{counted(len(source.items) - unreadable, 'embedding')} of {width} numbers"]
+def _sentence(source: _Images | _Texts, unreadable: int, model: "LoadedModel") -> str:
+    parts = [f"{counted(len(source.items) - unreadable, 'embedding')} of {model.embed_dim} numbers"]
     if unreadable:
         parts.append(f"{counted(unreadable, source.noun)} could not be read")
-    return ", ".join(parts) + "."
+    return f"{', '.join(parts)}, model {model.title}."

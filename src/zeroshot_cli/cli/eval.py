@@ -17,8 +17,9 @@ from zeroshot_cli.cli import completion
 from zeroshot_cli.cli import options as o
 from zeroshot_cli.cli.build import ClassifierFile, LabelsFile, Templates
 from zeroshot_cli.cli.command import Panel, command, finish
-from zeroshot_cli.console.terminal import ProgressBar, console_for, note, note_assumed, progress_bar
+from zeroshot_cli.console.terminal import ProgressBar, console_for, note, note_assumed, note_default, progress_bar
 from zeroshot_cli.errors import UsageError
+from zeroshot_cli.models.default import DEFAULT_MODEL, MODEL_VARIABLE, choose
 
 if TYPE_CHECKING:
     from zeroshot_cli.evaluation.run import Evaluation
@@ -48,14 +49,15 @@ class _ModelsOptions:
             show_default=False,
             autocompletion=completion.models,
             rich_help_panel=Panel.MODEL,
-            help=f"The model, or NAME:TAG with its weights; repeatable, to compare several. Default: {o.DEFAULT_MODEL}."
-            f" \\[env var: {o.MODEL_VARIABLE}]",  # not the parser's own, which would split it at blanks
+            help="The model, or NAME:TAG with its weights; repeatable, to compare several. "
+            # not the parser's own variable, which would split it at blanks
+            f"Default: {DEFAULT_MODEL}; models use changes that. \\[env var: {MODEL_VARIABLE}]",
         ),
     ] = ()
 
     def models(self) -> tuple[str, ...]:
         """Return the models, or else the one that ZEROSHOT_MODEL names."""
-        name = os.environ.get(o.MODEL_VARIABLE)
+        name = os.environ.get(MODEL_VARIABLE)
         return self.model or ((name,) if name else ())
 
 
@@ -235,7 +237,6 @@ def evaluate(options: EvalOptions) -> None:
     outputs = Outputs(options.output, options.predictions, options.report, excel_safe=options.excel_safe)
     outputs.check(overwrite=options.overwrite)
     own: dict[str, Any] = {
-        "default_model": o.DEFAULT_MODEL,
         "models": options.models(),
         "retrieval": None if options.task is Task.AUTO else options.task is Task.RETRIEVAL,
         "selection": options.selection(),
@@ -247,6 +248,8 @@ def evaluate(options: EvalOptions) -> None:
     shared = {name: getattr(options, name) for name in (each.name for each in fields(EvalSettings)) if name not in own}
     settings = EvalSettings(**shared, **own)
     terminal = Terminal(quiet=options.quiet, verbose=options.verbose)
+    if not settings.models and settings.classifier is None:
+        note_default(choose(None, settings.pretrained), quiet=options.quiet)
     sources = open_sources(settings, terminal)
     outputs.check_sources(sources, max(1, len(settings.models)))
 
@@ -338,7 +341,8 @@ class Outputs:
         if self.json is not None:
             write_eval_json(results, comparisons, self.json)
         if self.predictions is not None and evaluations[0].answers is not None:
-            write_predictions(evaluations[0].answers, self.predictions, excel_safe=self.excel_safe)
+            model = ":".join(filter(None, (results[0].model, results[0].pretrained)))
+            write_predictions(evaluations[0].answers, self.predictions, excel_safe=self.excel_safe, model=model)
         if self.report is not None:
             from zeroshot_cli.pages.evaluation import write_eval_html
 

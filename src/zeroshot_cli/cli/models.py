@@ -2,7 +2,6 @@
 
 import json
 import os
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,18 +9,21 @@ import typer
 
 from zeroshot_cli.cli import completion
 from zeroshot_cli.cli import options as o
-from zeroshot_cli.cli.command import Commands
+from zeroshot_cli.cli.command import AUTO, Commands
+from zeroshot_cli.console.terminal import ListFormat, note, progress_bar
 from zeroshot_cli.display import size_text
+from zeroshot_cli.errors import UsageError
+from zeroshot_cli.models.default import (
+    BETTER_MODEL,
+    DEFAULT_MODEL,
+    MODEL_VARIABLE,
+    forget_default,
+    use_model,
+)
 from zeroshot_cli.models.export import Layout
+from zeroshot_cli.models.registry import split_name
 
 app = Commands()
-
-
-class ListFormat(StrEnum):
-    """How the list is printed."""
-
-    TABLE = "table"
-    JSON = "json"
 
 
 Name = Annotated[
@@ -40,11 +42,12 @@ Loadable = Annotated[
         help="The model, as --model takes it, or with its tag.",
     ),
 ]
+Form = Annotated[ListFormat, typer.Option("--format", help="How to print the list.")]
 
 
 @app.callback(invoke_without_command=True)
 def models(context: typer.Context) -> None:
-    """List, show, download, export and remove models."""
+    """List, choose, show, download, export and remove models."""
     if context.invoked_subcommand is None:
         list_models()
 
@@ -61,14 +64,75 @@ def list_models(
             help="Only names and tags that contain this text.",
         ),
     ] = "",
-    form: Annotated[ListFormat, typer.Option("--format", help="How to print the list.")] = ListFormat.TABLE,
+    form: Form = ListFormat.TABLE,
     debug: o.Debug = False,
 ) -> None:
     """List the models that --model knows by name, and the tags of each for --pretrained."""
     from zeroshot_cli.console.lists import print_models
     from zeroshot_cli.models.catalogue import list_models
 
-    print_models(list_models(text), as_json=form is ListFormat.JSON)
+    print_models(list_models(text), form)
+
+
+@app.command("recommend")
+def recommend(
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Measure images a second of those that run without a download.")
+    ] = False,
+    form: Form = ListFormat.TABLE,
+    device: o.Device = AUTO,
+    precision: o.PrecisionOption = o.Precision.AUTO,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+) -> None:
+    """List a few models worth having: how good, how large, and what for.
+
+    ImageNet is the accuracy that others published; GFLOP is the work of the image encoder for one image. --measure runs
+    CLIP's own architectures here, with random weights, for a few seconds each.
+    """
+    from zeroshot_cli.console.lists import print_recommended
+    from zeroshot_cli.models import recommended as worth
+
+    models = worth.recommended()
+    speeds: list[float | None] | None = None
+    if measure:
+        with progress_bar(quiet=quiet) as bar:
+            measured = worth.measure(models, device=device, precision=precision.value)
+            speeds = list(bar.track(measured, len(models), "measuring"))
+    print_recommended(models, speeds, form)
+    if form is ListFormat.TABLE:
+        used = {model.source for model in models}
+        note("; ".join(f"{name}: {where}" for name, where in worth.sources().items() if name in used), quiet=quiet)
+
+
+@app.command("use")
+def use(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="NAME[:TAG]|hf-hub:ORG/REPO|PATH",
+            autocompletion=completion.models,
+            show_default=False,
+            help="The model; without a tag, with its default weights.",
+        ),
+    ] = None,
+    reset: Annotated[bool, typer.Option("--reset", help=f"Go back to {DEFAULT_MODEL}.")] = False,
+    offline: o.Offline = False,
+    debug: o.Debug = False,
+) -> None:
+    """Make a model the default of all commands but train, and download it unless it is here.
+
+    The config file says so; --model, ZEROSHOT_MODEL and a classifier file go before it.
+    """
+    if (name is None) is not reset:
+        raise UsageError(f"name a model, such as {BETTER_MODEL}, or give --reset to go back to {DEFAULT_MODEL}")
+    if name is None:
+        note(f"{DEFAULT_MODEL} is the default again; {forget_default()} names no other")
+        return
+    model, file = use_model(*split_name(name, None), offline=offline)
+    note(f"{model} is the default now: {file} says so, and zeroshot models use --reset goes back to {DEFAULT_MODEL}")
+    if variable := os.environ.get(MODEL_VARIABLE):
+        note(f"warning: {MODEL_VARIABLE} is set, and {variable} goes before it")
 
 
 @app.command("show")
@@ -82,8 +146,6 @@ def show(
     debug: o.Debug = False,
 ) -> None:
     """Show a model's configuration, preprocessing, origin, published figures and fingerprint, as JSON."""
-    from zeroshot_cli.models.registry import split_name
-
     name, tag = split_name(name, tag or pretrained)
     typer.echo(json.dumps(_description(name, tag), indent=2))
 
@@ -100,9 +162,7 @@ def download(
     debug: o.Debug = False,
 ) -> None:
     """Download a model into the cache, or with --to also into a folder for another machine."""
-    from zeroshot_cli.console.terminal import note
     from zeroshot_cli.models.download import download_model
-    from zeroshot_cli.models.registry import split_name
 
     name, tag = split_name(name, pretrained)
     where = download_model(name, tag, to, offline=offline)
@@ -112,9 +172,7 @@ def download(
 @app.command("remove")
 def remove(name: Name, pretrained: o.Pretrained = None, debug: o.Debug = False) -> None:
     """Remove a downloaded model from the cache."""
-    from zeroshot_cli.console.terminal import note
     from zeroshot_cli.models.download import remove_model
-    from zeroshot_cli.models.registry import split_name
 
     name, tag = split_name(name, pretrained)
     freed, others = remove_model(name, tag)
@@ -133,11 +191,9 @@ def export(
     debug: o.Debug = False,
 ) -> None:
     """Write a model in the layout of open_clip or of Transformers."""
-    from zeroshot_cli.console.terminal import note
     from zeroshot_cli.models.download import check_target
     from zeroshot_cli.models.export import export_model
     from zeroshot_cli.models.load import load
-    from zeroshot_cli.models.registry import split_name
 
     check_target(to)
     name, tag = split_name(name, pretrained)

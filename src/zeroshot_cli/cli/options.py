@@ -15,6 +15,8 @@ import typer
 
 from zeroshot_cli.cli import completion
 from zeroshot_cli.cli.command import AUTO, Panel, check_batch_size, check_device, check_frames, check_workers
+from zeroshot_cli.console.terminal import note_default
+from zeroshot_cli.models.default import DEFAULT_MODEL, MODEL_VARIABLE, PRETRAINED_VARIABLE, choose
 from zeroshot_cli.records import Fit, Truncated
 
 if TYPE_CHECKING:
@@ -24,9 +26,6 @@ if TYPE_CHECKING:
     from zeroshot_cli.models.loaded import LoadedModel
 
 DISTRIBUTION = "zeroshot-cli"  # what pip calls the package
-DEFAULT_MODEL = "ViT-B-32"  # with its default tag, laion2b_s34b_b79k
-BUNDLED_MODEL = "tiny"  # the one model that needs no network
-MODEL_VARIABLE, PRETRAINED_VARIABLE = "ZEROSHOT_MODEL", "ZEROSHOT_PRETRAINED"
 DEVICE_VARIABLE, PRECISION_VARIABLE = "ZEROSHOT_DEVICE", "ZEROSHOT_PRECISION"
 _MOST_SECONDS = 86_400.0  # of decoding one image: a day
 
@@ -314,7 +313,7 @@ class _Model:
             autocompletion=completion.models,
             show_default=False,
             rich_help_panel=Panel.MODEL,
-            help=f"The model; zeroshot models lists the names. Default: {DEFAULT_MODEL}.",
+            help=f"The model (see zeroshot models recommend). Default: {DEFAULT_MODEL}; models use changes that.",
         ),
     ] = None
 
@@ -348,16 +347,19 @@ class RuntimeOptions:
         ),
     ] = True
 
-    def load(self, name: str, pretrained: str | None) -> "LoadedModel":
-        """Load a model as the options say."""
+    def load(self, name: str | None, pretrained: str | None) -> "LoadedModel":
+        """Load a model as the options say, without a name the default one."""
         from zeroshot_cli.models.load import load
 
+        chosen = choose(name, pretrained)
+        note_default(chosen, quiet=getattr(self, "quiet", False))
         given: dict[str, Any] = {
             "device": self.device,
             "precision": self.precision.value,
             "image_size": self.image_size,
         }
-        return load(name, pretrained, offline=self.offline, **given)
+        with chosen.explained():
+            return load(chosen.name, chosen.pretrained, offline=self.offline, **given)
 
     def check_cache(self) -> None:
         """Raise UsageError now if ZEROSHOT_CACHE_SIZE is not a size."""

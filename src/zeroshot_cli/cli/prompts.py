@@ -116,7 +116,7 @@ def lint(options: LintOptions) -> None:
 
     check_inputs(options.names)
     try:
-        model = options.load(options.model or o.DEFAULT_MODEL, options.pretrained)
+        model = options.load(options.model, options.pretrained)
     except UnavailableError as error:
         if options.model is not None:
             raise

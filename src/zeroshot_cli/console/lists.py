@@ -1,12 +1,12 @@
 """The lists of models and of known data sets, for people and for programs."""
 
-import json
 from collections.abc import Sequence
 
-from zeroshot_cli.console.terminal import note, print_rows
+from zeroshot_cli.console.terminal import ListFormat, note, print_list, print_rows
 from zeroshot_cli.datasets.registry import WDS, Absent, Archive, KnownSet, Local, Shards, known_sets
 from zeroshot_cli.display import size_text
 from zeroshot_cli.models.catalogue import Entry
+from zeroshot_cli.models.recommended import Recommended, sources
 
 _MODEL_COLUMNS = (
     "name",
@@ -18,17 +18,49 @@ _MODEL_COLUMNS = (
     "ImageNet",
     "ImageNet-V2",
     "here",
+    "used",
 )
+_RECOMMENDED_COLUMNS = ("name", "ImageNet", "source", "download", "GFLOP", "what for")
 _SET_COLUMNS = ("name", "data set", "images", "classes", "metric", "prompts", "licence", "from")
 _METRICS = {"top1": "top-1", "mean_per_class_recall": "mean recall", "image_to_text_recall@1": "recall@1"}
 
 
-def print_models(entries: Sequence[Entry], *, as_json: bool) -> None:
-    """Print the list on standard output: one row per model, or one JSON list."""
-    if as_json:
-        print(json.dumps([_model_object(entry) for entry in entries], indent=2))
-    else:
-        print_rows(_MODEL_COLUMNS, [_model_row(entry) for entry in entries])
+def print_models(entries: Sequence[Entry], form: ListFormat) -> None:
+    """Print the list on standard output: one row or object per model."""
+    print_list(_MODEL_COLUMNS, map(_model_row, entries), [*map(_model_object, entries)], form)
+
+
+def print_recommended(models: Sequence[Recommended], speeds: Sequence[float | None] | None, form: ListFormat) -> None:
+    """Print the models worth having, with images a second where `speeds` were measured."""
+    columns: tuple[str, ...] = _RECOMMENDED_COLUMNS
+    rows = [_recommended_row(each) for each in models]
+    objects = [_recommended_object(each) for each in models]
+    if speeds is not None:
+        columns = (*columns[:-1], "images/s", columns[-1])
+        shown = ["" if speed is None else f"{speed:.1f}" for speed in speeds]
+        rows = [(*row[:-1], speed, row[-1]) for row, speed in zip(rows, shown, strict=True)]
+        objects = [each | {"images_per_second": speed} for each, speed in zip(objects, speeds, strict=True)]
+    print_list(columns, rows, objects, form)
+
+
+def _recommended_row(model: Recommended) -> tuple[str, ...]:
+    name = f"{model.entry.name} *" if model.entry.used else model.entry.name
+    figures = (_percent(model.imagenet), model.source, _download(model.entry), f"{model.gflops:.1f}")
+    return (name, *figures, model.purpose)
+
+
+def _recommended_object(model: Recommended) -> dict[str, object]:
+    entry = model.entry
+    return {
+        "name": entry.name,
+        "pretrained": entry.pretrained,
+        "imagenet_top1": model.imagenet,
+        "source": sources()[model.source] if model.source else None,
+        "download_bytes": None if entry.pretrained is None else entry.file_bytes or entry.estimated_bytes,
+        "gflops_per_image": model.gflops,
+        "purpose": model.purpose,
+        "used": entry.used,
+    }
 
 
 def _model_row(entry: Entry) -> tuple[str, ...]:
@@ -42,6 +74,7 @@ def _model_row(entry: Entry) -> tuple[str, ...]:
         _percent(entry.imagenet),
         _percent(entry.imagenet_v2),
         "yes" if entry.path else "",
+        "*" if entry.used else "",
     )
 
 
@@ -70,6 +103,7 @@ def _model_object(entry: Entry) -> dict[str, object]:
         "imagenet_top1": entry.imagenet,
         "imagenet_v2_top1": entry.imagenet_v2,
         "on_this_machine": str(entry.path) if entry.path else None,
+        "used": entry.used,
     }
 
 

@@ -3,16 +3,19 @@
 No text from a user or a file name is read as rich's markup, and no control character reaches the terminal.
 """
 
+import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from enum import StrEnum
 from typing import TYPE_CHECKING, TextIO, TypeVar
 
 from zeroshot_cli.disk import writing
 from zeroshot_cli.display import shown
+from zeroshot_cli.models.default import BETTER_DOWNLOAD, BETTER_MODEL, Chosen, Source
 from zeroshot_cli.records import Result, SkippedImage
-from zeroshot_cli.results.formats import delimited_row, labels_to_show
+from zeroshot_cli.results.formats import DELIMITERS, Format, delimited_row, labels_to_show
 
 if TYPE_CHECKING:  # rich is slow to import, and `zeroshot --version` does not need it
     from rich.console import Console
@@ -30,6 +33,13 @@ def note(text: str, *, quiet: bool = False) -> None:
     """Print one line on standard error."""
     if not quiet:
         print(shown(text), file=sys.stderr)
+
+
+def note_default(chosen: Chosen, *, quiet: bool) -> None:
+    """Say on a terminal that the model in the package answers, because nobody chose one, and what to take next."""
+    if chosen.source is Source.PACKAGE and sys.stderr.isatty():
+        better = f"--model {BETTER_MODEL} gives far better answers ({BETTER_DOWNLOAD}, downloaded once)"
+        note(f"{chosen.name}, the model in the package, answers; {better}", quiet=quiet)
 
 
 def assumed_lines(notes: Sequence[str], *, verbose: bool) -> list[str]:
@@ -156,6 +166,39 @@ def print_rows(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     for row in rows:
         table.add_row(*(Text(shown(field)) for field in row))
     console_for(sys.stdout).print(table)
+
+
+class ListFormat(StrEnum):
+    """How a list is printed."""
+
+    TABLE = "table"
+    CSV = "csv"
+    TSV = "tsv"
+    JSON = "json"
+    JSONL = "jsonl"
+
+
+def print_list(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    objects: Sequence[Mapping[str, object]],
+    form: ListFormat,
+) -> None:
+    """Print a list on standard output: `rows` under `columns` for people, or `objects` for programs."""
+    if form is ListFormat.TABLE:
+        print_rows(columns, rows)
+    elif form is ListFormat.JSON:
+        print(json.dumps(objects, indent=2))
+    elif form is ListFormat.JSONL:
+        print("".join(f"{json.dumps(each)}\n" for each in objects), end="")
+    else:
+        cells = [[_cell(value) for value in each.values()] for each in objects]
+        table = [*(list(each) for each in objects[:1]), *cells]
+        print("".join(delimited_row(row, DELIMITERS[Format(form)]) for row in table), end="")
+
+
+def _cell(value: object) -> str:
+    return "" if value is None else json.dumps(value) if isinstance(value, bool) else str(value)
 
 
 class ProgressBar:

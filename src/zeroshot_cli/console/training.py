@@ -82,7 +82,7 @@ class TrainingView(AbstractContextManager["TrainingView"]):
         print_preflight(info.preflight, self.console)
         processes = f"by {info.processes:,} processes, " if info.processes > 1 else ""
         self.note(
-            f"{info.parameters / 1e6:.1f} million parameters on {info.device} in {info.precision}, "
+            f"{info.origin}: {info.parameters / 1e6:.1f} million parameters on {info.device} in {info.precision}, "
             f"{processes}learning rate {info.lr:g}"
         )
         if info.first_step:

@@ -68,10 +68,10 @@ def check_predictions_target(path: Path, *, overwrite: bool) -> None:
     check_output(path, overwrite=overwrite)
 
 
-def write_predictions(answers: Answers, path: Path, *, excel_safe: bool = False) -> None:
+def write_predictions(answers: Answers, path: Path, *, excel_safe: bool = False, model: str = "") -> None:
     """Write a row per image in the data set's order, with COLUMNS; ranks count from 1.
 
-    With `excel_safe`, no text in CSV or TSV begins as a formula does.
+    With `excel_safe`, no text in CSV or TSV begins as a formula does. In JSONL, every row names the `model`.
 
     `path` is at any time the old file, none, or the whole new one. Raises UsageError if it cannot be written.
     """
@@ -80,7 +80,8 @@ def write_predictions(answers: Answers, path: Path, *, excel_safe: bool = False)
         if form is PredictionsFormat.PARQUET:
             _write_parquet(answers, unfinished)
         elif form is PredictionsFormat.JSONL:
-            lines = (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in _rows(answers))
+            own = {"model": model} if model else {}
+            lines = (json.dumps(row | own, ensure_ascii=False, allow_nan=False) + "\n" for row in _rows(answers))
             unfinished.write_bytes("".join(lines).encode("utf-8", "backslashreplace"))
         else:
             cell = partial(_cell, text_of=no_formula if excel_safe else str)

@@ -19,6 +19,7 @@ from zeroshot_cli.evaluation.multilabel import THRESHOLD, judge_labels, result_o
 from zeroshot_cli.evaluation.probe import fit_probe
 from zeroshot_cli.evaluation.retrieval import MAIN_METRIC, evaluate_retrieval
 from zeroshot_cli.evaluation.sources import EvalSettings, Images, Listener, Progress, Source
+from zeroshot_cli.models.default import Chosen, choose
 from zeroshot_cli.models.loaded import LoadedModel
 from zeroshot_cli.models.registry import split_name
 from zeroshot_cli.records import EvalResult
@@ -37,13 +38,11 @@ def evaluate_all(sources: Sequence[Source], settings: EvalSettings, listener: Li
     """Evaluate every model on every source; a model is in memory only while it has work."""
     evaluations: list[Evaluation] = []
     saved = next((source.saved for source in sources if source.saved is not None), None)
-    models: tuple[tuple[str, str | None], ...] = tuple((name, settings.pretrained) for name in settings.models)
-    if not models:
-        models = ((settings.default_model, settings.pretrained),)
-        if saved is not None and settings.pretrained is None:
-            models = ((saved.model, saved.pretrained),)
-    for name, tag in models:
-        evaluator = _Evaluator(_load(*split_name(name, tag), settings), settings, listener)
+    models = [Chosen(*split_name(name, settings.pretrained)) for name in settings.models]
+    if not models and saved is not None and settings.pretrained is None:
+        models = [Chosen(*split_name(saved.model, saved.pretrained))]
+    for chosen in models or [choose(None, settings.pretrained)]:
+        evaluator = _Evaluator(_load(chosen, settings), settings, listener)
         listener.assumed(evaluator.model.notes)
         for source in sources:
             evaluations += evaluator.evaluate(source)
@@ -59,7 +58,7 @@ def compare_all(evaluations: Sequence[Evaluation]) -> list[tuple[int, int, Compa
     ]
 
 
-def _load(name: str, tag: str | None, settings: EvalSettings) -> LoadedModel:
+def _load(chosen: Chosen, settings: EvalSettings) -> LoadedModel:
     from zeroshot_cli.models.load import load
 
     given: dict[str, Any] = {
@@ -67,7 +66,8 @@ def _load(name: str, tag: str | None, settings: EvalSettings) -> LoadedModel:
         "precision": settings.precision,
         "image_size": settings.image_size,
     }
-    return load(name, tag, offline=settings.offline, **given)
+    with chosen.explained():
+        return load(chosen.name, chosen.pretrained, offline=settings.offline, **given)
 
 
 @dataclass(frozen=True, slots=True)

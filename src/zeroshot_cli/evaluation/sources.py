@@ -32,7 +32,6 @@ class EvalSettings:
     """
 
     datasets: tuple[str, ...]
-    default_model: str
     models: tuple[str, ...] = ()
     pretrained: str | None = None
     image_size: int | None = None

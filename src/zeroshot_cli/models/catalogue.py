@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from zeroshot_cli.documents import load_json
+from zeroshot_cli.errors import ConfigError, UsageError
+from zeroshot_cli.models.default import choose
 from zeroshot_cli.models.download import cached_model
 from zeroshot_cli.models.registry import (
     BUNDLED,
@@ -30,7 +32,8 @@ from zeroshot_cli.models.registry import (
 class Entry:
     """One model with one set of weights: `parameters` in millions, `file_bytes` of the file on this machine.
 
-    `imagenet` and `imagenet_v2` are top-1 as fractions, from open_clip's table.
+    `imagenet` and `imagenet_v2` are top-1 as fractions, from open_clip's table. `used` marks the model of commands
+    without --model.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Entry:
     file_bytes: int | None = None
     imagenet: float | None = None
     imagenet_v2: float | None = None
+    used: bool = False
 
     @property
     def estimated_bytes(self) -> int | None:
@@ -53,7 +57,22 @@ def list_models(text: str = "") -> list[Entry]:
     """Return the models whose name or tag holds `text` in any case, bundled ones first; no network is used."""
     wanted = text.casefold().replace("/", "-")
     entries = [*map(_bundled, BUNDLED), *map(_entry, published().values())]
-    return [entry for entry in entries if wanted in f"{entry.name}:{entry.pretrained or ''}".casefold()]
+    used = _used()
+    return [
+        replace(entry, used=(entry.name, entry.pretrained) == used)
+        for entry in entries
+        if wanted in f"{entry.name}:{entry.pretrained or ''}".casefold()
+    ]
+
+
+def _used() -> tuple[str, str | None] | None:
+    """Return name and tag of the model of commands without --model; None where it is not one of the list."""
+    try:
+        chosen = choose()
+        name = canonical_name(chosen.name)
+        return (name, None) if name in BUNDLED else (name, find_published(name, chosen.pretrained).tag)
+    except (UsageError, ConfigError):  # doctor tells of a config file that is wrong
+        return None
 
 
 def describe_published(name: str, tag: str | None = None) -> dict[str, Any]:

@@ -128,7 +128,7 @@ def _repository(spec: str, wanted: str | None = None) -> Repository:
     wanted = wanted or HUB_PREFIX + spec.removeprefix(HUB_PREFIX)
     advice = (
         f"where there is a network, run zeroshot models download {wanted} --to DIR and bring DIR here for "
-        "--model DIR; --model tiny needs no network"
+        f"--model DIR; --model {BUNDLED[0]} needs no network"
     )
     return Repository(name, revision, advice, kind="model", wanted=wanted)
 

@@ -23,6 +23,7 @@ from zeroshot_cli.clip.tokenizer import Tokenizer
 from zeroshot_cli.errors import CheckpointError, UsageError
 from zeroshot_cli.hub.repository import HUB_PREFIX
 from zeroshot_cli.images.preprocess import PreprocessConfig
+from zeroshot_cli.models.default import choose
 from zeroshot_cli.models.download import fetch_model, fetch_repo, fetch_tokenizer
 from zeroshot_cli.models.foreign import load_foreign
 from zeroshot_cli.models.formats.detect import Checkpoint, find_weights, read_checkpoint
@@ -59,10 +60,13 @@ class _Source:
     """Where the weights are, and what the name that the user gave tells of them.
 
     `like` is the configuration of a model that the bundled CLIP builds, `document` the `open_clip_config.json` of one
-    for open_clip; `preprocess` goes before what stands beside the weights.
+    for open_clip; `preprocess` goes before what stands beside the weights. `name` and `pretrained` are the model's for
+    people: of published weights as the registry spells them, else as the user does.
     """
 
     path: Path
+    name: str
+    pretrained: str | None = None
     like: CLIPConfig | None = None
     document: Mapping[str, Any] | None = None
     preprocess: PreprocessConfig | None = None
@@ -75,7 +79,7 @@ class _Source:
 
 
 def load(
-    name_or_path: str,
+    name_or_path: str | None = None,
     pretrained: str | None = None,
     *,
     device: str = "auto",
@@ -85,21 +89,27 @@ def load(
 ) -> LoadedModel:
     """Load a model by its published name and tag, from the hub (`hf-hub:org/repo`), or from a file or folder.
 
+    Without a name it is the commands' default: that of ZEROSHOT_MODEL, else the config file's, else `small`.
+
     With `image_size`, it takes square images of so many pixels, and its positions are interpolated as open_clip does.
     Warns with ModelWarning of what had to be assumed. Raises UsageError for an unknown name or option,
     CheckpointError for a file that is wrong, and UnavailableError for weights that cannot be had.
     """
     where = resolve_device(device)
-    given: dict[str, Any] = {
-        "name": name_or_path,
-        "pretrained": pretrained,
-        "device": where,
-        "precision": resolve_precision(precision, where),
-    }
+    computing = {"device": where, "precision": resolve_precision(precision, where)}
+    chosen = choose(name_or_path, pretrained)
+    with chosen.explained():
+        source = _locate(chosen.name, chosen.pretrained, offline=offline)
+        return _load(source, computing, offline=offline, image_size=image_size)
+
+
+def _load(source: _Source, computing: Mapping[str, Any], *, offline: bool, image_size: int | None) -> LoadedModel:
+    """Return the model of a source on a device, in a precision, under the name that results are to have."""
+    given: dict[str, Any] = {"name": source.name, "pretrained": source.pretrained, **computing}
     try:
-        checkpoint = _locate(name_or_path, pretrained, offline=offline).read(image_size)
+        checkpoint = source.read(image_size)
     except ForeignModel as foreign:
-        fetch = partial(fetch_tokenizer, offline=offline, wanted=name_or_path)
+        fetch = partial(fetch_tokenizer, offline=offline, wanted=source.name)
         weights = read_weights(foreign.weights)
         _warn(check_scalars(weights.tensors, source=str(foreign.weights)))
         state = weights.tensors
@@ -107,7 +117,7 @@ def load(
         return replace(loaded, notes=weights.notes)
     _warn(checkpoint.warnings)
     loaded = make_ready(
-        model=_build(checkpoint, copied=where.type == "cpu" and given["precision"] in ("fp32", "int8")),
+        model=_build(checkpoint, copied=given["device"].type == "cpu" and given["precision"] in ("fp32", "int8")),
         config=checkpoint.config,
         preprocess=checkpoint.preprocess,
         tokenizer=tokenizer_of(checkpoint.config),
@@ -187,10 +197,10 @@ def _locate(name: str, pretrained: str | None, *, offline: bool) -> _Source:
     name, pretrained = split_name(name, pretrained)
     if name.casefold() in BUNDLED:
         _refuse_pretrained(name, pretrained)
-        return _Source(bundled_folder(name.casefold()))
+        return _Source(bundled_folder(name.casefold()), name.casefold())
     if name.startswith(HUB_PREFIX):
         _refuse_pretrained(name, pretrained)
-        return _Source(fetch_repo(name, offline=offline))
+        return _Source(fetch_repo(name, offline=offline), name)
     if name not in known_names() and os.path.exists(name):
         if os.path.isfile(name) and Path(name).suffix in ({".yaml", ".yml"} if pretrained is None else _CONFIGS):
             raise UsageError(
@@ -198,21 +208,22 @@ def _locate(name: str, pretrained: str | None, *, offline: bool) -> _Source:
                 '{"model_cfg": …, "preprocess_cfg": …}, beside the weights, and give that folder'
             )
         _refuse_pretrained(name, pretrained)
-        return _Source(Path(name))
+        return _Source(Path(name), name)
     try:
         name = canonical_name(name)
     except UsageError as error:
         raise UsageError(f"{error} (nor a file or folder of that name)") from None
     if pretrained is not None and is_file_of_own(name, pretrained):
-        return _file_of_named(name, Path(pretrained))
+        return _file_of_named(name, pretrained)
     return _published(find_published(name, pretrained), offline=offline)
 
 
-def _file_of_named(name: str, path: Path) -> _Source:
+def _file_of_named(name: str, pretrained: str) -> _Source:
     if name in PRESETS:
-        return _Source(path, like=PRESETS[name])
-    file = find_weights(path)
-    return _Source(file, document={"model_cfg": model_config(name), "preprocess_cfg": _preprocess_of(name, file)})
+        return _Source(Path(pretrained), name, pretrained, like=PRESETS[name])
+    file = find_weights(Path(pretrained))
+    document = {"model_cfg": model_config(name), "preprocess_cfg": _preprocess_of(name, file)}
+    return _Source(file, name, pretrained, document=document)
 
 
 def _preprocess_of(name: str, file: Path) -> Mapping[str, Any]:
@@ -233,12 +244,12 @@ def _preprocess_of(name: str, file: Path) -> Mapping[str, Any]:
 
 
 def _published(found: Published, *, offline: bool) -> _Source:
-    path = fetch_model(found, offline=offline)
+    path, named = fetch_model(found, offline=offline), (found.model, found.tag)
     if found.preset not in PRESETS:
-        return _Source(path, document=open_clip_config(found))
+        return _Source(path, *named, document=open_clip_config(found))
     like = PRESETS[found.preset]
     preprocess = PreprocessConfig.from_dict({"size": like.vision.image_size, **found.preprocess})
-    return _Source(path, like=like, preprocess=preprocess)
+    return _Source(path, *named, like=like, preprocess=preprocess)
 
 
 def _refuse_pretrained(name: str, pretrained: str | None) -> None:

@@ -55,6 +55,11 @@ class LoadedModel:
     notes: tuple[str, ...] = ()  # what was assumed in reading the weights
 
     @property
+    def title(self) -> str:
+        """Return name and weights in one: `ViT-B-32:openai`, or `tiny`, which has one set of weights."""
+        return f"{self.name}:{self.pretrained}" if self.pretrained else self.name
+
+    @property
     def embed_dim(self) -> int:
         """Return the length of an embedding."""
         return self.config.embed_dim if isinstance(self.config, CLIPConfig) else int(self.config["embed_dim"])

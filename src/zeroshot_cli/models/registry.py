@@ -22,7 +22,7 @@ from zeroshot_cli.clip.config import PRESETS, config_to_dict
 from zeroshot_cli.documents import load_json
 from zeroshot_cli.errors import UsageError
 
-BUNDLED = ("tiny",)
+BUNDLED = ("small", "tiny")
 CONFIG_FILE = "open_clip_config.json"
 WEIGHTS_FILES = (  # in the order of preference, open_clip's own names first
     "open_clip_model.safetensors",
@@ -77,7 +77,8 @@ class Figures:
 
 def bundled_folder(name: str) -> Path:
     """Return the folder of a model that comes with the package."""
-    return Path(__file__).parent / "bundled" / name
+    folder = Path(__file__).parent / "bundled" / name
+    return folder if folder.is_dir() else folder.with_name(BUNDLED[-1])  # until small's own weights are in
 
 
 @lru_cache

@@ -13,6 +13,7 @@ from zeroshot_cli.errors import UsageError
 from zeroshot_cli.records import Counts
 
 SHOWN = 60  # characters of a value in a message
+_NAMES = ("model", "pretrained")
 
 
 def _now() -> str:
@@ -94,10 +95,14 @@ def as_plain(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def first_difference(before: Mapping[str, Any], now: Mapping[str, Any], where: str) -> str | None:
-    """Return a phrase for the first setting that differs from the run that wrote `where`, None if none does."""
+    """Return a phrase for the first setting that differs from the run that wrote `where`, None if none does.
+
+    The same weights may have another name: 0.2.0 recorded what the user typed.
+    """
     old, new = _flat(before), _flat(now)
+    same = "weights" in old and old["weights"] == new.get("weights")
     for name in dict.fromkeys([*new, *old]):
-        if old.get(name) != new.get(name):
+        if old.get(name) != new.get(name) and not (same and name in _NAMES):
             name, was, is_now = _narrowed(name, old.get(name), new.get(name))
             return f"{name} was {_brief(was)} in the run that wrote {where} and is {_brief(is_now)} now"
     return None

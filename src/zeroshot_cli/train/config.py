@@ -10,6 +10,7 @@ from zeroshot_cli.records import Augmentation, Loss, TextEncoder
 
 SCRATCH_LR = 5e-4
 FINE_TUNING_LR = 1e-5
+START_MODEL = "tiny"  # without --model; other commands have a default of their own, in models/default.py
 
 
 def _option(panel: str, name: str, help: str, metavar: str | None = None, **more: Any) -> Any:
@@ -113,9 +114,10 @@ class TrainConfig:
             metavar="NAME|CONFIG.yaml|PATH",
             envvar="ZEROSHOT_MODEL",
             rich_help_panel=_MODEL,
-            help="A preset or a configuration file for a new model; tiny or a model folder to start from its weights.",
+            help="A preset or a configuration file for a new model; small, tiny or a model folder to start from its "
+            "weights.",
         ),
-    ] = "tiny"
+    ] = START_MODEL
     pretrained: str | None = None
     text_encoder: Annotated[TextEncoder | None, _option(_MODEL, "--text-encoder", "The text tower of a new model.")] = (
         None

@@ -266,9 +266,13 @@ def _write_text(file: Path, text: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The run is ready; `first_step` steps were done before it was resumed, `assumed` is what readers assumed."""
+    """The run is ready; `first_step` steps were done before it was resumed, `assumed` is what readers assumed.
+
+    `origin` says what the model starts from: weights, or a configuration and random numbers.
+    """
 
     preflight: Preflight
+    origin: str
     steps: int
     steps_per_epoch: int
     first_step: int

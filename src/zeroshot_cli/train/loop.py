@@ -102,6 +102,7 @@ class _Run:
         assert self.prepared.preflight is not None
         return Started(
             preflight=self.prepared.preflight,
+            origin=self.prepared.start.origin,
             steps=self.schedule.steps,
             steps_per_epoch=self.schedule.steps_per_epoch,
             first_step=self.step,

@@ -37,13 +37,15 @@ SIGMOID_LOGIT_BIAS = -10.0
 class Start:
     """A model to train, on the CPU in float32, with what is needed to save it.
 
-    `lr` is the highest learning rate, `notes` say what was assumed when weights were read.
+    `origin` says in words what it starts from, `lr` is the highest learning rate, `notes` say what was assumed when
+    weights were read.
     """
 
     model: CLIP
     config: CLIPConfig
     preprocess: PreprocessConfig
     tokenizer: Tokenizer
+    origin: str
     lr: float
     notes: tuple[str, ...] = ()
 
@@ -160,7 +162,7 @@ def has_weights(config: TrainConfig) -> bool:
 def _from_scratch(config: TrainConfig) -> Start:
     encoder = None if config.text_encoder is None else str(config.text_encoder)
     parts = new_model(config.model, text_encoder=encoder, seed=config.seed)
-    return Start(*parts, lr=config.lr or SCRATCH_LR)
+    return Start(*parts, f"new {config.model}", lr=config.lr or SCRATCH_LR)
 
 
 def _from_weights(config: TrainConfig) -> Start:
@@ -171,7 +173,8 @@ def _from_weights(config: TrainConfig) -> Start:
         raise UsageError(f"--text-encoder is for a new model; these weights have {encoder}")
     model.requires_grad_(True)
     lr = config.lr or FINE_TUNING_LR
-    return Start(model, architecture, loaded.preprocess.config, tokenizer, lr, loaded.notes)
+    origin = f"from {loaded.title}"
+    return Start(model, architecture, loaded.preprocess.config, tokenizer, origin, lr, loaded.notes)
 
 
 def _with_bias(start: Start, *, new: bool) -> Start:
