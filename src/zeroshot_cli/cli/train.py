@@ -116,6 +116,7 @@ def _train(config: TrainConfig, run: RunOptions) -> int:
     from zeroshot_cli.pages.training import write_training_report
     from zeroshot_cli.train import loop
     from zeroshot_cli.train.distributed import is_first_process, processes_here
+    from zeroshot_cli.train.features import Encoded
     from zeroshot_cli.train.folder import Before, Finished, Saved, Started, Stepped
     from zeroshot_cli.train.preflight import Checked
     from zeroshot_cli.train.trackers import check_trackers, open_trackers
@@ -137,6 +138,8 @@ def _train(config: TrainConfig, run: RunOptions) -> int:
                     view.before(event)
                     if tracker is not None:
                         tracker.log(event)
+                case Encoded():
+                    view.encoded(event)
                 case Stepped():
                     view.stepped(event)
                     if tracker is not None:

@@ -4,6 +4,7 @@ b batch, s sequence, e embedding
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -54,9 +55,14 @@ class CLIP(nn.Module):
         out: Tensor = self.text(tokens)
         return out
 
-    def forward(self, images: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Embed images b3hw and tokens bs -> be each, normalised, float32 even under autocast; and 1 ÷ temperature."""
-        image_features = F.normalize(self.encode_image(images).float(), dim=-1)
+    def forward(
+        self, images: Tensor, tokens: Tensor, encode: Callable[[Tensor], Tensor] | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Embed images b3hw and tokens bs -> be each, normalised, float32 even under autocast; and 1 ÷ temperature.
+
+        `encode` takes the place of `encode_image`, for features such as `visual.features` gives.
+        """
+        image_features = F.normalize((encode or self.encode_image)(images).float(), dim=-1)
         text_features = F.normalize(self.encode_text(tokens).float(), dim=-1)
         return image_features, text_features, self.logit_scale.exp()
 

@@ -25,6 +25,7 @@ from zeroshot_cli.console.training_state import TrainingState
 from zeroshot_cli.display import counted, shown, shown_lines
 
 if TYPE_CHECKING:
+    from zeroshot_cli.train.features import Encoded
     from zeroshot_cli.train.folder import Before, Finished, Started, Stepped
     from zeroshot_cli.train.preflight import Checked
     from zeroshot_cli.train.validate import Accuracy, Validation
@@ -59,13 +60,16 @@ class TrainingView(AbstractContextManager["TrainingView"]):
         self._clock = clock
         self._began = self._last_line = clock()
         self._state: TrainingState | None = None
+        self._encoding = False
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._view.close()
         state = self._state
-        if isinstance(error, KeyboardInterrupt) and state is not None and state.report is not None:
+        if isinstance(error, KeyboardInterrupt) and self._encoding:
+            self.note("stopped while images were encoded; add --resume to continue")
+        elif isinstance(error, KeyboardInterrupt) and state is not None and state.report is not None:
             self.note(f"stopped after step {state.step:,} of {state.info.steps:,}; add --resume to continue")
 
     def checked(self, event: Checked) -> None:
@@ -93,6 +97,15 @@ class TrainingView(AbstractContextManager["TrainingView"]):
     def before(self, report: Before) -> None:
         """Print what the model is worth before its first step."""
         self.note("before training: " + ", ".join(_judged(report.validation, report.zero_shot)))
+
+    def encoded(self, event: Encoded) -> None:
+        """Show how many views are encoded; without a terminal by a line a minute."""
+        self._encoding = event.done < event.total
+        text = f"encoding images: {event.done:,} of {event.total:,}"
+        self._view.show(bar(text, event.done, event.total))
+        if not self._view.is_wanted and self._clock() - self._last_line >= LONG:
+            self.note(text)
+            self._last_line = self._clock()
 
     def stepped(self, report: Stepped) -> None:
         """Show the step; print a line at the end of an epoch."""

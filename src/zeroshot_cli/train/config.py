@@ -126,6 +126,16 @@ class TrainConfig:
     lock_trunk: Annotated[
         bool, _option(_MODEL, "--lock-trunk", "Of the image tower, train only the head that leads to the embedding.")
     ] = False
+    views: Annotated[
+        int | None,
+        _option(
+            _MODEL,
+            "--views",
+            "Encode each image only once in each of N random views, which epochs take in turn; needs --lock-image or "
+            "--lock-trunk.",
+            "N",
+        ),
+    ] = None
     lock_text: Annotated[bool, _option(_MODEL, "--lock-text", "Do not train the text tower.")] = False
     grad_checkpointing: Annotated[
         bool,
@@ -333,7 +343,7 @@ MAY_CHANGE = frozenset(
 )
 
 _LOWEST = {"epochs": 1, "batch_size": 2, "chunk_size": 1, "workers": 0, "log_every": 1, "save_every": 0, "keep": 1}
-_LOWEST |= {"max_pixels": 1, "patience": 1}
+_LOWEST |= {"views": 1, "max_pixels": 1, "patience": 1}
 
 
 def _check(good: bool, name: str, value: object, range_: str) -> None:

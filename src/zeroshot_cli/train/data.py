@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from multiprocessing.util import Finalize
@@ -26,6 +26,7 @@ from zeroshot_cli.train.config import TrainConfig
 MAX_BAD_IN_A_ROW = 100
 
 Pixels = npt.NDArray[np.uint8]
+Features = npt.NDArray[np.floating]
 Rows = npt.NDArray[np.int64]
 
 
@@ -40,9 +41,10 @@ class Batch:
     """Images (batch, height, width, 3), uint8, with their captions and paths, and what was skipped to get them.
 
     `meanings` are given where captions are drawn: rows with the same one are duplicates, whatever their captions.
+    `pixels` may be features (batch, …), floating, that were made of images.
     """
 
-    pixels: Pixels
+    pixels: Pixels | Features
     captions: tuple[str, ...]
     images: tuple[str, ...]
     skipped: tuple[SkippedImage, ...] = ()
@@ -202,8 +204,11 @@ def shuffled(n: int, batch_size: int) -> list[Plan]:
 class TrainBatches(Dataset[Batch | ZeroshotError]):
     """Plan → Batch with random views; a view depends on (seed, epoch, row, pass) only, not on worker or neighbours.
 
-    An error is returned and not raised, for a DataLoader's worker would bury it in a traceback.
+    An error is returned and not raised, for a DataLoader's worker would bury it in a traceback. `find` returns the
+    features of a row's image in a view, in place of pixels, and None where there are none.
     """
+
+    find: Callable[[int, int], Features | None] | None = None
 
     def __init__(self, pairs: Pairs, augment: Augment, *, seed: int, decoding: Decoding = EXACTLY) -> None:
         self.pairs, self.augment, self.seed = pairs, augment, seed
@@ -215,19 +220,35 @@ class TrainBatches(Dataset[Batch | ZeroshotError]):
             passes = plan.passes or (0,) * len(plan.rows)
             views = []
             for place, row in enumerate(plan.rows):
-                for coming in plan.rows[place : place + 2]:  # the next image is decoded while this one is augmented
-                    self._reader.prefetch(coming)
+                self.prefetch(plan.rows[place : place + 2])  # the next image is decoded while this one is augmented
                 views.append(self._view(row, plan.epoch, passes[place], skipped))
         except ZeroshotError as error:
             return error
-        return _batch(self.pairs, views, skipped, draw=f"{self.seed} {plan.epoch}")
+        return batch_of(self.pairs, views, skipped, draw=f"{self.seed} {plan.epoch}")
 
-    def _view(self, row: int, epoch: int, earlier: int, skipped: list[SkippedImage]) -> tuple[Pixels, int]:
+    def prefetch(self, rows: Sequence[int]) -> None:
+        """Let the decoding process of a DataLoader's worker begin with rows that are read next."""
+        for row in rows:
+            self._reader.prefetch(row)
+
+    def rng(self, row: int, epoch: int, earlier: int = 0) -> Random:
+        """Return what draws the view of a row."""
+        return Random(f"{self.seed} {epoch} {row}" + (f" {earlier}" if earlier else ""))
+
+    def drawn(self, row: int, rng: Random) -> Pixels:
+        """Return a random view of a row. Raises UnreadableImage."""
+        return np.asarray(self.augment(unpack(self._reader.read(row)), rng))
+
+    def _view(self, row: int, epoch: int, earlier: int, skipped: list[SkippedImage]) -> tuple[Pixels | Features, int]:
         """Return a random view of a row; for one that cannot be read, note it and draw another row."""
-        rng = Random(f"{self.seed} {epoch} {row}" + (f" {earlier}" if earlier else ""))
+        rng = self.rng(row, epoch, earlier)
         for _ in range(MAX_BAD_IN_A_ROW):
             try:
-                return np.asarray(self.augment(unpack(self._reader.read(row)), rng)), row
+                if self.find is None:
+                    return self.drawn(row, rng), row
+                if (found := self.find(row, epoch + earlier)) is not None:
+                    return found, row
+                raise UnreadableImage("cannot be read")
             except UnreadableImage as error:
                 skipped.append(SkippedImage(self.pairs.images[row], str(error)))
                 row = rng.randrange(len(self.pairs))
@@ -253,16 +274,17 @@ class EvalBatches(Dataset[Batch | ZeroshotError]):
                 skipped.append(SkippedImage(self.pairs.images[row], str(error)))
             except ZeroshotError as error:
                 return error
-        return _batch(self.pairs, views, skipped)
+        return batch_of(self.pairs, views, skipped)
 
 
-def _batch(
-    pairs: Pairs, views: list[tuple[Pixels, int]], skipped: list[SkippedImage], draw: str | None = None
+def batch_of(
+    pairs: Pairs, views: Sequence[tuple[Pixels | Features, int]], skipped: list[SkippedImage], draw: str | None = None
 ) -> Batch:
     """Return a batch of views of rows; `draw` seeds the choice among a class's texts, which are else the first."""
     texts = [pairs.text(row, None if draw is None else Random(f"{draw} {row} text")) for _, row in views]
+    stacked: Any = np.stack([pixels for pixels, _ in views]) if views else np.empty((0, 1, 1, 3), np.uint8)
     return Batch(
-        pixels=np.stack([pixels for pixels, _ in views]) if views else np.empty((0, 1, 1, 3), np.uint8),
+        pixels=stacked,
         captions=tuple(texts),
         images=tuple(pairs.images[row] for _, row in views),
         skipped=tuple(skipped),

@@ -185,7 +185,7 @@ def put(values: Tensor, into: Tensor) -> None:
     into.copy_(values)
 
 
-def check_processes(*, batch_size: int, fsdp: bool, ema: bool) -> None:
+def check_processes(*, batch_size: int, fsdp: bool, ema: bool, views: bool = False) -> None:
     """Raise UsageError for what the number of processes does not allow."""
     size = _size()
     if batch_size % size:
@@ -193,6 +193,8 @@ def check_processes(*, batch_size: int, fsdp: bool, ema: bool) -> None:
             f"--batch-size {batch_size} cannot be shared by {size} processes; "
             f"use {batch_size // size * size or size} or another multiple of {size}"
         )
+    if views and size > 1:
+        raise UsageError(f"--views is for one process, and there are {size}; omit it, or torchrun")
     if fsdp and size == 1:
         raise UsageError("--fsdp shares a model among processes, and there is one; use torchrun, or omit it")
     if fsdp and ema:

@@ -1,9 +1,10 @@
 """What a run reports: its folder, what may be in it before and what is written into it, and its events.
 
-The events are, in this order: Checked (in preflight.py), Started, Before, Stepped and Saved, Finished. The folder holds
+The events are, in this order: Checked (in preflight.py), Started, Before, Encoded (in features.py), Stepped and
+Saved, Finished. The folder holds
 
 config.yaml  assumed.txt  metrics.jsonl  skipped.csv  checkpoints/  model/  best/, and of others report.html
-tensorboard/  wandb/
+tensorboard/  wandb/, and while it goes on views-*.npy
 """
 
 # pathlib's questions raise OSError where a name is too long or a folder is locked; opening names the reason.

@@ -1,7 +1,7 @@
 """The model that learns, with what belongs to it: optimizer, locked towers, averages of weights, other processes."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -67,7 +67,8 @@ class Learner:
             self.origin = {name: tensor.clone() for name, tensor in module_tensors(self.model).items()}
         self._average = None if config.ema is None else average_of(self.model, config.ema)
         self.objective = Objective(config.loss, world)
-        self.towers = self._wrapped(Towers(self.model, bf16=self.precision == "bf16"))
+        self.bf16 = self.precision == "bf16"
+        self.towers = self._wrapped(Towers(self.model, bf16=self.bf16, encode=self._head()))
         self.trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.optimizer = build_optimizer(
             self.model,
@@ -83,6 +84,20 @@ class Learner:
             return towers
         wrap = sharded if self.config.fsdp else replicated
         return wrap(towers, self.model, self.device)
+
+    def _head(self) -> Callable[[Tensor], Tensor] | None:
+        """Return what embeds features, where a run learns from these; None where it learns from images."""
+        if self.config.views is None:
+            return None
+        return _itself if self.config.lock_image else self.model.visual.project
+
+    @torch.no_grad()
+    def features(self, images: Tensor) -> Tensor:
+        """Return what the locked part of the image tower makes of images, in float32."""
+        visual = self.model.visual
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
+            features: Tensor = visual(images) if self.config.lock_image else visual.features(images)
+        return features.float()
 
     @property
     def average(self) -> CLIP | None:
@@ -159,6 +174,10 @@ class Learner:
 # locked towers
 
 
+def _itself(features: Tensor) -> Tensor:
+    return features
+
+
 def lock(model: CLIP, *, image: bool = False, trunk: bool = False, text: bool = False) -> None:
     """Let a tower get no gradient (LiT, arXiv 2111.07991), or with `trunk` what is below the image tower's head."""
     for tower, locked in ((model.visual, image), (model.text, text)):
@@ -224,7 +243,7 @@ def _between(start: Tensor, tuned: Tensor, alpha: float) -> Tensor:
 def validate_pairs(learner: Learner, model: CLIP, val: Pairs) -> Validation:
     """Validate a model, which is in evaluation mode, on pairs."""
     config, preprocess = learner.config, learner.start.preprocess
-    towers = Towers(model, bf16=learner.precision == "bf16")
+    towers = Towers(model, bf16=learner.bf16)
     objective = Objective(config.loss)
     scale, bias = model.logit_scale.detach().exp(), model.logit_bias
     batches = batches_of(

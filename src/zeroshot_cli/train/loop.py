@@ -1,10 +1,8 @@
 """The training loop: batches in; events, checkpoints and a model folder out."""
 
 import math
-import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +25,17 @@ from zeroshot_cli.train.checkpoint import (
 from zeroshot_cli.train.config import TrainConfig
 from zeroshot_cli.train.data import Batch, TrainBatches, TrainPlans, batches_of, decoding_of
 from zeroshot_cli.train.distributed import Stop, check_processes, is_first_process, joined, stop_on_signals
+from zeroshot_cli.train.features import Encoded, Views, remove_views
 from zeroshot_cli.train.folder import Before, Finished, RunFolder, Saved, Started, Stepped
 from zeroshot_cli.train.learner import Done, Learner, validate_pairs
 from zeroshot_cli.train.preflight import Checked
-from zeroshot_cli.train.schedule import Course, Schedule, verdict
+from zeroshot_cli.train.schedule import Course, Schedule, Speed, verdict
 from zeroshot_cli.train.start import Prepared, prepare
 from zeroshot_cli.train.validate import Accuracy, Validation
 
 BAD_STEPS = 3  # in a row without a finite loss and gradient: then the run ends
-SPEED_WINDOW = 20  # steps over which images a second are measured
 
-Event = Checked | Started | Before | Stepped | Saved | Finished
+Event = Checked | Started | Before | Encoded | Stepped | Saved | Finished
 
 
 def train(config: TrainConfig, output: Path, *, resume: bool = False, dry_run: bool = False) -> Iterator[Event]:
@@ -47,7 +45,9 @@ def train(config: TrainConfig, output: Path, *, resume: bool = False, dry_run: b
     do not go together, a folder that holds another run or a loss that is not finite, DataError for pairs that cannot be
     trained on, KeyboardInterrupt after Ctrl-C or SIGTERM, when a checkpoint has been written.
     """
-    check_processes(batch_size=config.batch_size, fsdp=config.fsdp, ema=config.ema is not None)
+    check_processes(
+        batch_size=config.batch_size, fsdp=config.fsdp, ema=config.ema is not None, views=config.views is not None
+    )
     events = _events(config, RunFolder(output), resume=resume, dry_run=dry_run)
     if is_first_process():
         yield from events
@@ -81,7 +81,7 @@ class _Run:
         if len(set(self.world.collected([prepared.fingerprint]))) > 1:
             raise DataError("the processes of this run do not see the same pairs; give all of them the same files")
         self.schedule = Schedule.of(config, pairs=len(prepared.pairs), peak=prepared.start.lr)
-        self.speed = _Speed()
+        self.speed = Speed()
         self.step = self.bad_steps = 0
         self.judged: dict[str, Any] = {}  # what validation has found of the weights as they are
         self.course = Course()
@@ -158,8 +158,12 @@ class _Run:
         with stop_on_signals() as stop:
             if not self.step:
                 yield from self._before()
-            self.speed = _Speed()
-            for batch in self._saved_on_error(() if is_enough else self._batches()):
+            is_over = is_enough or self.step >= self.schedule.steps
+            dataset = self._dataset()
+            if self.config.views is not None and not is_over:
+                yield from self._encode(dataset, stop)
+            self.speed = Speed()
+            for batch in self._saved_on_error(() if is_over else self._batches(dataset)):
                 self.speed.waited()
                 done = self._step(batch, stop=stop.asked)
                 last = self._report(done, stop)
@@ -177,6 +181,8 @@ class _Run:
         if last is None:  # the run was complete, and its model may have been removed
             self._save_model(self.learner.current(), is_last=True)
             yield Saved()
+        if self.world.is_first:
+            remove_views(self.folder)
         yield Finished(self.folder.model, last, self.folder.skipped, tuple(self._verdict(last, is_enough)))
 
     def _before(self) -> Iterator[Event]:
@@ -224,16 +230,29 @@ class _Run:
                 self.save()
             raise
 
-    def _batches(self) -> Iterator[Batch]:
-        config, pairs, preprocess = self.config, self.prepared.pairs, self.prepared.start.preprocess
+    def _encode(self, dataset: TrainBatches, stop: Stop) -> Iterator[Encoded]:
+        """Have the dataset give features of views that were encoded before, in place of pixels."""
+        views = Views(self.learner, self.prepared.pairs, self.folder)
+        for event in views.encode(dataset, workers=self.config.workers):
+            yield event
+            if stop.asked:
+                raise KeyboardInterrupt
+        dataset.find = views.find
+
+    def _dataset(self) -> TrainBatches:
+        config, preprocess = self.config, self.prepared.start.preprocess
         augment = Augment(
             preprocess.height_width,
             min_scale=config.min_scale,
             kinds=frozenset(config.augment),
             resample=Image.Resampling[preprocess.interpolation.value.upper()],
         )
+        return TrainBatches(self.prepared.pairs, augment, seed=config.seed, decoding=decoding_of(config))
+
+    def _batches(self, dataset: TrainBatches) -> Iterator[Batch]:
+        config = self.config
         plans = TrainPlans(
-            pairs.sources,
+            self.prepared.pairs.sources,
             batch_size=config.batch_size,
             epochs=config.epochs,
             seed=config.seed,
@@ -241,8 +260,7 @@ class _Run:
             rank=self.world.rank,
             world=self.world.size,
         )
-        dataset = TrainBatches(pairs, augment, seed=config.seed, decoding=decoding_of(config))
-        return batches_of(dataset, plans, workers=config.workers)
+        return batches_of(dataset, plans, workers=0 if dataset.find else config.workers)
 
     def _step(self, batch: Batch, *, stop: bool) -> Done:
         """Make one step of the optimizer. Raises UsageError after a few that were not finite."""
@@ -352,40 +370,3 @@ class _Run:
             model = self.learner.mixed(current) if is_last else current
             with self.folder.writing():
                 save_model(self.folder.model, model, self.prepared.start.config, self.prepared.start.preprocess)
-
-
-class _Speed:
-    """Images a second over the last steps, without the time that checkpoints and validation take."""
-
-    def __init__(self) -> None:
-        self._steps: deque[tuple[int, float, float]] = deque(maxlen=SPEED_WINDOW)
-        self._since = time.perf_counter()
-        self._waited = 0.0
-
-    def waited(self) -> None:
-        """Note that the batch is there."""
-        self._waited = time.perf_counter() - self._since
-
-    def count(self, images: int) -> None:
-        """Note that the step is done."""
-        now = time.perf_counter()
-        self._steps.append((images, now - self._since, self._waited))
-        self._since = now
-
-    def images_per_second(self) -> float:
-        return sum(images for images, _, _ in self._steps) / self._seconds()
-
-    def data_wait(self) -> float:
-        """Return the share of the time in which there was no batch."""
-        return sum(waited for _, _, waited in self._steps) / self._seconds()
-
-    def _seconds(self) -> float:
-        return max(sum(seconds for _, seconds, _ in self._steps), 1e-9)
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        began = time.perf_counter()
-        try:
-            yield
-        finally:
-            self._since += time.perf_counter() - began

@@ -1,9 +1,12 @@
-"""When a run does what, as pure functions: its learning rate, its checkpoints, its best step, its end, its verdict."""
+"""When a run does what: its learning rate, its checkpoints, its best step, its end, its verdict, its speed."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -13,6 +16,7 @@ if TYPE_CHECKING:
 
 MIN_SAVE_STEPS = 100  # a checkpoint every epoch, but short epochs share one
 FEW_STEPS = 20  # of a run whose loss is not judged
+SPEED_WINDOW = 20  # steps over which images a second are measured
 STUCK = 0.97  # of the loss of guessing: a last quarter of the steps above it has learned nothing
 
 
@@ -145,3 +149,42 @@ def _stuck(loss: float, guess: float, config: TrainConfig, lr: float) -> str:
         f"belong to other images, captions that are all alike, a learning rate ({lr:g}) far too high or too low"
         f"{locked}, and too few steps"
     )
+
+
+class Speed:
+    """Images a second over the last steps, without the time that checkpoints and validation take."""
+
+    def __init__(self) -> None:
+        self._steps: deque[tuple[int, float, float]] = deque(maxlen=SPEED_WINDOW)
+        self._since = time.perf_counter()
+        self._waited = 0.0
+
+    def waited(self) -> None:
+        """Note that the batch is there."""
+        self._waited = time.perf_counter() - self._since
+
+    def count(self, images: int) -> None:
+        """Note that the step is done."""
+        now = time.perf_counter()
+        self._steps.append((images, now - self._since, self._waited))
+        self._since = now
+
+    def images_per_second(self) -> float:
+        """Return the images of a second."""
+        return sum(images for images, _, _ in self._steps) / self._seconds()
+
+    def data_wait(self) -> float:
+        """Return the share of the time in which there was no batch."""
+        return sum(waited for _, _, waited in self._steps) / self._seconds()
+
+    def _seconds(self) -> float:
+        return max(sum(seconds for _, seconds, _ in self._steps), 1e-9)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave out the time that this takes."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._since += time.perf_counter() - began

@@ -123,6 +123,8 @@ def check_locks(config: TrainConfig, has_weights: bool) -> None:
         raise UsageError("--lock-image and --lock-text leave only the temperature to train; omit one of them")
     if config.lock_image and config.lock_trunk:
         raise UsageError("--lock-image locks the head too, which --lock-trunk trains; omit one of them")
+    if config.views is not None and not (config.lock_image or config.lock_trunk):
+        raise UsageError("--views keeps what the image tower makes of images; add --lock-image or --lock-trunk")
     locks = [name for name in ("lock_image", "lock_trunk", "lock_text") if getattr(config, name)]
     if locks and not has_weights:
         option = f"--{locks[0].replace('_', '-')}"

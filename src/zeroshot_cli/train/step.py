@@ -23,7 +23,7 @@ from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.clip.tokenizer import Tokenizer, TruncatedTextWarning
 from zeroshot_cli.images.preprocess import Preprocess, PreprocessConfig
 from zeroshot_cli.records import Loss
-from zeroshot_cli.train.data import Batch, Pixels
+from zeroshot_cli.train.data import Batch, Features, Pixels
 from zeroshot_cli.train.distributed import World
 
 Chunk = tuple[Tensor, Tensor]  # images (batch, 3, height, width), tokens (batch, sequence)
@@ -42,9 +42,13 @@ class Inputs:
         """Return the images and tokens of some rows."""
         return self.images(batch.pixels[rows]), trimmed(self.tokenizer, batch.captions[rows]).to(self.device)
 
-    def images(self, pixels: Pixels) -> Tensor:
-        """Normalise pixels (batch, height, width, 3), uint8, to (batch, 3, height, width), float32."""
-        return self.preprocess.normalise(torch.from_numpy(pixels).to(self.device), self.layout)
+    def images(self, pixels: Pixels | Features) -> Tensor:
+        """Normalise pixels (batch, height, width, 3), uint8, to (batch, 3, height, width), float32.
+
+        Features stay as they are, in float32.
+        """
+        given = torch.from_numpy(pixels).to(self.device)
+        return given.float() if given.is_floating_point() else self.preprocess.normalise(given, self.layout)
 
     def chunks(self, batch: Batch, size: int | None) -> list[Callable[[], Chunk]]:
         """Return the batch in parts of `size` rows, each made when it is called."""
@@ -108,11 +112,14 @@ Outputs = tuple[Tensor, Tensor, Tensor, Tensor | None]
 
 
 class Towers(nn.Module):
-    """Both towers of a CLIP in one call, as the loss needs them and wrappers for many processes expect."""
+    """Both towers of a CLIP in one call, as the loss needs them and wrappers for many processes expect.
 
-    def __init__(self, model: CLIP, *, bf16: bool) -> None:
+    With `encode`, which embeds features, these are given in place of images.
+    """
+
+    def __init__(self, model: CLIP, *, bf16: bool, encode: Callable[[Tensor], Tensor] | None = None) -> None:
         super().__init__()
-        self.model, self.bf16 = model, bf16
+        self.model, self.bf16, self.encode = model, bf16, encode
 
     def forward(self, images: Tensor, tokens: Tensor) -> Outputs:
         """Return both embeddings (batch, embedding), normalised, in float32; 1 ÷ temperature; the bias, if any.
@@ -120,7 +127,7 @@ class Towers(nn.Module):
         Images are (batch, 3, height, width), tokens (batch, sequence).
         """
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
-            image_features, text_features, scale = self.model(images, tokens)
+            image_features, text_features, scale = self.model(images, tokens, self.encode)
         bias = self.model.logit_bias
         return image_features.float(), text_features.float(), scale, None if bias is None else bias.clone()
 
