@@ -1,6 +1,7 @@
 """Models for commands, and what a command answered."""
 
 import csv
+import hashlib
 import io
 import json
 from collections.abc import Callable
@@ -83,6 +84,7 @@ def angles(monkeypatch: pytest.MonkeyPatch, angle_model: Any) -> list[tuple[int,
     def load(name: str, pretrained: str | None = None, *, precision: str, **others: object) -> Any:
         model = type(angle_model)()
         model.name, model.pretrained, model.batches = name, pretrained, batches
+        model.fingerprint = hashlib.sha256(repr((name, pretrained)).encode()).hexdigest()
         model.precision = "fp32" if precision == "auto" else precision
         return model
 

@@ -104,7 +104,7 @@ def test_a_folder_that_cannot_be_read_changes_nothing(
         (["classify", "x", "--precision", "fp61"], "; did you mean fp16? zeroshot classify --help"),
         (["classify", "x", "--precision", "BF16"], "; did you mean bf16?"),
         (["classify", "x", "--format", "jsno"], "; did you mean jsonl?"),
-        (["models", "list", "--format", "jso"], "; did you mean json?"),
+        (["models", "list", "--format", "jso"], "; did you mean json or jsonl?"),
     ],
 )
 def test_what_is_nearly_right_is_suggested(
