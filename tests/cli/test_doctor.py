@@ -60,7 +60,9 @@ def test_a_machine_with_a_network_is_well(hub: Any, capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.usefixtures("better")
-def test_a_default_of_the_config_file_is_shown(hub: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_default_of_the_config_file_is_shown(
+    hub: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     rows, last = found(capsys)
     assert rows["config file"] == f"{os.environ['ZEROSHOT_CONFIG']}, model ViT-B-32"
     assert rows["default model"] == (
@@ -77,6 +79,18 @@ def test_a_default_of_the_config_file_is_shown(hub: Any, capsys: pytest.CaptureF
     assert "there is no model 'tinny': did you mean tiny?" in rows["config file"]
     assert "there is no model 'tinny'" in rows["default model"]
     assert last == "to do: correct or remove the config file"
+    (tmp_path / "empty").mkdir()
+    Path(os.environ["ZEROSHOT_CONFIG"]).write_text(f"model: {tmp_path / 'empty'}\n")
+    rows, last = found(capsys)
+    assert "is not a model folder" in rows["default model"]
+    assert last == "to do: correct the config file"
+    monkeypatch.setenv("ZEROSHOT_CONFIG", "~nobody-at-all/config.yaml")
+    rows, last = found(capsys)
+    assert "ZEROSHOT_CONFIG=~nobody-at-all/config.yaml: there is no such home folder" in rows["config file"]
+    assert last == "to do: correct or remove the config file"
+    monkeypatch.setenv("ZEROSHOT_MODEL", "tiny")
+    rows, _ = found(capsys)
+    assert rows["default model"] == "tiny (from ZEROSHOT_MODEL)"
 
 
 def test_without_a_home_folder_there_is_no_config_file(

@@ -321,7 +321,7 @@ def _default_model(findings: Findings, hub: _Hub, free: int) -> None:
     """Say which model is the default, who chose it, whether it is here, and if not whether it can be downloaded."""
     from zeroshot_cli.errors import CheckpointError, ConfigError, UnavailableError, UsageError
     from zeroshot_cli.hub.cache import hub_cache
-    from zeroshot_cli.models.default import MODEL_VARIABLE, PRETRAINED_VARIABLE, Source, choose
+    from zeroshot_cli.models.default import CONFIG_VARIABLE, MODEL_VARIABLE, PRETRAINED_VARIABLE, Source, choose
     from zeroshot_cli.models.registry import Published, figures
 
     name, tag, by, need = "", os.environ.get(PRETRAINED_VARIABLE), "", 0
@@ -330,14 +330,11 @@ def _default_model(findings: Findings, hub: _Hub, free: int) -> None:
         found = _look_for(name, tag)
     except UnavailableError:
         found = None
-    except ConfigError as error:
-        findings.add("default model", str(error))  # its row says what to do
-        return
-    except (UsageError, CheckpointError) as error:
+    except (ConfigError, UsageError, CheckpointError) as error:
         own = "the config file" if Source.CONFIG in by else MODEL_VARIABLE
-        findings.add(
-            "default model", str(error), f"correct {PRETRAINED_VARIABLE if tag and tag in str(error) else own}"
-        )
+        wrong = PRETRAINED_VARIABLE if tag and tag in str(error) else own
+        told = isinstance(error, ConfigError) or CONFIG_VARIABLE in str(error)  # the config file's row says what to do
+        findings.add("default model", str(error), None if told else f"correct {wrong}")
         return
     if isinstance(found, str):
         findings.add("default model", f"{found}{by}")
