@@ -15,15 +15,22 @@ import torch
 from safetensors.torch import load_file
 
 from zeroshot_cli.clip.config import CBOWConfig, CLIPConfig, EfficientNetConfig, ResNetConfig, VisionTransformerConfig
+from zeroshot_cli.clip.efficientnet import EfficientNet
 from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.images.preprocess import PreprocessConfig
 from zeroshot_cli.models.formats.open_clip import save_model
 from zeroshot_cli.records import Augmentation
-from zeroshot_cli.train import features, loop
+from zeroshot_cli.train import distributed, features, loop
 from zeroshot_cli.train.config import TrainConfig
-from zeroshot_cli.train.features import Encoded
+from zeroshot_cli.train.data import Batch
+from zeroshot_cli.train.distributed import World, check_processes
+from zeroshot_cli.train.features import Encoded, Rehearsal
 from zeroshot_cli.train.folder import Stepped, read_skipped
+from zeroshot_cli.train.learner import Learner
+from zeroshot_cli.train.start import start_from
+from zeroshot_cli.train.step import pair_ids, same_pairs
+from zeroshot_cli.words.labels import read_labels
 
 Draw = Callable[..., Path]
 VISION = {
@@ -192,3 +199,120 @@ def test_too_small_a_disk_and_no_lock_are_refused(
     with pytest.raises(UsageError, match=r"--views 3 needs 0\.0 GB in .*run, which has 0\.0 GB free; make room"):
         train(replace(config, views=3), tmp_path / "run")
     train(replace(config, views=2), tmp_path / "run", resume=True)
+
+
+# features that are made up
+
+LABELS = """\
+- cat
+- name: dog
+  synonyms: [hound]
+- bird
+- name: white on red
+- fish
+"""
+
+
+@pytest.fixture
+def rehearsing(tmp_path: Path, config: TrainConfig) -> TrainConfig:
+    (tmp_path / "labels.yaml").write_text(LABELS)
+    return replace(config, rehearse=str(tmp_path / "labels.yaml"), rehearse_share=0.6)
+
+
+@pytest.fixture
+def rehearsal(rehearsing: TrainConfig) -> Rehearsal:
+    """Of four images with features of 1, 2, 3 and 4, the mean is 10."""
+    start = start_from(rehearsing)
+    assert isinstance(start.model.visual, EfficientNet)
+    start.model.visual.gated_head.mean.fill_(10)
+    labels = read_labels(str(rehearsing.rehearse))
+    return Rehearsal(Learner(rehearsing, start, World(), torch.device("cpu")), labels)
+
+
+BATCH = Batch(
+    np.repeat(np.arange(1, 5, dtype=np.float16)[:, None], 1280, axis=1),
+    captions=("one", "Bird", "three", "four"),
+    images=("1.png", "2.png", "3.png", "4.png"),
+)
+
+
+def test_features_are_made_up_of_the_classifier_and_an_image(rehearsal: Rehearsal) -> None:
+    visual = rehearsal.learner.model.visual
+    assert isinstance(visual, EfficientNet)
+    weight = visual.classifier.weight.detach().numpy()
+    drawn: set[tuple[str, str]] = set()
+    strengths = []
+    for step in range(1, 40):
+        batch = rehearsal.joined(BATCH, step=step)
+        assert batch.pixels.dtype == np.float32
+        assert len(batch.pixels) == len(batch.captions) == len(batch.images) == len(batch.meanings) == 4 + 6
+        assert np.array_equal(batch.pixels[:4], BATCH.pixels)
+        assert batch.captions[:4] == batch.meanings[:4] == BATCH.captions
+        for feature, text, name in zip(batch.pixels[4:], batch.captions[4:], batch.meanings[4:], strict=True):
+            c = ["cat", "dog", "bird", "white on red", "fish"].index(name)
+            towards = weight[c] - weight.mean(axis=0)
+            # feature = 10 + a · towards + (image - 10) / 2 is a line; its slope is a, its foot (10 + image) / 2
+            slope, foot = np.polyfit(towards.astype(float), feature.astype(float), 1)
+            assert feature == pytest.approx(foot + slope * towards, abs=1e-4)
+            assert min(abs(foot - expected) for expected in (5.5, 6, 6.5, 7)) < 1e-4
+            strengths.append(slope)
+            drawn.add((name, text))
+    assert 1.19 < min(strengths) < 1.3
+    assert 2.9 < max(strengths) < 3.01
+    forms = ("{}", "a photo of a {}.", "a picture of a {}.", "a photo of the {}.")
+    words = {"cat": ["cat"], "dog": ["dog", "hound"], "bird": ["bird"], "fish": ["fish"]}
+    words["white on red"] = ["white on red"]
+    assert drawn == {(n, form.replace("{}", word)) for n, some in words.items() for word in some for form in forms}
+
+
+def test_rows_of_a_class_are_no_negatives_of_each_other(rehearsal: Rehearsal) -> None:
+    batch = rehearsal.joined(BATCH, step=1)
+    ids = pair_ids(batch)
+    meanings = [meaning.casefold() for meaning in batch.meanings]
+    assert len(set(meanings[4:])) < 6
+    assert "bird" in meanings[4:]
+    assert same_pairs(ids, ids).tolist() == [[one == other for other in meanings] for one in meanings]
+
+
+def test_steps_make_up_their_own(rehearsal: Rehearsal) -> None:
+    first, again, second = (rehearsal.joined(BATCH, step=step) for step in (1, 1, 2))
+    assert np.array_equal(first.pixels, again.pixels)
+    assert first.captions == again.captions
+    assert first.captions != second.captions
+
+
+@pytest.mark.parametrize("views", [None, 2])
+def test_a_rehearsing_run_learns_and_goes_on_where_it_was(
+    tmp_path: Path, rehearsing: TrainConfig, views: int | None
+) -> None:
+    config = replace(rehearsing, views=views, epochs=10, chunk_size=6)
+    losses = [event.loss for event in loop.train(config, tmp_path / "whole") if isinstance(event, Stepped)]
+    assert np.mean(losses[-4:]) < np.mean(losses[:4]) - 0.2
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path / "run", stop=lambda event: isinstance(event, Stepped) and event.step == 5)
+    with pytest.raises(UsageError, match=r"was started with rehearse_share 0\.6"):
+        train(replace(config, rehearse_share=0.5), tmp_path / "run", resume=True)
+    train(config, tmp_path / "run", resume=True)
+    assert_equal(tmp_path / "run", tmp_path / "whole")
+
+
+def test_what_cannot_be_rehearsed_is_refused(
+    tmp_path: Path, rehearsing: TrainConfig, model: Callable[[str], str]
+) -> None:
+    with pytest.raises(UsageError, match="add --lock-trunk"):
+        train(replace(rehearsing, lock_trunk=False), tmp_path / "run")
+    with pytest.raises(UsageError, match="for an image tower with a classifier, and this model's has none"):
+        train(replace(rehearsing, model=model("vit")), tmp_path / "run")
+    with pytest.raises(UsageError, match=r"--rehearse imagenet has 1,000 labels, and .* classifier 5 classes"):
+        train(replace(rehearsing, rehearse="imagenet"), tmp_path / "run")
+    for share in (0.0, 1.0, float("nan")):
+        with pytest.raises(UsageError, match=r"--rehearse-share is .*; it must be between 0 and 1"):
+            replace(rehearsing, rehearse_share=share)
+    for alone in (["--views"], ["--rehearse"]):
+        check_processes(batch_size=4, fsdp=False, ema=False, alone=alone)
+
+
+def test_several_processes_do_not_share_views(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "_size", lambda: 2)
+    with pytest.raises(UsageError, match="--views is for one process, and there are 2"):
+        check_processes(batch_size=4, fsdp=False, ema=False, alone=["--views"])

@@ -136,6 +136,19 @@ class TrainConfig:
             "N",
         ),
     ] = None
+    rehearse: Annotated[
+        str | None,
+        _option(
+            _MODEL,
+            "--rehearse",
+            "The labels of the image tower's own classifier, in its order: with --lock-trunk, each batch gets made-up "
+            "features of its classes too, so that the head does not forget them.",
+            "NAME|FILE",
+        ),
+    ] = None
+    rehearse_share: Annotated[
+        float, _option(_MODEL, "--rehearse-share", "The share of such features in a batch.", "X")
+    ] = 0.3
     lock_text: Annotated[bool, _option(_MODEL, "--lock-text", "Do not train the text tower.")] = False
     grad_checkpointing: Annotated[
         bool,
@@ -308,6 +321,8 @@ class TrainConfig:
         _check(0 <= self.seed < 2**63, "seed", self.seed, "at least 0 and under 2^63")
         for name in ("warmup", "weight_decay"):
             _check(0 <= getattr(self, name) <= 1, name, getattr(self, name), "between 0 and 1")
+        share = self.rehearse_share
+        _check(0 < share < 1, "rehearse_share", share, "between 0 and 1, such as 0.3")
         _check(0 < self.min_scale <= 1, "min_scale", self.min_scale, "over 0 and at most 1")
         _check(self.ema is None or 0 < self.ema < 1, "ema", self.ema, "between 0 and 1, such as 0.999")
         _check(self.wise_ft is None or 0 <= self.wise_ft <= 1, "wise_ft", self.wise_ft, "between 0 and 1, such as 0.5")

@@ -185,16 +185,16 @@ def put(values: Tensor, into: Tensor) -> None:
     into.copy_(values)
 
 
-def check_processes(*, batch_size: int, fsdp: bool, ema: bool, views: bool = False) -> None:
-    """Raise UsageError for what the number of processes does not allow."""
+def check_processes(*, batch_size: int, fsdp: bool, ema: bool, alone: Sequence[str] = ()) -> None:
+    """Raise UsageError for what the number of processes does not allow; `alone` are options for a single one."""
     size = _size()
     if batch_size % size:
         raise UsageError(
             f"--batch-size {batch_size} cannot be shared by {size} processes; "
             f"use {batch_size // size * size or size} or another multiple of {size}"
         )
-    if views and size > 1:
-        raise UsageError(f"--views is for one process, and there are {size}; omit it, or torchrun")
+    if alone and size > 1:
+        raise UsageError(f"{alone[0]} is for one process, and there are {size}; omit it, or torchrun")
     if fsdp and size == 1:
         raise UsageError("--fsdp shares a model among processes, and there is one; use torchrun, or omit it")
     if fsdp and ema:

@@ -1,5 +1,7 @@
 """Features in place of images where what is below them is locked: encoded once, and kept in a file of the run.
 
+Or made up, so that the head goes on with what it knows.
+
 views-<digest>.npy holds float16 (views, images, *feature), one view after the other. It is written from front to back,
 so its length says how far it came; the digest is of all that the features depend on. Where an image cannot be read they
 are NaN.
@@ -10,7 +12,7 @@ import io
 import math
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 import numpy as np
@@ -18,6 +20,7 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset
 
+from zeroshot_cli.clip.efficientnet import EfficientNet
 from zeroshot_cli.disk import open_own
 from zeroshot_cli.errors import UnreadableImage, UsageError, ZeroshotError
 from zeroshot_cli.pairs.read import Pairs
@@ -25,7 +28,9 @@ from zeroshot_cli.records import SkippedImage
 from zeroshot_cli.train.data import Batch, Pixels, Plan, TrainBatches, batch_of, batches_of
 from zeroshot_cli.train.folder import RunFolder
 from zeroshot_cli.train.learner import Learner
+from zeroshot_cli.words.labels import Labels
 
+TEMPLATES = ("{}", "a photo of a {}.", "a picture of a {}.", "a photo of the {}.")  # of what is rehearsed
 _BATCH = {"cpu": 32}  # images; elsewhere 128
 _LARGEST = 65504.0  # in float16
 
@@ -149,3 +154,58 @@ class _ViewBatches(Dataset[Batch | ZeroshotError]):
             except ZeroshotError as error:
                 return error
         return batch_of(self.batches.pairs, views, skipped)
+
+
+class Rehearsal:
+    """Made-up features of the classes that the image tower's own classifier knows, which join every batch.
+
+    So the head does not forget them: pseudo-rehearsal, A. Robins, Connection Science 7 (1995).
+    """
+
+    def __init__(self, learner: Learner, labels: Labels) -> None:
+        visual = learner.model.visual
+        assert isinstance(visual, EfficientNet)
+        self.learner, self.labels = learner, labels
+        rows = visual.classifier.weight.detach().float().cpu()
+        self._towards = (rows - rows.mean(dim=0)).numpy()  # (classes, feature)
+        self._mean = visual.gated_head.mean.float().cpu().numpy()
+        share = learner.config.rehearse_share
+        self._more = share / (1 - share)
+
+    @property
+    def fingerprint(self) -> str:
+        """The SHA-256 of the words for each class."""
+        words = [(label.name, *label.synonyms) for label in self.labels]
+        return hashlib.sha256(repr(words).encode("utf-8", "surrogatepass")).hexdigest()
+
+    def joined(self, batch: Batch, *, step: int) -> Batch:
+        """Return the features of a batch's images, followed by those made up for a step.
+
+        Those of class c are mean + a · (row c of the classifier - mean row), a from 1.2 to 3, plus half of what sets an
+        image of the batch apart from the mean. Rows of a class are no negatives of each other.
+        """
+        features = self._features(batch)
+        rng = np.random.default_rng([self.learner.config.seed, step, len(self.labels)])
+        n = round(self._more * len(features))
+        classes = rng.integers(len(self.labels), size=n).tolist()
+        strength = rng.uniform(1.2, 3, size=(n, 1)).astype(np.float32)
+        others = features[rng.integers(len(features), size=n)]
+        made_up = self._mean + strength * self._towards[classes] + (others - self._mean) / 2
+        labels = [self.labels.items[c] for c in classes]
+        texts = [rng.choice(TEMPLATES).replace("{}", rng.choice((label.name, *label.synonyms))) for label in labels]
+        return replace(
+            batch,
+            pixels=np.concatenate([features, made_up]),
+            captions=(*batch.captions, *map(str, texts)),
+            images=(*batch.images, *(f"class {c} of the classifier" for c in classes)),
+            meanings=(*(batch.meanings or batch.captions), *(label.name for label in labels)),
+        )
+
+    def _features(self, batch: Batch) -> npt.NDArray[np.float32]:
+        if batch.pixels.dtype != np.uint8:
+            return batch.pixels.astype(np.float32)
+        size = self.learner.config.chunk_size or len(batch.pixels)
+        starts = range(0, len(batch.pixels), size)
+        parts = [self.learner.features(self.learner.inputs.images(batch.pixels[i : i + size])) for i in starts]
+        features: npt.NDArray[np.float32] = torch.cat(parts).cpu().numpy()
+        return features

@@ -87,7 +87,7 @@ class Learner:
 
     def _head(self) -> Callable[[Tensor], Tensor] | None:
         """Return what embeds features, where a run learns from these; None where it learns from images."""
-        if self.config.views is None:
+        if self.config.views is None and self.config.rehearse is None:
             return None
         return _itself if self.config.lock_image else self.model.visual.project
 

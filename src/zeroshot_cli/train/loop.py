@@ -25,7 +25,7 @@ from zeroshot_cli.train.checkpoint import (
 from zeroshot_cli.train.config import TrainConfig
 from zeroshot_cli.train.data import Batch, TrainBatches, TrainPlans, batches_of, decoding_of
 from zeroshot_cli.train.distributed import Stop, check_processes, is_first_process, joined, stop_on_signals
-from zeroshot_cli.train.features import Encoded, Views, remove_views
+from zeroshot_cli.train.features import Encoded, Rehearsal, Views, remove_views
 from zeroshot_cli.train.folder import Before, Finished, RunFolder, Saved, Started, Stepped
 from zeroshot_cli.train.learner import Done, Learner, validate_pairs
 from zeroshot_cli.train.preflight import Checked
@@ -45,9 +45,8 @@ def train(config: TrainConfig, output: Path, *, resume: bool = False, dry_run: b
     do not go together, a folder that holds another run or a loss that is not finite, DataError for pairs that cannot be
     trained on, KeyboardInterrupt after Ctrl-C or SIGTERM, when a checkpoint has been written.
     """
-    check_processes(
-        batch_size=config.batch_size, fsdp=config.fsdp, ema=config.ema is not None, views=config.views is not None
-    )
+    alone = [f"--{name}" for name in ("views", "rehearse") if getattr(config, name) is not None]
+    check_processes(batch_size=config.batch_size, fsdp=config.fsdp, ema=config.ema is not None, alone=alone)
     events = _events(config, RunFolder(output), resume=resume, dry_run=dry_run)
     if is_first_process():
         yield from events
@@ -81,6 +80,8 @@ class _Run:
         if len(set(self.world.collected([prepared.fingerprint]))) > 1:
             raise DataError("the processes of this run do not see the same pairs; give all of them the same files")
         self.schedule = Schedule.of(config, pairs=len(prepared.pairs), peak=prepared.start.lr)
+        labels = prepared.rehearsed
+        self.rehearsal = None if labels is None else Rehearsal(learner, labels)
         self.speed = Speed()
         self.step = self.bad_steps = 0
         self.judged: dict[str, Any] = {}  # what validation has found of the weights as they are
@@ -94,6 +95,7 @@ class _Run:
             "lr": self.prepared.start.lr,
             "precision": self.learner.precision,
             "pairs": self.prepared.fingerprint,
+            "rehearse": self.rehearsal and self.rehearsal.fingerprint,
             "architecture": config_to_dict(self.prepared.start.config),
         }
 
@@ -266,6 +268,8 @@ class _Run:
         """Make one step of the optimizer. Raises UsageError after a few that were not finite."""
         lr = self.schedule.lr(self.step)
         self.step += 1
+        if self.rehearsal is not None:
+            batch = self.rehearsal.joined(batch, step=self.step)
         done = self.learner.step(batch, lr=lr, number=self.step, stop=stop)
         if done.skipped:
             self._skip(self.world.collected(batch.skipped))

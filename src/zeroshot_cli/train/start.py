@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from zeroshot_cli.clip.config import PRESETS, CBOWConfig, CLIPConfig
+from zeroshot_cli.clip.efficientnet import EfficientNet
 from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.clip.tokenizer import Tokenizer
 from zeroshot_cli.datasets.folders import PairOptions, read_sources
@@ -27,6 +28,7 @@ from zeroshot_cli.train.config import FINE_TUNING_LR, SCRATCH_LR, TrainConfig
 from zeroshot_cli.train.data import decoding_of
 from zeroshot_cli.train.preflight import Checked, Preflight, find_unreadable, preflight
 from zeroshot_cli.train.validate import LabelledSet
+from zeroshot_cli.words.labels import Labels, read_labels
 
 # Section 3.2 of arXiv 2303.15343: most pairs of a batch do not match, and the bias says so from the start.
 SIGMOID_LOGIT_SCALE = math.log(10)
@@ -52,7 +54,10 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """Pairs, model and labelled images of a run; `preflight` is the first process's, `fingerprint` the pairs'."""
+    """Pairs, model and labelled images of a run; `preflight` is the first process's, `fingerprint` the pairs'.
+
+    `rehearsed` are the labels of the image tower's classifier.
+    """
 
     pairs: Pairs
     fingerprint: str
@@ -60,13 +65,16 @@ class Prepared:
     start: Start
     labelled: LabelledSet | None
     preflight: Preflight | None
+    rehearsed: Labels | None = None
 
     @property
     def assumed(self) -> tuple[str, ...]:
         """What was assumed when pairs, images, labels and weights were read."""
         dataset = None if self.labelled is None else self.labelled.dataset
         labelled = () if dataset is None else (*dataset.labels.notes, *dataset.notes)
-        return assumed_of(self.pairs.notes, () if self.val is None else self.val.notes, labelled, self.start.notes)
+        rehearsed = () if self.rehearsed is None else self.rehearsed.notes
+        val = () if self.val is None else self.val.notes
+        return assumed_of(self.pairs.notes, val, labelled, rehearsed, self.start.notes)
 
 
 def prepare(config: TrainConfig, *, checks: bool) -> Generator[Checked, None, Prepared]:
@@ -95,11 +103,12 @@ def prepare(config: TrainConfig, *, checks: bool) -> Generator[Checked, None, Pr
             config.zero_shot, config.labels, config.prompts, config.template, decoding=decoding_of(config)
         )
     start = start_from(config)
+    rehearsed = None if config.rehearse is None else _rehearsed(config.rehearse, start.model)
     found = None
     if checks:
         size, workers = start.preprocess.height_width, auto_workers()  # nothing trains yet: all cores decode
         found = yield from preflight(config, pairs, start.tokenizer, image_size=size, workers=workers, val=val)
-    return Prepared(pairs, pairs.fingerprint(), val, start, labelled, found)
+    return Prepared(pairs, pairs.fingerprint(), val, start, labelled, found, rehearsed)
 
 
 def _check_options(config: TrainConfig) -> None:
@@ -125,6 +134,8 @@ def check_locks(config: TrainConfig, has_weights: bool) -> None:
         raise UsageError("--lock-image locks the head too, which --lock-trunk trains; omit one of them")
     if config.views is not None and not (config.lock_image or config.lock_trunk):
         raise UsageError("--views keeps what the image tower makes of images; add --lock-image or --lock-trunk")
+    if config.rehearse is not None and not config.lock_trunk:
+        raise UsageError("--rehearse is for the head of a locked image tower; add --lock-trunk")
     locks = [name for name in ("lock_image", "lock_trunk", "lock_text") if getattr(config, name)]
     if locks and not has_weights:
         option = f"--{locks[0].replace('_', '-')}"
@@ -132,6 +143,19 @@ def check_locks(config: TrainConfig, has_weights: bool) -> None:
             f"{option} keeps a tower as it is, and a new model's is random; "
             "start from weights (--pretrained) or omit it"
         )
+
+
+def _rehearsed(name: str, model: CLIP) -> Labels:
+    """Return the labels of the image tower's classifier. Raises UsageError where it has none, or other classes."""
+    labels, visual = read_labels(name), model.visual
+    if not isinstance(visual, EfficientNet):
+        raise UsageError("--rehearse is for an image tower with a classifier, and this model's has none; omit it")
+    if len(labels) != visual.classifier.out_features:
+        raise UsageError(
+            f"--rehearse {name} has {len(labels):,} labels, and the image tower's classifier "
+            f"{visual.classifier.out_features:,} classes; give the labels of its classes, in its order"
+        )
+    return labels
 
 
 def _check_readable(val: Pairs, config: TrainConfig) -> None:
