@@ -160,7 +160,7 @@ def test_the_wheel_holds_the_prompts_and_the_model_and_little_else(wheel: Path) 
     assert "zeroshot_cli/py.typed" in sizes
     tops = {name.split("/")[0] for name in sizes}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"zeroshot_cli"}
-    assert wheel.stat().st_size < 13_000_000
+    assert wheel.stat().st_size < 30_000_000
 
 
 @pytest.mark.slow
