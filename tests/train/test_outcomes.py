@@ -25,7 +25,7 @@ from zeroshot_cli.train.data import Batch
 from zeroshot_cli.train.folder import Finished, RunFolder, Stepped
 from zeroshot_cli.train.preflight import PreflightWarning
 from zeroshot_cli.train.schedule import Course, verdict
-from zeroshot_cli.train.step import guessing, pair_ids
+from zeroshot_cli.train.step import guessing, pair_ids, same_pairs
 
 Draw = Callable[..., Path]
 ModelYaml = Callable[[str], str]
@@ -270,17 +270,16 @@ def test_shuffled_pairs_end_with_a_warning(tmp_path: Path, config: TrainConfig) 
 def test_the_loss_of_guessing_is_that_of_equal_embeddings(captions: str) -> None:
     """Brute force: the losses themselves, of embeddings that are all alike; for sigmoid at the best bias of many."""
     from zeroshot_cli.clip.loss import clip_loss, sigmoid_loss
-    from zeroshot_cli.train.step import same_pairs
 
     batch = Batch(pixels=None, captions=tuple(captions), images=tuple("wxyz"))  # type: ignore[arg-type]
     ids, alike = pair_ids(batch), torch.ones(4, 1)
     same = same_pairs(ids, ids)
     scale = torch.tensor(1.0)
-    assert guessing(Loss.CLIP, ids, ids) == pytest.approx(float(clip_loss(alike, alike, scale, same=same)), abs=1e-6)
+    assert guessing(Loss.CLIP, same) == pytest.approx(float(clip_loss(alike, alike, scale, same=same)), abs=1e-6)
     if captions == "abcd":
         biases = torch.linspace(-6, 6, 12001) - 1
         best = min(float(sigmoid_loss(alike, alike, scale, bias, same=same)) for bias in biases[::40])
-        assert guessing(Loss.SIGMOID, ids, ids) == pytest.approx(best, abs=1e-3)
+        assert guessing(Loss.SIGMOID, same) == pytest.approx(best, abs=1e-3)
 
 
 # what is learned from
@@ -331,7 +330,7 @@ def test_class_folders_train_with_templates_that_change_by_epoch(
 def test_texts_of_one_class_are_no_negatives() -> None:
     batch = Batch(pixels=None, captions=("a cat", "the cat"), images=("1", "2"), meanings=("cat", "cat"))  # type: ignore[arg-type]
     ids = pair_ids(batch)
-    assert guessing(Loss.CLIP, ids, ids) == 0
+    assert guessing(Loss.CLIP, same_pairs(ids, ids)) == 0
 
 
 def test_markup_and_several_captions_are_counted(tmp_path: Path, config: TrainConfig) -> None:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -56,10 +57,46 @@ def test_the_gradient_is_that_of_autograd_through_the_loss(kind: str) -> None:
     _assert_same({name: found[name] for name in expected}, expected)
 
 
+@pytest.mark.parametrize("taught", [False, True])
 @pytest.mark.parametrize("size", [1, 5, 11])
 @pytest.mark.parametrize("loss", list(Loss))
-def test_the_gradient_in_chunks_is_that_of_the_whole(loss: Loss, size: int) -> None:
-    _assert_same(script.gradients("vit", loss, size), script.gradients("vit", loss, None))
+def test_the_gradient_in_chunks_is_that_of_the_whole(loss: Loss, size: int, taught: bool) -> None:
+    _assert_same(script.gradients("vit", loss, size, taught=taught), script.gradients("vit", loss, None, taught=taught))
+
+
+@pytest.mark.parametrize("loss", list(Loss))
+def test_a_teacher_and_a_mask_are_in_the_gradient(loss: Loss) -> None:
+    """Written out: similar texts are no negatives, and three times the mean of 1 - cosine is added."""
+    model, batch, inputs = script.model_of("vit"), script.batch_of("vit"), script.inputs_of("vit")
+    images, texts, scale = model(*inputs(batch))
+    own = torch.eye(12, dtype=torch.bool)
+    same = own.clone()
+    same[0, 7] = same[7, 0] = same[1, 2] = same[2, 1] = True
+    named = int(same.sum())
+    for row in range(12):
+        for other in range(12):
+            same[row, other] |= float(texts[row].detach() @ texts[other].detach()) > script.SIMILAR
+    assert named < int(same.sum()) < 144, "some are masked for their similarity"
+    logits = scale * images @ texts.T
+    if loss is Loss.CLIP:
+        rows, logits = torch.arange(12), logits.masked_fill(same & ~own, -1e9)
+        contrastive = (F.cross_entropy(logits, rows) + F.cross_entropy(logits.T, rows)) / 2
+    else:
+        signs = torch.where(own, 1.0, -1.0)
+        losses = torch.log1p(torch.exp(-signs * (logits + model.logit_bias)))
+        contrastive = losses[own | ~same].sum() / 12
+    teacher = script.teacher_of("vit")
+    places = np.random.default_rng([0, 1, 1]).choice(15, 12, replace=False)
+    tokens = inputs.tokens([teacher.texts[place] for place in places])
+    cosines = F.cosine_similarity(model.encode_text(tokens), teacher.embeddings[places])
+    distilled = 1 - cosines.mean()
+    (contrastive + 3 * distilled).backward()
+    found = script.gradients("vit", loss, None, taught=True)
+    torch.testing.assert_close(found["loss"], contrastive.detach(), atol=1e-6, rtol=0)
+    torch.testing.assert_close(found["distilled"], distilled.detach(), atol=1e-6, rtol=0)
+    assert float(found["masked"]) == pytest.approx(int(same.sum()) / 144)
+    expected = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    _assert_same({name: found[name] for name in expected}, expected)
 
 
 def test_batch_norm_counts_each_chunk_once() -> None:
@@ -78,5 +115,5 @@ def test_two_processes_are_as_one(tmp_path: Path) -> None:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
     ended = subprocess.run([*torchrun, str(SCRIPT), str(tmp_path)], capture_output=True, text=True, timeout=300)
     assert ended.returncode == 0, ended.stderr
-    for name, (loss, _, _) in script.CASES.items():
-        _assert_same(load_file(tmp_path / f"{name}.safetensors"), script.gradients("vit", loss, None))
+    for name, (loss, _, _, taught) in script.CASES.items():
+        _assert_same(load_file(tmp_path / f"{name}.safetensors"), script.gradients("vit", loss, None, taught=taught))

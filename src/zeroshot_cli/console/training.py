@@ -152,6 +152,8 @@ def epoch_line(state: TrainingState, report: Stepped) -> str:
     """Return a line on an epoch; its loss is the mean over the steps so far."""
     share = f", {state.within_epoch / state.info.steps_per_epoch:.0%}" if state.within_epoch else ""
     parts = [f"loss {state.epoch_loss.value:.3f}", f"{report.images_per_second:,.0f} images/s"]
+    if report.distil is not None:
+        parts.insert(1, f"distil {report.distil:.3f}")
     if report.data_wait > LONG_WAIT:
         parts.append(f"waiting for data {report.data_wait:.0%} of the time")
     parts += _judged(report.validation, report.zero_shot)
@@ -275,6 +277,8 @@ def _step_rows(state: TrainingState, report: Stepped, width: int) -> Iterator[tu
     loss = Text(f"{state.smooth_loss.value:.3f}, last {report.loss:.3f}")
     room = width - loss.cell_len - 2
     yield "loss", loss.append("  " + sparkline(state.course.at_most(max(room, 0))), style="cyan")
+    if report.distil is not None:
+        yield "distil", Text(f"{report.distil:.3f}")
     yield "logit scale", Text(f"{report.logit_scale:.2f}, temperature {1 / report.logit_scale:.4f}")
     yield "learning rate", Text(f"{report.lr:.2e}")
     wait = Text(f"{report.data_wait:.0%} of the time", style="yellow" if report.data_wait > LONG_WAIT else "")

@@ -163,6 +163,28 @@ class TrainConfig:
         Loss,
         _option(_OPTIMISATION, "--loss", "clip: softmax over the batch; sigmoid: each pair on its own, as in SigLIP."),
     ] = Loss.CLIP
+    mask_similar: Annotated[
+        float | None,
+        _option(
+            _OPTIMISATION,
+            "--mask-similar",
+            "Rows whose texts are to the text tower more alike than this cosine are not negatives of each other.",
+            "X",
+        ),
+    ] = None
+    distil_text: Annotated[
+        str | None,
+        _option(
+            _OPTIMISATION,
+            "--distil-text",
+            "Texts with a teacher's embeddings, as zeroshot embed writes them, that the text tower learns too.",
+            "FILE",
+        ),
+    ] = None
+    distil_weight: Annotated[
+        float,
+        _option(_OPTIMISATION, "--distil-weight", "How much the teacher's mean 1 - cosine adds to the loss.", "X"),
+    ] = 3.0
     epochs: Annotated[int, _option(_OPTIMISATION, "--epochs", "Passes over the data.", "N")] = 32
     batch_size: Annotated[
         int,
@@ -329,6 +351,9 @@ class TrainConfig:
         decay = self.layer_decay
         _check(decay is None or 0 < decay <= 1, "layer_decay", decay, "over 0 and at most 1, such as 0.75")
         _check(self.lr is None or 0 < self.lr < float("inf"), "lr", self.lr, "finite and over 0")
+        _check(0 < self.distil_weight < float("inf"), "distil_weight", self.distil_weight, "finite and over 0")
+        similar = self.mask_similar
+        _check(similar is None or 0 < similar <= 1, "mask_similar", similar, "over 0 and at most 1, such as 0.9")
         timeout = self.decode_timeout
         _check(self.truncated in ("read", "skip"), "truncated", self.truncated, "read or skip")
         _check(timeout is None or timeout >= 0.1, "decode_timeout", timeout, "at least 0.1 seconds")

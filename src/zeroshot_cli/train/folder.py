@@ -304,7 +304,7 @@ class Stepped:
     """A step is done; `step` and `epoch` count from 1, `skipped` counts the unreadable images met so far.
 
     `loss` and `grad_norm` may be infinite or NaN: then the step changed nothing. `data_wait` is the share of the time
-    spent waiting for batches.
+    spent waiting for batches, `distil` how far the text tower is from its teacher: the mean of 1 - cosine.
     """
 
     step: int
@@ -318,6 +318,7 @@ class Stepped:
     skipped: int
     validation: Validation | None = None
     zero_shot: Accuracy | None = None
+    distil: float | None = None
 
     def row(self) -> dict[str, float | int | None]:
         """Return the row of metrics.jsonl; null is what was not finite."""
@@ -332,6 +333,8 @@ class Stepped:
             "data_wait": round(self.data_wait, 3),
             "skipped": self.skipped,
         }
+        if self.distil is not None:
+            row["distil"] = self.distil if math.isfinite(self.distil) else None
         return {**row, **_judged(self.validation, self.zero_shot)}
 
 

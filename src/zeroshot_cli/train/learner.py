@@ -20,7 +20,7 @@ from zeroshot_cli.train.data import Batch, EvalBatches, batches_of, decoding_of,
 from zeroshot_cli.train.distributed import World, clip_gradients, replicated, sharded, share_scalar_gradients
 from zeroshot_cli.train.optimizer import build_optimizer, set_learning_rate
 from zeroshot_cli.train.start import Start
-from zeroshot_cli.train.step import Inputs, Objective, Towers, backward, guessing, pair_ids
+from zeroshot_cli.train.step import Inputs, Objective, Teacher, Towers, backward, distil, guessing, pair_ids
 from zeroshot_cli.train.validate import Validation, validate
 
 
@@ -28,7 +28,8 @@ from zeroshot_cli.train.validate import Validation, validate
 class Done:
     """The result of a step, for all processes together; `stop` is whether one of them was asked to end.
 
-    `guessing` is the loss of a model that has learned nothing, on the first process.
+    `guessing` is the loss of a model that has learned nothing, on the first process, `distil` how far the text tower is
+    from its teacher.
     """
 
     loss: float
@@ -37,6 +38,7 @@ class Done:
     stop: bool
     skipped: int
     guessing: float
+    distil: float | None = None
 
     @property
     def is_finite(self) -> bool:
@@ -47,8 +49,15 @@ class Done:
 class Learner:
     """One model in training; every process has one, and calls its methods as the others do."""
 
-    def __init__(self, config: TrainConfig, start: Start, world: World, device: torch.device) -> None:
-        self.config, self.start, self.world, self.device = config, start, world, device
+    def __init__(
+        self,
+        config: TrainConfig,
+        start: Start,
+        world: World,
+        device: torch.device,
+        teacher: Teacher | None = None,
+    ) -> None:
+        self.config, self.start, self.world, self.device, self.teacher = config, start, world, device, teacher
         self.precision = resolve_precision(config.precision, device)
         # Channels last is twice as fast for convolutions.
         convolutional = isinstance(start.config.vision, ResNetConfig | EfficientNetConfig)
@@ -66,7 +75,7 @@ class Learner:
         if config.wise_ft is not None:
             self.origin = {name: tensor.clone() for name, tensor in module_tensors(self.model).items()}
         self._average = None if config.ema is None else average_of(self.model, config.ema)
-        self.objective = Objective(config.loss, world)
+        self.objective = Objective(config.loss, world, config.mask_similar)
         self.bf16 = self.precision == "bf16"
         self.towers = self._wrapped(Towers(self.model, bf16=self.bf16, encode=self._head()))
         self.trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
@@ -115,21 +124,36 @@ class Learner:
         self.optimizer.zero_grad(set_to_none=True)
         statistics = [buffer.clone() for buffer in self.model.buffers()]
         chunks = self.inputs.chunks(batch, self.config.chunk_size)
-        ids = pair_ids(batch).to(self.device)
-        value = backward(self.towers, self.objective, chunks, ids)
+        taught = self._distil(number)
+        value, same = backward(self.towers, self.objective, chunks, pair_ids(batch).to(self.device))
         if self.config.fsdp:
             share_scalar_gradients(self.model, self.world)
         norm = clip_gradients(self.trained, self.config.max_norm)
-        together = torch.stack([value, value.new_tensor(stop), value.new_tensor(len(batch.skipped))])
-        loss, stops, skipped = self.world.summed(together).tolist()
-        chance = guessing(self.config.loss, ids, self.world.gathered(ids))
-        done = Done(loss / self.world.size, norm, lr, stop=stops > 0, skipped=int(skipped), guessing=chance)
+        together = torch.stack([value, value.new_tensor(stop), value.new_tensor(len(batch.skipped)), taught])
+        loss, stops, skipped, distil = self.world.summed(together).tolist()
+        done = Done(
+            loss / self.world.size,
+            norm,
+            lr,
+            stop=stops > 0,
+            skipped=int(skipped),
+            guessing=guessing(self.config.loss, same),
+            distil=None if self.teacher is None else distil / self.world.size,
+        )
         if done.is_finite:
             self._apply(number)
         else:
             for buffer, before in zip(self.model.buffers(), statistics, strict=True):
                 buffer.copy_(before)
         return done
+
+    def _distil(self, number: int) -> Tensor:
+        """Add the gradient of the teacher's texts of a step; return this process's loss, 0 without a teacher."""
+        config = self.config
+        if self.teacher is None:
+            return torch.zeros((), device=self.device)
+        lesson = self.teacher.lesson(config.batch_size, seed=config.seed, step=number, world=self.world)
+        return distil(self.towers, self.inputs, lesson, weight=config.distil_weight, chunk_size=config.chunk_size)
 
     def _apply(self, number: int) -> None:
         self.optimizer.step()
@@ -257,6 +281,7 @@ def validate_pairs(learner: Learner, model: CLIP, val: Pairs) -> Validation:
         return torch.cat([images for images, _ in parts]), torch.cat([texts for _, texts in parts])
 
     def loss_of(images: Tensor, texts: Tensor, batch: Batch) -> Tensor:
-        return objective.value((images, texts, scale, bias), pair_ids(batch).to(learner.device))
+        same = objective.same(texts, pair_ids(batch).to(learner.device))
+        return objective.value((images, texts, scale, bias), same)
 
     return validate(batches, embed, loss_of)

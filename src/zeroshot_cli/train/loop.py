@@ -59,7 +59,7 @@ def _events(config: TrainConfig, folder: RunFolder, *, resume: bool, dry_run: bo
         folder.check(resume=resume)
     with joined(config.device) as (world, device):
         prepared = yield from prepare(config, checks=world.is_first)
-        run = _Run(config, folder, prepared, Learner(config, prepared.start, world, device))
+        run = _Run(config, folder, prepared, Learner(config, prepared.start, world, device, prepared.teacher))
         if resume:
             run.resume()
         if world.is_first:
@@ -77,7 +77,8 @@ class _Run:
     def __init__(self, config: TrainConfig, folder: RunFolder, prepared: Prepared, learner: Learner) -> None:
         self.config, self.folder, self.prepared, self.learner = config, folder, prepared, learner
         self.world = learner.world
-        if len(set(self.world.collected([prepared.fingerprint]))) > 1:
+        self.taught = prepared.teacher and prepared.teacher.fingerprint
+        if len(set(self.world.collected([(prepared.fingerprint, self.taught)]))) > 1:
             raise DataError("the processes of this run do not see the same pairs; give all of them the same files")
         self.schedule = Schedule.of(config, pairs=len(prepared.pairs), peak=prepared.start.lr)
         labels = prepared.rehearsed
@@ -96,6 +97,8 @@ class _Run:
             "precision": self.learner.precision,
             "pairs": self.prepared.fingerprint,
             "rehearse": self.rehearsal and self.rehearsal.fingerprint,
+            "distil_text": self.taught,
+            "distil_weight": self.taught and self.config.distil_weight,
             "architecture": config_to_dict(self.prepared.start.config),
         }
 
@@ -311,6 +314,7 @@ class _Run:
             skipped=len(self.folder.skipped),
             validation=validation,
             zero_shot=zero_shot,
+            distil=done.distil,
         )
         row = report.row()
         if validation is not None or zero_shot is not None:

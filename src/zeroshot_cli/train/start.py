@@ -27,6 +27,7 @@ from zeroshot_cli.records import Loss, TextEncoder, assumed_of
 from zeroshot_cli.train.config import FINE_TUNING_LR, SCRATCH_LR, TrainConfig
 from zeroshot_cli.train.data import decoding_of
 from zeroshot_cli.train.preflight import Checked, Preflight, find_unreadable, preflight
+from zeroshot_cli.train.step import Teacher
 from zeroshot_cli.train.validate import LabelledSet
 from zeroshot_cli.words.labels import Labels, read_labels
 
@@ -56,7 +57,8 @@ class Start:
 class Prepared:
     """Pairs, model and labelled images of a run; `preflight` is the first process's, `fingerprint` the pairs'.
 
-    `rehearsed` are the labels of the image tower's classifier.
+    `rehearsed` are the labels of the image tower's classifier, `teacher` has texts that the text tower
+    goes on learning.
     """
 
     pairs: Pairs
@@ -66,6 +68,7 @@ class Prepared:
     labelled: LabelledSet | None
     preflight: Preflight | None
     rehearsed: Labels | None = None
+    teacher: Teacher | None = None
 
     @property
     def assumed(self) -> tuple[str, ...]:
@@ -104,11 +107,13 @@ def prepare(config: TrainConfig, *, checks: bool) -> Generator[Checked, None, Pr
         )
     start = start_from(config)
     rehearsed = None if config.rehearse is None else _rehearsed(config.rehearse, start.model)
-    found = None
+    teacher, found = None, None
+    if config.distil_text is not None:
+        teacher = Teacher.read(Path(config.distil_text), width=start.config.embed_dim)
     if checks:
         size, workers = start.preprocess.height_width, auto_workers()  # nothing trains yet: all cores decode
         found = yield from preflight(config, pairs, start.tokenizer, image_size=size, workers=workers, val=val)
-    return Prepared(pairs, pairs.fingerprint(), val, start, labelled, found, rehearsed)
+    return Prepared(pairs, pairs.fingerprint(), val, start, labelled, found, rehearsed, teacher)
 
 
 def _check_options(config: TrainConfig) -> None:
@@ -116,6 +121,8 @@ def _check_options(config: TrainConfig) -> None:
     check_locks(config, trained_before)
     if config.wise_ft is not None and not trained_before:
         raise UsageError("--wise-ft mixes the result with the weights that it came from, and a new model has none")
+    if config.distil_text is not None and config.lock_text:
+        raise UsageError("--lock-text keeps the text tower as it is, and --distil-text trains it; omit one of them")
     has_classes = config.zero_shot is not None or any(map(os.path.isdir, (*config.data, *config.val)))
     if not has_classes and (config.labels or config.prompts or config.template):
         raise UsageError(

@@ -2,7 +2,8 @@
 
 The loss sees embeddings only. So embeddings come first, then the loss's gradient for each of them, which then goes back
 through the towers: chunk by chunk, computed a second time, where there are several (gradient caching, arXiv
-2101.06983). Embeddings of other processes are gathered, and their rows of the gradient summed.
+2101.06983). Embeddings of other processes are gathered, and their rows of the gradient summed. A teacher of the text
+tower adds a gradient of its own.
 """
 
 import hashlib
@@ -11,16 +12,21 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 from zeroshot_cli.clip.kernels import frozen_averages
 from zeroshot_cli.clip.loss import clip_loss, sigmoid_loss
 from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.clip.tokenizer import Tokenizer, TruncatedTextWarning
+from zeroshot_cli.embed.embeddings_read import read_text_embeddings
+from zeroshot_cli.errors import UsageError
 from zeroshot_cli.images.preprocess import Preprocess, PreprocessConfig
 from zeroshot_cli.records import Loss
 from zeroshot_cli.train.data import Batch, Features, Pixels
@@ -40,7 +46,11 @@ class Inputs:
 
     def __call__(self, batch: Batch, rows: slice = slice(None)) -> Chunk:
         """Return the images and tokens of some rows."""
-        return self.images(batch.pixels[rows]), trimmed(self.tokenizer, batch.captions[rows]).to(self.device)
+        return self.images(batch.pixels[rows]), self.tokens(batch.captions[rows])
+
+    def tokens(self, texts: Sequence[str]) -> Tensor:
+        """Return the tokens (batch, sequence) of texts."""
+        return trimmed(self.tokenizer, texts).to(self.device)
 
     def images(self, pixels: Pixels | Features) -> Tensor:
         """Normalise pixels (batch, height, width, 3), uint8, to (batch, 3, height, width), float32.
@@ -86,13 +96,13 @@ def same_pairs(ids: Tensor, others: Tensor) -> Tensor:
     return (ids[:, None] == others).any(dim=-1)
 
 
-def guessing(loss: Loss, ids: Tensor, others: Tensor) -> float:
-    """Return the lowest mean loss of a model that tells no pair of a batch from another; `ids` are rows of `others`.
+def guessing(loss: Loss, same: Tensor) -> float:
+    """Return the lowest mean loss of a model that tells no pair of a batch from another; `same` are no negatives.
 
     A row with n negatives is one of n + 1: that costs log(n + 1), and as yes-or-no questions (n + 1) times the entropy
     of 1 in n + 1.
     """
-    choices = 1 + (~same_pairs(ids, others)).sum(dim=1).double()
+    choices = 1 + (~same).sum(dim=1).double()
     cost = choices.log()
     if loss is Loss.SIGMOID:
         rest = choices - 1
@@ -121,77 +131,101 @@ class Towers(nn.Module):
         super().__init__()
         self.model, self.bf16, self.encode = model, bf16, encode
 
-    def forward(self, images: Tensor, tokens: Tensor) -> Outputs:
+    def forward(self, images: Tensor | None, tokens: Tensor) -> Outputs:
         """Return both embeddings (batch, embedding), normalised, in float32; 1 ÷ temperature; the bias, if any.
 
-        Images are (batch, 3, height, width), tokens (batch, sequence).
+        Images are (batch, 3, height, width), tokens (batch, sequence). Without images they have no embeddings either.
         """
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
-            image_features, text_features, scale = self.model(images, tokens, self.encode)
+        with torch.autocast(tokens.device.type, torch.bfloat16, enabled=self.bf16):
+            if images is None:
+                text_features = F.normalize(self.model.encode_text(tokens).float(), dim=-1)
+                image_features, scale = text_features[:0].detach(), self.model.logit_scale.exp()
+            else:
+                image_features, text_features, scale = self.model(images, tokens, self.encode)
         bias = self.model.logit_bias
         return image_features.float(), text_features.float(), scale, None if bias is None else bias.clone()
 
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """The loss of a run, among the processes of `world`."""
+    """The loss of a run, among the processes of `world`; `mask_similar` is the cosine over which texts are alike."""
 
     loss: Loss
     world: World = World()  # noqa: RUF009  (it is frozen)
+    mask_similar: float | None = None
 
-    def value(self, outputs: Outputs, ids: Tensor) -> Tensor:
+    def same(self, texts: Tensor, ids: Tensor) -> Tensor:
+        """Return (rows, all rows): which rows of the batch are no negatives of this process's.
+
+        `texts` are the embeddings of all processes' texts; `ids` are the `pair_ids` of this process's rows.
+        """
+        same = same_pairs(ids, self.world.gathered(ids))
+        if self.mask_similar is None:
+            return same
+        texts = texts.detach()
+        return same | (texts[self._own(ids)] @ texts.T > self.mask_similar)
+
+    def _own(self, rows: Tensor) -> slice:
+        return slice(self.world.rank * len(rows), (self.world.rank + 1) * len(rows))
+
+    def value(self, outputs: Outputs, same: Tensor) -> Tensor:
         """Return the loss of this process's rows, whose mean over the processes is the batch's.
 
-        `outputs` are the embeddings of all processes' rows; `ids` are the `pair_ids` of this process's.
+        `outputs` are the embeddings of all processes' rows; `same` is from the method of that name.
         """
         images, texts, scale, bias = outputs
-        first = self.world.rank * len(ids)
-        own = slice(first, first + len(ids))
-        everyone: dict[str, Any] = {"all_images": images, "all_texts": texts, "first": first}
-        same = same_pairs(ids, self.world.gathered(ids))
+        own = self._own(same)
+        everyone: dict[str, Any] = {"all_images": images, "all_texts": texts, "first": own.start}
         if self.loss is Loss.SIGMOID:
             assert bias is not None  # start_from has added it
             return sigmoid_loss(images[own], texts[own], scale, bias, same=same, **everyone)
         return clip_loss(images[own], texts[own], scale, same=same, **everyone)
 
-    def gradients(self, outputs: Outputs, ids: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Return the loss of this process's rows, and the gradient of all rows' loss for each of its outputs."""
+    def gradients(self, outputs: Outputs, ids: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Return the loss of this process's rows, `same`, and for each output the gradient of all rows' loss."""
         images, texts, *rest = outputs
         leaves = [self.world.gathered(rows.detach()).requires_grad_() for rows in (images, texts)]
         leaves += [value.detach().requires_grad_() for value in rest if value is not None]
-        value = self.value((leaves[0], leaves[1], leaves[2], leaves[3] if len(leaves) > 3 else None), ids)
+        same = self.same(leaves[1], ids)
+        value = self.value((leaves[0], leaves[1], leaves[2], leaves[3] if len(leaves) > 3 else None), same)
         # A bias that the loss does not use gets zeros: wrappers for many processes wait for every gradient.
         gradients = torch.autograd.grad(value, leaves, allow_unused=True, materialize_grads=True)
-        own = slice(self.world.rank * len(ids), (self.world.rank + 1) * len(ids))
-        return value.detach(), [
-            *(self.world.summed(gradient)[own] for gradient in gradients[:2]),
-            *gradients[2:],
-        ]
+        own = self._own(ids)
+        return (
+            value.detach(),
+            same,
+            [
+                *(self.world.summed(gradient)[own] for gradient in gradients[:2]),
+                *gradients[2:],
+            ],
+        )
 
 
-def backward(towers: nn.Module, objective: Objective, chunks: Sequence[Callable[[], Chunk]], ids: Tensor) -> Tensor:
-    """Add the gradient of a batch to the parameters of `towers`, and return the loss of this process's rows.
+def backward(
+    towers: nn.Module, objective: Objective, chunks: Sequence[Callable[[], Chunk]], ids: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Add the gradient of a batch to the parameters of `towers`; return the loss of this process's rows, and `same`.
 
     Of several chunks one is in memory at a time; the gradient is the same, except that batch norm's statistics are a
     chunk's.
     """
     if len(chunks) == 1:
         outputs = towers(*chunks[0]())
-        value, gradients = objective.gradients(outputs, ids)
+        value, same, gradients = objective.gradients(outputs, ids)
         _back(outputs, gradients)
-        return value
-    value, gradients = objective.gradients(_embedded(towers, chunks), ids)
+        return value, same
+    value, same, gradients = objective.gradients(_embedded(towers, chunks), ids)
     start = 0
     for number, chunk in enumerate(chunks, 1):
         images, tokens = chunk()
         rows = slice(start, start := start + len(images))
         last = number == len(chunks)
-        with nullcontext() if last else _unshared(towers):
+        with nullcontext() if last else unshared(towers):
             outputs = towers(images, tokens)
             # The temperature and the bias belong to the batch: they take part once.
             own = [gradient[rows] for gradient in gradients[:2]] + (gradients[2:] if last else [])
             _back(outputs[: len(own)], own)
-    return value
+    return value, same
 
 
 @torch.no_grad()
@@ -207,6 +241,63 @@ def _back(outputs: Sequence[Tensor | None], gradients: Sequence[Tensor]) -> None
     torch.autograd.backward([output for output, _ in pairs], [gradient for _, gradient in pairs])
 
 
-def _unshared(towers: nn.Module) -> AbstractContextManager[None]:
+def unshared(towers: nn.Module) -> AbstractContextManager[None]:
     """Put off exchanging gradients with other processes to a later chunk."""
     return towers.no_sync() if isinstance(towers, DistributedDataParallel) else nullcontext()
+
+
+# a teacher's embeddings of texts, which the text tower goes on learning while both towers learn pairs
+
+Lesson = tuple[list[str], Tensor]  # texts and what they should be, (texts, embedding), normalised
+
+_DRAW = 1  # tells these draws from others of the same seed
+
+
+@dataclass(frozen=True, slots=True)
+class Teacher:
+    """Texts with their embeddings (texts, embedding), normalised, on the CPU; `fingerprint` is that of both."""
+
+    texts: list[str]
+    embeddings: Tensor
+    fingerprint: str
+
+    @classmethod
+    def read(cls, path: Path, *, width: int) -> "Teacher":
+        """Read a file of embeddings. Raises UsageError or DataError, also where their size is not `width`."""
+        texts, embeddings = read_text_embeddings(path)
+        if embeddings.shape[1] != width:
+            raise UsageError(
+                f"{path} holds embeddings of {embeddings.shape[1]} numbers, and those of the model have {width}; name "
+                f"another --distil-text, or a --model whose embed_dim is {embeddings.shape[1]}"
+            )
+        digest = hashlib.blake2b(embeddings.numpy().tobytes(), digest_size=16)
+        for text in texts:
+            digest.update(text.encode("utf-8", "surrogatepass") + b"\0")
+        return cls(texts, F.normalize(embeddings, dim=1), digest.hexdigest())
+
+    def lesson(self, size: int, *, seed: int, step: int, world: World) -> Lesson:
+        """Draw `size` texts for a step, and return this process's share of them; a text comes twice only if it must."""
+        draw = np.random.default_rng([seed, step, _DRAW])
+        rows = draw.choice(len(self.texts), size, replace=size > len(self.texts))
+        share = size // world.size
+        own = rows[world.rank * share : (world.rank + 1) * share]
+        return [self.texts[row] for row in own], self.embeddings[torch.from_numpy(own)]
+
+
+def distil(towers: nn.Module, inputs: Inputs, lesson: Lesson, *, weight: float, chunk_size: int | None) -> Tensor:
+    """Add the gradient of `weight` · mean(1 - cosine) to the parameters of `towers`, and return the mean itself.
+
+    It comes before the gradient of the pairs, which takes it along to other processes. Of the texts `chunk_size` are in
+    memory at once.
+    """
+    texts, targets = lesson
+    total = torch.zeros((), device=inputs.device)
+    for start in range(0, len(texts), chunk_size or len(texts)):
+        rows = slice(start, start + (chunk_size or len(texts)))
+        with unshared(towers):
+            embeddings = towers(None, inputs.tokens(texts[rows]))[1]
+            cosines = (embeddings * targets[rows].to(inputs.device)).sum(dim=1)
+            loss = (1 - cosines).sum() / len(texts)
+            (weight * loss).backward()
+        total += loss.detach()
+    return total
