@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from zeroshot_cli.console.training_state import POINTS, Course, Smooth
 from zeroshot_cli.evaluation.retrieval import Retrieval
 from zeroshot_cli.pairs.read import Source
 from zeroshot_cli.records import SkippedImage
+from zeroshot_cli.train.features import Encoded
 from zeroshot_cli.train.folder import Finished, Started, Stepped
 from zeroshot_cli.train.preflight import Checked, Preflight
 from zeroshot_cli.train.validate import Accuracy, Validation
@@ -376,6 +378,28 @@ def test_looking_at_images_has_a_bar_after_a_second() -> None:
         view.started(INFO)
     assert "looking" not in "".join(terminal.screen().lines())
     assert shown([])[0].startswith("pairs")
+
+
+def test_encoding_images_has_a_bar_and_off_a_terminal_a_line_a_minute() -> None:
+    clock = Clock()
+    terminal = Terminal(60, clock)
+    with terminal.view as view:
+        view.started(INFO)
+        view.encoded(Encoded(32, 2000))
+        terminal.refresh()
+        assert terminal.screen().lines()[-1].startswith("encoding images: 32 of 2,000 ━")
+    stream = io.StringIO()
+    with suppress(KeyboardInterrupt), TrainingView(console=Console(file=stream), clock=clock) as view:
+        view.started(INFO)
+        for done in (32, 64, 96, 128):
+            clock.now += 40
+            view.encoded(Encoded(done, 2000))
+        raise KeyboardInterrupt
+    assert stream.getvalue().splitlines()[-3:] == [
+        "encoding images: 64 of 2,000",
+        "encoding images: 128 of 2,000",
+        "stopped while images were encoded; add --resume to continue",
+    ]
 
 
 def test_looking_at_images_says_nothing_off_a_terminal() -> None:

@@ -281,6 +281,16 @@ def test_steps_make_up_their_own(rehearsal: Rehearsal) -> None:
     assert first.captions != second.captions
 
 
+def test_a_teacher_and_masked_texts_go_with_it(tmp_path: Path, rehearsing: TrainConfig) -> None:
+    embeddings = np.random.default_rng(0).normal(size=(6, 16)).astype(np.float32)
+    np.savez(tmp_path / "teacher.npz", texts=np.array([f"sentence {i}" for i in range(6)]), embeddings=embeddings)
+    config = replace(rehearsing, views=2, mask_similar=0.9, distil_text=str(tmp_path / "teacher.npz"), epochs=10)
+    steps = [event for event in loop.train(config, tmp_path / "run") if isinstance(event, Stepped)]
+    first, last = (np.mean([step.distil or np.nan for step in some]) for some in (steps[:4], steps[-4:]))
+    assert last < first - 0.1
+    assert all(np.isfinite(step.loss) for step in steps)
+
+
 @pytest.mark.parametrize("views", [None, 2])
 def test_a_rehearsing_run_learns_and_goes_on_where_it_was(
     tmp_path: Path, rehearsing: TrainConfig, views: int | None

@@ -100,7 +100,7 @@ class TrainingView(AbstractContextManager["TrainingView"]):
 
     def encoded(self, event: Encoded) -> None:
         """Show how many views are encoded; without a terminal by a line a minute."""
-        self._encoding = event.done < event.total
+        self._encoding = True
         text = f"encoding images: {event.done:,} of {event.total:,}"
         self._view.show(bar(text, event.done, event.total))
         if not self._view.is_wanted and self._clock() - self._last_line >= LONG:
@@ -111,7 +111,7 @@ class TrainingView(AbstractContextManager["TrainingView"]):
         """Show the step; print a line at the end of an epoch."""
         state = self._state
         assert state is not None, "a run starts before its first step"
-        new = state.report is None
+        new, self._encoding = state.report is None, False
         state.add(report)
         if new:
             self._view.show(TrainingTable(state))
