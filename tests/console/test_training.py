@@ -126,6 +126,11 @@ def test_zero_shot_accuracy_and_a_slow_disk_have_a_word() -> None:
     assert line == ["epoch 1 of 2: loss 1.235, 1,321 images/s, waiting for data 62% of the time, zero-shot 31.2%"]
 
 
+def test_how_far_the_teacher_is_stands_with_the_loss() -> None:
+    assert epochs_of(shown([report(10, distil=0.12345)])) == ["epoch 1 of 2: loss 1.235, distil 0.123, 1,321 images/s"]
+    assert "distil" in "".join(shown([report(9, distil=0.12345)], terminal=True))
+
+
 def test_a_run_that_goes_on_and_has_processes() -> None:
     lines = shown([], info=replace(INFO, first_step=1234, processes=4, parameters=151_277_313))
     assert "from tiny: 151.3 million parameters on cpu in fp32, by 4 processes, learning rate 0.0005" in lines

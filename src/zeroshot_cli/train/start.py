@@ -57,8 +57,8 @@ class Start:
 class Prepared:
     """Pairs, model and labelled images of a run; `preflight` is the first process's, `fingerprint` the pairs'.
 
-    `rehearsed` are the labels of the image tower's classifier, `teacher` has texts that the text tower
-    goes on learning.
+    `rehearsed` are the labels of the image tower's classifier, `teacher` has texts that the text tower goes on
+    learning.
     """
 
     pairs: Pairs
