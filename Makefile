@@ -18,7 +18,7 @@ BENCHMARKS := $(filter-out benchmarks/record.py benchmarks/table.py,$(wildcard b
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
-demo: $(READY) ## label the example images with the bundled model
+demo: $(READY) ## label the example images, and count the right answers
 	$(BIN)/python examples/demo.py
 
 test: $(READY) ## all tests except the slow ones: five minutes on two cores

@@ -1,4 +1,4 @@
-"""Label the example images with the bundled model, and count how often it is right: `python examples/demo.py`."""
+"""Label the example images with `small`, and count how often it is right: `python examples/demo.py`."""
 
 from pathlib import Path
 
@@ -8,12 +8,11 @@ from rich.table import Table
 from zeroshot_cli import Classifier, Prediction, load, read_labels
 
 HERE = Path(__file__).parent
-PROMPTS = "drawings"
 
 
 def main() -> None:
     images = sorted((HERE / "images").iterdir())
-    classifier = Classifier(load("tiny"), labels=read_labels(HERE / "labels.txt"), prompts=PROMPTS)
+    classifier = Classifier(load("small"), labels=read_labels(HERE / "labels.txt"))
     answers = [item for item in classifier.predict(map(str, images)) if isinstance(item, Prediction)]
     right = sum(answer.label == truth(answer.path) for answer in answers)
     console = Console()

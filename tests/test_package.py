@@ -193,8 +193,6 @@ def test_an_installed_wheel_classifies_without_a_network(installed: Path, tmp_pa
             str(image),
             "--labels",
             str(labels),
-            "--model",
-            "tiny",
             "--offline",
             "--format",
             "csv",

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from zeroshot_cli.models.default import BETTER_DOWNLOAD, BETTER_MODEL, DEFAULT_MODEL
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```bash\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
@@ -33,10 +35,11 @@ def clone(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def typed(commands: str, folder: Path) -> str:
-    """What `commands` write to stdout when typed in `folder`, without a network."""
+def typed(commands: str, folder: Path, **changes: str) -> str:
+    """What `commands` write to stdout when typed in `folder`, without a network; an empty change unsets a variable."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "ZEROSHOT_OFFLINE": "1"}
+    environment = {**os.environ, "PATH": path, "ZEROSHOT_OFFLINE": "1", **changes}
+    environment = {name: value for name, value in environment.items() if value}
     shell = ["bash", "-e", "-o", "pipefail", "-c", commands]
     done = subprocess.run(shell, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -94,6 +97,13 @@ def test_the_names_beside_the_paper_stand_in_those_files() -> None:
         code = "".join((ROOT / path).read_text(encoding="utf-8") for path in re.findall(r"\((src/[^)]+)\)", where))
         for name in re.findall(r"`(\w+)`", here):
             assert re.search(rf"\b{name}\b", code), (name, where)
+
+
+def test_the_sizes_of_models_are_those_of_their_files_and_of_the_table() -> None:
+    folder = ROOT / "src/zeroshot_cli/models/bundled" / DEFAULT_MODEL
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    assert f"`{DEFAULT_MODEL}` ({size / 1e6:.0f} MB, in the package)" in README
+    assert re.search(rf"`--model {BETTER_MODEL}`\s[a-z ]+ \({BETTER_DOWNLOAD}, downloaded once\)", README)
 
 
 @pytest.mark.parametrize("image", re.findall(r"!\[[^\]]+\]\(([^)]+)\)", README))

@@ -27,9 +27,9 @@ from rich.text import Text
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-TERMINAL = "zeroshot classify examples/images/[a-c]* --labels examples/labels.txt --prompts drawings --model tiny"
+TERMINAL = "zeroshot classify examples/images/[a-c]* --labels examples/labels.txt"
 WANTED = "apple", "pizza"  # of README's second recipe
-REPORT = "zeroshot classify examples/images {} --background {} --model tiny --output {}"
+REPORT = "zeroshot classify examples/images {} --background {} --output {}"
 COLUMNS = 84
 WIDTH, HEIGHT = 1080, 1130  # of the report's image
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -40,7 +40,10 @@ def main() -> None:
     parser.add_argument("image", nargs="?", choices=("terminal", "report"), help="one of them only")
     only = parser.parse_args().image
     with tempfile.TemporaryDirectory() as folder:
+        for name in [name for name in os.environ if name.startswith("ZEROSHOT_")]:
+            del os.environ[name]
         os.environ["ZEROSHOT_CACHE_DIR"] = str(Path(folder) / "cache")
+        os.environ["ZEROSHOT_CONFIG"] = str(Path(folder) / "config.yaml")  # where no model is the default but ours
         if only != "report":
             draw_terminal(TERMINAL)
         if only != "terminal":
@@ -51,8 +54,7 @@ def draw_terminal(command: str) -> None:
     """What stands on the screen after `command`: the line that was typed, results and the last line of stderr."""
     shown, notes = on_a_terminal(command)
     console = Console(record=True, width=COLUMNS, file=open(os.devnull, "w"), force_terminal=True)  # noqa: SIM115, PTH123
-    first, *options = command.split(" --")
-    console.print(Text.assemble(("$ ", "bold green"), first, " \\\n    --", " --".join(options), "\n"))
+    console.print(Text.assemble(("$ ", "bold green"), command, "\n"))
     console.print(Text.from_ansi(shown.rstrip()))
     console.print(Text.from_ansi(notes.rstrip()))
     svg = console.export_svg(title="zeroshot", theme=MONOKAI, unique_id="zeroshot")
