@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw
 POSIX_ONLY = [
     "cli/test_classify_command.py",
     "cli/test_classify_kills.py",
+    "cli/test_default_model.py",
     "cli/test_train_command.py",
     "embed/test_files.py",
     "pages/test_classification.py",
