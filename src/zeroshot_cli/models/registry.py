@@ -77,8 +77,7 @@ class Figures:
 
 def bundled_folder(name: str) -> Path:
     """Return the folder of a model that comes with the package."""
-    folder = Path(__file__).parent / "bundled" / name
-    return folder if folder.is_dir() else folder.with_name(BUNDLED[-1])  # until small's own weights are in
+    return Path(__file__).parent / "bundled" / name
 
 
 @lru_cache
