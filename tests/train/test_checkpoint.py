@@ -175,6 +175,16 @@ def test_a_changed_setting_is_named(change: dict[str, object], words: str) -> No
         check_same(CONFIG, CONFIG | change, where=Path("run"))
 
 
+def test_a_setting_that_an_older_run_lacks_had_its_default() -> None:
+    newer = {"lock_trunk": False, "rehearse_share": 0.3, "views": None}
+    check_same(CONFIG, CONFIG | newer, where=Path("run"))
+    for change, words in [({"lock_trunk": True}, "lock_trunk null, not true"), ({"views": 2}, "views null, not 2")]:
+        with pytest.raises(UsageError, match=f"run was started with {words}"):
+            check_same(CONFIG, CONFIG | newer | change, where=Path("run"))
+    with pytest.raises(UsageError, match="lock_trunk true, not false"):  # it had one, and not the default
+        check_same(CONFIG | {"lock_trunk": True}, CONFIG | newer, where=Path("run"))
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -25,6 +25,7 @@ from torch.optim import Optimizer
 
 from zeroshot_cli.documents import load_json
 from zeroshot_cli.errors import CheckpointError, UsageError
+from zeroshot_cli.train.config import TrainConfig
 from zeroshot_cli.train.distributed import put, whole
 from zeroshot_cli.train.schedule import badness
 
@@ -152,10 +153,14 @@ def load_checkpoint(checkpoint: Path, model: nn.Module, optimizer: Optimizer, av
 
 
 def check_same(saved: Mapping[str, Any], now: Mapping[str, Any], *, where: Path) -> None:
-    """Raise UsageError with the name of the first setting that differs when a run is resumed."""
+    """Raise UsageError with the name of the first setting that differs when a run is resumed.
+
+    A setting that the run was started without is newer than the run: its default is what the run had.
+    """
+    defaults = TrainConfig().to_dict()
     for name in {**saved, **now}:
         before, after = saved.get(name), now.get(name)
-        if before != after:
+        if before != after and (name in saved or after != defaults.get(name)):
             raise UsageError(
                 f"{where} was started with {name} {_shown(before)}, not {_shown(after)}; "
                 "resume with the same settings, or start another run from its model with "
