@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from zeroshot_cli.clip.config import CBOWConfig, CLIPConfig, EfficientNetConfig, ResNetConfig, VisionTransformerConfig
 from zeroshot_cli.clip.efficientnet import EfficientNet
@@ -161,6 +161,24 @@ def test_other_views_are_not_taken_for_these(tmp_path: Path, config: TrainConfig
         assert len(list((tmp_path / "run").glob("views-*.npy"))) == 1
     train(replace(config, seed=1), tmp_path / "run", resume=True)
     train(replace(config, seed=1), tmp_path / "fresh")
+    assert_equal(tmp_path / "run", tmp_path / "fresh")
+
+
+@pytest.mark.parametrize("changed", ["an image", "statistics"])
+def test_what_has_changed_since_is_encoded_again(tmp_path: Path, config: TrainConfig, changed: str) -> None:
+    config = replace(config, views=1)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path / "run", stop=lambda event: isinstance(event, Encoded))
+    if changed == "an image":
+        pictures = tmp_path / "pictures"
+        (pictures / "3.png").write_bytes((pictures / "4.png").read_bytes())
+    else:
+        weights = Path(config.model) / "open_clip_model.safetensors"
+        tensors = load_file(weights)
+        tensors["visual.stem.norm.running_var"] *= 2
+        save_file(tensors, weights)
+    train(config, tmp_path / "run", resume=True)
+    train(config, tmp_path / "fresh")
     assert_equal(tmp_path / "run", tmp_path / "fresh")
 
 

@@ -10,6 +10,7 @@ are NaN.
 import hashlib
 import io
 import math
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -67,14 +68,25 @@ class Views:
         self._array: Features | None = None
 
     def _digest(self) -> str:
-        config, model = self.learner.config, self.learner.model
+        config, visual = self.learner.config, self.learner.model.visual
         settings = [getattr(config, name) for name in ("seed", "augment", "min_scale", "max_pixels", "truncated")]
         settings += [self.shape, self.learner.precision, self.learner.start.preprocess, self.pairs.fingerprint()]
+        settings += [self._state(row) for row in self.rows]
         digest = hashlib.sha256(repr(settings).encode())
-        for parameter in model.visual.parameters():
-            if not parameter.requires_grad:
-                digest.update(parameter.detach().cpu().numpy().tobytes())
+        for tensor in (*visual.parameters(), *visual.buffers()):
+            if not tensor.requires_grad:
+                digest.update(tensor.detach().cpu().numpy().tobytes())
         return digest.hexdigest()[:16]
+
+    def _state(self, row: int) -> tuple[int, int] | None:
+        """Return size and time of the last change of a row's image, or of its tar; None where it is not there."""
+        image = self.pairs.images[row]
+        member = self.pairs.members.get(image)
+        try:
+            status = os.stat(image if member is None else member.tar)
+        except (OSError, ValueError):
+            return None
+        return status.st_size, status.st_mtime_ns
 
     def find(self, row: int, view: int) -> Features | None:
         """Return the features of a row's image in a view, of which there may be fewer; None if it cannot be read."""
