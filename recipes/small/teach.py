@@ -8,6 +8,7 @@ all texts share and which says nothing, and have length 1. An interrupted run co
 """
 
 import argparse
+import hashlib
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,7 +29,8 @@ def main() -> None:
 
     texts = options.texts.read_text(encoding="utf-8").splitlines()
     texts.sort(key=len)  # equal lengths together: little padding
-    parts = options.to.with_suffix(".parts")
+    digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]  # other texts have other parts
+    parts = options.to.with_suffix(f".{digest}.parts")
     parts.mkdir(parents=True, exist_ok=True)
     teacher = Teacher()
     for start in range(0, len(texts), PART):
