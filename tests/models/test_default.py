@@ -1,6 +1,8 @@
 """Which model answers where nobody names one: option, then variable, then config file, then the package's."""
 
+import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -214,6 +216,20 @@ def test_a_folder_of_ones_own(tmp_path: Path, config: Path, monkeypatch: pytest.
     assert use_model(folder.name, None) == (str(folder), config)
     monkeypatch.chdir("/")
     assert chosen() == (str(folder), None, Source.CONFIG)
+    with pytest.raises(CheckpointError, match=rf"; {re.escape(str(config))} makes .* the default"):
+        load()  # its weights are none
+    monkeypatch.chdir(tmp_path)
+    config.write_text(json.dumps({"model": folder.name}))
+    with pytest.raises(ConfigError, match="is another model in every folder; give the whole path; correct"):
+        choose()
+
+
+def test_a_bundled_model_goes_before_a_folder_of_its_name(
+    tmp_path: Path, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "Small").mkdir()
+    assert use_model("Small", None) == ("small", config)
 
 
 def test_a_folder_that_cannot_be_made_names_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """The default model: what commands and `load()` take where nobody names one, and the file that may say which."""
 
 # pathlib's questions raise OSError where a name is too long or a folder is locked.
-# ruff: noqa: PTH110
+# ruff: noqa: PTH110, PTH117
 
 import json
 import os
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from zeroshot_cli.disk import expanded, open_plain, write_file
 from zeroshot_cli.documents import load_yaml
-from zeroshot_cli.errors import ConfigError, UnavailableError, UsageError
+from zeroshot_cli.errors import CheckpointError, ConfigError, UnavailableError, UsageError
 from zeroshot_cli.hub.repository import HUB_PREFIX
 from zeroshot_cli.models.registry import BUNDLED, canonical_name, find_published, known_names, split_name
 
@@ -48,13 +48,14 @@ class Chosen:
 
     @contextmanager
     def explained(self) -> Iterator[None]:
-        """Add the config file to an error about weights that cannot be had, if that file chose them."""
+        """Add the config file to an error about weights that cannot be had or are wrong, if that file chose them."""
         try:
             yield
-        except UnavailableError as error:
+        except (UnavailableError, CheckpointError) as error:
             if self.file is None:
                 raise
-            raise UnavailableError(f"{error}; {self.file} makes {self.name} the default") from error
+            kind = UnavailableError if isinstance(error, UnavailableError) else CheckpointError
+            raise kind(f"{error}; {self.file} makes {self.name} the default") from error
 
 
 def choose(name: str | None = None, pretrained: str | None = None) -> Chosen:
@@ -143,8 +144,12 @@ def _settings(file: Path) -> dict[object, object]:
 
 
 def _check(name: str, tag: str | None) -> None:
-    """Raise UsageError for a model that is not known by name, and is no repository of the hub, file or folder."""
-    if (name.casefold() in BUNDLED and tag is None) or name.startswith(HUB_PREFIX) or _is_path(name):
+    """Raise UsageError for what is not known by name, no repository of the hub, nor the whole path of what is there."""
+    if (name.casefold() in BUNDLED and tag is None) or name.startswith(HUB_PREFIX):
+        return
+    if _is_path(name):
+        if not os.path.isabs(name):
+            raise UsageError(f"{name} is another model in every folder; give the whole path")
         return
     try:
         find_published(name, tag)
@@ -166,13 +171,13 @@ def use_model(name: str, tag: str | None, *, offline: bool = False) -> tuple[str
     from zeroshot_cli.models.formats.detect import find_weights  # imports torch
 
     file = _writable()
-    if _is_path(name):
-        find_weights(Path(name))
-        model = str(Path(name).absolute())
-    elif name.casefold() in BUNDLED:
+    if name.casefold() in BUNDLED:
         if tag is not None:
             raise UsageError(f"{name} brings its own weights: omit {tag}")
         model = name.casefold()
+    elif _is_path(name):
+        find_weights(Path(name))
+        model = str(Path(name).absolute())
     elif name.startswith(HUB_PREFIX):
         download_model(name, None, None, offline=offline)
         model = name
