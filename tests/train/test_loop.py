@@ -419,6 +419,8 @@ def test_zero_shot_accuracy_is_measured_and_changes_nothing(tmp_path: Path, conf
             {"labels": "x.txt"},
             "--labels, --prompts and --template need class folders, in --zero-shot DIR",
         ),
+        ({"rehearse_share": 0.5}, "--rehearse-share needs --rehearse; add it or omit --rehearse-share"),
+        ({"distil_weight": 1.0}, "--distil-weight needs --distil-text; add it or omit --distil-weight"),
         ({"fsdp": True}, "--fsdp shares a model among processes, and there is one"),
         ({"zero_shot": "nowhere"}, "nowhere"),
     ],

@@ -123,6 +123,11 @@ def _check_options(config: TrainConfig) -> None:
         raise UsageError("--wise-ft mixes the result with the weights that it came from, and a new model has none")
     if config.distil_text is not None and config.lock_text:
         raise UsageError("--lock-text keeps the text tower as it is, and --distil-text trains it; omit one of them")
+    defaults = TrainConfig()
+    for name, of in (("rehearse_share", "rehearse"), ("distil_weight", "distil_text")):
+        if getattr(config, of) is None and getattr(config, name) != getattr(defaults, name):
+            option, needed = (f"--{each.replace('_', '-')}" for each in (name, of))
+            raise UsageError(f"{option} needs {needed}; add it or omit {option}")
     has_classes = config.zero_shot is not None or any(map(os.path.isdir, (*config.data, *config.val)))
     if not has_classes and (config.labels or config.prompts or config.template):
         raise UsageError(
