@@ -10,11 +10,11 @@ are NaN.
 import hashlib
 import io
 import math
-import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import accumulate
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -83,7 +83,7 @@ class Views:
         image = self.pairs.images[row]
         member = self.pairs.members.get(image)
         try:
-            status = os.stat(image if member is None else member.tar)
+            status = Path(image if member is None else member.tar).stat()
         except (OSError, ValueError):
             return None
         return status.st_size, status.st_mtime_ns
