@@ -64,8 +64,9 @@ def tokenizer_of(config: CLIPConfig) -> Tokenizer:
 @lru_cache
 def _merges() -> tuple[tuple[str, str], ...]:
     """Return CLIP's list of merges, as the installed open_clip_torch package ships it."""
-    lines = gzip.decompress((open_clip_folder() / _MERGES).read_bytes()).decode("utf-8").split("\n")
-    pairs = (line.partition(" ") for line in lines[1 : VOCAB_SIZE - SYMBOLS + 1])  # the first line is a comment
+    text = gzip.decompress((open_clip_folder() / _MERGES).read_bytes()).decode("utf-8")
+    end = VOCAB_SIZE - SYMBOLS + 1  # five times as many lines follow
+    pairs = (line.partition(" ") for line in text.split("\n", end)[1:end])  # the first line is a comment
     return tuple([(first, second) for first, _, second in pairs])
 
 

@@ -53,7 +53,7 @@ def unpacked(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
                 f"{path} is refused: its {name}{_SCALE} is {kind} {list(scale.shape)} and not float32 "
                 f"[{len(tensor)}], a number for each row of {name}; write or download the file again"
             )
-        plain[name] = tensor.float() * _by_row(scale, tensor)
+        plain[name] = tensor.float().mul_(_by_row(scale, tensor))  # one copy, not two
     return plain
 
 
