@@ -159,7 +159,9 @@ def test_an_efficientnet_at_another_image_size(folder: Path) -> None:
     larger = load(str(folder / "whole"), image_size=65)
     assert larger.encode_images(torch.zeros(1, 3, 65, 65)).shape == (1, 16)
     assert larger.preprocess.config.size == 65
-    with pytest.raises(UsageError, match=r"--image-size 3000: .* takes 1 to 2048 pixels"):
+    with pytest.raises(UsageError, match=r"--image-size 16: .* takes 32 to 2048 pixels"):
+        load(str(folder / "whole"), image_size=16)
+    with pytest.raises(UsageError, match=r"--image-size 3000: .* takes 32 to 2048 pixels"):
         load(str(folder / "whole"), image_size=3000)
 
 

@@ -25,8 +25,9 @@ def with_image_size(config: CLIPConfig, size: int, *, source: str) -> CLIPConfig
     """Return the configuration for square images of `size` pixels. Raises UsageError where the tower cannot."""
     vision = config.vision
     step = _step(vision)
-    if not step <= size <= LARGEST_IMAGE:
-        raise UsageError(f"--image-size {size}: {source} takes {step} to {LARGEST_IMAGE} pixels")
+    least = 32 if isinstance(vision, EfficientNetConfig) else step  # its last stage has 1/32 of the pixels
+    if not least <= size <= LARGEST_IMAGE:
+        raise UsageError(f"--image-size {size}: {source} takes {least} to {LARGEST_IMAGE} pixels")
     if size % step:
         low, high = size // step * step, (size // step + 1) * step
         raise UsageError(f"--image-size {size}: {source} takes multiples of {step} pixels, such as {low} or {high}")
