@@ -1,6 +1,5 @@
 """The examples are what examples/draw.py draws and photographs with a licence; their names are the answers."""
 
-import importlib.util
 import re
 from pathlib import Path
 from types import ModuleType
@@ -8,6 +7,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 from PIL import Image
+from scripts import script_module
 
 from zeroshot_cli.images.decode import decode
 from zeroshot_cli.words.labels import read_labels
@@ -18,12 +18,7 @@ IMAGES = sorted((EXAMPLES / "images").iterdir())
 
 @pytest.fixture(scope="module")
 def draw() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("draw", EXAMPLES / "draw.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script_module("examples/draw.py")
 
 
 def drawings(draw: ModuleType) -> set[str]:

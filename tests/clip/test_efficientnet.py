@@ -1,14 +1,13 @@
 """EfficientNet-Lite against the package efficientnet-lite-pytorch; its gated head against a calculation by hand."""
 
-import importlib.util
 import math
 from dataclasses import replace
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
+from scripts import script_module
 
 from zeroshot_cli.clip.config import CBOWConfig, CLIPConfig, EfficientNetConfig, config_from_dict, config_to_dict
 from zeroshot_cli.clip.efficientnet import ConvNorm, EfficientNet, GatedHead
@@ -27,13 +26,7 @@ SMALL = CLIPConfig(
 
 @pytest.fixture(scope="module")
 def tower() -> ModuleType:
-    path = Path(__file__).parents[2] / "recipes" / "small" / "tower.py"
-    spec = importlib.util.spec_from_file_location("small_tower", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script_module("recipes/small/tower.py")
 
 
 def reference(lite: int, image_size: int) -> Any:

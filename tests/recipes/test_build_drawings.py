@@ -1,28 +1,20 @@
 """The recipe that draws the training images of `tiny`, on three icons of our own."""
 
 import csv
-import importlib.util
 import json
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 from PIL import Image
+from scripts import script_module
 
-SCRIPT = Path(__file__).parents[2] / "recipes" / "tiny" / "build_drawings.py"
 RED_SQUARE = '<path fill="red" d="M0 0h8v8H0z"/>'  # the upper left quarter of a 16 × 16 image
 
 
 @pytest.fixture(scope="module")
 def recipe() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("build_drawings", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    return script_module("recipes/tiny/build_drawings.py")
 
 
 def icon_set(prefix: str, *names: str, **more: object) -> dict:

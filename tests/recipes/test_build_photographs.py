@@ -8,12 +8,12 @@ from types import ModuleType
 
 import pytest
 from PIL import Image
-from recipe_modules import recipe_module
+from scripts import script_module
 
 
 @pytest.fixture(scope="module")
 def recipe() -> ModuleType:
-    return recipe_module("small/build_photographs.py")
+    return script_module("recipes/small/build_photographs.py")
 
 
 def png(size: tuple[int, int], mode: str = "RGB") -> bytes:

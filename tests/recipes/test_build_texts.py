@@ -5,7 +5,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from recipe_modules import recipe_module
+from scripts import script_module
 
 ENTRIES = (  # the first is of the manual wndb(5WN), the others after it
     "  1 This software and database is being provided to you",
@@ -17,7 +17,7 @@ ENTRIES = (  # the first is of the manual wndb(5WN), the others after it
 
 @pytest.fixture(scope="module")
 def recipe() -> ModuleType:
-    return recipe_module("small/build_texts.py")
+    return script_module("recipes/small/build_texts.py")
 
 
 def test_wordnet_is_read(recipe: ModuleType) -> None:
@@ -46,11 +46,11 @@ def test_as_many_distinct_texts_as_asked_and_the_same_for_a_seed(recipe: ModuleT
     [("dog", "dogs"), ("old man", "old men"), ("baby", "babies"), ("toy", "toys"), ("bus", "buses"), ("box", "boxes")],
 )
 def test_plurals(noun: str, plural: str) -> None:
-    assert recipe_module("small/scenes.py").plural(noun) == plural
+    assert script_module("recipes/small/scenes.py").plural(noun) == plural
 
 
 def test_scenes_are_one_line_without_a_hyphen_for_a_space() -> None:
-    scenes = recipe_module("small/scenes.py")
+    scenes = script_module("recipes/small/scenes.py")
     rng = random.Random(0)
     texts = [scenes.scene(rng) for _ in range(2000)]
     assert len(set(texts)) > 1900

@@ -7,12 +7,12 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from recipe_modules import recipe_module
+from scripts import script_module
 
 
 @pytest.fixture(scope="module")
 def packages() -> ModuleType:
-    return recipe_module("packages.py")
+    return script_module("recipes/packages.py")
 
 
 def test_a_package_that_is_not_the_one_is_refused(packages: ModuleType, tmp_path: Path) -> None:

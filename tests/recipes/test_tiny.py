@@ -1,7 +1,6 @@
 """What `tiny` is trained and measured with: its tables, its teacher's directions, its baseline."""
 
 import csv
-import importlib.util
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,17 +10,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-
-RECIPE = Path(__file__).parents[2] / "recipes" / "tiny"
+from scripts import script_module
 
 
 def module(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"tiny_{name}", RECIPE / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    loaded = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(loaded)
-    return loaded
+    return script_module(f"recipes/tiny/{name}.py")
 
 
 def write_table(path: Path, columns: str, *rows: str) -> Path:

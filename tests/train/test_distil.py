@@ -1,6 +1,6 @@
 """Runs with a teacher of the text tower and with similar texts masked: what they learn, and that they resume alike."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,15 +17,9 @@ from zeroshot_cli.train.distributed import World
 from zeroshot_cli.train.folder import Saved, Stepped
 from zeroshot_cli.train.step import Objective, Teacher
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 Draw = Callable[..., Path]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def teacher_file(path: Path, *, texts: int = 6, width: int = 32, seed: int = 0) -> str:

@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -32,20 +32,14 @@ from zeroshot_cli.train.start import start_from
 from zeroshot_cli.train.step import pair_ids, same_pairs
 from zeroshot_cli.words.labels import read_labels
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 Draw = Callable[..., Path]
 VISION = {
     "efficientnet": EfficientNetConfig(image_size=32, hidden=8, gate=0.5, width_multiplier=0.1, classes=5),
     "resnet": ResNetConfig(image_size=32, layers=(1, 1, 1, 1), width=8, head_width=32),
     "vit": VisionTransformerConfig(image_size=32, patch_size=16, width=16, layers=1, head_width=8),
 }
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

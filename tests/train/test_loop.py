@@ -4,7 +4,7 @@ import json
 import math
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,18 +24,13 @@ from zeroshot_cli.train.config import TrainConfig
 from zeroshot_cli.train.folder import Finished, Started, Stepped, cut_metrics
 from zeroshot_cli.train.schedule import epochs_of_at_least
 
-pytestmark = pytest.mark.filterwarnings("ignore:.* pairs of --val have an image that --data has")
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.filterwarnings("ignore:.* pairs of --val have an image that --data has"),
+]
 
 Draw = Callable[..., Path]
 ModelYaml = Callable[[str], str]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,15 +29,10 @@ from zeroshot_cli.train.step import guessing, pair_ids, same_pairs
 
 Draw = Callable[..., Path]
 ModelYaml = Callable[[str], str]
-pytestmark = pytest.mark.filterwarnings("ignore:.* pairs of --val have an image that --data has")
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.filterwarnings("ignore:.* pairs of --val have an image that --data has"),
+]
 
 
 @pytest.fixture

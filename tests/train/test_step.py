@@ -1,15 +1,14 @@
 """The gradient in chunks and of several processes, against that of the whole batch in one."""
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from scripts import script_module
 from torch.nn import functional as F
 
 from zeroshot_cli.records import Loss
@@ -18,16 +17,7 @@ from zeroshot_cli.train.step import pair_ids, same_pairs
 SCRIPT = Path(__file__).with_name("gradients.py")
 
 
-def _module() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("gradients", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-script = _module()
+script = script_module("tests/train/gradients.py")
 
 
 def _assert_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:

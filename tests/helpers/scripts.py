@@ -1,15 +1,16 @@
-"""A recipe's script as a module, by its path below recipes/."""
+"""A script of a recipe, an example or a test as a module."""
 
 import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
 
-RECIPES = Path(__file__).parents[2] / "recipes"
+ROOT = Path(__file__).parents[2]
 
 
-def recipe_module(script: str) -> ModuleType:
-    path = RECIPES / script
+def script_module(script: str) -> ModuleType:
+    """The module of a script, by its path below the repository."""
+    path = ROOT / script
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
