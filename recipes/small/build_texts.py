@@ -92,7 +92,9 @@ def build(
     kept = [noun for noun in nouns if _is_visible(*noun[:2]) or rng.random() < UNSEEN_SHARE]
     lemmas = {lemma for _, lemmas, _ in kept for lemma in lemmas}
     glosses = {
-        f"{lemmas[0]}, {gloss}" for file, lemmas, gloss in kept if _is_visible(file, lemmas) and rng.random() < 0.6
+        f"{lemmas[0]}, {gloss}"
+        for file, lemmas, gloss in kept
+        if _is_visible(file, lemmas) and rng.random() < GLOSS_SHARE
     }
     texts = set(filter(_fits, names | words | lemmas | glosses))
     texts = set(rng.sample(sorted(texts), count)) if len(texts) > count else texts
