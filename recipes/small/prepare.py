@@ -1,0 +1,76 @@
+"""Write the tables that `small` is trained and chosen with, from drawings, labelled photographs and packages' images.
+
+    python recipes/small/prepare.py --drawings drawings/train.csv --photos photos-train/train.csv \\
+        --photographs runs/photographs.csv --to runs/small-data
+
+The drawings are those of recipes/tiny/build_drawings.py, the photographs a CSV with the columns image, caption and
+label, and the packages' images the table of build_photographs.py. Of these, renderings of emoji join the emoji; images
+under the GPL or a share-alike licence are not trained on, and the photographs among them are what the recipe is chosen
+with: chosen.csv. So are five in a hundred of the emoji: val.csv.
+"""
+
+import argparse
+import random
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tiny"))
+
+from prepare import DRAWING_TEMPLATES, EMOJI, VALIDATION_SHARE, _emoji_pairs, _photo_pair, _read, _write
+
+LINE_ICONS = {"mdi", "tabler", "lucide", "ph"}  # half of all drawings, and little like anything that is photographed
+Row = dict[str, str]
+Pair = tuple[str, str]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("drawings", "photos", "photographs", "to"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+
+    rng = random.Random(options.seed)
+    drawings, photographs = _read(options.drawings), _read(options.photographs)
+    free = [row for row in photographs if not re.search("GPL|SA", row["license"])]
+    emoji = [row for row in drawings if row["source"] in EMOJI]
+    val = rng.sample(emoji, int(VALIDATION_SHARE * len(emoji)))
+    kept_back = {row["image"] for row in val}
+    emoji = [row for row in emoji if row["image"] not in kept_back]
+    emoji += [row for row in free if row["source"] == "fluent-render"]
+    icons = [row for row in drawings if row["source"] not in EMOJI | LINE_ICONS]
+
+    options.to.mkdir(parents=True, exist_ok=True)
+    pairs = {
+        "emoji": [pair for row in emoji for pair in _emoji_pairs(row, rng)],
+        "icons": [(row["image"], _icon_text(row, rng)) for row in icons],
+        "photos": [pair for row in _read(options.photos) for pair in (_photo_pair(row, rng),)],
+        "photographs": [pair for row in free if row["source"] != "fluent-render" for pair in _captions(row)],
+        "val": [(row["image"], row["caption"]) for row in val],
+    }
+    for name, rows in pairs.items():
+        _write(options.to / f"{name}.csv", ("image", "caption"), rows)
+    chosen = [(row["image"], _name(row["caption"])) for row in photographs if row["source"] == "stamps-photo"]
+    _write(options.to / "chosen.csv", ("image", "label"), chosen)
+
+
+def _icon_text(row: Row, rng: random.Random) -> str:
+    return rng.choice((row["caption"], rng.choice(DRAWING_TEMPLATES).format(row["caption"])))
+
+
+def _captions(row: Row) -> Iterator[Pair]:
+    yield row["image"], row["caption"]
+    yield row["image"], f"a photo of {row['caption']}."
+    if row["keywords"]:
+        yield row["image"], ", ".join((_name(row["caption"]), *row["keywords"].split("|")))
+
+
+def _name(caption: str) -> str:
+    """The caption up to its first comma or bracket, without an article."""
+    return re.sub(r"^(an?|the|some) ", "", re.split(r"[,.(]", caption)[0].strip().lower())
+
+
+if __name__ == "__main__":
+    main()
