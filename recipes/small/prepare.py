@@ -4,9 +4,9 @@
         --photographs runs/photographs.csv --to runs/small-data
 
 The drawings are those of recipes/tiny/build_drawings.py, the photographs a CSV with the columns image, caption and
-label, and the packages' images the table of build_photographs.py. Of these, renderings of emoji join the emoji; images
-under the GPL or a share-alike licence are not trained on, and the photographs among them are what the recipe is chosen
-with: chosen.csv. So are five in a hundred of the emoji: val.csv.
+label, and the packages' images the table of build_photographs.py. Of the latter, renderings of emoji join the emoji;
+images under the GPL or a share-alike licence are not trained on. Two tables are for choosing settings: chosen.csv, Tux
+Paint's photographs, which are under the GPL, and val.csv, five in a hundred of the emoji.
 """
 
 import argparse
@@ -18,9 +18,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tiny"))
 
-from prepare import DRAWING_TEMPLATES, EMOJI, VALIDATION_SHARE, _emoji_pairs, _photo_pair, _read, _write
+from prepare import DRAWING_TEMPLATES, EMOJI, VALIDATION_SHARE, emoji_pairs, photo_pair, read_rows, write_pairs
 
-LINE_ICONS = {"mdi", "tabler", "lucide", "ph"}  # half of all drawings, and little like anything that is photographed
+LINE_ICONS = {"mdi", "tabler", "lucide", "ph"}  # half of all drawings, and unlike photographs
 EXAMPLES = {  # photographs of GCompris that examples/images has, which a demonstration must not have seen
     "animals-dog", "animals-panda", "animals-scarlet-macaw", "germany-neuschwansteinCastle", "others-bulb",
     "others-chair",
@@ -37,7 +37,7 @@ def main() -> None:
     options = parser.parse_args()
 
     rng = random.Random(options.seed)
-    drawings, photographs = _read(options.drawings), _read(options.photographs)
+    drawings, photographs = read_rows(options.drawings), read_rows(options.photographs)
     free = [
         row
         for row in photographs
@@ -52,16 +52,16 @@ def main() -> None:
 
     options.to.mkdir(parents=True, exist_ok=True)
     pairs = {
-        "emoji": [pair for row in emoji for pair in _emoji_pairs(row, rng)],
+        "emoji": [pair for row in emoji for pair in emoji_pairs(row, rng)],
         "icons": [(row["image"], _icon_text(row, rng)) for row in icons],
-        "photos": [pair for row in _read(options.photos) for pair in (_photo_pair(row, rng),)],
+        "photos": [photo_pair(row, rng) for row in read_rows(options.photos)],
         "photographs": [pair for row in free if row["source"] != "fluent-render" for pair in _captions(row)],
         "val": [(row["image"], row["caption"]) for row in val],
     }
     for name, rows in pairs.items():
-        _write(options.to / f"{name}.csv", ("image", "caption"), rows)
+        write_pairs(options.to / f"{name}.csv", ("image", "caption"), rows)
     chosen = [(row["image"], _name(row["caption"])) for row in photographs if row["source"] == "stamps-photo"]
-    _write(options.to / "chosen.csv", ("image", "label"), chosen)
+    write_pairs(options.to / "chosen.csv", ("image", "label"), chosen)
 
 
 def _icon_text(row: Row, rng: random.Random) -> str:

