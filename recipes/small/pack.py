@@ -2,8 +2,8 @@
 
     python recipes/small/pack.py runs/small/model --chosen runs/small-data/chosen.csv
 
-The temperature of training belongs to its batches. Here it is what makes the probabilities of photographs that were kept
-back most likely, among 5 to 40 labels, as people have them: the mean negative log-likelihood is least (temperature
+The temperature of training belongs to its batches. Here it is what makes the probabilities of photographs that were
+kept back most likely, among 5 to 40 labels, as people have them: the mean negative log-likelihood is least (temperature
 scaling, arXiv 1706.04599).
 """
 
