@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tiny"))
 
-from prepare import DRAWING_TEMPLATES, EMOJI, VALIDATION_SHARE, emoji_pairs, photo_pair, read_rows, write_pairs
+from prepare import DRAWING_TEMPLATES, EMOJI, PHOTO_TEMPLATES, VALIDATION_SHARE, emoji_pairs, read_rows, write_pairs
 
 LINE_ICONS = {"mdi", "tabler", "lucide", "ph"}  # half of all drawings, and unlike photographs
 EXAMPLES = {  # photographs of GCompris that examples/images has, which a demonstration must not have seen
@@ -54,7 +54,7 @@ def main() -> None:
     pairs = {
         "emoji": [pair for row in emoji for pair in emoji_pairs(row, rng)],
         "icons": [(row["image"], _icon_text(row, rng)) for row in icons],
-        "photos": [photo_pair(row, rng) for row in read_rows(options.photos)],
+        "photos": [pair for row in read_rows(options.photos) for pair in _photo_pairs(row, rng)],
         "photographs": [pair for row in free if row["source"] != "fluent-render" for pair in _captions(row)],
         "val": [(row["image"], row["caption"]) for row in val],
     }
@@ -66,6 +66,14 @@ def main() -> None:
 
 def _icon_text(row: Row, rng: random.Random) -> str:
     return rng.choice((row["caption"], rng.choice(DRAWING_TEMPLATES).format(row["caption"])))
+
+
+def _photo_pairs(row: Row, rng: random.Random) -> Iterator[Pair]:
+    """Three texts of a photograph: its caption, its label in a template, and what that is a kind of, in another."""
+    yield row["image"], row["caption"]
+    kind = row["caption"].rpartition(", a kind of ")[2]
+    for name in (row["label"], kind):
+        yield row["image"], rng.choice(PHOTO_TEMPLATES).format(name)
 
 
 def _captions(row: Row) -> Iterator[Pair]:

@@ -148,6 +148,16 @@ def test_a_new_heads_mlp_says_nothing() -> None:
     torch.testing.assert_close(found, head.class_embedding.mean(dim=0, keepdim=True))
 
 
+def test_dropout_is_for_training_only() -> None:
+    head = GatedHead(EfficientNetConfig(image_size=32, hidden=3, gate=1.0, classes=2, dropout=0.5), embed_dim=4)
+    torch.nn.init.normal_(head.c_proj.weight)
+    features, logits = torch.rand(2, 1280), torch.zeros(2, 2)
+    without = GatedHead(EfficientNetConfig(image_size=32, hidden=3, gate=1.0, classes=2), embed_dim=4)
+    without.load_state_dict(head.state_dict())
+    assert torch.equal(head.eval()(features, logits), without.eval()(features, logits))
+    assert not torch.equal(head.train()(features, logits), without.train()(features, logits))
+
+
 def test_it_trains_from_nothing() -> None:
     torch.manual_seed(0)
     model = CLIP(SMALL).train()
@@ -174,6 +184,7 @@ def test_the_configuration_as_json() -> None:
         "width_multiplier": 0.25,
         "depth_multiplier": 0.5,
         "classes": 10,
+        "dropout": 0.0,
     }
     assert config_from_dict(model_cfg) == SMALL
     shortest = {"encoder": "efficientnet-lite", "image_size": 224, "hidden": 4, "gate": 1}
@@ -194,6 +205,7 @@ def test_the_configuration_as_json() -> None:
         ({"gate": True}, "vision_cfg.gate cannot be True"),
         ({"width_multiplier": 0}, "vision_cfg.width_multiplier is 0.0; it must be more than 0 and at most 10"),
         ({"depth_multiplier": 11}, "vision_cfg.depth_multiplier is 11.0; it must be more than 0"),
+        ({"dropout": 1.0}, "vision_cfg.dropout is 1.0; it must be at least 0 and under 1"),
         ({"classes": 2.5}, "vision_cfg.classes cannot be 2.5"),
         ({"layers": 12}, "vision_cfg has a setting that this CLIP does not know: 'layers'"),
         ({"encoder": None}, "vision_cfg lacks 'layers'"),

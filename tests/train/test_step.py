@@ -11,8 +11,11 @@ from safetensors.torch import load_file
 from scripts import script_module
 from torch.nn import functional as F
 
+from zeroshot_cli.clip.config import CBOWConfig, CLIPConfig, EfficientNetConfig
+from zeroshot_cli.clip.loss import clip_loss
+from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.records import Loss
-from zeroshot_cli.train.step import pair_ids, same_pairs
+from zeroshot_cli.train.step import Objective, Towers, backward, pair_ids, same_pairs
 
 SCRIPT = Path(__file__).with_name("gradients.py")
 
@@ -107,3 +110,33 @@ def test_two_processes_are_as_one(tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stderr
     for name, (loss, _, _, taught) in script.CASES.items():
         _assert_same(load_file(tmp_path / f"{name}.safetensors"), script.gradients("vit", loss, None, taught=taught))
+
+
+def test_dropout_drops_the_same_in_both_passes_over_a_chunked_batch() -> None:
+    """Autograd through one pass, whose masks the seed gives, has the gradient of two."""
+    torch.manual_seed(0)
+    vision = EfficientNetConfig(
+        image_size=32, hidden=16, gate=0.5, width_multiplier=0.25, depth_multiplier=0.5, classes=10, dropout=0.3
+    )
+    model = CLIP(CLIPConfig(embed_dim=8, vision=vision, text=CBOWConfig(width=8, vocab_size=600))).train()
+    torch.nn.init.normal_(model.visual.gated_head.c_proj.weight)  # type: ignore[union-attr]
+    images, tokens = torch.randn(6, 3, 32, 32), torch.randint(0, 590, (6, 5))
+    tokens[:, -1] = 599
+    chunks = [lambda: (images[:3], tokens[:3]), lambda: (images[3:], tokens[3:])]
+    ids = torch.arange(12).view(6, 2)
+    backward(Towers(model, bf16=False), Objective(Loss.CLIP), chunks, ids, seed=7)
+    found = {name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None}
+    model.zero_grad()
+    torch.manual_seed(7)
+    parts = [model(*chunk()) for chunk in chunks]
+    clip_loss(torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts]), parts[0][2]).backward()
+    head = {name for name in found if "gated_head" in name}
+    assert len(head) == 5
+    _assert_same(
+        {name: found[name] for name in head},
+        {
+            name: parameter.grad
+            for name, parameter in model.named_parameters()
+            if name in head and parameter.grad is not None
+        },
+    )

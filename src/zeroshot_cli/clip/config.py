@@ -70,7 +70,8 @@ class ResNetConfig:
 class EfficientNetConfig:
     """An EfficientNet-Lite with a gated head: Lite0 has multipliers of 1 and 1, Lite1 1 and 1.1, Lite2 1.1 and 1.2.
 
-    `classes` is what its classifier tells apart, `hidden` the width of the head's MLP, `gate` how loud that MLP is.
+    `classes` is what its classifier tells apart, `hidden` the width of the head's MLP, `gate` how loud that MLP is,
+    `dropout` the probability that training drops one of its inputs.
     """
 
     image_size: int
@@ -79,6 +80,7 @@ class EfficientNetConfig:
     width_multiplier: float = 1.0
     depth_multiplier: float = 1.0
     classes: int = 1000
+    dropout: float = 0.0
 
     def __post_init__(self) -> None:
         """Raise ValueError for factors that make no model."""
@@ -88,6 +90,8 @@ class EfficientNetConfig:
                 raise ValueError(f"vision_cfg.{name} is {value}; it must be more than 0 and at most 10")
         if not 0 <= self.gate <= 100:
             raise ValueError(f"vision_cfg.gate is {self.gate}; it must be from 0 to 100")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"vision_cfg.dropout is {self.dropout}; it must be at least 0 and under 1")
 
 
 VisionConfig = VisionTransformerConfig | ResNetConfig | EfficientNetConfig
@@ -235,9 +239,9 @@ def _efficientnet_from_dict(settings: _Settings) -> EfficientNetConfig:
     sizes = {key: settings.take(key, int) for key in ("image_size", "hidden")}
     sizes["classes"] = settings.take("classes", int, 1000)
     factors = {key: settings.take(key, float, 1.0) for key in ("width_multiplier", "depth_multiplier")}
-    gate = settings.take("gate", float)
+    gate, dropout = settings.take("gate", float), settings.take("dropout", float, 0.0)
     settings.refuse_rest()
-    return EfficientNetConfig(**sizes, **factors, gate=gate)
+    return EfficientNetConfig(**sizes, **factors, gate=gate, dropout=dropout)
 
 
 def _check_depth(tower: str, layers: int) -> None:

@@ -92,6 +92,7 @@ class GatedHead(nn.Module):
     def __init__(self, config: EfficientNetConfig, embed_dim: int) -> None:
         super().__init__()
         self.gate = config.gate
+        self.dropout = nn.Dropout(config.dropout)
         self.class_embedding = nn.Parameter(torch.empty(config.classes, embed_dim))
         self.mean: Tensor
         self.deviation: Tensor
@@ -107,8 +108,8 @@ class GatedHead(nn.Module):
         """Embed bf and their logits bk -> be: p · E + (1 - max p) · G · x."""
         p = logits.float().softmax(dim=-1)
         unsure = 1 - p.amax(dim=-1, keepdim=True)  # b1
-        x = (features - self.mean) / self.deviation
-        x = self.c_proj(gelu(self.c_fc(x)))  # bf -> be
+        x = self.dropout((features - self.mean) / self.deviation)
+        x = self.c_proj(self.dropout(gelu(self.c_fc(x))))  # bf -> be
         out: Tensor = p.to(x.dtype) @ self.class_embedding.to(x.dtype) + unsure * self.gate * x
         return out
 

@@ -125,7 +125,8 @@ class Learner:
         statistics = [buffer.clone() for buffer in self.model.buffers()]
         chunks = self.inputs.chunks(batch, self.config.chunk_size)
         taught = self._distil(number)
-        value, same = backward(self.towers, self.objective, chunks, pair_ids(batch).to(self.device))
+        seed = (self.config.seed * 1_000_003 + number) % 2**63 + self.world.rank
+        value, same = backward(self.towers, self.objective, chunks, pair_ids(batch).to(self.device), seed=seed)
         if self.config.fsdp:
             share_scalar_gradients(self.model, self.world)
         norm = clip_gradients(self.trained, self.config.max_norm)

@@ -202,19 +202,21 @@ class Objective:
 
 
 def backward(
-    towers: nn.Module, objective: Objective, chunks: Sequence[Callable[[], Chunk]], ids: Tensor
+    towers: nn.Module, objective: Objective, chunks: Sequence[Callable[[], Chunk]], ids: Tensor, *, seed: int = 0
 ) -> tuple[Tensor, Tensor]:
     """Add the gradient of a batch to the parameters of `towers`; return the loss of this process's rows, and `same`.
 
-    Of several chunks one is in memory at a time; the gradient is the same, except that batch norm's statistics are a
-    chunk's.
+    `seed` says what dropout drops, the same at each pass over the batch and in a run that is resumed. Of several chunks
+    one is in memory at a time; the gradient is the same, except that batch norm's statistics are a chunk's.
     """
+    torch.manual_seed(seed)
     if len(chunks) == 1:
         outputs = towers(*chunks[0]())
         value, same, gradients = objective.gradients(outputs, ids)
         _back(outputs, gradients)
         return value, same
     value, same, gradients = objective.gradients(_embedded(towers, chunks), ids)
+    torch.manual_seed(seed)
     start = 0
     for number, chunk in enumerate(chunks, 1):
         images, tokens = chunk()
