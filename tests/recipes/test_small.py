@@ -65,7 +65,7 @@ def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Tab
     emoji = [f"d/{n}.webp,thing {n},one|two|three|four,noto" for n in range(40)]
     icons = [f"d/{source}.webp,{source} icon,,{source}" for source in ("mdi", "tabler", "lucide", "ph", "streamline")]
     drawings = write_table(tmp_path / "drawings.csv", "image,caption,keywords,source", *emoji, *icons)
-    photos = write_table(tmp_path / "photos.csv", "image,caption,label", 'apple.jpg,"an apple, red",apple')
+    photos = write_table(tmp_path / "photos.csv", "image,caption,label", 'apple.jpg,"royal gala, a kind of apple",royal gala')
     columns = "image,caption,keywords,source,license"
     photographs = write_table(tmp_path / "photographs.csv", columns, *PHOTOGRAPHS)
     recipe = script_module("recipes/small/prepare.py")
@@ -99,7 +99,12 @@ def test_each_image_is_in_its_table(tables: Callable[..., Tables]) -> None:
     assert sorted(otter[2].split(", ")) == ["fish", "river"]
     assert [image for image, _ in found["icons"]] == ["d/streamline.webp"]
     assert "streamline icon" in found["icons"][0][1]
-    assert [image for image, _ in found["photos"]] == ["apple.jpg"]
+    assert [image for image, _ in found["photos"]] == ["apple.jpg"] * 3
+    caption, label, kind = (text for _, text in found["photos"])
+    assert caption == "royal gala, a kind of apple"
+    assert "royal gala" in label
+    assert "apple" in kind
+    assert "gala" not in kind
     assert found["photographs"] == [
         ("p/shop.jpg", "a clothing Store"),
         ("p/shop.jpg", "a photo of a clothing Store."),
