@@ -65,7 +65,9 @@ def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Tab
     emoji = [f"d/{n}.webp,thing {n},one|two|three|four,noto" for n in range(40)]
     icons = [f"d/{source}.webp,{source} icon,,{source}" for source in ("mdi", "tabler", "lucide", "ph", "streamline")]
     drawings = write_table(tmp_path / "drawings.csv", "image,caption,keywords,source", *emoji, *icons)
-    photos = write_table(tmp_path / "photos.csv", "image,caption,label", 'apple.jpg,"royal gala, a kind of apple",royal gala')
+    photos = write_table(
+        tmp_path / "photos.csv", "image,caption,label", 'apple.jpg,"royal gala, a kind of apple",royal gala'
+    )
     columns = "image,caption,keywords,source,license"
     photographs = write_table(tmp_path / "photographs.csv", columns, *PHOTOGRAPHS)
     recipe = script_module("recipes/small/prepare.py")
