@@ -25,18 +25,20 @@ from zeroshot_cli.models.registry import bundled_folder
 DRAWS = 400  # sets of labels
 SIZES = (5, 10, 20, 40)
 SCALES = [float(scale) for scale in range(4, 101)]
-TEMPLATE = "a photo of a {}."
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="the folder of a run or of a model")
-    parser.add_argument("--chosen", type=Path, required=True, help="labelled photographs that were kept back")
+    parser.add_argument("--photographs", type=Path, required=True, help="that were kept back, with labels")
+    parser.add_argument("--drawings", type=Path, required=True, help="that were kept back, with captions")
     options = parser.parse_args()
 
     loaded = load(options.model, device="cpu", precision="fp32")
     model, config, _ = loaded.bundled()
-    scale = honest_scale(*similarities(loaded, options.chosen))
+    losses = losses_of(*similarities(loaded, options.photographs, "label", "a photo of a {}."))
+    losses += losses_of(*similarities(loaded, options.drawings, "caption", "{}"))
+    scale = SCALES[int(losses.argmin())]
     print(f"1 / temperature: {loaded.logit_scale:.1f} in training, now {scale:.0f}")
     with torch.no_grad():
         model.logit_scale.fill_(scale).log_()
@@ -46,23 +48,23 @@ def main() -> None:
         print(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
 
 
-def similarities(loaded: LoadedModel, table: Path) -> tuple[Tensor, Tensor]:
+def similarities(loaded: LoadedModel, table: Path, column: str, template: str) -> tuple[Tensor, Tensor]:
     """The cosines of images with the labels of a table, (images, labels), and the label of each image."""
     with table.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    labels = sorted({row["label"] for row in rows})
+    labels = sorted({row[column] for row in rows})
     images = torch.cat(
         [
             loaded.encode_images(torch.stack([loaded.preprocess(decode(row["image"])) for row in rows[i : i + 32]]))
             for i in range(0, len(rows), 32)
         ]
     )
-    texts = loaded.encode_texts([TEMPLATE.format(label) for label in labels])
-    return images @ texts.T, torch.tensor([labels.index(row["label"]) for row in rows])
+    texts = loaded.encode_texts([template.format(label) for label in labels])
+    return images @ texts.T, torch.tensor([labels.index(row[column]) for row in rows])
 
 
-def honest_scale(cosines: Tensor, truth: Tensor) -> float:
-    """The scale with the least negative log-likelihood over random sets of labels and the images that have them."""
+def losses_of(cosines: Tensor, truth: Tensor) -> Tensor:
+    """The mean negative log-likelihood at each scale, over random sets of labels and the images that have them."""
     rng = random.Random(0)
     losses = torch.zeros(len(SCALES))
     for _ in range(DRAWS):
@@ -72,7 +74,7 @@ def honest_scale(cosines: Tensor, truth: Tensor) -> float:
         rows = place[truth] >= 0
         few, target = cosines[rows][:, labels], place[truth[rows]]
         losses += torch.stack([F.cross_entropy(scale * few, target) for scale in SCALES])
-    return SCALES[int(losses.argmin())]
+    return losses / DRAWS
 
 
 if __name__ == "__main__":
