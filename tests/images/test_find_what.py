@@ -114,6 +114,12 @@ def test_kinds_of_by_products_are_counted_one_by_one(folder: Path) -> None:
     )
 
 
+def test_the_current_folder_and_the_one_above_are_not_hidden(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch("p/a.jpg")
+    monkeypatch.chdir("p")
+    assert find_images(["."]).notes == find_images([".."]).notes == ()
+
+
 def test_a_system_folder_that_is_named_is_taken_and_said(folder: Path) -> None:
     touch("p/a.jpg", "p/@eaDir/t.jpg")
     found = find_images(["p/a.jpg", "p/@eaDir"])  # as the shell expands p/*

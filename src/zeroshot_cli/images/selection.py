@@ -60,7 +60,7 @@ def byproduct(path: str) -> str | None:
     name = os.path.basename(path)
     if name.startswith("._"):
         return "._*"  # AppleDouble: what macOS stores beside a file on disks of others
-    if name.startswith("."):
+    if name.startswith(".") and name not in (".", ".."):  # which are folders by another name
         return name
     low = name.casefold()
     if low in _SYSTEM_FOLDERS:
