@@ -1,10 +1,11 @@
 """Give a trained run an honest temperature, and put it into the package as the bundled model, in 8 bits.
 
-    python recipes/small/pack.py runs/small/model --chosen runs/small-data/chosen.csv
+    python recipes/small/pack.py runs/small/model --photographs runs/small-data/chosen.csv \\
+        --drawings runs/small-data/val.csv
 
-The temperature of training belongs to its batches. Here it is what makes the probabilities of photographs that were
-kept back most likely, among 5 to 40 labels, as people have them: the mean negative log-likelihood is least (temperature
-scaling, arXiv 1706.04599).
+The temperature of training belongs to its batches. Here it is the one at which images that were kept back are most
+likely to have their own label, among 5 to 40 labels, as people have them: the mean negative log-likelihood is least
+(temperature scaling, arXiv 1706.04599). Photographs and drawings count the same.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """Write the tables that `small` is trained and chosen with, from drawings, labelled photographs and packages' images.
 
     python recipes/small/prepare.py --drawings drawings/train.csv --photos photos-train/train.csv \\
-        --photographs runs/photographs.csv --to runs/small-data
+        --photographs runs/photographs/photographs.csv --to runs/small-data
 
 The drawings are those of recipes/tiny/build_drawings.py, the photographs a CSV with the columns image, caption and
 label, and the packages' images the table of build_photographs.py. Of the latter, renderings of emoji join the emoji;
@@ -41,7 +41,8 @@ def main() -> None:
     free = [
         row
         for row in photographs
-        if not re.search("GPL|SA", row["license"]) and Path(row["image"]).stem not in EXAMPLES
+        if not re.search("GPL|SA", row["license"])
+        and not (row["source"] == "gcompris-photo" and Path(row["image"]).stem in EXAMPLES)
     ]
     emoji = [row for row in drawings if row["source"] in EMOJI]
     val = rng.sample(emoji, int(VALIDATION_SHARE * len(emoji)))
