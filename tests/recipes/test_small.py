@@ -65,9 +65,8 @@ def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Tab
     emoji = [f"d/{n}.webp,thing {n},one|two|three|four,noto" for n in range(40)]
     icons = [f"d/{source}.webp,{source} icon,,{source}" for source in ("mdi", "tabler", "lucide", "ph", "streamline")]
     drawings = write_table(tmp_path / "drawings.csv", "image,caption,keywords,source", *emoji, *icons)
-    photos = write_table(
-        tmp_path / "photos.csv", "image,caption,label", 'apple.jpg,"royal gala, a kind of apple",royal gala'
-    )
+    apples = [f'apple-{n}.jpg,"royal gala, a kind of apple",royal gala' for n in range(20)]
+    photos = write_table(tmp_path / "photos.csv", "image,caption,label", *apples)
     columns = "image,caption,keywords,source,license"
     photographs = write_table(tmp_path / "photographs.csv", columns, *PHOTOGRAPHS)
     recipe = script_module("recipes/small/prepare.py")
@@ -80,7 +79,7 @@ def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Tab
         for path in to.iterdir():
             with path.open(newline="", encoding="utf-8") as file:
                 columns, *rows = csv.reader(file)
-            assert columns == ["image", "label" if path.stem == "chosen" else "caption"]
+            assert columns == ["image", "label" if path.stem in ("chosen", "shop") else "caption"]
             found[path.stem] = [(Path(image).relative_to(tmp_path).as_posix(), text) for image, text in rows]
         return found
 
@@ -89,7 +88,7 @@ def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Tab
 
 def test_each_image_is_in_its_table(tables: Callable[..., Tables]) -> None:
     found = tables()
-    assert {*found} == {"emoji", "icons", "photos", "photographs", "val", "chosen"}
+    assert {*found} == {"emoji", "icons", "photos", "photographs", "val", "chosen", "shop"}
     validation = {image for image, _ in found["val"]}
     assert len(validation) == 2  # five in a hundred
     emoji = [image for image, _ in found["emoji"]]
@@ -101,8 +100,11 @@ def test_each_image_is_in_its_table(tables: Callable[..., Tables]) -> None:
     assert sorted(otter[2].split(", ")) == ["fish", "river"]
     assert [image for image, _ in found["icons"]] == ["d/streamline.webp"]
     assert "streamline icon" in found["icons"][0][1]
-    assert [image for image, _ in found["photos"]] == ["apple.jpg"] * 3
-    caption, label, kind = (text for _, text in found["photos"])
+    ((kept_back, label),) = found["shop"]  # five in a hundred
+    assert label == "royal gala"
+    apples = [f"apple-{n}.jpg" for n in range(20) if f"apple-{n}.jpg" != kept_back]
+    assert [image for image, _ in found["photos"]] == [image for image in apples for _ in range(3)]
+    caption, label, kind = (text for _, text in found["photos"][:3])
     assert caption == "royal gala, a kind of apple"
     assert "royal gala" in label
     assert "apple" in kind
@@ -121,7 +123,7 @@ def test_each_image_is_in_its_table(tables: Callable[..., Tables]) -> None:
 def test_nothing_is_both_trained_on_and_measured_on(tables: Callable[..., Tables], seed: int) -> None:
     found = tables(seed)
     trained = {image for name in ("emoji", "icons", "photos", "photographs") for image, _ in found[name]}
-    assert not trained & {image for name in ("val", "chosen") for image, _ in found[name]}
+    assert not trained & {image for name in ("val", "chosen", "shop") for image, _ in found[name]}
     assert not trained & {"p/alike.jpg", "p/nature.jpg", "p/animals-panda.webp", "stamps/bee.png"}
     assert tables(seed) == found
 
