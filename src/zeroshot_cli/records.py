@@ -135,7 +135,7 @@ class EvalResult:
     `confused` one for each pair of classes (label, taken_for, n). `fingerprint` is that of the weights; with device,
     precision, batch size, decoding, seed and versions it names everything that the figures depend on. `assumed` is what
     was assumed when the data set and the labels were read, `threshold` the least probability of a label where
-    images have several.
+    images have several, `tuned` the method by which examples taught the classifier.
     """
 
     dataset: str
@@ -162,6 +162,7 @@ class EvalResult:
     command: str = ""
     assumed: tuple[str, ...] = ()
     threshold: float | None = None
+    tuned: str | None = None
 
 
 def assumed_of(*readers: Iterable[str]) -> tuple[str, ...]:

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from zeroshot_cli.classify.classifier_file import SavedClassifier, write_classifier
 from zeroshot_cli.classify.rejection import Rules, judge
-from zeroshot_cli.classify.scoring import Floats, score
+from zeroshot_cli.classify.scoring import Doubles, Floats, Scored, cosines, score, score_tuned
+from zeroshot_cli.classify.tuning import Tuning
 from zeroshot_cli.embed.batches import auto_batch_size
 from zeroshot_cli.embed.image_cache import ImageCache
 from zeroshot_cli.embed.images import EmbeddedImage, Outcome, encode_images
@@ -33,7 +34,8 @@ class Classifier:
 
     `labels` may be plain names; `prompts` is a template set, its name or its file, by default a small ensemble. The
     class embeddings (classes, embedding) are computed here, once: `on_progress` gets the number of texts that are done
-    and of all, and texts in `cache` are not encoded. Raises LabelsError and PromptsError.
+    and of all, and texts in `cache` are not encoded. `tuning` is what examples taught it, None for zero-shot. Raises
+    LabelsError and PromptsError.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Classifier:
         self.prompts = prompts if isinstance(prompts, Prompts) else read_prompts(prompts or DEFAULT_PROMPTS)
         self.names = self.labels.names
         self.background: Tensor | None = None  # ge
+        self.tuning: Tuning | None = None
         texts = self.prompts.fill(self.labels)
         self.embeddings = class_embeddings(model, texts, cache=cache, on_progress=on_progress)
 
@@ -66,7 +69,7 @@ class Classifier:
         classifier = cls.__new__(cls)  # __init__ would compute what the file has
         classifier.model, classifier.labels, classifier.prompts = model, saved.labels, saved.prompts
         classifier.names, classifier.embeddings = saved.labels.names, saved.embeddings
-        classifier.background = None
+        classifier.background, classifier.tuning = None, saved.tuning
         return classifier
 
     def set_background(self, labels: Labels | Sequence[str], *, cache: TextCache | None = None) -> None:
@@ -88,15 +91,25 @@ class Classifier:
             pretrained=self.model.pretrained,
             precision=self.model.precision,
             fingerprint=self.model.fingerprint,
-            temperature=1 / self.model.logit_scale,
+            temperature=1 / self.model.logit_scale if self.tuning is None else self.tuning.temperature,
             thresholds=thresholds or {},
             versions=versions("safetensors"),
+            tuning=self.tuning,
         )
         write_classifier(saved, path)
 
     def check(self, rules: Rules) -> None:
         """Raise UsageError or LabelsError where rules do not fit the labels."""
-        rules.check(self.names, background=self.background is not None)
+        rejects = self.background is not None or (self.tuning is not None and self.tuning.thresholds is not None)
+        rules.check(self.names, background=rejects, tuned=self.tuning is not None)
+
+    def scores(self, images: Floats) -> tuple[Floats, Doubles]:
+        """Return the scores of embeddings (images, embedding), (images, classes), and the logits of their softmax."""
+        if (tuning := self.tuning) is None:
+            scores = cosines(images, self.embeddings)
+            return scores, self.model.logit_scale * scores.astype(np.float64)
+        scored = score_tuned(images, self.embeddings, None, tuning)
+        return scored.scores, scored.scores.astype(np.float64) / tuning.temperature
 
     def predict(
         self,
@@ -160,14 +173,7 @@ class Classifier:
                 if not images:
                     yield [item for item in block if isinstance(item, SkippedImage)]
                     continue
-                scored = score(
-                    embeddings_of(self.model, images),
-                    self.embeddings,
-                    background,
-                    scale=self.model.logit_scale,
-                    bias=self.model.logit_bias,
-                    multi_label=rules.multi_label,
-                )
+                scored = self._score(embeddings_of(self.model, images), background, multi_label=rules.multi_label)
                 paths = [image.path for image in images]
                 judged = judge(paths, scored, self.names, rules, top_k=top_k, shown=shown)
                 predictions = (
@@ -175,6 +181,12 @@ class Classifier:
                     for each, image in zip(judged, images, strict=True)
                 )
                 yield [item if isinstance(item, SkippedImage) else next(predictions) for item in block]
+
+    def _score(self, images: Floats, background: Tensor | None, *, multi_label: bool) -> Scored:
+        if self.tuning is not None:
+            return score_tuned(images, self.embeddings, background, self.tuning)
+        scale, bias = self.model.logit_scale, self.model.logit_bias
+        return score(images, self.embeddings, background, scale=scale, bias=bias, multi_label=multi_label)
 
 
 def embeddings_of(model: LoadedModel, images: Sequence[EmbeddedImage]) -> Floats:

@@ -2,7 +2,8 @@
 
 The tensor `embeddings` is (classes, embedding), float32, normalised. All metadata are strings: `labels` and `templates`
 are JSON lists, `synonyms` and `class_prompts` lists of one list per label, `thresholds` and `versions` JSON mappings.
-The probability of a class is softmax(cosine / `temperature`).
+The probability of a class is softmax(cosine / `temperature`). A tuned classifier has the tensors and metadata of
+`Tuning` too, and a format of its own, so that a version that would pass over them refuses the file.
 """
 
 # Path.is_file raises OSError where a name is too long or a folder is locked; opening the file names the reason.
@@ -12,7 +13,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -20,13 +21,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from zeroshot_cli.classify.tuning import Tuning, read_tuning
 from zeroshot_cli.disk import write_file
 from zeroshot_cli.documents import load_json
 from zeroshot_cli.errors import CheckpointError, UsageError
 from zeroshot_cli.words.labels import Label, Labels
 from zeroshot_cli.words.prompts import Prompts, checked_text
 
-FORMAT = "zeroshot-classifier-1"
+FORMAT, TUNED = "zeroshot-classifier-1", "zeroshot-classifier-2"
+EXTENSIONS = (".safetensors", ".classifier")
 THRESHOLDS = ("min_score", "min_probability", "min_margin")
 
 
@@ -34,7 +37,7 @@ THRESHOLDS = ("min_score", "min_probability", "min_margin")
 class SavedClassifier:
     """The content of a classifier file; `source` names it in errors.
 
-    `thresholds` are what an image must reach, as given to `zeroshot build`.
+    `thresholds` are what an image must reach, as given to `zeroshot build`; `tuning` is what examples taught it.
     """
 
     source: str
@@ -48,12 +51,21 @@ class SavedClassifier:
     temperature: float
     thresholds: Mapping[str, float] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    tuning: Tuning | None = None
+
+
+def check_name(path: Path) -> None:
+    """Raise UsageError for a file whose extension is not that of a classifier."""
+    if path.suffix.lower() not in EXTENSIONS:
+        raise UsageError(
+            f"cannot write {path}: a classifier file is safetensors; give a name ending in {' or '.join(EXTENSIONS)}"
+        )
 
 
 def write_classifier(saved: SavedClassifier, path: Path) -> None:
     """Write the file at once: `path` is never incomplete. Raises UsageError where that fails."""
     metadata = {
-        "format": FORMAT,
+        "format": FORMAT if saved.tuning is None else TUNED,
         "labels": _json(saved.labels.names),
         "synonyms": _json([label.synonyms for label in saved.labels]),
         "class_prompts": _json([label.prompts for label in saved.labels]),
@@ -67,7 +79,10 @@ def write_classifier(saved: SavedClassifier, path: Path) -> None:
         "thresholds": _json(dict(saved.thresholds)),
         "versions": _json(dict(saved.versions)),
     }
-    write_file(path, save({"embeddings": saved.embeddings.contiguous()}, metadata))
+    tensors = {"embeddings": saved.embeddings.contiguous()}
+    if saved.tuning is not None:
+        tensors, metadata = tensors | saved.tuning.tensors(), metadata | saved.tuning.metadata()
+    write_file(path, save(tensors, metadata))
 
 
 def read_classifier(path: Path) -> SavedClassifier:
@@ -83,14 +98,16 @@ def read_classifier(path: Path) -> SavedClassifier:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is not a mapping)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is not a classifier file, or is damaged ({error}); build it again") from error
-    if metadata.get("format") != FORMAT:
+    if metadata.get("format") not in (FORMAT, TUNED):
         found = metadata.get("format", "none")
         raise CheckpointError(f"{path} is not a classifier file: its format is {found}, not {FORMAT}")
     try:
         saved = _parse(metadata, tensors["embeddings"], str(path))
+        _check_embeddings(saved)
+        if metadata["format"] == TUNED:
+            saved = replace(saved, tuning=read_tuning(metadata, tensors, saved.embeddings.shape))
     except (KeyError, ValueError, TypeError, AttributeError) as error:  # JSON of other types
         raise CheckpointError(f"{path} is a damaged classifier file ({error!r}); build it again") from error
-    _check_embeddings(saved)
     return saved
 
 

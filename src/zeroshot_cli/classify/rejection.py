@@ -28,8 +28,16 @@ class Rules:
     min_margin: float | None = None
     multi_label: bool = False
 
-    def check(self, labels: Sequence[str], *, background: bool = False) -> None:
-        """Raise UsageError where a rule makes no sense for these labels, LabelsError where one of them is "unknown"."""
+    def check(self, labels: Sequence[str], *, background: bool = False, tuned: bool = False) -> None:
+        """Raise UsageError where a rule makes no sense for these labels, LabelsError where one of them is "unknown".
+
+        `background` says that something else rejects images, `tuned` that examples taught the classifier.
+        """
+        if tuned and self.multi_label:
+            raise UsageError(
+                "--multi-label judges every label on its own, and this classifier was tuned to choose one label per "
+                "image; omit --multi-label, or give --labels in place of --classifier"
+            )
         if UNKNOWN in labels and (background or self != Rules()):
             raise LabelsError(f"the label {UNKNOWN!r} is reserved for rejected images; rename that label")
         if self.min_probability is not None and len(labels) < 2 and not self.multi_label:
@@ -57,7 +65,8 @@ def judge(
     order = best(scored.scores, min(classes, max(wanted, shown, 2)))  # nk
     scores = np.take_along_axis(scored.scores, order, axis=1)
     probabilities = np.take_along_axis(scored.probabilities, order, axis=1)
-    counts = np.minimum(_kept(scores, probabilities, scored.background, rules), wanted)  # n
+    least = None if scored.least is None else scored.least[order]
+    counts = np.minimum(_kept(scores, probabilities, scored.background, least, rules), wanted)  # n
     predictions = []
     for row, path in enumerate(paths):
         kept = int(counts[row])
@@ -73,9 +82,14 @@ def judge(
     return predictions
 
 
-def _kept(scores: Floats, probabilities: Doubles, background: Floats | None, rules: Rules) -> Indices:
-    """Return how many of an image's best labels the rules allow: scores and probabilities nk -> n."""
-    least = rules.min_probability
+def _kept(
+    scores: Floats, probabilities: Doubles, background: Floats | None, of_label: Doubles | None, rules: Rules
+) -> Indices:
+    """Return how many of an image's best labels the rules allow: scores and probabilities nk -> n.
+
+    `of_label` nk are the lowest probabilities of these labels, for rules that have none.
+    """
+    least: float | Doubles | None = of_label if rules.min_probability is None else rules.min_probability
     if rules.multi_label and least is None:
         least = KEPT_FROM
     allowed = np.ones(scores.shape, dtype=bool)

@@ -12,6 +12,8 @@ import numpy.typing as npt
 if TYPE_CHECKING:  # torch is slow to import, and rules are checked before there is a model
     from torch import Tensor
 
+    from zeroshot_cli.classify.tuning import Tuning
+
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
@@ -23,22 +25,26 @@ _FEW = 8  # best labels; sorting all is faster for more
 class Scored:
     """The cosines nc and probabilities nc of images, and the highest cosine n with a background class.
 
-    `background` is also None where the probabilities take it into account.
+    `background` is also None where the probabilities take it into account. `least` c is the lowest probability of each
+    label, None where there is none.
     """
 
     scores: Floats
     probabilities: Doubles
     background: Floats | None = None
+    least: Doubles | None = None
 
 
-def cosines(images: "Floats | Tensor", classes: "Tensor") -> Floats:
-    """Return the cosines of images ne and classes ce, normalised -> nc.
+def cosines(images: "Floats | Tensor", classes: "Tensor", bias: "Tensor | None" = None) -> Floats:
+    """Return the cosines of images ne and classes ce, normalised -> nc; with a `bias` c that is added to them.
 
     Summed in float64 and rounded once, so that a score does not depend on the image's neighbours.
     """
     import torch
 
     products = torch.as_tensor(images).double() @ classes.double().T
+    if bias is not None:
+        products += bias.double()
     scores: Floats = products.float().numpy()
     return scores
 
@@ -94,3 +100,18 @@ def score(
         return Scored(scores, sigmoid(logits + bias), highest)
     assert highest is not None
     return Scored(scores, sigmoid(logits - scale * highest[:, None].astype(np.float64)))
+
+
+def score_tuned(images: Floats, classes: "Tensor", background: "Tensor | None", tuning: "Tuning") -> Scored:
+    """Score images ne as examples taught it; `classes` ce are the text embeddings of the labels.
+
+    The background's highest cosine is raised as tuning raised the best label: an image is nearer to the background
+    where its cosine is over those of all labels, whatever their tuned scores are.
+    """
+    scores = cosines(images, classes if tuning.weights is None else tuning.weights, tuning.bias)
+    highest = None
+    if background is not None:
+        ahead = cosines(images, classes).max(axis=1) - cosines(images, background).max(axis=1)
+        highest = scores.max(axis=1) - ahead
+    least = None if tuning.thresholds is None else tuning.thresholds.numpy()
+    return Scored(scores, softmax(scores.astype(np.float64) / tuning.temperature), highest, least)

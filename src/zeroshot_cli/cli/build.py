@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from zeroshot_cli.words.labels import Labels
     from zeroshot_cli.words.prompts import Prompts
 
-EXTENSION = ".safetensors"
 _MARKS = re.compile(r"[,;|\n]")  # between labels that are given as one
 _FEW = 10  # labels in an example
 
@@ -69,7 +68,7 @@ ClassifierFile = Annotated[
         "--classifier",
         metavar="FILE",
         rich_help_panel=Panel.LABELS,
-        help="A file from zeroshot build, in place of labels and prompts; it needs the --model it was built with.",
+        help="A file from zeroshot build or tune, in place of labels and prompts; it needs the --model of then.",
     ),
 ]
 
@@ -156,9 +155,10 @@ def build(options: BuildOptions) -> None:
 
     The file works with the model that it was built with. It is plain safetensors, and holds the thresholds given.
     """
+    from zeroshot_cli.classify.classifier_file import check_name
+
     output = options.output
-    if output.suffix.lower() != EXTENSION:
-        raise UsageError(f"cannot write {output}: a classifier file is safetensors; give a name ending in {EXTENSION}")
+    check_name(output)
     check_output(output, overwrite=options.overwrite)
     classes = read_classes(options)
     classes.rules(options.thresholds(), multi_label=False)  # refuse what classify would
@@ -204,7 +204,9 @@ class Classes:
             thresholds.pop("min_margin", None)
         thresholds |= given
         rules = Rules(**thresholds, multi_label=multi_label)
-        rules.check(self.labels.names, background=self.background is not None)
+        tuning = None if self.saved is None else self.saved.tuning
+        rejects = self.background is not None or (tuning is not None and tuning.thresholds is not None)
+        rules.check(self.labels.names, background=rejects, tuned=tuning is not None)
         return rules
 
     def doubt(self, rules: "Rules") -> str | None:

@@ -189,6 +189,7 @@ class _Run:
     def settings(self) -> dict[str, Any]:
         """Return what `--resume` compares, in the order in which a difference is reported."""
         model, classes, background = self.classifier.model, self.classes, self.classes.background
+        tuning = self.classifier.tuning
         return {
             "model": model.name,
             "pretrained": model.pretrained,
@@ -207,6 +208,7 @@ class _Run:
             "texts of the labels": _hash(classes.prompts.fill(classes.labels)),
             "texts of the background": _hash([] if background is None else classes.prompts.fill(background)),
             "weights": model.fingerprint,
+            "tuning": tuning and tuning.fingerprint,
         }
 
     def open_outputs(self, found: "FoundImages") -> "AbstractContextManager[Outputs]":
@@ -284,6 +286,7 @@ class _Run:
             "labels": ", ".join(classes.labels.names),
             "prompts": f"{classes.prompts.name}\n" + "\n".join(classes.prompts.templates),
             "background": "" if classes.background is None else ", ".join(classes.background.names),
+            "tuned": "" if self.classifier.tuning is None else self.classifier.tuning.sentence(),
             "rejection": ", ".join(f"{name} {value}" for name, value in rules.items()),
             "computed on": f"{model.device.type} in {model.precision}, batches of {self.batch_size}",
             "decoding": "every pixel" if self.options.exact_decode else "large JPEGs at a smaller scale",

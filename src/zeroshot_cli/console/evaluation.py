@@ -19,6 +19,8 @@ TITLES = {
     "mean_per_class_recall": "mean per-class recall",
     "ece": "calibration error",
     "log_loss": "log loss",
+    "answered": "answered, not unknown",
+    "precision": "precision of answers",
     "map": "mean average precision",
     **{f"{metric}_{kind}": f"{metric}, {kind}" for metric in ("precision", "recall") for kind in ("micro", "macro")},
     "f1_micro": "F1, micro",
@@ -91,8 +93,9 @@ def setting_of(result: EvalResult) -> str:
     weights = f" ({result.pretrained})" if result.pretrained else ""
     prompts = f", prompts {result.prompts}" if result.prompts else ""
     probe = ", linear probe" if result.task == "probe" else ""
+    tuned = f", tuned ({result.tuned})" if result.tuned else ""
     least = "" if result.threshold is None else f", labels of a probability of {result.threshold:g} or more"
-    return f"{result.model}{weights}{prompts}{probe}{least}"
+    return f"{result.model}{weights}{prompts}{probe}{tuned}{least}"
 
 
 def interval_text(result: EvalResult, metric: str) -> str:

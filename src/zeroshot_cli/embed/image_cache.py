@@ -11,7 +11,7 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,12 +30,15 @@ from zeroshot_cli.embed.cache_store import (
     size_limit,
     write_embeddings,
 )
+from zeroshot_cli.errors import UnreadableImage
+from zeroshot_cli.images.decode import open_regular
 from zeroshot_cli.models.loaded import LoadedModel
 
 Embedding = npt.NDArray[np.float32]
 
 _VERSION = "2"  # of the keys: raised when the same image would get another embedding
 _READ_ANEW = b"\0 0.2.0"  # 0.1.0 kept embeddings of TIFF files that it misread
+_TIFF = (".tif", ".tiff")
 _SETTLED = 2_000_000_000  # nanoseconds after which a file that changes again gets another time
 
 
@@ -59,7 +62,7 @@ class FileState:
             return None
         inside = path if os.path.isabs(path) else os.path.join(os.getcwd(), path)  # noqa: PTH109, PTH117, PTH118
         absolute = os.fsencode(inside)
-        if path.lower().endswith((".tif", ".tiff")):
+        if path.lower().endswith(_TIFF):
             absolute += _READ_ANEW
         return cls(absolute, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
@@ -99,6 +102,33 @@ class ImageCache(Store):
         ]
         return RunCache(self, hashlib.sha256(json.dumps(setting).encode()).digest(), model.embed_dim)
 
+    def contents(self, states: Iterable[FileState]) -> dict[FileState, bytes]:
+        """Return the SHA-256 of the content of files that were read before and are unchanged."""
+        keys = [state.key for state in states]
+        nothing: dict[FileState, bytes] = {}
+        return self.read(lambda database: {state: content for state, content, _ in _files(database, keys)}, nothing)
+
+
+def contents_of(paths: Sequence[str], cache: ImageCache | None) -> list[bytes | None]:
+    """Return the SHA-256 of the content of files, None for one that cannot be read.
+
+    A file that `cache` knows to be unchanged is not read again, but for a TIFF, whose content has another hash there.
+    """
+    states = [None if path.lower().endswith(_TIFF) else FileState.of(path) for path in paths]
+    known = {} if cache is None else cache.contents(filter(None, states))
+    return [
+        known[state] if state is not None and state in known else _hashed(path)
+        for path, state in zip(paths, states, strict=True)
+    ]
+
+
+def _hashed(path: str) -> bytes | None:
+    try:
+        with open_regular(path) as file:
+            return hashlib.file_digest(file, "sha256").digest()  # type: ignore[arg-type]  # it has readinto
+    except (OSError, ValueError, UnreadableImage):
+        return None
+
 
 class RunCache:
     """The embeddings of one setting."""
@@ -135,11 +165,9 @@ class RunCache:
     def _find(self, database: sqlite3.Connection, states: list[FileState]) -> dict[FileState, Embedding]:
         contents: dict[FileState, bytes] = {}
         used: list[tuple[bytes, int]] = []
-        for *state, content, last in select(database, "*", "files", "path", [state.key for state in states]):
-            if not isinstance(content, bytes):
-                raise sqlite3.DatabaseError("a hash is not bytes")
-            contents[FileState(*state)] = content
-            used.append((state[0], last))
+        for state, content, last in _files(database, [state.key for state in states]):
+            contents[state] = content
+            used.append((state.key, last))
         mark_used(database, "files", "path", used)
         keys = {state: self._key(contents[state]) for state in states if state in contents}
         found = read_embeddings(database, "embeddings", list(keys.values()), self._width)
@@ -154,6 +182,14 @@ class RunCache:
             make_room(database, self._store.limit, len(rows))
             write_embeddings(database, "embeddings", rows)
             database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?)", files)
+
+
+def _files(database: sqlite3.Connection, keys: Sequence[bytes]) -> Iterator[tuple[FileState, bytes, int]]:
+    """Yield the state, the hash and the last use of files."""
+    for *state, content, last in select(database, "*", "files", "path", keys):
+        if not isinstance(content, bytes):
+            raise sqlite3.DatabaseError("a hash is not bytes")
+        yield FileState(*state), content, last
 
 
 def _embedding(content: bytes) -> Embedding:

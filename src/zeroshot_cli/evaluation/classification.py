@@ -8,7 +8,6 @@ from itertools import chain, islice
 import numpy as np
 
 from zeroshot_cli.classify.classifier import Classifier, embeddings_of
-from zeroshot_cli.classify.scoring import cosines
 from zeroshot_cli.datasets.labelled import LabelledImages
 from zeroshot_cli.embed.batches import auto_batch_size
 from zeroshot_cli.embed.image_cache import ImageCache
@@ -126,8 +125,8 @@ def answer(
 def _scored(images: Floats, targets: Ints, classifier: Classifier) -> Graded:
     from scipy.special import log_softmax
 
-    scores = cosines(images, classifier.embeddings)
-    return graded(scores, log_softmax(classifier.model.logit_scale * scores.astype(np.float64), axis=1), targets)
+    scores, logits = classifier.scores(images)
+    return graded(scores, log_softmax(logits, axis=1), targets)
 
 
 def nothing_read(dataset: LabelledImages, items: Sequence[Item]) -> DataError:

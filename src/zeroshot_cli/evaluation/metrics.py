@@ -106,6 +106,21 @@ def _confused(answers: Answers) -> tuple[dict[str, Any], ...]:
     )
 
 
+def figures_of_answered(answers: Answers, thresholds: Doubles) -> tuple[dict[str, float], dict[str, Interval]]:
+    """Return the share of images that are not unknown, the share of these that are right, and their intervals.
+
+    An answer of a class is unknown under the class's probability in `thresholds` (classes,). Without any answer there
+    is no precision.
+    """
+    kept = answers.confidences >= thresholds[answers.best[:, 0]]
+    counts = {"answered": (int(kept.sum()), len(kept))}
+    if kept.any():
+        counts["precision"] = (int(answers.right[kept].sum()), int(kept.sum()))
+    return {name: hits / n for name, (hits, n) in counts.items()}, {
+        name: wilson(*each) for name, each in counts.items()
+    }
+
+
 # metrics of ranks and confidences
 
 

@@ -161,8 +161,11 @@ def open_sources(settings: EvalSettings, listener: Listener) -> list[Source]:
     saved = None
     if settings.classifier is not None:
         from zeroshot_cli.classify.classifier_file import read_classifier
+        from zeroshot_cli.classify.rejection import Rules
 
         saved = read_classifier(settings.classifier)
+        if saved.tuning is not None:
+            Rules(multi_label=settings.multi_label).check(saved.labels.names, tuned=True)
     sources = [_open(name, saved, settings, listener) for name in settings.datasets]
     listener.assumed(assumed_of(*(source.assumed for source in sources)))
     return sources
