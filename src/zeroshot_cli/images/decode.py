@@ -23,7 +23,7 @@ from typing import BinaryIO
 from PIL import Image, UnidentifiedImageError, features
 
 from zeroshot_cli.errors import UnreadableImage
-from zeroshot_cli.images import extras, jpeg, memory, rescue, tiff
+from zeroshot_cli.images import memory, rescue
 from zeroshot_cli.images.file_kinds import (
     HEAD_BYTES,
     image_format,
@@ -36,6 +36,7 @@ from zeroshot_cli.images.file_kinds import (
     special_file,
     why_unidentified,
 )
+from zeroshot_cli.images.formats import extras, jpeg, tiff
 from zeroshot_cli.images.modes import keep_transparency, to_rgb
 from zeroshot_cli.records import Truncated
 

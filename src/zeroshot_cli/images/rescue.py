@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from PIL import Image, ImageChops, ImageFile
 
-from zeroshot_cli.images import jpeg
+from zeroshot_cli.images.formats import jpeg
 
 NOTE = "note"  # the key of `Image.info`
 TRUNCATED = "truncated: read without the part that is missing"

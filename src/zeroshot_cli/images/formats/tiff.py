@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from PIL import Image, TiffImagePlugin
 
 from zeroshot_cli.errors import UnreadableImage
-from zeroshot_cli.images import extras
+from zeroshot_cli.images.formats import extras
 from zeroshot_cli.images.modes import brightest_of, divided, to_bytes, white_of
 
 if TYPE_CHECKING:
