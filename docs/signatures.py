@@ -64,7 +64,7 @@ def _parameter(parameter: inspect.Parameter) -> str:
 def _type(annotation: Any) -> str:
     """A type as one reads it: without the modules that names come from."""
     written = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
-    return re.sub(r"\b(?:[a-z_]\w*\.)+(?=[A-Za-z_])", "", written)
+    return re.sub(r"\b(?:[A-Za-z_]\w*\.)+(?=[A-Za-z_])", "", written)
 
 
 def _docs(item: Any) -> str:

@@ -46,6 +46,7 @@ def _images_are_angles(monkeypatch: pytest.MonkeyPatch) -> None:
     """An image is the angle that is its path."""
 
     def encode(model: Any, items: Any, *, batch_size: int, **others: Any) -> Iterator[list[Any]]:
+        items = list(items)
         for start in range(0, len(items), batch_size):
             block = items[start : start + batch_size]
             yield [

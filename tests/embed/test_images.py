@@ -21,7 +21,9 @@ from zeroshot_cli.embed import images as pipeline
 from zeroshot_cli.embed.batches import auto_batch_size, padded_rows
 from zeroshot_cli.embed.image_cache import ImageCache
 from zeroshot_cli.embed.images import EmbeddedImage, encode_images
+from zeroshot_cli.images.decode import decode
 from zeroshot_cli.images.decoder_pool import Decoded, Decoders, auto_workers
+from zeroshot_cli.images.given import named_images
 from zeroshot_cli.images.preprocess import Preprocess, PreprocessConfig
 from zeroshot_cli.records import SkippedImage
 
@@ -300,3 +302,76 @@ def test_real_batches_of_other_sizes_and_neighbours(small: Any, tmp_path: Path) 
         rows[size] = np.stack([item.embedding for item in together])
     np.testing.assert_allclose(rows[7], rows[1], atol=1e-6, rtol=0)
     np.testing.assert_allclose(rows[64], rows[1], atol=1e-6, rtol=0)
+
+
+def test_files_and_what_a_program_has_of_them_have_the_same_embeddings(tmp_path: Path) -> None:
+    """A noisy image in five forms, turned by its Exif and with colours that JPEG changes."""
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 13, 3), dtype=np.uint8)
+    path = tmp_path / "a.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(pixels).save(path, exif=exif)
+    content = path.read_bytes()
+    upright = np.asarray(decode(str(path)))
+    forms = [str(path), path, content, Image.open(path), upright, Image.fromarray(upright), str(path)]
+    results = encode(ToyModel(), named_images(forms))
+    names = [str(path), str(path), *(f"<image {number}>" for number in range(2, 6)), str(path)]
+    assert [item.path for item in results] == names
+    for item in results[1:]:
+        assert item.embedding.tolist() == results[0].embedding.tolist()
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_in_a_mix_every_image_keeps_its_place(tmp_path: Path, device: str) -> None:
+    levels = [level % 256 for level in range(0, 300, 7)]
+    paths = grey_images(tmp_path, levels)
+    forms = (lambda path: path, Path, lambda path: Path(path).read_bytes(), Image.open, lambda path: b"not an image")
+    images = [forms[number % 5](path) for number, path in enumerate(paths)]
+    results = encode(ToyModel(device), named_images(images))
+    for number, (result, level) in enumerate(zip(results, levels, strict=True)):
+        if number % 5 == 4:
+            assert result == SkippedImage(f"<image {number}>", "text, not an image")
+        else:
+            assert math.atan2(*result.embedding[::-1]) == pytest.approx(level / 255, abs=1e-6)
+
+
+def test_arrays_that_share_their_memory_are_seen_one_after_the_other(tmp_path: Path) -> None:
+    frame = np.empty((3, 4), np.uint8)
+
+    def frames() -> Iterator[np.ndarray]:
+        for level in (0, 51, 102, 153, 204, 255):
+            frame[:] = level
+            yield frame
+
+    angles = [math.atan2(*item.embedding[::-1]) for item in encode(ToyModel(), named_images(frames()), batch_size=2)]
+    assert angles == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1], abs=1e-6)
+
+
+def test_a_generator_of_images_is_read_two_batches_ahead_at_most() -> None:
+    asked = []
+
+    def frames() -> Iterator[Image.Image]:
+        for number in itertools.count():
+            asked.append(number)
+            yield Image.new("L", (4, 4))
+
+    blocks = encode_images(ToyModel(), named_images(frames()), batch_size=4, workers=1)
+    next(blocks)
+    blocks.close()
+    assert len(asked) == 8
+
+
+def test_no_image_has_no_embedding() -> None:
+    assert encode(ToyModel(), named_images([])) == []
+
+
+def test_bytes_are_cached_by_their_content_and_pixels_are_not(tmp_path: Path) -> None:
+    (path,) = grey_images(tmp_path, [51])
+    cache, first, again = ImageCache(tmp_path / "cache"), ToyModel(), ToyModel()
+    forms = [Path(path).read_bytes(), Image.open(path)]
+    before = encode(first, named_images(forms[:1]), cache=cache)
+    after = encode(again, named_images([path, *forms]), cache=cache)
+    assert [item.embedding.tolist() for item in after] == [before[0].embedding.tolist()] * 3
+    assert len(again.shapes) == 1  # for the Pillow image
+    encode(again, named_images([path, forms[0]]), cache=cache)
+    assert len(again.shapes) == 1

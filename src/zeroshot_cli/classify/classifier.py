@@ -21,6 +21,7 @@ from zeroshot_cli.embed.texts import TextCache
 from zeroshot_cli.errors import CheckpointError, LabelsError
 from zeroshot_cli.images.decode import EXACTLY, Decoding
 from zeroshot_cli.images.decoder_pool import auto_workers
+from zeroshot_cli.images.given import ImageLike, named_images
 from zeroshot_cli.models.loaded import LoadedModel
 from zeroshot_cli.records import Result, SkippedImage, versions
 from zeroshot_cli.words.labels import Labels
@@ -113,7 +114,7 @@ class Classifier:
 
     def predict(
         self,
-        images: Iterable[str | SkippedImage],
+        images: Iterable[ImageLike | SkippedImage],
         *,
         top_k: int | None = None,
         rules: Rules = Rules(),  # noqa: B008  (it is frozen)
@@ -124,9 +125,12 @@ class Classifier:
     ) -> Iterator[Result]:
         """Yield, in order, the labels of every image, best first, or why it has none.
 
+        An image is a path, the bytes of a file, a Pillow image, or an array of uint8, (height, width, 3) in the order
+        red, green, blue, or (height, width). Without a path, its place in `images` names it: `<image 0>` is the first.
         `top_k` is the largest number of labels, by default 1, or with `multi_label` all that `rules` allow; an image
         that may have none is rejected. `workers` processes decode, by default one per core; images in `cache` are not
-        encoded again. Raises ValueError for a number under 1, UsageError or LabelsError where rules do not fit labels.
+        encoded again. Raises TypeError or ValueError for what is no image and for a number under 1, UsageError or
+        LabelsError where rules do not fit labels.
         """
         blocks = self.predict_blocks(
             images, top_k=top_k, rules=rules, batch_size=batch_size, workers=workers, cache=cache, decoding=decoding
@@ -135,7 +139,7 @@ class Classifier:
 
     def predict_blocks(
         self,
-        images: Iterable[str | SkippedImage],
+        images: Iterable[ImageLike | SkippedImage],
         *,
         top_k: int | None = None,
         shown: int = 0,
@@ -146,14 +150,13 @@ class Classifier:
         decoding: Decoding = EXACTLY,
     ) -> Generator[list[Result]]:
         """Do as `predict`, a list of results at a time; `others` are the next labels, up to `shown` in total."""
-        if isinstance(images, str):
-            raise TypeError(f"predict takes a list of paths, not one path: write [{images!r}]")
+        items = named_images(images)
         if top_k is not None and top_k < 1:
             raise ValueError(f"top_k is at least 1, not {top_k}")
         self.check(rules)
         encoded = encode_images(
             self.model,
-            images,
+            items,
             batch_size=batch_size or auto_batch_size(len(images) if isinstance(images, Sized) else None, self.model),
             workers=auto_workers(self.model.device.type) if workers is None else workers,
             cache=cache,

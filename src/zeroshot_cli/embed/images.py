@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from itertools import islice
+from functools import partial
 
 from torch import Tensor
 
@@ -14,7 +14,8 @@ from zeroshot_cli.errors import UnreadableImage
 from zeroshot_cli.images.decode import EXACTLY, Decoding
 from zeroshot_cli.images.decoder_pool import Decoded, Decoders
 from zeroshot_cli.images.decoder_process import Job
-from zeroshot_cli.images.preprocess import fitted
+from zeroshot_cli.images.given import GivenImage, ImageItem, resized_pixels
+from zeroshot_cli.images.preprocess import PreprocessConfig, fitted
 from zeroshot_cli.models.loaded import LoadedModel
 from zeroshot_cli.records import SkippedImage
 
@@ -41,6 +42,7 @@ class _Unknown:
     """An image that has to be read; `embedding` is what the cache says of its content, once that is read."""
 
     path: str
+    source: str | bytes
     state: FileState | None
     cache: RunCache | None
     decoded: Future[Decoded] | None = None
@@ -52,7 +54,7 @@ class _Unknown:
         return self.embedding is not None
 
     def begin(self, decoders: Decoders) -> None:
-        self.decoded = decoders.submit(self.path, self.is_known)
+        self.decoded = decoders.submit(self.source, self.is_known)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ class _Read:
 
 def encode_images(
     model: LoadedModel,
-    items: Iterable[str | SkippedImage],
+    items: Iterable[ImageItem],
     *,
     batch_size: int,
     workers: int,
@@ -80,7 +82,8 @@ def encode_images(
 
     `workers` processes decode at most two batches ahead. On the CPU they pause while the model works, so that both
     have all cores in turn and never more. Every batch has the same rows, so an image's embedding does not depend on
-    its neighbours; what `cache` knows is not computed. ValueError where batch_size or workers is under 1.
+    its neighbours; what `cache` knows is not computed, nor kept of pixels. The pixels of an item are done with when the
+    next is asked for. ValueError where batch_size or workers is under 1.
     """
     if batch_size < 1 or workers < 1:
         raise ValueError(f"batch_size and workers are at least 1, not {batch_size} and {workers}")
@@ -91,17 +94,18 @@ def encode_images(
     batches = PaddedBatches(model, batch_size)
     known = None if cache is None else cache.for_run(model, decoding=decoding.mode, batch_size=batches.rows)
     job = Job(config, hashed=known is not None, decoding=decoding)
-    return _encode(batches, Decoders(job, workers=workers), items, known)
+    found = _look_up(items, known, partial(_pixels, config=config, decoding=decoding))
+    return _encode(batches, Decoders(job, workers=workers), found, known)
 
 
 def _encode(
-    batches: PaddedBatches, decoders: Decoders, items: Iterable[str | SkippedImage], cache: RunCache | None
+    batches: PaddedBatches, decoders: Decoders, items: Iterable["_Unknown | _Read | Outcome"], cache: RunCache | None
 ) -> Generator[list[Outcome]]:
     """Decode and encode; the processes end with the generator."""
     on_cpu = batches.model.device.type == "cpu"
     ahead = BATCHES_AHEAD * batches.size
     with decoders:
-        decoded = (_in_turns if on_cpu else _meanwhile)(_look_up(items, cache), decoders, ahead)
+        decoded = (_in_turns if on_cpu else _meanwhile)(items, decoders, ahead)
         pending: deque[tuple[list[_Read | Outcome], Callable[[], Tensor] | None]] = deque()
         for part in _parts(decoded, batches.size):
             images = [item.pixels for item in part if isinstance(item, _Read) and item.pixels is not None]
@@ -112,42 +116,67 @@ def _encode(
             yield _finish(*pending.popleft(), cache)
 
 
-def _look_up(items: Iterable[str | SkippedImage], cache: RunCache | None) -> Iterator[_Unknown | Outcome]:
-    """Yield the embeddings of files that are unchanged since an earlier run, and the other items."""
-    waiting = iter(items)
-    while window := list(islice(waiting, WINDOW)):
-        states = [None if cache is None or isinstance(item, SkippedImage) else FileState.of(item) for item in window]
-        found = [None] * len(window) if cache is None else cache.by_state(states)
-        for item, state, embedding in zip(window, states, found, strict=True):
-            if isinstance(item, SkippedImage):
-                yield item
-            elif embedding is not None:
-                yield EmbeddedImage(item, embedding)
-            else:
-                yield _Unknown(item, state, cache)
+def _look_up(
+    items: Iterable[ImageItem], cache: RunCache | None, pixels: Callable[[GivenImage], _Read | SkippedImage]
+) -> Iterator[_Unknown | _Read | Outcome]:
+    """Yield the embeddings of files that are unchanged since an earlier run, and the other items.
+
+    Pixels in memory are resized before the next item is asked for: there may be many, and their owner may change them.
+    """
+    window: list[str | SkippedImage] = []
+    for item in items:
+        if not isinstance(item, GivenImage):
+            window.append(item)
+        if window and (isinstance(item, GivenImage) or len(window) == WINDOW):
+            yield from _known(window, cache)
+            window = []
+        if isinstance(item, GivenImage):
+            content = item.content
+            yield _Unknown(item.path, content, None, cache) if isinstance(content, bytes) else pixels(item)
+    yield from _known(window, cache)
 
 
-def _in_turns(items: Iterable[_Unknown | Outcome], decoders: Decoders, ahead: int) -> Iterator[_Read | Outcome]:
+def _known(window: list[str | SkippedImage], cache: RunCache | None) -> Iterator[_Unknown | Outcome]:
+    states = [None if cache is None or isinstance(item, SkippedImage) else FileState.of(item) for item in window]
+    found = [None] * len(window) if cache is None else cache.by_state(states)
+    for item, state, embedding in zip(window, states, found, strict=True):
+        if isinstance(item, SkippedImage):
+            yield item
+        elif embedding is not None:
+            yield EmbeddedImage(item, embedding)
+        else:
+            yield _Unknown(item, item, state, cache)
+
+
+def _pixels(item: GivenImage, *, config: PreprocessConfig, decoding: Decoding) -> _Read | SkippedImage:
+    assert not isinstance(item.content, bytes)
+    pixels = resized_pixels(item.content, config, decoding)
+    return SkippedImage(item.path, pixels) if isinstance(pixels, str) else _Read(item.path, None, b"", pixels, "")
+
+
+def _in_turns(items: Iterable[_Unknown | _Read | Outcome], decoders: Decoders, ahead: int) -> Iterator[_Read | Outcome]:
     """Yield every item in order, decoded; nothing is being decoded while the caller has one.
 
     `ahead` images are decoded, then handed out: the decoders and the model have all cores in turn.
     """
-    waiting: list[_Unknown | Outcome] = []
+    waiting: list[_Unknown | _Read | Outcome] = []
     begun = 0
     for item in items:
         waiting.append(item)
         if isinstance(item, _Unknown):
             item.begin(decoders)
-            begun += 1
+        begun += isinstance(item, _Unknown | _Read)
         if begun == ahead or len(waiting) >= max(WINDOW, ahead):
             yield from [_read(one) for one in waiting]
             waiting, begun = [], 0
     yield from [_read(one) for one in waiting]
 
 
-def _meanwhile(items: Iterable[_Unknown | Outcome], decoders: Decoders, ahead: int) -> Iterator[_Read | Outcome]:
+def _meanwhile(
+    items: Iterable[_Unknown | _Read | Outcome], decoders: Decoders, ahead: int
+) -> Iterator[_Read | Outcome]:
     """Yield every item in order, decoded, while the next `ahead` are being decoded."""
-    waiting: deque[_Unknown | Outcome] = deque()
+    waiting: deque[_Unknown | _Read | Outcome] = deque()
     for item in items:
         waiting.append(item)
         if isinstance(item, _Unknown):
@@ -158,7 +187,7 @@ def _meanwhile(items: Iterable[_Unknown | Outcome], decoders: Decoders, ahead: i
         yield _read(waiting.popleft())
 
 
-def _read(item: _Unknown | Outcome) -> _Read | Outcome:
+def _read(item: _Unknown | _Read | Outcome) -> _Read | Outcome:
     """Wait for an image to be decoded; one that cannot be read becomes a SkippedImage."""
     if not isinstance(item, _Unknown):
         return item

@@ -37,7 +37,7 @@ from zeroshot_cli.images.file_kinds import (
     why_unidentified,
 )
 from zeroshot_cli.images.formats import extras, jpeg, tiff
-from zeroshot_cli.images.modes import keep_transparency, to_rgb
+from zeroshot_cli.images.modes import keep_transparency, sides_swapped, to_rgb, upright
 from zeroshot_cli.records import Truncated
 
 MAX_PIXELS = 178_956_970  # where Pillow itself refuses
@@ -48,18 +48,6 @@ ReduceTo = Callable[[int, int], tuple[int, int]]
 
 # Read without waiting for a pipe's other end, and without making a terminal that of this process.
 _OPEN_FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"))
-
-_ORIENTATION = 0x0112  # Exif 2.3, section 4.6.4
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-_SIDES_SWAPPED = (5, 6, 7, 8)
 
 # Formats that Pillow knows by name only, or hands to a program or to Windows.
 _REFUSED_FORMATS = {
@@ -181,6 +169,24 @@ def read_image(
         _max_pixels.reset(before)
 
 
+def read_given(image: Image.Image, how: Decoding = EXACTLY) -> Image.Image:
+    """Return a Pillow image as `read_image` returns its file, at the frame that it is at; raises UnreadableImage."""
+    _tame_pillow()
+    before = _max_pixels.set(how.max_pixels)
+    try:
+        _check_pixels(image.size)
+        image.load()
+        return _converted(image, how)
+    except UnreadableImage:
+        raise
+    except MemoryError:
+        raise UnreadableImage(memory.too_large()) from None
+    except Exception as problem:
+        raise UnreadableImage(_damaged(" ".join(str(problem).split()) or type(problem).__name__)) from problem
+    finally:
+        _max_pixels.reset(before)
+
+
 def count_frames(file: BinaryIO, how: Decoding = EXACTLY) -> int:
     """Return how many frames or pages a file has; raises UnreadableImage."""
     _tame_pillow()
@@ -224,11 +230,13 @@ def _read(file: BinaryIO, *, reduce_to: ReduceTo | None, how: Decoding, keep_alp
         if reduce_to and image.format in ("JPEG", "MPO"):
             _scale_down(image, reduce_to)
         image.load()
+    return _converted(image, how, keep_alpha=keep_alpha)
+
+
+def _converted(image: Image.Image, how: Decoding, *, keep_alpha: bool = False) -> Image.Image:
     if how.as_stored:
         return image.convert("RGB")
-    turn = _UPRIGHT.get(_orientation(image))
-    converted = keep_transparency(image) if keep_alpha else to_rgb(image)
-    return converted if turn is None else converted.transpose(turn)
+    return upright(image, keep_transparency(image) if keep_alpha else to_rgb(image))
 
 
 def _not_by_pillow_alone(file: BinaryIO, head: bytes, how: Decoding) -> Image.Image | None:
@@ -273,18 +281,11 @@ def _head(file: BinaryIO) -> bytes:
 
 def _scale_down(image: Image.Image, reduce_to: ReduceTo) -> None:
     """Have a JPEG decoded smaller, which is much faster; Pillow picks a scale that is not below these sides."""
-    swapped = _orientation(image) in _SIDES_SWAPPED
+    swapped = sides_swapped(image)
     height, width = reduce_to(*(image.size if swapped else image.size[::-1]))
     if swapped:
         height, width = width, height
     image.draft(None, (2 * max(1, width), 2 * max(1, height)))
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        return int(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # broken metadata is no reason to give up an image that can be seen
-        return 1
 
 
 def _rescued(
@@ -320,6 +321,10 @@ def _why(problem: Exception, file: BinaryIO) -> str:
         return "the file is truncated"
     if isinstance(problem, UnidentifiedImageError):
         return _unsupported(head) or why_unidentified(head)
+    return _damaged(text)
+
+
+def _damaged(text: str) -> str:
     detail = "".join(letter if letter.isprintable() else "?" for letter in text[:_MAX_DETAIL])
     if _UNSUPPORTED.search(text):
         return f"a kind of file that cannot be read ({detail}); convert it to PNG first"

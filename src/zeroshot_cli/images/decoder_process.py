@@ -177,9 +177,10 @@ def _content(job: Job, file: BinaryIO) -> tuple[BinaryIO, bytes]:
 
     A file is read once: what is hashed is what is decoded, whoever writes to it meanwhile.
     """
-    if not job.hashed or os.fstat(file.fileno()).st_size > _HUGE:
+    if not job.hashed or file.seek(0, os.SEEK_END) > _HUGE:
         return file, b""
     with _alarm(job.decoding.timeout):
+        file.seek(0)
         content = file.read()
         salt = _READ_ANEW if image_format(content[:HEAD_BYTES]) == "TIFF" else b""
         return io.BytesIO(content), hashlib.sha256(content + salt).digest()

@@ -1,4 +1,4 @@
-"""Any mode of Pillow as 8-bit RGB or RGBA; numpy is imported only for more than eight bits, for it takes a while."""
+"""Any mode of Pillow as upright 8-bit RGB or RGBA; numpy, slow to import, is only for more than eight bits."""
 
 from __future__ import annotations
 
@@ -12,6 +12,18 @@ if TYPE_CHECKING:
     import numpy as np
 
 _BLOCK = 1 << 20  # pixels that are scaled at once
+
+_ORIENTATION = 0x0112  # Exif 2.3, section 4.6.4
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SIDES_SWAPPED = (5, 6, 7, 8)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -36,6 +48,24 @@ def keep_transparency(image: Image.Image) -> Image.Image:
     if image.mode == "La":
         image = image.convert("LA")
     return image.convert("RGBA")
+
+
+def upright(image: Image.Image, converted: Image.Image) -> Image.Image:
+    """Return what an image was converted to, turned as the image's Exif says."""
+    turn = _UPRIGHT.get(_orientation(image))
+    return converted if turn is None else converted.transpose(turn)
+
+
+def sides_swapped(image: Image.Image) -> bool:
+    """Return whether turning an image upright swaps its width and height."""
+    return _orientation(image) in _SIDES_SWAPPED
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # broken metadata is no reason to give up an image that can be seen
+        return 1
 
 
 def white_of(brightest: float, levels: Iterable[float]) -> float:
