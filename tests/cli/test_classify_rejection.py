@@ -16,6 +16,11 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from zeroshot_cli.classify import negatives
+from zeroshot_cli.cli import app
+from zeroshot_cli.words import common_nouns
+from zeroshot_cli.words.labels import Labels
+
 SETTING = ["--label", "0", "--label", "60", "--label", "120", "--prompts", "plain", "--batch-size", "4"]
 PATHS = ["p/010.png", "p/029.png", "p/200.png"]
 FILES = [part for ending in ("csv", "tsv", "jsonl", "parquet", "html") for part in ("--output", f"out.{ending}")]
@@ -217,4 +222,47 @@ def test_rules_that_cannot_be_end_before_the_model_is_loaded(
     ended = classify("p", *options)
     assert (ended.code, ended.out) == (code, b"")
     assert sentence in ended.err
+    assert ended.err.count("\n") == 1
+
+
+def test_a_background_of_common_nouns(
+    classify: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, draw_angle: Callable[[Path, int], Path]
+) -> None:
+    """Every third degree is a noun; for labels from 0 to 120, half of them are those around 240, from 155 to 325."""
+    for module in (negatives, common_nouns):
+        monkeypatch.setattr(module, "common_nouns", lambda: Labels.of(map(str, range(0, 360, 3))))
+    Path("auto").write_text("0\n")  # no label file: it has no extension
+    command = ["p", *SETTING, "--background", "auto"]
+    ended = classify(*command, "--output", "out.csv", "--output", "out.html")
+    first, last = ended.err.splitlines()
+    assert first == "--background auto encodes 120 common nouns, once; the cache keeps them."
+    assert last == "3 images classified, 1 of them unknown, 0 could not be read, model small."
+    assert [row["label"] for row in ended.rows] == ["0", "0", "unknown"]
+    assert json.loads(Path("out.csv.run.json").read_text())["settings"]["background"] == ["auto"]
+    assert '["background","auto"]' in Path("out.html").read_text()
+
+    again = classify(*command, "--output", "out.csv", "--output", "out.html", "--resume")
+    assert (again.code, Path("out.csv").read_bytes()) == (0, ended.out)
+    assert "encodes" not in again.err  # the cache has them
+    other = classify(*command[:-1], "ninety.csv", "--output", "out.csv", "--output", "out.html", "--resume")
+    assert (other.code, "background" in other.err) == (2, True)
+
+    app.run(["build", *SETTING[:-2], "--output", "c.safetensors"])
+    ended = classify("p", "--classifier", "c.safetensors", "--background", "auto", "--batch-size", 4)
+    assert [row["label"] for row in ended.rows] == ["0", "0", "unknown"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--multi-label"], "--background auto cannot be used with --multi-label, where every label is judged"),
+        (["--label", "unknown"], "the label 'unknown' is reserved for rejected images; rename that label"),
+    ],
+)
+def test_what_a_background_of_common_nouns_does_not_go_with(
+    options: list[str], message: str, classify: Callable[..., Any]
+) -> None:
+    ended = classify("p", *SETTING, "--background", "auto", *options)
+    assert ended.code in (2, 3)
+    assert ended.err.startswith(f"error: {message}")
     assert ended.err.count("\n") == 1

@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from zeroshot_cli.classify.classifier_file import SavedClassifier, write_classifier
+from zeroshot_cli.classify.negatives import AUTO, Negatives, mine
 from zeroshot_cli.classify.rejection import Rules, judge
 from zeroshot_cli.classify.scoring import Doubles, Floats, Scored, cosines, score, score_tuned
 from zeroshot_cli.classify.tuning import Tuning
@@ -54,6 +55,7 @@ class Classifier:
         self.names = self.labels.names
         self.background: Tensor | None = None  # ge
         self.tuning: Tuning | None = None
+        self.negatives: Negatives | None = None
         texts = self.prompts.fill(self.labels)
         self.embeddings = class_embeddings(model, texts, cache=cache, on_progress=on_progress)
 
@@ -70,16 +72,32 @@ class Classifier:
         classifier = cls.__new__(cls)  # __init__ would compute what the file has
         classifier.model, classifier.labels, classifier.prompts = model, saved.labels, saved.prompts
         classifier.names, classifier.embeddings = saved.labels.names, saved.embeddings
-        classifier.background, classifier.tuning = None, saved.tuning
+        classifier.background, classifier.negatives, classifier.tuning = None, None, saved.tuning
         return classifier
 
-    def set_background(self, labels: Labels | Sequence[str], *, cache: TextCache | None = None) -> None:
-        """Reject images that are nearer to one of these labels; raises LabelsError for one that is also a label."""
+    def set_background(
+        self,
+        labels: Labels | Sequence[str],
+        *,
+        cache: TextCache | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> None:
+        """Reject images that are nearer to one of these labels; raises LabelsError for one that is also a label.
+
+        "auto" takes common nouns that are far from the labels, and rejects an image if these have less of the
+        probability than the nouns, in groups of a thousand. `on_progress` is as in the classifier.
+        """
+        if labels == AUTO:
+            negatives = mine(self.model, self.labels, cache=cache, on_progress=on_progress)
+            self.background, self.negatives = None, negatives
+            return
         background = labels if isinstance(labels, Labels) else Labels.of_user(labels)
         both = set(background.names) & set(self.names)
         if both:
             raise LabelsError(f"the label {min(both)!r} is also a background label; remove one of them")
-        self.background = class_embeddings(self.model, self.prompts.fill(background), cache=cache)
+        texts = self.prompts.fill(background)
+        self.background = class_embeddings(self.model, texts, cache=cache, on_progress=on_progress)
+        self.negatives = None
 
     def save(self, path: Path, *, thresholds: Mapping[str, float] | None = None) -> None:
         """Write a classifier file; raises UsageError where that fails."""
@@ -101,8 +119,11 @@ class Classifier:
 
     def check(self, rules: Rules) -> None:
         """Raise UsageError or LabelsError where rules do not fit the labels."""
-        rejects = self.background is not None or (self.tuning is not None and self.tuning.thresholds is not None)
-        rules.check(self.names, background=rejects, tuned=self.tuning is not None)
+        mined = self.negatives is not None
+        rejects = (
+            self.background is not None or mined or (self.tuning is not None and self.tuning.thresholds is not None)
+        )
+        rules.check(self.names, background=rejects, tuned=self.tuning is not None, mined=mined)
 
     def scores(self, images: Floats) -> tuple[Floats, Doubles]:
         """Return the scores of embeddings (images, embedding), (images, classes), and the logits of their softmax."""
@@ -176,7 +197,10 @@ class Classifier:
                 if not images:
                     yield [item for item in block if isinstance(item, SkippedImage)]
                     continue
-                scored = self._score(embeddings_of(self.model, images), background, multi_label=rules.multi_label)
+                embeddings = embeddings_of(self.model, images)
+                scored = self._score(embeddings, background, multi_label=rules.multi_label)
+                if self.negatives is not None:
+                    scored = replace(scored, share=self.negatives.share(embeddings))
                 paths = [image.path for image in images]
                 judged = judge(paths, scored, self.names, rules, top_k=top_k, shown=shown)
                 predictions = (

@@ -18,12 +18,11 @@ from zeroshot_cli.models.loaded import LoadedModel
 from zeroshot_cli.words.faults import Fault, Kind, Placed, holds_templates, lint_labels, lint_templates
 from zeroshot_cli.words.labels import Label
 from zeroshot_cli.words.nodes import Text
-from zeroshot_cli.words.prompts import Prompts, fill, prompts_for, read_prompts
+from zeroshot_cli.words.prompts import BARE, Prompts, fill, prompts_for, read_prompts
 from zeroshot_cli.words.textfiles import label_files, template_files
 
 NEARLY_EQUAL = 0.999  # cosine; spellings of one word are below it, the same tokens at 1
 _BLOCK = 1024
-_BARE = Prompts("bare", "", "", ("{}",))
 
 
 def lint(
@@ -114,7 +113,7 @@ def _embed(
     """Return the embeddings (labels, embedding) of the bare labels, or of their own whole prompts."""
     if not placed:
         return torch.zeros(0, 1)
-    texts = _BARE.fill(each.label for each in placed)
+    texts = BARE.fill(each.label for each in placed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TruncatedTextWarning)  # already a fault
         return class_embeddings(model, texts, cache=cache, on_progress=on_progress)
@@ -155,4 +154,4 @@ def _differ_in_order_only(label: Label, other: Label, model: LoadedModel) -> boo
 
 
 def _texts(label: Label) -> tuple[str, ...]:
-    return _BARE.fill([label])[0]
+    return BARE.fill([label])[0]

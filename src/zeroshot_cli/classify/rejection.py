@@ -13,6 +13,7 @@ from zeroshot_cli.errors import LabelsError, UsageError
 from zeroshot_cli.records import UNKNOWN, LabelScore, Prediction
 
 KEPT_FROM = 0.5  # the lowest probability of a label when each is judged on its own
+KNOWN_FROM = 0.5  # the lowest share of the labels, against mined words, at which an image shows one of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +29,13 @@ class Rules:
     min_margin: float | None = None
     multi_label: bool = False
 
-    def check(self, labels: Sequence[str], *, background: bool = False, tuned: bool = False) -> None:
+    def check(
+        self, labels: Sequence[str], *, background: bool = False, tuned: bool = False, mined: bool = False
+    ) -> None:
         """Raise UsageError where a rule makes no sense for these labels, LabelsError where one of them is "unknown".
 
-        `background` says that something else rejects images, `tuned` that examples taught the classifier.
+        `background` says that something else rejects images, `tuned` that examples taught the classifier, `mined` that
+        the background is that of `auto`.
         """
         if tuned and self.multi_label:
             raise UsageError(
@@ -44,6 +48,11 @@ class Rules:
             raise UsageError(
                 "--min-probability is a share among labels, and with one label it is always 1; give --min-score X, "
                 "--background FILE, or more labels"
+            )
+        if mined and self.multi_label:
+            raise UsageError(
+                "--background auto cannot be used with --multi-label, where every label is judged on its own; give "
+                "--background FILE"
             )
         if self.min_margin is None:
             return
@@ -66,7 +75,7 @@ def judge(
     scores = np.take_along_axis(scored.scores, order, axis=1)
     probabilities = np.take_along_axis(scored.probabilities, order, axis=1)
     least = None if scored.least is None else scored.least[order]
-    counts = np.minimum(_kept(scores, probabilities, scored.background, least, rules), wanted)  # n
+    counts = np.minimum(_kept(scores, probabilities, scored, least, rules), wanted)  # n
     predictions = []
     for row, path in enumerate(paths):
         kept = int(counts[row])
@@ -82,9 +91,7 @@ def judge(
     return predictions
 
 
-def _kept(
-    scores: Floats, probabilities: Doubles, background: Floats | None, of_label: Doubles | None, rules: Rules
-) -> Indices:
+def _kept(scores: Floats, probabilities: Doubles, scored: Scored, of_label: Doubles | None, rules: Rules) -> Indices:
     """Return how many of an image's best labels the rules allow: scores and probabilities nk -> n.
 
     `of_label` nk are the lowest probabilities of these labels, for rules that have none.
@@ -97,8 +104,10 @@ def _kept(
         allowed &= scores >= rules.min_score
     if least is not None:
         allowed &= probabilities >= least
-    if background is not None:
-        allowed &= scores >= background[:, None]
+    if scored.background is not None:
+        allowed &= scores >= scored.background[:, None]
+    if scored.share is not None:
+        allowed &= scored.share[:, None] >= KNOWN_FROM
     if rules.multi_label:
         counts: Indices = allowed.sum(axis=1)
         return counts

@@ -26,13 +26,14 @@ class Scored:
     """The cosines nc and probabilities nc of images, and the highest cosine n with a background class.
 
     `background` is also None where the probabilities take it into account. `least` c is the lowest probability of each
-    label, None where there is none.
+    label, None where there is none. `share` n is what the labels have of the probability among labels and mined words.
     """
 
     scores: Floats
     probabilities: Doubles
     background: Floats | None = None
     least: Doubles | None = None
+    share: Doubles | None = None
 
 
 def cosines(images: "Floats | Tensor", classes: "Tensor", bias: "Tensor | None" = None) -> Floats:

@@ -13,7 +13,7 @@ import typer
 
 from zeroshot_cli.cli import completion
 from zeroshot_cli.cli import options as o
-from zeroshot_cli.cli.command import Panel, check_cosine, check_probability, command
+from zeroshot_cli.cli.command import AUTO, Panel, check_cosine, check_probability, command
 from zeroshot_cli.console.terminal import note, note_assumed, progress_bar
 from zeroshot_cli.disk import check_output
 from zeroshot_cli.display import brief, counted
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from zeroshot_cli.classify.classifier import Classifier
     from zeroshot_cli.classify.classifier_file import SavedClassifier
     from zeroshot_cli.classify.rejection import Rules
+    from zeroshot_cli.embed.texts import TextCache
     from zeroshot_cli.models.loaded import LoadedModel
     from zeroshot_cli.words.labels import Labels
     from zeroshot_cli.words.prompts import Prompts
@@ -174,12 +175,21 @@ def build(options: BuildOptions) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Classes:
-    """Labels and templates, with their embeddings in `saved` if they have been built; `background` labels reject."""
+    """Labels and templates, with their embeddings in `saved` if they have been built; `background` labels reject.
+
+    With `mined`, only those of the background that are far from the labels do.
+    """
 
     labels: "Labels"
     prompts: "Prompts"
     saved: "SavedClassifier | None" = None
     background: "Labels | None" = None
+    mined: bool = False
+
+    @property
+    def behind(self) -> list[str] | None:
+        """Return the names of the background labels, or AUTO alone for those that are mined."""
+        return [AUTO] if self.mined else None if self.background is None else list(self.background.names)
 
     @property
     def assumed(self) -> tuple[str, ...]:
@@ -206,7 +216,7 @@ class Classes:
         rules = Rules(**thresholds, multi_label=multi_label)
         tuning = None if self.saved is None else self.saved.tuning
         rejects = self.background is not None or (tuning is not None and tuning.thresholds is not None)
-        rules.check(self.labels.names, background=rejects, tuned=tuning is not None)
+        rules.check(self.labels.names, background=rejects, tuned=tuning is not None, mined=self.mined)
         return rules
 
     def doubt(self, rules: "Rules") -> str | None:
@@ -215,7 +225,7 @@ class Classes:
             return None
         return (
             f"warning: with one label, every image is {self.labels.names[0]!r} with probability 1; look at the score, "
-            "and give --min-score X or --background FILE to reject images"
+            "and give --min-score X, --background FILE or --background auto to reject images"
         )
 
     def classifier(self, model: "LoadedModel", *, cache: bool, quiet: bool) -> "Classifier":
@@ -231,11 +241,30 @@ class Classes:
             with progress_bar(quiet=quiet) as bar:
                 on_progress = bar.counter("encoding texts", "texts")
                 classifier = Classifier(model, self.labels, self.prompts, cache=known, on_progress=on_progress)
-        if self.background is not None:
+        if self.mined:
+            self._mine(classifier, known, quiet=quiet)
+        elif self.background is not None:
             classifier.set_background(self.background, cache=known)
         if foreign := warning_of_language(self.labels.names, model.name):
             note(brief(f"warning: {foreign}"), quiet=quiet)
         return classifier
+
+    def _mine(self, classifier: "Classifier", known: "TextCache | None", *, quiet: bool) -> None:
+        """Set the background of common nouns, and say so where these have to be encoded first."""
+        assert self.background is not None
+        what = f"--background auto encodes {counted(len(self.background), 'common noun')}"
+        told = False
+        with progress_bar(quiet=quiet) as bar:
+            count = bar.counter("encoding common nouns", "texts")
+
+            def on_progress(done: int, total: int) -> None:
+                nonlocal told
+                if not told:
+                    note(f"{what}{', once; the cache keeps them' if known is not None else ''}.", quiet=quiet)
+                told = True
+                count(done, total)
+
+            classifier.set_background(AUTO, cache=known, on_progress=on_progress)
 
 
 def read_classes(options: LabelOptions, classifier: Path | None = None, background: Path | None = None) -> Classes:
@@ -243,6 +272,7 @@ def read_classes(options: LabelOptions, classifier: Path | None = None, backgrou
 
     Raises UsageError if there are none, or both.
     """
+    from zeroshot_cli.words.common_nouns import common_nouns
     from zeroshot_cli.words.labels import read_labels, same_words
     from zeroshot_cli.words.prompts import choose_prompts
 
@@ -253,6 +283,8 @@ def read_classes(options: LabelOptions, classifier: Path | None = None, backgrou
         classes = Classes(labels, choose_prompts(options.prompts, options.template, options.labels))
     if background is None:
         return classes
+    if str(background) == AUTO:
+        return replace(classes, background=common_nouns(), mined=True)
     behind = read_labels(background)
     known = {same_words(name) for name in classes.labels.names}
     if both := [name for name in behind.names if same_words(name) in known]:

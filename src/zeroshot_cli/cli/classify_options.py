@@ -49,9 +49,10 @@ class ClassifyOptions(o.BatchOptions, o.ModelOptions, o.ImageOptions, ThresholdO
         Path | None,
         typer.Option(
             "--background",
-            metavar="FILE",
+            metavar="FILE|auto",
             rich_help_panel=Panel.UNKNOWN,
-            help="An image is unknown if a label of this file is nearer; these labels do not affect probabilities.",
+            help="An image is unknown if a label of this file is nearer; these labels do not affect probabilities. "
+            "With auto, common nouns that are far from your labels take the file's place.",
         ),
     ] = None
     output: Annotated[

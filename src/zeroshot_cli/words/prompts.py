@@ -105,6 +105,9 @@ class Prompts:
         )
 
 
+BARE = Prompts("bare", "", "", ("{}",))  # labels as they are, and their own whole prompts
+
+
 def list_prompts() -> tuple[Prompts, ...]:
     """Return the built-in sets, sorted by name."""
     return tuple(_read_file(path) for path in template_files().values())
