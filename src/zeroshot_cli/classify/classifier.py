@@ -84,8 +84,8 @@ class Classifier:
     ) -> None:
         """Reject images that are nearer to one of these labels; raises LabelsError for one that is also a label.
 
-        "auto" takes common nouns that are far from the labels, and rejects an image if these have less of the
-        probability than the nouns, in groups of a thousand. `on_progress` is as in the classifier.
+        "auto" takes common nouns that are far from the labels: an image is rejected where the labels have less of the
+        probability than a thousand of the nouns. `on_progress` is as in the classifier.
         """
         if labels == AUTO:
             negatives = mine(self.model, self.labels, cache=cache, on_progress=on_progress)
