@@ -56,6 +56,7 @@ INFO = Started(
     steps_per_epoch=10,
     first_step=0,
     parameters=3_456_789,
+    trained=3_456_789,
     device="cpu",
     precision="fp32",
     lr=5e-4,
@@ -132,8 +133,9 @@ def test_how_far_the_teacher_is_stands_with_the_loss() -> None:
 
 
 def test_a_run_that_goes_on_and_has_processes() -> None:
-    lines = shown([], info=replace(INFO, first_step=1234, processes=4, parameters=151_277_313))
-    assert "from tiny: 151.3 million parameters on cpu in fp32, by 4 processes, learning rate 0.0005" in lines
+    lines = shown([], info=replace(INFO, first_step=1234, processes=4, parameters=151_277_313, trained=12_544))
+    trained = "151.3 million parameters, 12,544 of them trained,"
+    assert f"from tiny: {trained} on cpu in fp32, by 4 processes, learning rate 0.0005" in lines
     assert "resuming after step 1,234" in lines
 
 

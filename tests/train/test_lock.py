@@ -11,9 +11,9 @@ from zeroshot_cli.clip.loss import clip_loss
 from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.train.config import TrainConfig
-from zeroshot_cli.train.learner import lock, train_mode
+from zeroshot_cli.train.learner import train_mode
 from zeroshot_cli.train.optimizer import build_optimizer
-from zeroshot_cli.train.start import check_locks
+from zeroshot_cli.train.start import check_locks, lock
 
 CONFIG = CLIPConfig(
     embed_dim=16,

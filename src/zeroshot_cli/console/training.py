@@ -85,9 +85,10 @@ class TrainingView(AbstractContextManager["TrainingView"]):
             self.note(line)
         print_preflight(info.preflight, self.console)
         processes = f"by {info.processes:,} processes, " if info.processes > 1 else ""
+        trained = f", {info.trained:,} of them trained," if info.trained < info.parameters else ""
         self.note(
-            f"{info.origin}: {info.parameters / 1e6:.1f} million parameters on {info.device} in {info.precision}, "
-            f"{processes}learning rate {info.lr:g}"
+            f"{info.origin}: {info.parameters / 1e6:.1f} million parameters{trained} on {info.device} in "
+            f"{info.precision}, {processes}learning rate {info.lr:g}"
         )
         if info.first_step:
             self.note(f"resuming after step {info.first_step:,}")

@@ -8,8 +8,7 @@ import typer
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.records import Augmentation, Loss, TextEncoder
 
-SCRATCH_LR = 5e-4
-FINE_TUNING_LR = 1e-5
+SCRATCH_LR, FINE_TUNING_LR, LORA_LR = 5e-4, 1e-5, 2e-4
 START_MODEL = "tiny"  # without --model; other commands have a default of their own, in models/default.py
 
 
@@ -150,6 +149,10 @@ class TrainConfig:
         float, _option(_MODEL, "--rehearse-share", "The share of such features in a batch.", "X")
     ] = 0.3
     lock_text: Annotated[bool, _option(_MODEL, "--lock-text", "Do not train the text tower.")] = False
+    lora: Annotated[
+        int | None,
+        _option(_MODEL, "--lora", "Low-rank adaptation: train matrices of this rank, added to the weights.", "RANK"),
+    ] = None
     grad_checkpointing: Annotated[
         bool,
         _option(
@@ -383,7 +386,7 @@ MAY_CHANGE = frozenset(
 )
 
 _LOWEST = {"epochs": 1, "batch_size": 2, "chunk_size": 1, "workers": 0, "log_every": 1, "save_every": 0, "keep": 1}
-_LOWEST |= {"views": 1, "max_pixels": 1, "patience": 1}
+_LOWEST |= {"views": 1, "max_pixels": 1, "patience": 1, "lora": 1}
 
 
 def _check(good: bool, name: str, value: object, range_: str) -> None:

@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils.parametrize import ParametrizationList
 
 from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.errors import UsageError
@@ -133,7 +134,7 @@ def sharded(towers: nn.Module, model: CLIP, device: torch.device) -> nn.Module:
     for parameter in scalar:
         parameter.data = parameter.data.to(device)
     for module in list(model.modules()):
-        if isinstance(module, nn.ModuleList):
+        if isinstance(module, nn.ModuleList) and not isinstance(module, ParametrizationList):
             for block in module:
                 fully_shard(block, mesh=mesh)
     fully_shard(towers, mesh=mesh, ignored_params=scalar)

@@ -269,7 +269,8 @@ def _write_text(file: Path, text: str) -> None:
 class Started:
     """The run is ready; `first_step` steps were done before it was resumed, `assumed` is what readers assumed.
 
-    `origin` says what the model starts from: weights, or a configuration and random numbers.
+    `origin` says what the model starts from: weights, or a configuration and random numbers; `trained` of its
+    `parameters` learn.
     """
 
     preflight: Preflight
@@ -278,6 +279,7 @@ class Started:
     steps_per_epoch: int
     first_step: int
     parameters: int
+    trained: int
     device: str
     precision: str
     lr: float

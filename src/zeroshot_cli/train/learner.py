@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from zeroshot_cli.clip.config import EfficientNetConfig, ResNetConfig
+from zeroshot_cli.clip.lora import merged
 from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.models.precision import resolve_precision
 from zeroshot_cli.pairs.read import Pairs
@@ -67,13 +68,12 @@ class Learner:
         if not config.fsdp:
             self.model.to(device)
         self.parameters = sum(parameter.numel() for parameter in self.model.parameters())
-        lock(self.model, image=config.lock_image, trunk=config.lock_trunk, text=config.lock_text)
         if config.grad_checkpointing:
             self.model.checkpoint_gradients()
         train_mode(self.model)
         self.origin = None
         if config.wise_ft is not None:
-            self.origin = {name: tensor.clone() for name, tensor in module_tensors(self.model).items()}
+            self.origin = {name: tensor.clone() for name, tensor in merged(module_tensors(self.model)).items()}
         self._average = None if config.ema is None else average_of(self.model, config.ema)
         self.objective = Objective(config.loss, world, config.mask_similar)
         self.bf16 = self.precision == "bf16"
@@ -178,10 +178,11 @@ class Learner:
 
     def current(self) -> CLIP:
         """Return the model that is validated and saved: the average if there is one; whole, on the first process."""
-        if self.config.fsdp:
-            tensors = module_tensors(self.model)  # with the help of all; the others have no use for a copy
-            return self._copy(tensors) if self.world.is_first else self.model
-        return self.model if self.average is None else self.average
+        model = self.model if self.average is None else self.average
+        if self.config.fsdp or self.config.lora is not None:
+            tensors = module_tensors(model)  # with the help of all; the others have no use for a copy
+            return self._copy(merged(tensors)) if self.world.is_first else model
+        return model
 
     def mixed(self, model: CLIP) -> CLIP:
         """Return the model that a run ends with, on the first process: mixed with its first weights by `wise_ft`."""
@@ -201,16 +202,6 @@ class Learner:
 
 def _itself(features: Tensor) -> Tensor:
     return features
-
-
-def lock(model: CLIP, *, image: bool = False, trunk: bool = False, text: bool = False) -> None:
-    """Let a tower get no gradient (LiT, arXiv 2111.07991), or with `trunk` what is below the image tower's head."""
-    for tower, locked in ((model.visual, image), (model.text, text)):
-        if locked:
-            tower.requires_grad_(False)
-    if trunk:
-        for name, parameter in model.visual.named_parameters():
-            parameter.requires_grad_(name.partition(".")[0] in model.visual.HEAD)
 
 
 def train_mode(model: CLIP) -> None:

@@ -112,6 +112,7 @@ class _Run:
             steps_per_epoch=self.schedule.steps_per_epoch,
             first_step=self.step,
             parameters=self.learner.parameters,
+            trained=sum(parameter.numel() for parameter in self.learner.trained),
             device=str(self.learner.device),
             precision=self.learner.precision,
             lr=self.schedule.peak,

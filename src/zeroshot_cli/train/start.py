@@ -14,6 +14,7 @@ from torch import nn
 
 from zeroshot_cli.clip.config import PRESETS, CBOWConfig, CLIPConfig
 from zeroshot_cli.clip.efficientnet import EfficientNet
+from zeroshot_cli.clip.lora import adapt
 from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.clip.tokenizer import Tokenizer
 from zeroshot_cli.datasets.folders import PairOptions, read_sources
@@ -24,7 +25,7 @@ from zeroshot_cli.images.selection import Selection
 from zeroshot_cli.models.load import load, new_model
 from zeroshot_cli.pairs.read import Pairs
 from zeroshot_cli.records import Loss, TextEncoder, assumed_of
-from zeroshot_cli.train.config import FINE_TUNING_LR, SCRATCH_LR, TrainConfig
+from zeroshot_cli.train.config import FINE_TUNING_LR, LORA_LR, SCRATCH_LR, TrainConfig
 from zeroshot_cli.train.data import decoding_of
 from zeroshot_cli.train.preflight import Checked, Preflight, find_unreadable, preflight
 from zeroshot_cli.train.step import Teacher
@@ -38,7 +39,7 @@ SIGMOID_LOGIT_BIAS = -10.0
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """A model to train, on the CPU in float32, with what is needed to save it.
+    """A model to train, on the CPU in float32, with what is needed to save it; what is locked gets no gradient.
 
     `origin` says in words what it starts from, `lr` is the highest learning rate, `notes` say what was assumed when
     weights were read.
@@ -121,6 +122,10 @@ def _check_options(config: TrainConfig) -> None:
     check_locks(config, trained_before)
     if config.wise_ft is not None and not trained_before:
         raise UsageError("--wise-ft mixes the result with the weights that it came from, and a new model has none")
+    if config.lora is not None and not trained_before:
+        raise UsageError(
+            "--lora adapts weights, and a new model's are random; start from weights (--pretrained) or omit it"
+        )
     if config.distil_text is not None and config.lock_text:
         raise UsageError("--lock-text keeps the text tower as it is, and --distil-text trains it; omit one of them")
     defaults = TrainConfig()
@@ -187,7 +192,25 @@ def _check_readable(val: Pairs, config: TrainConfig) -> None:
 def start_from(config: TrainConfig) -> Start:
     """Return the model that a run begins with. Raises UsageError for options that do not go together."""
     start = _from_weights(config) if has_weights(config) else _from_scratch(config)
-    return _with_bias(start, new=not has_weights(config)) if config.loss is Loss.SIGMOID else start
+    if config.loss is Loss.SIGMOID:
+        start = _with_bias(start, new=not has_weights(config))
+    lock(start.model, image=config.lock_image, trunk=config.lock_trunk, text=config.lock_text)
+    if config.lora is not None:
+        try:
+            adapt(start.model, rank=config.lora, seed=config.seed)
+        except ValueError as error:
+            raise UsageError(f"--lora {config.lora} is too much for this model: {error}; use less") from None
+    return start
+
+
+def lock(model: CLIP, *, image: bool = False, trunk: bool = False, text: bool = False) -> None:
+    """Let a tower get no gradient (LiT, arXiv 2111.07991), or with `trunk` what is below the image tower's head."""
+    for tower, locked in ((model.visual, image), (model.text, text)):
+        if locked:
+            tower.requires_grad_(False)
+    if trunk:
+        for name, parameter in model.visual.named_parameters():
+            parameter.requires_grad_(name.partition(".")[0] in model.visual.HEAD)
 
 
 def has_weights(config: TrainConfig) -> bool:
@@ -210,7 +233,7 @@ def _from_weights(config: TrainConfig) -> Start:
     if config.text_encoder not in (None, encoder):
         raise UsageError(f"--text-encoder is for a new model; these weights have {encoder}")
     model.requires_grad_(True)
-    lr = config.lr or FINE_TUNING_LR
+    lr = config.lr or (FINE_TUNING_LR if config.lora is None else LORA_LR)
     origin = f"from {loaded.title}"
     return Start(model, architecture, loaded.preprocess.config, tokenizer, origin, lr, loaded.notes)
 
