@@ -37,6 +37,7 @@ def words(line: str, shell: str = "bash", **options: object) -> list[str]:
         ("zeroshot classify x --model RN50x4 --pretrained ", ["openai"]),
         ("zeroshot classify x --labels oxford", ["oxford-pets"]),
         ("zeroshot classify x --prompts imagenet-", ["imagenet-7", "imagenet-80"]),
+        ("zeroshot classify x --background au", ["auto"]),
         ("zeroshot eval imagenet-sk", ["imagenet-sketch"]),
         ("zeroshot eval cifar10 cifar100 --prompts cifar10", ["cifar10", "cifar100"]),
         ("zeroshot models show RN50x1", ["RN50x16", "RN50x16-quickgelu"]),

@@ -91,5 +91,11 @@ def _files(extensions: tuple[str, ...]) -> list[str]:
 
 labels = _words(_label_sets)
 templates = _words(_template_sets)
+backgrounds = _words(lambda context: ["auto", *_files(_LABEL_FILES)])
 sets = _words(lambda context: dict.fromkeys((*_label_sets(context), *_template_sets(context))))
-OF_OPTION = {"--model": models, "--labels": labels, "--prompts": templates}  # for options that cannot name the words
+OF_OPTION = {
+    "--model": models,
+    "--labels": labels,
+    "--prompts": templates,
+    "--background": backgrounds,
+}  # for options that cannot name the words
