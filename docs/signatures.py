@@ -62,9 +62,10 @@ def _parameter(parameter: inspect.Parameter) -> str:
 
 
 def _type(annotation: Any) -> str:
-    """A type as one reads it: without the modules that names come from."""
+    """A type as one reads it: without the modules that names come from, and arrays without what is in them."""
     written = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
-    return re.sub(r"\b(?:[A-Za-z_]\w*\.)+(?=[A-Za-z_])", "", written)
+    written = re.sub(r"\b(?:[A-Za-z_]\w*\.)+(?=[A-Za-z_])", "", written)
+    return re.sub(r"ndarray\[tuple\[Any, \.\.\.\], dtype\[\w+\]\]", "ndarray", written)  # three ] would end cog's block
 
 
 def _docs(item: Any) -> str:
