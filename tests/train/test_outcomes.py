@@ -15,8 +15,10 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from torch.nn.functional import normalize
 
 from zeroshot_cli.errors import DataError, UsageError
+from zeroshot_cli.models.load import load as load_model
 from zeroshot_cli.pages.training import best_row, read_rows
 from zeroshot_cli.records import Loss
 from zeroshot_cli.train import checkpoint, learner, loop, validate
@@ -123,6 +125,26 @@ def test_row_0_is_the_model_before_training(tmp_path: Path, config: TrainConfig)
     assert rows[0]["val_loss"] == pytest.approx(first.last.validation.loss, abs=1e-5)
     assert rows[0]["val_loss"] == pytest.approx(rows[-1]["val_loss"], abs=1e-5)
     assert "lr" not in rows[0]
+
+
+@pytest.mark.parametrize("train_batch_norm", [False, True])
+def test_without_a_learning_rate_a_model_with_batch_norm_answers_as_before(
+    tmp_path: Path, config: TrainConfig, model_yaml: ModelYaml, train_batch_norm: bool
+) -> None:
+    """Statistics of a few images of one kind would move its embeddings, although no weight has moved."""
+    train(replace(config, model=model_yaml("resnet")), tmp_path / "one")
+    still = replace(config, model=str(tmp_path / "one"), lr=1e-9, train_batch_norm=train_batch_norm)
+    train(still, tmp_path / "two")
+    images = torch.rand(5, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        before, after = (
+            normalize(
+                load_model(str(tmp_path / name), device="cpu", precision="fp32").bundled()[0].encode_image(images)
+            )
+            for name in ("one", "two")
+        )
+    moved = float((before - after).abs().max())
+    assert moved > 1e-2 if train_batch_norm else moved < 1e-5
 
 
 # the end

@@ -1,6 +1,7 @@
 """The settings of a training run: options, defaults, help and checks at once, without torch."""
 
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +15,10 @@ START_MODEL = "tiny"  # without --model; other commands have a default of their 
 
 def _option(panel: str, name: str, help: str, metavar: str | None = None, **more: Any) -> Any:
     return typer.Option(name, help=help, metavar=metavar, rich_help_panel=panel, **more)
+
+
+def _several(panel: str, name: str, help: str, metavar: str) -> Any:
+    return _option(panel, name, help, metavar, show_default=False)
 
 
 # Panels of `zeroshot train --help`
@@ -30,33 +35,27 @@ class TrainConfig:
 
     data: Annotated[
         tuple[str, ...],
-        _option(
+        _several(
             _DATA,
             "--data",
             "The pairs: csv, tsv, json, jsonl, parquet, WebDataset tars such as shard-{000..099}.tar, or a folder of "
             "images with text files or in class folders; repeatable.",
             "FILE|DIR",
-            show_default=False,
         ),
     ] = ()
     data_weights: Annotated[
         tuple[float, ...],
-        _option(
+        _several(
             _DATA,
             "--data-weight",
             "How often to draw a row of each --data relative to the others; once per --data, in order.",
             "X",
-            show_default=False,
         ),
     ] = ()
     val: Annotated[
         tuple[str, ...],
-        _option(
-            _DATA,
-            "--val",
-            "Pairs to validate on, before the first step and after each epoch; repeatable.",
-            "FILE|DIR",
-            show_default=False,
+        _several(
+            _DATA, "--val", "Pairs to validate on, before the first step and after each epoch; repeatable.", "FILE|DIR"
         ),
     ] = ()
     image_column: Annotated[str | None, _option(_DATA, "--image-column", "The name of the image column.", "NAME")] = (
@@ -79,12 +78,11 @@ class TrainConfig:
     ] = False
     exclude: Annotated[
         tuple[str, ...],
-        _option(
+        _several(
             _DATA,
             "--exclude",
             "In folders, leave out files and folders with this name, or this path if it contains a slash; repeatable.",
             "GLOB",
-            show_default=False,
         ),
     ] = ()
     verify: Annotated[
@@ -92,13 +90,12 @@ class TrainConfig:
     ] = False
     augment: Annotated[
         tuple[Augmentation, ...],
-        _option(
+        _several(
             _DATA,
             "--augment",
             "Change images at random; repeatable: flip, rotate, colour, blur, small, and for transparent images place, "
             "outline, background.",
             "KIND",
-            show_default=False,
         ),
     ] = ()
     min_scale: Annotated[
@@ -153,6 +150,12 @@ class TrainConfig:
         int | None,
         _option(_MODEL, "--lora", "Low-rank adaptation: train matrices of this rank, added to the weights.", "RANK"),
     ] = None
+    train_batch_norm: Annotated[
+        bool,
+        _option(
+            _MODEL, "--train-batch-norm", "When starting from weights, let the statistics of batch norm move, too."
+        ),
+    ] = False
     grad_checkpointing: Annotated[
         bool,
         _option(
@@ -230,10 +233,7 @@ class TrainConfig:
     weight_decay: Annotated[
         float,
         _option(
-            _OPTIMISATION,
-            "--weight-decay",
-            "Weight decay of AdamW; gains, biases and the temperature have none.",
-            "X",
+            _OPTIMISATION, "--weight-decay", "Weight decay of AdamW; gains, biases and the temperature have none.", "X"
         ),
     ] = 0.2
     max_norm: float = 1.0
@@ -289,30 +289,25 @@ class TrainConfig:
     patience: Annotated[
         int | None,
         _option(
-            _VALIDATION,
-            "--patience",
-            "Stop after N validations in a row without a better model. Default: never.",
-            "N",
+            _VALIDATION, "--patience", "Stop after N validations in a row without a better model. Default: never.", "N"
         ),
     ] = None
     template: Annotated[
         tuple[str, ...],
-        _option(
+        _several(
             _VALIDATION,
             "--template",
             "A template for class folders, such as 'a photo of a {}.'; repeatable, in place of --prompts.",
             "TEXT",
-            show_default=False,
         ),
     ] = ()
     report_to: Annotated[
         tuple[str, ...],
-        _option(
+        _several(
             _VALIDATION,
             "--report-to",
             "Where to log figures besides metrics.jsonl: tensorboard, wandb; repeatable.",
             "NAME",
-            show_default=False,
         ),
     ] = ()
     log_every: Annotated[int, _option(_VALIDATION, "--log-every", "Steps between two rows of metrics.jsonl.", "N")] = 10
@@ -365,13 +360,7 @@ class TrainConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, as config.yaml has them."""
-        values = asdict(self)
-        values["augment"] = [str(kind) for kind in self.augment]
-        for name in ("data", "data_weights", "val", "exclude", "template", "report_to"):
-            values[name] = list(values[name])
-        for name in ("loss", "text_encoder"):
-            values[name] = None if values[name] is None else str(values[name])
-        return values
+        return {name: _plain(value) for name, value in asdict(self).items()}
 
     def identity(self) -> dict[str, Any]:
         """Return the settings that a resumed run must share with its beginning."""
@@ -387,6 +376,12 @@ MAY_CHANGE = frozenset(
 
 _LOWEST = {"epochs": 1, "batch_size": 2, "chunk_size": 1, "workers": 0, "log_every": 1, "save_every": 0, "keep": 1}
 _LOWEST |= {"views": 1, "max_pixels": 1, "patience": 1, "lora": 1}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(each) for each in value]
+    return str(value) if isinstance(value, StrEnum) else value
 
 
 def _check(good: bool, name: str, value: object, range_: str) -> None:

@@ -8,6 +8,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel
 
 from zeroshot_cli.clip.config import EfficientNetConfig, ResNetConfig
@@ -20,7 +21,7 @@ from zeroshot_cli.train.config import TrainConfig
 from zeroshot_cli.train.data import Batch, EvalBatches, batches_of, decoding_of, shuffled
 from zeroshot_cli.train.distributed import World, clip_gradients, replicated, sharded, share_scalar_gradients
 from zeroshot_cli.train.optimizer import build_optimizer, set_learning_rate
-from zeroshot_cli.train.start import Start
+from zeroshot_cli.train.start import Start, has_weights
 from zeroshot_cli.train.step import Inputs, Objective, Teacher, Towers, backward, distil, guessing, pair_ids
 from zeroshot_cli.train.validate import Validation, validate
 
@@ -70,7 +71,7 @@ class Learner:
         self.parameters = sum(parameter.numel() for parameter in self.model.parameters())
         if config.grad_checkpointing:
             self.model.checkpoint_gradients()
-        train_mode(self.model)
+        self.train_mode()
         self.origin = None
         if config.wise_ft is not None:
             self.origin = {name: tensor.clone() for name, tensor in merged(module_tensors(self.model)).items()}
@@ -163,8 +164,8 @@ class Learner:
             update_average(self._average, self.model, step=number)
 
     def train_mode(self) -> None:
-        """Return to training mode."""
-        train_mode(self.model)
+        """Return to training mode; where the model came with weights, batch norm keeps the statistics that it has."""
+        train_mode(self.model, batch_norm=self.config.train_batch_norm or not has_weights(self.config))
 
     def tensors(self) -> Tensors:
         """Return what a checkpoint keeps, on the first process; the others help where they have shares of it."""
@@ -204,9 +205,16 @@ def _itself(features: Tensor) -> Tensor:
     return features
 
 
-def train_mode(model: CLIP) -> None:
-    """Put a model in training mode, except for what is locked: its batch norm keeps its statistics."""
+def train_mode(model: CLIP, *, batch_norm: bool = True) -> None:
+    """Put a model in training mode, except for what is locked, and without `batch_norm` for every batch norm.
+
+    A batch norm that is not in training mode applies and keeps its statistics; its gain and bias are trained.
+    """
     model.train()
+    if not batch_norm:
+        for module in model.modules():
+            if isinstance(module, _BatchNorm):
+                module.eval()
     for part in (model.visual, *model.visual.children(), model.text):
         trained = [parameter.requires_grad for parameter in part.parameters()]
         if trained and not any(trained):
