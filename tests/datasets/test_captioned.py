@@ -93,3 +93,10 @@ def test_what_is_unreadable_already_stays() -> None:
     found = captioned("x", [("a.png", ["1", "2"]), (bad, ["2"]), ("a.png", ["3"])])
     assert (found.items, found.texts) == (("a.png", bad), ("1", "2", "3"))
     assert found.pairs == ((0, 0), (0, 1), (1, 1), (0, 2))
+
+
+def test_classes_by_number_are_no_captions(tmp_path: Path, draw_angle: Draw) -> None:
+    draw_angle(tmp_path / "a.png", 1)
+    (tmp_path / "set.csv").write_text("image,label\na.png,3\na.png,7\n")
+    with pytest.raises(DataError, match="all its labels are numbers, which are no captions"):
+        read_captioned(tmp_path / "set.csv")

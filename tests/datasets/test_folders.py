@@ -137,3 +137,63 @@ def test_thumbnails_and_what_is_excluded_are_not_trained_on(tmp_path: Path, draw
     assert [caption for _, caption in rows(pairs, tmp_path)] == ["a caption of cat", "a caption of dog"]
     everything = read_sources([str(tmp_path)], PairOptions(selection=Selection(all_files=True)))
     assert len(everything.images) == 4
+
+
+# tables of labels
+
+
+def labelled(tmp_path: Path, draw: Draw, text: str = "image,label\na.png,tabby_cat\nb.png,dog\n") -> str:
+    draw("a.png", "b.png")
+    (tmp_path / "set.csv").write_text(text)
+    return str(tmp_path / "set.csv")
+
+
+def test_labels_of_a_table_are_put_into_templates_as_those_of_class_folders_are(tmp_path: Path, draw: Draw) -> None:
+    file = labelled(tmp_path, draw)
+    pairs = read_sources([file], PairOptions(templates=("a {}.", "the {}.")))
+    assert rows(pairs, tmp_path) == [("a.png", "tabby cat"), ("b.png", "dog")]
+    assert pairs.sources[0].texts == {"dog": ("a dog.", "the dog."), "tabby cat": ("a tabby cat.", "the tabby cat.")}
+    assert {pairs.text(0, Random(f"0 {epoch} 0 text")) for epoch in range(9)} == {"a tabby cat.", "the tabby cat."}
+    assert any("the captions are its 2 labels in templates of own" in note for note in pairs.notes), pairs.notes
+    draw("folders/tabby_cat/a.png", "folders/dog/b.png")
+    assert read_sources([str(tmp_path / "folders")], PairOptions(templates=("a {}.", "the {}."))).sources[0].texts == (
+        pairs.sources[0].texts
+    )
+
+
+def test_captions_come_before_labels_unless_the_labels_are_named(tmp_path: Path, draw: Draw) -> None:
+    file = labelled(tmp_path, draw, "image,caption,label,kind\na.png,a cat asleep,cat,pet\nb.png,a dog,dog,pet\n")
+    assert read_sources([file], PLAIN).captions == ("a cat asleep", "a dog")
+    assert not read_sources([file], PLAIN).sources[0].texts
+    for column, captions in (("label", ("cat", "dog")), ("KIND", ("pet", "pet"))):
+        pairs = read_sources([file], PairOptions(label_column=column))
+        assert pairs.captions == captions
+        assert pairs.sources[0].texts.keys() == set(captions)
+    assert not read_sources([file], PairOptions(caption_column="label")).sources[0].texts
+    with pytest.raises(DataError, match=r"has no column 'x', .*; name the right one with --label-column"):
+        read_sources([file], PairOptions(label_column="x"))
+
+
+def test_labels_by_number_need_names(tmp_path: Path, draw: Draw) -> None:
+    file = labelled(tmp_path, draw, "image,label\na.png,1\nb.png,0\n")
+    with pytest.raises(DataError, match=r"all 2 labels are numbers, such as 1, .*--labels FILE"):
+        read_sources([file], PLAIN)
+    (tmp_path / "labels.txt").write_text("cat\ndog\n")
+    pairs = read_sources([file], PairOptions(labels=str(tmp_path / "labels.txt"), templates=("{}",)))
+    assert rows(pairs, tmp_path) == [("a.png", "dog"), ("b.png", "cat")]
+    (tmp_path / "labels.txt").write_text("cat\n")
+    with pytest.raises(DataError, match=r"set.csv"):
+        read_sources([file], PairOptions(labels=str(tmp_path / "labels.txt")))
+
+
+def test_a_table_with_another_column_of_classes_says_how_to_name_it(tmp_path: Path, draw: Draw) -> None:
+    file = labelled(tmp_path, draw, "image,category\na.png,cat\nb.png,dog\n")
+    with pytest.raises(DataError, match=r"no caption column .*--caption-column, or --label-column category"):
+        read_sources([file], PLAIN)
+
+
+def test_an_empty_label_and_a_missing_image_are_omitted(tmp_path: Path, draw: Draw) -> None:
+    file = labelled(tmp_path, draw, "image,label\na.png,cat\nb.png,\nc.png,dog\nb.png,dog\n")
+    pairs = read_sources([file], PLAIN)
+    assert rows(pairs, tmp_path) == [("a.png", "cat"), ("b.png", "dog")]
+    assert (pairs.empty_captions, pairs.missing_files) == (1, 1)

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from zeroshot_cli.errors import DataError, UsageError
-from zeroshot_cli.pages.charts import Chart, charts_of, curves_of, draw, smoothed, thinned
+from zeroshot_cli.pages.charts import Chart, charts_of, curves_of, draw, share_limits, smoothed, thinned
 from zeroshot_cli.pages.training import best_row, read_rows, write_training_report
 
 if TYPE_CHECKING:
@@ -199,7 +199,8 @@ def test_charts_for_what_there_are_figures_for(tmp_path: Path) -> None:
         "Loss",
         "Validation recall, image to text",
         "Validation recall, text to image",
-        "Zero-shot accuracy",
+        "Zero-shot accuracy, top 1",
+        "Zero-shot accuracy, top 5",
         "Learning rate",
         "Logit scale, 1 ÷ temperature",
         "Norm of the gradient",
@@ -304,6 +305,26 @@ def test_a_chart_is_text_and_curves_in_the_colours_of_the_page() -> None:
     ids = re.findall(r'\bid="([^"]*)"', everything)
     assert len(ids) == len(set(ids))
     assert set(re.findall(r'(?:url\(|href=")#([^)"]*)', everything)) <= set(ids)
+
+
+@pytest.mark.parametrize(
+    ("values", "low", "high"),
+    [
+        ([0.677, 0.648], 0.6125, 0.7125),  # 10 points around the middle
+        ([0.2, 0.8, math.nan], 0.17, 0.83),  # a twentieth more at both ends
+        ([0.99, 1.0], 0.945, 1.005),
+        ([0.0], -0.005, 0.05),
+        ([], -0.005, 1.005),
+    ],
+)
+def test_a_small_fall_of_a_share_is_seen(values: list[float], low: float, high: float) -> None:
+    assert share_limits(values) == pytest.approx((low, high))
+
+
+def test_what_the_model_was_before_training_is_a_dashed_line() -> None:
+    rows = [{"step": float(step), "zero_shot_top1": 0.5} for step in range(3)]
+    chart = Chart("Any", {"": "zero_shot_top1"}, "share")
+    assert [draw(chart, curves_of(chart, some)).count("stroke-dasharray") for some in (rows, rows[1:])] == [1, 0]
 
 
 @pytest.mark.parametrize("count", [1, 2, 31, 5000])

@@ -213,10 +213,10 @@ def test_commas_in_a_column_that_is_not_the_last_are_refused(images: Path) -> No
 
 
 def test_classes_by_number_are_no_captions(images: Path) -> None:
-    file = written(images, "x.csv", "image,label\na.jpg,3\nb.jpg,7\n")
+    file = written(images, "x.csv", "image,text\na.jpg,3\nb.jpg,7\n")
     with pytest.raises(DataError, match=r"all 2 captions are numbers, the first 3, .*--caption-column"):
         read_pairs([file])
-    pairs = read_pairs([file], caption_column="label")
+    pairs = read_pairs([file], caption_column="text")
     assert pairs.captions == ("3", "7")
     assert f"{file}: 2 captions are numbers only" in pairs.notes
 

@@ -342,8 +342,9 @@ def test_the_best_by_validation_is_kept(tmp_path: Path, config: TrainConfig, mon
     train(replace(config, val=config.data, save_every=2, keep=1), tmp_path / "run")
     kept = checkpoint.list_checkpoints(tmp_path / "run/checkpoints")
     assert [path.name for path in kept] == ["step-00000006", "step-00000008"]
-    best = load_file(tmp_path / "run/best/open_clip_model.safetensors")
-    assert torch.equal(best["visual.proj"], load_file(kept[0] / "model.safetensors")["visual.proj"])
+    for folder, kept_one in zip(("model", "last"), kept, strict=True):
+        saved = load_file(tmp_path / "run" / folder / "open_clip_model.safetensors")
+        assert torch.equal(saved["visual.proj"], load_file(kept_one / "model.safetensors")["visual.proj"])
 
 
 def test_every_checkpoint_is_validated(tmp_path: Path, config: TrainConfig) -> None:
@@ -412,7 +413,7 @@ def test_zero_shot_accuracy_is_measured_and_changes_nothing(tmp_path: Path, conf
         ({"wise_ft": 0.5}, "--wise-ft mixes the result with the weights that it came from, and a new model has none"),
         (
             {"labels": "x.txt"},
-            "--labels, --prompts and --template need class folders, in --zero-shot DIR",
+            "--labels, --prompts and --template need class folders or a column of labels",
         ),
         ({"rehearse_share": 0.5}, "--rehearse-share needs --rehearse; add it or omit --rehearse-share"),
         ({"distil_weight": 1.0}, "--distil-weight needs --distil-text; add it or omit --distil-weight"),

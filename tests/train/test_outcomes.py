@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -89,8 +90,9 @@ def test_best_is_the_model_of_the_step_that_the_report_names(
     kept = checkpoint.best_checkpoint(tmp_path / "run/checkpoints")
     assert kept is not None
     assert kept.name == "step-00000004"
-    assert torch.equal(projection(tmp_path / "run/best"), projection(kept))
-    assert not torch.equal(projection(tmp_path / "run/best"), projection(tmp_path / "run/model"))
+    assert torch.equal(projection(tmp_path / "run/model"), projection(kept))
+    assert not torch.equal(projection(tmp_path / "run/model"), projection(tmp_path / "run/last"))
+    assert torch.equal(projection(tmp_path / "run/last"), projection(tmp_path / "run/checkpoints/step-00000008"))
 
 
 def test_best_is_by_zero_shot_accuracy_without_val(
@@ -110,7 +112,7 @@ def test_best_is_by_zero_shot_accuracy_without_val(
     assert named is not None
     assert kept is not None
     assert (named[1]["step"], kept.name) == (4, "step-00000004")
-    assert torch.equal(projection(tmp_path / "run/best"), projection(kept))
+    assert torch.equal(projection(tmp_path / "run/model"), projection(kept))
 
 
 def test_row_0_is_the_model_before_training(tmp_path: Path, config: TrainConfig) -> None:
@@ -157,10 +159,14 @@ def test_patience_ends_a_run_and_a_resumed_one(
     result, step = train(replace(config, val=config.data, patience=2), tmp_path / "run")
     assert step == 6
     assert result.notes[0].startswith("stopped early after step 6: no validation since step 2 found a better model")
-    assert torch.equal(projection(tmp_path / "run/best"), projection(tmp_path / "run/checkpoints/step-00000002"))
-    assert torch.equal(projection(tmp_path / "run/model"), projection(tmp_path / "run/checkpoints/step-00000006"))
+    assert torch.equal(projection(tmp_path / "run/model"), projection(tmp_path / "run/checkpoints/step-00000002"))
+    assert torch.equal(projection(tmp_path / "run/last"), projection(tmp_path / "run/checkpoints/step-00000006"))
+    for name in ("model", "last"):
+        shutil.rmtree(tmp_path / "run" / name)
     again, step = train(replace(config, val=config.data, patience=2), tmp_path / "run", resume=True)
     assert (step, again.notes) == (0, result.notes)
+    assert torch.equal(projection(tmp_path / "run/model"), projection(tmp_path / "run/checkpoints/step-00000002"))
+    assert torch.equal(projection(tmp_path / "run/last"), projection(tmp_path / "run/checkpoints/step-00000006"))
     _, step = train(replace(config, val=config.data, patience=5), tmp_path / "run", resume=True)
     assert step == 8
 
@@ -252,12 +258,11 @@ PLAIN = TrainConfig(data=("x",), lock_text=True)
     ("rows", "words"),
     [
         ([row(0, 2.0), row(2, 1.0), row(4, 1.5)], []),
-        ([row(0, 1.0), row(2, 2.0), row(4, 1.5)], ["was 1.000 before training and 1.500 at best; use a lower --lr"]),
-        (
-            [row(0, 1.0), row(2, 0.5), row(4, 1.5)],
-            ["is 1.500 now; it was 0.500 after step 2, whose"],
-        ),
-        ([row(0, 1.0, 0.9), row(2, 0.5, 0.8)], ["zero-shot accuracy was 90.0% before training and is 80.0% now"]),
+        ([row(0, 1.0), row(2, 2.0), row(4, 1.5)], ["was 1.000 before training and is 1.500 now; use a lower --lr"]),
+        ([row(0, 1.0), row(2, 0.5), row(4, 1.5)], []),
+        ([row(0, 1.0, 0.9), row(2, 0.5, 0.8)], ["zero-shot accuracy was 90.0% before training and is 80.0% now; use"]),
+        ([row(0, 1.0, 0.9), row(2, 0.5, 0.9), row(4, 1.5, 0.1)], []),
+        ([row(0, 1.0, 0.9), row(2, 1.5, 0.8)], ["the validation loss was", "fewer --epochs or --wise-ft 0.5"]),
         ([row(2, 0.5, 0.8)], []),
     ],
 )
@@ -364,5 +369,5 @@ def test_data_that_is_not_named(tmp_path: Path, config: TrainConfig) -> None:
     with pytest.raises(UsageError, match="--data is missing"):
         train(replace(config, data=()), tmp_path / "run")
     (tmp_path / "x.csv").write_text("image,label\npictures/0.png,3\npictures/1.png,7\n")
-    with pytest.raises(DataError, match="all 2 captions are numbers"):
+    with pytest.raises(DataError, match=r"all 2 labels are numbers, such as 3, .*--labels FILE"):
         train(replace(config, data=(str(tmp_path / "x.csv"),)), tmp_path / "run")

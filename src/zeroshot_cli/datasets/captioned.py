@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from zeroshot_cli.datasets.matching import all_numbers
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.images.find import FoundImages, find_images, path_of
 from zeroshot_cli.images.selection import USUAL, Selection, other_files
@@ -85,6 +86,8 @@ def read_captioned(
     pairs = read_pairs([path], image_column=image_column, caption_column=caption_column, option="eval")
     if pairs.members:
         raise UsageError(f"{path}: evaluation reads images from files; unpack the tar into a folder, and give that")
+    if (classes := pairs.sources[0].texts) and all_numbers([*classes]):
+        raise DataError(f"{path}: all its labels are numbers, which are no captions; name these with --caption-column")
     rows = ((image, (caption,)) for image, caption in zip(pairs.images, pairs.captions, strict=True))
     return replace(
         captioned(str(path), rows),

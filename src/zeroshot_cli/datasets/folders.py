@@ -6,12 +6,12 @@
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from zeroshot_cli.datasets.captioned import CaptionedImages, read_captioned, table_in
 from zeroshot_cli.datasets.imagenet_classes import is_wnid
-from zeroshot_cli.datasets.labelled import read_labelled_folder
+from zeroshot_cli.datasets.labelled import classes_of, read_labelled_folder
 from zeroshot_cli.datasets.matching import all_numbers
 from zeroshot_cli.disk import expanded
 from zeroshot_cli.errors import DataError, UsageError
@@ -33,6 +33,7 @@ class PairOptions:
 
     image_column: str | None = None
     caption_column: str | None = None
+    label_column: str | None = None
     image_root: str | None = None
     labels: str | None = None
     prompts: str | None = None
@@ -46,7 +47,8 @@ def read_sources(
     """Read pairs from files, patterns and folders, one after the other.
 
     A folder holds a list of captions such as metadata.jsonl, or images with a text file beside each, whose lines are
-    its captions, or class folders: their texts are the class's name in each template. Raises as `read_pairs` does.
+    its captions, or class folders. The texts of these, and of tables that have labels and no captions, are the class's
+    name in each template. Raises as `read_pairs` does.
     """
     return joined([_read(source, options, option) for source in sources], weights, option=option)
 
@@ -58,12 +60,36 @@ def _read(source: str, options: PairOptions, option: str) -> Pairs:
         table = table_in(folder)
         if table is None:
             return _with_texts(folder, options.selection) or _with_classes(folder, options, option)
-    return read_pairs(
+    pairs = read_pairs(
         [table or source],
         image_column=options.image_column,
         caption_column=options.caption_column,
+        label_column=options.label_column,
         image_root=options.image_root,
         option=option,
+    )
+    return _with_templates(pairs, options) if pairs.sources[0].texts else pairs
+
+
+def _with_templates(pairs: Pairs, options: PairOptions) -> Pairs:
+    """Return the pairs of a table of classes, whose texts are the class's name in each template."""
+    (source,) = pairs.sources
+    labels = None if options.labels is None else read_labels(options.labels)
+    if labels is None and all_numbers([*source.texts]):
+        raise DataError(
+            f"{source.name}: all {len(source.texts):,} labels are numbers, such as {next(iter(source.texts))}, which "
+            "say nothing to a model; name the classes with --labels FILE, or a column of words with --label-column"
+        )
+    classes = classes_of(source.texts, labels, source.name, kind="label")
+    prompts = choose_prompts(options.prompts, options.templates, options.labels)
+    names = {name: classes.labels.names[index] for name, index in classes.index_of.items()}
+    texts = dict(zip(classes.labels.names, prompts.fill(classes.labels), strict=True))
+    note = f"{source.name}: the captions are its {len(names):,} labels in templates of {prompts.name}"
+    return replace(
+        pairs,
+        captions=tuple(names.get(caption, caption) for caption in pairs.captions),
+        sources=(replace(source, texts=texts),),
+        notes=(*pairs.notes, note, *(f"{source.name}: {text}" for text in classes.assumed)),
     )
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # matplotlib is slow to import
 Row = Mapping[str, float]
 
 MOST_POINTS = 1000  # of a curve; more are means of their neighbours
+LEAST_SCALE = 0.1  # of a chart of shares
 FEW = 30  # points up to which each has a mark, and none is smoothed
 _SIZE = (5.2, 2.7)  # inches, at 72 points each; the page scales it
 # matplotlib needs colours and the page has variables: these colours stand for them, and occur nowhere else.
@@ -23,7 +24,10 @@ _VARIABLES = {_TEXT: "--muted", _LINE: "--line", **dict(zip(_CURVES, ("--first",
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """Curves on one pair of axes: a name for each key of metrics.jsonl. `style` is plain, share or power."""
+    """Curves on one pair of axes: a name for each key of metrics.jsonl.
+
+    `style` is plain, power, share with a scale that fits, or whole: a share on a scale from 0 to 1.
+    """
 
     title: str
     curves: Mapping[str, str]
@@ -45,12 +49,13 @@ def _charts(rows: Sequence[Row]) -> list[Chart]:
     return [
         Chart("Loss", {"training": "loss", "validation": "val_loss"}, smooth=True),
         *recalls,
-        Chart("Zero-shot accuracy", {"top 1": "zero_shot_top1", "top 5": "zero_shot_top5"}, "share"),
+        Chart("Zero-shot accuracy, top 1", {"": "zero_shot_top1"}, "share"),
+        Chart("Zero-shot accuracy, top 5", {"": "zero_shot_top5"}, "share"),
         Chart("Learning rate", {"": "lr"}, "power"),
         Chart("Logit scale, 1 ÷ temperature", {"": "logit_scale"}),
         Chart("Norm of the gradient", {"": "grad_norm"}, smooth=True),
         Chart("Images a second", {"": "images_per_second"}),
-        Chart("Time without a batch", {"": "data_wait"}, "share"),
+        Chart("Time without a batch", {"": "data_wait"}, "whole"),
     ]
 
 
@@ -92,8 +97,10 @@ def draw(chart: Chart, curves: Mapping[str, Points]) -> str:
         figure = Figure(figsize=_SIZE)
         figure.subplots_adjust(left=0.13, right=0.98, top=0.97, bottom=0.17)
         axes = figure.add_subplot()
-        _prepare(axes, chart)
+        _prepare(axes, chart, share_limits([value for _, values in curves.values() for value in values]))
         for colour, (name, points) in zip(_CURVES, curves.items(), strict=False):
+            if chart.style == "share" and points[0][0] == 0:  # what the model was before its first step
+                axes.axhline(points[1][0], color=colour, linewidth=1, linestyle="--", alpha=0.6)
             _add(axes, points, name=name, colour=colour, smooth=chart.smooth)
         if any(curves):
             axes.legend(loc="best", frameon=False, labelcolor=_TEXT)
@@ -103,7 +110,18 @@ def draw(chart: Chart, curves: Mapping[str, Points]) -> str:
     return _for_page(stream.getvalue(), chart.title)
 
 
-def _prepare(axes: "Axes", chart: Chart) -> None:
+def share_limits(values: Iterable[float]) -> tuple[float, float]:
+    """Return the ends of a scale on which a small fall of these shares is seen: it has 10 points at least.
+
+    A tenth of it is margin, but for the half point beyond 0 and 1 that a mark needs.
+    """
+    finite = [value for value in values if math.isfinite(value)] or [0.0, 1.0]
+    low, high = min(finite), max(finite)
+    margin = max((high - low) / 20, (LEAST_SCALE - (high - low)) / 2)
+    return max(low - margin, -0.005), min(high + margin, 1.005)
+
+
+def _prepare(axes: "Axes", chart: Chart, limits: tuple[float, float]) -> None:
     from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
     axes.patch.set_visible(False)
@@ -115,9 +133,9 @@ def _prepare(axes: "Axes", chart: Chart) -> None:
         spine.set_visible(False)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    if chart.style == "share":
+    if chart.style in ("share", "whole"):
         axes.yaxis.set_major_formatter(PercentFormatter(1))
-        axes.set_ylim(-0.02, 1.02)
+        axes.set_ylim(limits if chart.style == "share" else (-0.02, 1.02))
     elif chart.style == "power":
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.1e}" if value else "0"))
     else:

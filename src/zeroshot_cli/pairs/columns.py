@@ -5,7 +5,7 @@ import math
 import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePath
 
 from zeroshot_cli.documents import load_json
@@ -63,10 +63,13 @@ class Columns:
         """
         name = self.kind.name
         image = self._find(header, "image", self.image, IMAGE_COLUMNS)
-        text = self._find(header, name, self.text, self.kind.known)
+        text = self._find_text(header)
         if image == text:
             raise Fault(f"has one column for both image and {name}, {header[image]!r}; name another --{name}-column")
         return image, text
+
+    def _find_text(self, header: Sequence[str]) -> int:
+        return self._find(header, self.kind.name, self.text, self.kind.known)
 
     def passed_over(self, header: Sequence[str], taken: tuple[int, int]) -> Iterator[str]:
         """Yield sentences about columns that could have been meant, and about one that divides the rows."""
@@ -105,7 +108,9 @@ class Columns:
                 "img2dataset, whose tars can be used as they are"
             )
         lacks = f"no column {given!r}" if given else f"no {kind} column ({', '.join(known)})"
-        captions = kind == "label" and any(column.casefold() in CAPTION_COLUMNS for column in header)
+        captions = (
+            self.kind is LABELS and kind == "label" and any(column.casefold() in CAPTION_COLUMNS for column in header)
+        )
         more = ", or add --task retrieval for its captions" if captions else ""
         raise Fault(f"has {lacks}, its columns are {_listing(header)}; name the right one with {option}{more}")
 
@@ -243,3 +248,29 @@ def checked(texts: tuple[str, ...]) -> tuple[str, ...]:
 
 CAPTIONS = TextColumn("caption", CAPTION_COLUMNS, captions_of_text, captions_of_value)
 LABELS = TextColumn("label", LABEL_COLUMNS, label_of_text, label_of_value)
+
+
+@dataclass(frozen=True, slots=True)
+class PairColumns(Columns):
+    """The columns of a table of pairs, whose texts are captions, or classes where only these are there or named.
+
+    `label` is the column of classes that the user named, and `classes` gets the name of the one that was taken.
+    """
+
+    kind: TextColumn = CAPTIONS
+    label: str | None = None
+    classes: list[str] = field(default_factory=list)
+
+    def _find_text(self, header: Sequence[str]) -> int:
+        """Return the place of the captions, else of the classes. Raises Fault."""
+        if self.label is not None:
+            place = self._find(header, "label", self.label, ())
+        else:
+            try:
+                place = Columns._find_text(self, header)
+            except Fault as fault:
+                others = [column for column in header if column.casefold() in LABEL_COLUMNS]
+                raise Fault(f"{fault}, or --label-column {others[0]}" if others else str(fault)) from None
+        named = self.label is not None or (self.text is None and header[place].casefold() == LABEL_COLUMNS[0])
+        self.classes[:] = [header[place]] if named else []
+        return place

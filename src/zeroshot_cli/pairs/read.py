@@ -21,7 +21,7 @@ from typing import BinaryIO
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.images.decode import open_regular
 from zeroshot_cli.images.file_kinds import special_file
-from zeroshot_cli.pairs.columns import CAPTIONS, Columns
+from zeroshot_cli.pairs.columns import PairColumns
 from zeroshot_cli.pairs.paths import Roots, is_on_web, shown_as
 from zeroshot_cli.pairs.shards import Member, expand, read_shard
 from zeroshot_cli.pairs.tables import Form, PlacedRow, form_of, read_table
@@ -106,6 +106,7 @@ def read_pairs(
     weights: Sequence[float] = (),
     image_column: str | None = None,
     caption_column: str | None = None,
+    label_column: str | None = None,
     image_root: str | None = None,
     option: str = "--data",
 ) -> Pairs:
@@ -113,11 +114,12 @@ def read_pairs(
 
     Each of `files`, even a pattern such as shard-{000..099}.tar or *.csv, is a source; `weights` is empty or has one
     for each. Image paths are relative to `image_root`, else to the file that names them or to a folder of images beside
-    it. Pairs with an empty caption or a missing image are omitted and counted. `option` is the option that named the
-    files. Raises UsageError for a missing file or an invalid weight, DataError for an invalid file or a source without
-    usable pairs.
+    it. Pairs with an empty caption or a missing image are omitted and counted. Classes, from the column `label_column`
+    or in a table without captions from one called label, are the source's texts, each its own only one. `option` is the
+    option that named the files. Raises UsageError for a missing file or an invalid weight, DataError for an invalid
+    file or a source without usable pairs.
     """
-    columns = Columns(CAPTIONS, image_column, caption_column)
+    columns = PairColumns(image=image_column, text=caption_column, label=label_column)
     return joined([_read_source(str(file), option, columns, image_root) for file in files], weights, option=option)
 
 
@@ -167,6 +169,7 @@ class _Part:
     nothing: int = 0
     missing: int = 0
     first_missing: str | None = None
+    classes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     skipped: list[SkippedImage] = field(default_factory=list)
 
@@ -192,7 +195,7 @@ class _Part:
         del self.images[rows:], self.captions[rows:]
 
 
-def _read_source(pattern: str, option: str, columns: Columns, root: str | None) -> Pairs:
+def _read_source(pattern: str, option: str, columns: PairColumns, root: str | None) -> Pairs:
     part = _Part()
     names = _files_of(pattern, option)
     for name in names:
@@ -205,6 +208,8 @@ def _read_source(pattern: str, option: str, columns: Columns, root: str | None) 
                 raise broken.error from None
             part.cut(rows)
             part.skipped.append(SkippedImage(name, str(broken.error).removeprefix(name).lstrip(": ")))
+        if columns.classes:
+            part.classes |= {text: (text,) for text in part.captions[rows:]}
         part.notes += [f"{name}: {note}" for note in notes]
     _check_usable(pattern, part, columns)
     return Pairs(
@@ -213,7 +218,7 @@ def _read_source(pattern: str, option: str, columns: Columns, root: str | None) 
         part.empty,
         part.missing,
         part.first_missing,
-        sources=(Source(pattern, len(part.images)),),
+        sources=(Source(pattern, len(part.images), texts=part.classes),),
         members=part.members,
         notes=tuple(part.notes),
         skipped=tuple(part.skipped),
@@ -240,7 +245,7 @@ def _files_of(pattern: str, option: str) -> list[str]:
     return names
 
 
-def _read_file(name: str, option: str, columns: Columns, root: str | None, part: _Part, notes: list[str]) -> None:
+def _read_file(name: str, option: str, columns: PairColumns, root: str | None, part: _Part, notes: list[str]) -> None:
     """Read one file of a source. Raises _Broken for a damaged tar."""
     with _opened(name, option) as file:
         form = form_of(name, file)
@@ -273,7 +278,7 @@ def _opened(name: str, option: str) -> Iterator[BinaryIO]:
             raise UsageError(f"{name} cannot be read: {error.strerror or error}; copy it to another disk") from None
 
 
-def _read_tar(name: str, file: BinaryIO, part: _Part, columns: Columns) -> None:
+def _read_tar(name: str, file: BinaryIO, part: _Part, columns: PairColumns) -> None:
     for image, member, captions in read_shard(name, file, columns):
         part.add(image, captions, is_there=member is not None)
         if member is not None and part.members.setdefault(image, member) != member:
@@ -295,12 +300,13 @@ def _find_images(rows: Iterable[PlacedRow], roots: Roots, part: _Part) -> None:
         part.add(missing[cell] if path is None else path, captions, is_there=path is not None)
 
 
-def _check_usable(name: str, part: _Part, columns: Columns) -> None:
+def _check_usable(name: str, part: _Part, columns: PairColumns) -> None:
     """Raise DataError for a source that has no pairs, or classes by number in place of captions."""
     if part.nothing:
         part.notes.append(f"{name}: {part.nothing:,} captions say nan, null or none, and count as empty")
     if part.images:
-        _check_words(name, part, columns)
+        if not part.classes:  # whose numbers may have names elsewhere
+            _check_words(name, part, columns)
         return
     if part.skipped:
         raise DataError(f"none of the {len(part.skipped):,} files of {name} can be read: {part.skipped[0].reason}")
@@ -318,7 +324,7 @@ def _check_usable(name: str, part: _Part, columns: Columns) -> None:
     )
 
 
-def _check_words(name: str, part: _Part, columns: Columns) -> None:
+def _check_words(name: str, part: _Part, columns: PairColumns) -> None:
     numbers = sum(_NUMBER.fullmatch(caption) is not None for caption in part.captions)
     if numbers == len(part.captions) and columns.text is None and not part.members:
         raise DataError(

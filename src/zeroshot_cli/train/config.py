@@ -64,6 +64,9 @@ class TrainConfig:
     caption_column: Annotated[
         str | None, _option(_DATA, "--caption-column", "The name of the caption column.", "NAME")
     ] = None
+    label_column: Annotated[
+        str | None, _option(_DATA, "--label-column", "The name of a column of classes, in place of captions.", "NAME")
+    ] = None
     image_root: Annotated[
         str | None,
         _option(
@@ -251,7 +254,7 @@ class TrainConfig:
         _option(
             _OPTIMISATION,
             "--wise-ft",
-            "At the end, interpolate between the initial weights (0) and the trained ones (1).",
+            "Validate and save a mixture of the initial weights (0) and the trained ones (1).",
             "X",
         ),
     ] = None
@@ -269,8 +272,8 @@ class TrainConfig:
         _option(
             _VALIDATION,
             "--zero-shot",
-            "A folder of class folders, to measure accuracy on before the first step and after each epoch.",
-            "DIR",
+            "Class folders or a table of labels to measure accuracy on, before the first step and after each epoch.",
+            "DIR|FILE",
         ),
     ] = None
     labels: Annotated[
@@ -278,13 +281,13 @@ class TrainConfig:
         _option(
             _VALIDATION,
             "--labels",
-            "The labels of class folders, in --zero-shot or --data. Default: the folders' names.",
+            "The labels of class folders and tables, in --zero-shot or --data. Default: the names that these have.",
             "NAME|FILE",
         ),
     ] = None
     prompts: Annotated[
         str | None,
-        _option(_VALIDATION, "--prompts", "The templates for class folders, in --zero-shot or --data.", "NAME|FILE"),
+        _option(_VALIDATION, "--prompts", "The templates for labels, in --zero-shot or --data.", "NAME|FILE"),
     ] = None
     patience: Annotated[
         int | None,
@@ -297,7 +300,7 @@ class TrainConfig:
         _several(
             _VALIDATION,
             "--template",
-            "A template for class folders, such as 'a photo of a {}.'; repeatable, in place of --prompts.",
+            "A template for labels, such as 'a photo of a {}.'; repeatable, in place of --prompts.",
             "TEXT",
         ),
     ] = ()

@@ -3,7 +3,7 @@
 The events are, in this order: Checked (in preflight.py), Started, Before, Encoded (in features.py), Stepped and
 Saved, Finished. The folder holds
 
-config.yaml  assumed.txt  metrics.jsonl  skipped.csv  checkpoints/  model/  best/, and of others report.html
+config.yaml  assumed.txt  metrics.jsonl  skipped.csv  checkpoints/  model/  last/, and of others report.html
 tensorboard/  wandb/, and while it goes on views-*.npy
 """
 
@@ -53,7 +53,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.checkpoints, self.model, self.best = path / "checkpoints", path / "model", path / "best"
+        self.checkpoints, self.model, self.last = path / "checkpoints", path / "model", path / "last"
         self.metrics = path / "metrics.jsonl"
         self._skipped_csv, self._assumed = path / "skipped.csv", path / "assumed.txt"
         self._skipped: dict[str, SkippedImage] = {}

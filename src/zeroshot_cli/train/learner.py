@@ -178,18 +178,19 @@ class Learner:
         load_checkpoint(checkpoint, self.model, self.optimizer, self.average)
 
     def current(self) -> CLIP:
-        """Return the model that is validated and saved: the average if there is one; whole, on the first process."""
-        model = self.model if self.average is None else self.average
-        if self.config.fsdp or self.config.lora is not None:
-            tensors = module_tensors(model)  # with the help of all; the others have no use for a copy
-            return self._copy(merged(tensors)) if self.world.is_first else model
-        return model
+        """Return the model that is validated and saved: whole, on the first process.
 
-    def mixed(self, model: CLIP) -> CLIP:
-        """Return the model that a run ends with, on the first process: mixed with its first weights by `wise_ft`."""
-        if self.origin is None or self.config.wise_ft is None:
+        It is the average if there is one, and mixed with the first weights if `wise_ft` says so.
+        """
+        model = self.model if self.average is None else self.average
+        if not self.config.fsdp and self.config.lora is None and self.origin is None:
             return model
-        return self._copy(mix(module_tensors(model), self.origin, self.config.wise_ft))
+        tensors = merged(module_tensors(model))  # with the help of all; the others have no use for a copy
+        if not self.world.is_first:
+            return model
+        if self.origin is not None and self.config.wise_ft is not None:
+            tensors = mix(tensors, self.origin, self.config.wise_ft)
+        return self._copy(tensors)
 
     def _copy(self, tensors: dict[str, Tensor]) -> CLIP:
         """Return a model on the CPU."""

@@ -178,14 +178,14 @@ class _Run:
                 is_best, is_enough = self._news()
                 if stopped or is_best or is_enough or self.schedule.is_saved(self.step):
                     with self.speed.paused():
-                        self.save(is_last=is_enough)
+                        self.save()
                         yield Saved()
                 if stopped:
                     raise KeyboardInterrupt
                 if is_enough:
                     break
-        if last is None:  # the run was complete, and its model may have been removed
-            self._save_model(self.learner.current(), is_last=True)
+        if last is None:  # the run was complete, and its models may have been removed
+            self._save_again()
             yield Saved()
         if self.world.is_first:
             remove_views(self.folder)
@@ -213,17 +213,19 @@ class _Run:
         return self.world.collected([value])[0]
 
     def _verdict(self, last: Stepped | None, is_enough: bool) -> Iterator[str]:
-        best, path = self.course.best, self.folder.path
+        best, folder = self.course.best, self.folder
         if is_enough and best is not None:
             yield (
                 f"stopped early after step {self.step:,}: no validation since step {best['step']:,} found a better "
-                f"model; that one is in {self.folder.best}"
+                f"model; that one is in {folder.model}, the last one in {folder.last}"
             )
         elif last is None:
             yield (
-                f"all {self.config.epochs:,} epochs were done; --resume --epochs N extends the run, and --model {path} "
-                f"--output {path}-2 starts another from its model"
+                f"all {self.config.epochs:,} epochs were done; --resume --epochs N extends the run, and --model "
+                f"{folder.path} --output {folder.path}-2 starts another from its model"
             )
+        elif best is not None and best["step"] < self.step:
+            yield f"the best model, after step {best['step']:,}, is in {folder.model}, the last one in {folder.last}"
         for warning in verdict(self.course, self.losses, self.config, lr=self.schedule.peak):
             yield f"warning: {warning}"
 
@@ -362,20 +364,29 @@ class _Run:
                 raise self._diverged(f"the validation loss is {validation.loss} after step {self.step}")
         return validation, accuracy
 
-    def save(self, *, is_last: bool = False) -> None:
-        """Write a checkpoint and the model folder as they are now."""
+    def save(self) -> None:
+        """Write a checkpoint, and the model if none was better; if one was, as the last model, beside the best."""
         state = TrainState(self.step, self.step // self.schedule.steps_per_epoch, self.identity(), **self.judged)
         tensors, current = self.learner.tensors(), self.learner.current()
         if self.world.is_first:
             with self.folder.writing():
                 saved = save_checkpoint(self.folder.checkpoints, state, tensors, keep=self.config.keep)
-                if saved == best_checkpoint(self.folder.checkpoints):
-                    save_model(self.folder.best, current, self.prepared.start.config, self.prepared.start.preprocess)
-        self._save_model(current, is_last=is_last or self.step == self.schedule.steps)
+            best = best_checkpoint(self.folder.checkpoints)
+            if best in (None, saved):
+                self._save_model(self.folder.model, current)
+            if best is not None:
+                self._save_model(self.folder.last, current)
         self.world.wait()
 
-    def _save_model(self, current: CLIP, *, is_last: bool) -> None:
+    def _save_again(self) -> None:
+        """Write the models of a run that is complete; afterwards the learner has the best one."""
+        best = best_checkpoint(self.folder.checkpoints)
+        if best is not None:
+            self._save_model(self.folder.last, self.learner.current())
+            self.learner.load(best)
+        self._save_model(self.folder.model, self.learner.current())
+
+    def _save_model(self, folder: Path, model: CLIP) -> None:
         if self.world.is_first:
-            model = self.learner.mixed(current) if is_last else current
             with self.folder.writing():
-                save_model(self.folder.model, model, self.prepared.start.config, self.prepared.start.preprocess)
+                save_model(folder, model, self.prepared.start.config, self.prepared.start.preprocess)

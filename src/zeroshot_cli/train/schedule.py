@@ -113,7 +113,7 @@ class Course:
 
 
 def verdict(course: Course, losses: Sequence[tuple[float, float]], config: TrainConfig, *, lr: float) -> list[str]:
-    """Return what is wrong with a run that has ended: it has learned nothing, or the model is worse than before.
+    """Return what is wrong with a run that has ended: it has learned nothing, or its best model is worse than before.
 
     `losses` are those of its last quarter of steps, each with that of guessing.
     """
@@ -125,20 +125,13 @@ def verdict(course: Course, losses: Sequence[tuple[float, float]], config: Train
     before, best = course.before, course.best
     if before is None or best is None:
         return notes
-    last = course.rows[-1]
     way_out = f"use a lower --lr than {lr:g}, fewer --epochs" + ("" if config.wise_ft else " or --wise-ft 0.5")
-    if "val_loss" in before and "val_loss" in best:
-        was, now, end = before["val_loss"], best["val_loss"], last["val_loss"]
-        if now > was:
-            notes.append(f"the validation loss was {was:.3f} before training and {now:.3f} at best; {way_out}")
-        elif end > was:
-            notes.append(
-                f"the validation loss was {was:.3f} before training and is {end:.3f} now; it was {now:.3f} after step "
-                f"{best['step']:,}, whose model is in best"
-            )
-    if before.get("zero_shot_top1", 0.0) > last.get("zero_shot_top1", 1.0):
-        was, end = before["zero_shot_top1"], last["zero_shot_top1"]
-        notes.append(f"zero-shot accuracy was {was:.1%} before training and is {end:.1%} now; {way_out}")
+    if before.get("val_loss", math.inf) < best.get("val_loss", -math.inf):
+        was, now = before["val_loss"], best["val_loss"]
+        notes.append(f"the validation loss was {was:.3f} before training and is {now:.3f} now; {way_out}")
+    if before.get("zero_shot_top1", -math.inf) > best.get("zero_shot_top1", math.inf):
+        was, now = before["zero_shot_top1"], best["zero_shot_top1"]
+        notes.append(f"zero-shot accuracy was {was:.1%} before training and is {now:.1%} now; {way_out}")
     return notes
 
 

@@ -92,13 +92,14 @@ def prepare(config: TrainConfig, *, checks: bool) -> Generator[Checked, None, Pr
     options = PairOptions(
         **{
             name: getattr(config, name)
-            for name in ("image_column", "caption_column", "image_root", "labels", "prompts")
+            for name in ("image_column", "caption_column", "label_column", "image_root", "labels", "prompts")
         },
         templates=config.template,
         selection=Selection(all_files=config.all_files, exclude=config.exclude),
     )
     pairs = read_sources(config.data, options, weights=config.data_weights)
     val = read_sources(config.val, options, option="--val") if config.val else None
+    _check_classes(config, pairs, val)
     if val is not None and checks:
         _check_readable(val, config)
     labelled = None
@@ -118,6 +119,8 @@ def prepare(config: TrainConfig, *, checks: bool) -> Generator[Checked, None, Pr
 
 
 def _check_options(config: TrainConfig) -> None:
+    if config.caption_column is not None and config.label_column is not None:
+        raise UsageError("--caption-column and --label-column each name the column of texts; omit one of them")
     trained_before = has_weights(config)
     check_locks(config, trained_before)
     if config.wise_ft is not None and not trained_before:
@@ -133,14 +136,19 @@ def _check_options(config: TrainConfig) -> None:
         if getattr(config, of) is None and getattr(config, name) != getattr(defaults, name):
             option, needed = (f"--{each.replace('_', '-')}" for each in (name, of))
             raise UsageError(f"{option} needs {needed}; add it or omit {option}")
-    has_classes = config.zero_shot is not None or any(map(os.path.isdir, (*config.data, *config.val)))
-    if not has_classes and (config.labels or config.prompts or config.template):
-        raise UsageError(
-            "--labels, --prompts and --template need class folders, in --zero-shot DIR or --data DIR; add it or "
-            "omit them"
-        )
     if config.patience is not None and config.zero_shot is None and not config.val:
         raise UsageError("--patience needs --val FILE or --zero-shot DIR, which show whether the model improves")
+
+
+def _check_classes(config: TrainConfig, pairs: Pairs, val: Pairs | None) -> None:
+    """Raise UsageError for words of classes where nothing has classes."""
+    sources = (*pairs.sources, *(() if val is None else val.sources))
+    has_classes = config.zero_shot is not None or any(source.texts for source in sources)
+    if not has_classes and (config.labels or config.prompts or config.template):
+        raise UsageError(
+            "--labels, --prompts and --template need class folders or a column of labels, in --zero-shot or --data; "
+            "add one or omit them"
+        )
 
 
 def check_locks(config: TrainConfig, has_weights: bool) -> None:
