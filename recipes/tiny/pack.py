@@ -1,6 +1,6 @@
 """Put a trained run into the package as the bundled model, in half precision.
 
-python recipes/tiny/pack.py runs/tiny/model
+python recipes/tiny/pack.py runs/tiny/last
 """
 
 import argparse

@@ -19,7 +19,6 @@ from zeroshot_cli.errors import DataError
 from zeroshot_cli.pairs.read import Pairs, Source, read_pairs
 from zeroshot_cli.records import SkippedImage
 from zeroshot_cli.train import preflight as module
-from zeroshot_cli.train.config import TrainConfig
 from zeroshot_cli.train.preflight import (
     Checked,
     Preflight,
@@ -29,6 +28,7 @@ from zeroshot_cli.train.preflight import (
     shared_captions,
     spread,
 )
+from zeroshot_cli.train.schedule import Settled
 
 BYTES = Tokenizer((), context_length=12)  # a token for every byte of a word
 
@@ -42,7 +42,7 @@ def look(
     **options: Any,
 ) -> Preflight:
     settings: dict[str, Any] = {"batch_size": 2, "epochs": 3, **options}
-    events = preflight(TrainConfig(data=(), model="", **settings), pairs, BYTES, image_size=image_size, workers=workers)
+    events = preflight(Settled(data=(), model="", **settings), pairs, BYTES, image_size=image_size, workers=workers)
     while True:
         try:
             heard(next(events))

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR
 
-from zeroshot_cli.train.schedule import learning_rate, warmup_steps
+from zeroshot_cli.train.config import TrainConfig
+from zeroshot_cli.train.schedule import fine_tuning_lr, learning_rate, settled, warmup_steps
 
 
 def rates_of(scheduler: object, optimizer: torch.optim.Optimizer, steps: int) -> list[float]:
@@ -62,3 +63,21 @@ def test_all_steps_may_be_warm_up() -> None:
 @pytest.mark.parametrize(("total", "fraction", "steps"), [(1000, 0.05, 50), (10, 0.05, 1), (10, 0.0, 0), (3, 1.0, 3)])
 def test_warm_up_is_a_share_of_the_steps(total: int, fraction: float, steps: int) -> None:
     assert warmup_steps(total, fraction) == steps
+
+
+@pytest.mark.parametrize(
+    ("pairs", "processes", "batch"),
+    [(2, 1, 2), (39, 1, 4), (100, 1, 8), (512, 1, 64), (5000, 1, 256), (10**6, 1, 256), (512, 3, 63), (8, 4, 4)],
+)
+def test_what_is_left_open_suits_the_number_of_pairs(pairs: int, processes: int, batch: int) -> None:
+    found = settled(TrainConfig(data=("x",)), pairs=pairs, trained=True, processes=processes)
+    assert found.batch_size == batch
+    assert found.epochs == (10 if pairs <= 5000 else 32)
+    assert settled(TrainConfig(data=("x",)), pairs=pairs, trained=False).epochs == 32
+    given = settled(TrainConfig(batch_size=7, epochs=3), pairs=pairs, trained=True)
+    assert (given.batch_size, given.epochs) == (7, 3)
+
+
+def test_the_rate_for_weights_falls_with_their_number() -> None:
+    assert fine_tuning_lr(151_277_313) == pytest.approx(1e-5, rel=0.02)  # ViT-B-32
+    assert fine_tuning_lr(1000) == 5e-4

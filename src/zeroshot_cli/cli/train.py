@@ -132,7 +132,8 @@ def _train(config: TrainConfig, run: RunOptions) -> int:
                 case Started():
                     view.started(event)
                     if not run.dry_run:
-                        opening = open_trackers(config.report_to, output, config.to_dict(), first_step=event.first_step)
+                        settings = {**config.to_dict(), **event.chosen}
+                        opening = open_trackers(config.report_to, output, settings, first_step=event.first_step)
                         tracker = stack.enter_context(opening)
                 case Before():
                     view.before(event)

@@ -90,6 +90,9 @@ class TrainingView(AbstractContextManager["TrainingView"]):
             f"{info.origin}: {info.parameters / 1e6:.1f} million parameters{trained} on {info.device} in "
             f"{info.precision}, {processes}learning rate {info.lr:g}"
         )
+        if info.chosen:
+            options = " ".join(f"--{name.replace('_', '-')} {value:g}" for name, value in info.chosen.items())
+            self.note(f"chosen for {info.preflight.pairs:,} pairs: {options}; each can be given")
         if info.first_step:
             self.note(f"resuming after step {info.first_step:,}")
         self._state = TrainingState(info, self._clock)

@@ -9,7 +9,6 @@ import typer
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.records import Augmentation, Loss, TextEncoder
 
-SCRATCH_LR, FINE_TUNING_LR, LORA_LR = 5e-4, 1e-5, 2e-4
 START_MODEL = "tiny"  # without --model; other commands have a default of their own, in models/default.py
 
 
@@ -194,17 +193,26 @@ class TrainConfig:
         float,
         _option(_OPTIMISATION, "--distil-weight", "How much the teacher's mean 1 - cosine adds to the loss.", "X"),
     ] = 3.0
-    epochs: Annotated[int, _option(_OPTIMISATION, "--epochs", "Passes over the data.", "N")] = 32
+    epochs: Annotated[
+        int | None,
+        _option(
+            _OPTIMISATION,
+            "--epochs",
+            "Passes over the data. Default: 32, but 10 of up to 5,000 pairs from weights.",
+            "N",
+        ),
+    ] = None
     batch_size: Annotated[
-        int,
+        int | None,
         _option(
             _OPTIMISATION,
             "--batch-size",
-            "Pairs per step, over all processes: each pair is contrasted with the rest of its batch.",
+            "Pairs per step, over all processes: each pair is contrasted with the rest of its batch. Default: 256, "
+            "but an eighth of fewer than 2,048 pairs.",
             "N",
             envvar="ZEROSHOT_BATCH_SIZE",
         ),
-    ] = 256
+    ] = None
     chunk_size: Annotated[
         int | None,
         _option(
@@ -219,7 +227,7 @@ class TrainConfig:
         _option(
             _OPTIMISATION,
             "--lr",
-            "The peak learning rate. Default: 5e-4 for a new model, 1e-5 when starting from weights.",
+            "The peak learning rate. Default: 5e-4 for a new model, 1500 ÷ its parameters from weights, at most 5e-4.",
             "X",
         ),
     ] = None

@@ -22,7 +22,7 @@ import sys
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from types import UnionType
@@ -270,7 +270,7 @@ class Started:
     """The run is ready; `first_step` steps were done before it was resumed, `assumed` is what readers assumed.
 
     `origin` says what the model starts from: weights, or a configuration and random numbers; `trained` of its
-    `parameters` learn.
+    `parameters` learn. `chosen` has the settings that were left open, by their names.
     """
 
     preflight: Preflight
@@ -285,6 +285,7 @@ class Started:
     lr: float
     processes: int = 1
     assumed: tuple[str, ...] = ()
+    chosen: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from zeroshot_cli.train.schedule import Course, Schedule, Speed, verdict
 from zeroshot_cli.train.start import Prepared, prepare
 from zeroshot_cli.train.validate import Accuracy, Validation
 
+_CHOSEN = ("epochs", "batch_size", "lr")  # where they are left open
 BAD_STEPS = 3  # in a row without a finite loss and gradient: then the run ends
 
 Event = Checked | Started | Before | Encoded | Stepped | Saved | Finished
@@ -46,7 +47,7 @@ def train(config: TrainConfig, output: Path, *, resume: bool = False, dry_run: b
     trained on, KeyboardInterrupt after Ctrl-C or SIGTERM, when a checkpoint has been written.
     """
     alone = [f"--{name}" for name in ("views", "rehearse") if getattr(config, name) is not None]
-    check_processes(batch_size=config.batch_size, fsdp=config.fsdp, ema=config.ema is not None, alone=alone)
+    check_processes(batch_size=config.batch_size or 0, fsdp=config.fsdp, ema=config.ema is not None, alone=alone)
     events = _events(config, RunFolder(output), resume=resume, dry_run=dry_run)
     if is_first_process():
         yield from events
@@ -58,8 +59,9 @@ def _events(config: TrainConfig, folder: RunFolder, *, resume: bool, dry_run: bo
     if resume or not dry_run:
         folder.check(resume=resume)
     with joined(config.device) as (world, device):
-        prepared = yield from prepare(config, checks=world.is_first)
-        run = _Run(config, folder, prepared, Learner(config, prepared.start, world, device, prepared.teacher))
+        prepared = yield from prepare(config, checks=world.is_first, processes=world.size)
+        learner = Learner(prepared.config, prepared.start, world, device, prepared.teacher)
+        run = _Run(folder, prepared, learner, left_open=[name for name in _CHOSEN if getattr(config, name) is None])
         if resume:
             run.resume()
         if world.is_first:
@@ -74,13 +76,16 @@ def _events(config: TrainConfig, folder: RunFolder, *, resume: bool, dry_run: bo
 class _Run:
     """One run: what it is made of, and what changes from step to step."""
 
-    def __init__(self, config: TrainConfig, folder: RunFolder, prepared: Prepared, learner: Learner) -> None:
-        self.config, self.folder, self.prepared, self.learner = config, folder, prepared, learner
+    def __init__(
+        self, folder: RunFolder, prepared: Prepared, learner: Learner, *, left_open: Sequence[str] = ()
+    ) -> None:
+        self.config, self.folder, self.prepared, self.learner = prepared.config, folder, prepared, learner
+        self.left_open = left_open
         self.world = learner.world
         self.taught = prepared.teacher and prepared.teacher.fingerprint
         if len(set(self.world.collected([(prepared.fingerprint, self.taught)]))) > 1:
             raise DataError("the processes of this run do not see the same pairs; give all of them the same files")
-        self.schedule = Schedule.of(config, pairs=len(prepared.pairs), peak=prepared.start.lr)
+        self.schedule = Schedule.of(self.config, pairs=len(prepared.pairs), peak=prepared.start.lr)
         labels = prepared.rehearsed
         self.rehearsal = None if labels is None else Rehearsal(learner, labels)
         self.speed = Speed()
@@ -118,6 +123,9 @@ class _Run:
             lr=self.schedule.peak,
             processes=self.world.size,
             assumed=self.prepared.assumed,
+            chosen={
+                name: self.schedule.peak if name == "lr" else getattr(self.config, name) for name in self.left_open
+            },
         )
 
     def resume(self) -> None:

@@ -31,7 +31,7 @@ from zeroshot_cli.train.data import decoded, decoding_of
 
 if TYPE_CHECKING:
     from zeroshot_cli.clip.tokenizer import Tokenizer
-    from zeroshot_cli.train.config import TrainConfig
+    from zeroshot_cli.train.schedule import Settled
 
 SAMPLED_IMAGES = 256
 SAMPLED_CAPTIONS = 100_000  # whose tokens are counted
@@ -101,7 +101,7 @@ class Preflight:
 
 
 def preflight(
-    config: TrainConfig,
+    config: Settled,
     pairs: Pairs,
     tokenizer: Tokenizer,
     *,

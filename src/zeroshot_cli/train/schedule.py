@@ -1,4 +1,4 @@
-"""When a run does what: its learning rate, its checkpoints, its best step, its end, its verdict, its speed."""
+"""How long a run is, and when it does what: its learning rate, checkpoints, best step, verdict and speed."""
 
 from __future__ import annotations
 
@@ -7,17 +7,51 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from zeroshot_cli.train.config import TrainConfig
+from zeroshot_cli.train.config import TrainConfig
 
+SCRATCH_LR, LORA_LR = 5e-4, 2e-4
+LR_TIMES_PARAMETERS = 1.5e3  # from weights: 1e-5 for 150 million parameters, more for fewer
+EPOCHS, BATCH = 32, 256
+FEW_PAIRS, FEW_EPOCHS = 5_000, 10  # from weights: more epochs of few pairs unlearn what the weights know
 MIN_SAVE_STEPS = 100  # a checkpoint every epoch, but short epochs share one
 FEW_STEPS = 20  # of a run whose loss is not judged
 SPEED_WINDOW = 20  # steps over which images a second are measured
 STUCK = 0.97  # of the loss of guessing: a last quarter of the steps above it has learned nothing
+
+
+# what is chosen where the user leaves it open
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled(TrainConfig):
+    """The settings of a run, of whose length none is left open."""
+
+    epochs: int = EPOCHS
+    batch_size: int = BATCH
+
+
+def settled(config: TrainConfig, *, pairs: int, trained: bool, processes: int = 1) -> Settled:
+    """Return the settings with epochs and batch size that suit the number of pairs, where they are left open.
+
+    Batches are up to an eighth of the pairs: a power of two of at most 256, and a multiple of the processes.
+    """
+    batch = min(BATCH, 2 ** max(1, int(math.log2(max(pairs, 8) / 8))))
+    epochs = FEW_EPOCHS if trained and pairs <= FEW_PAIRS else EPOCHS
+    chosen = {"epochs": epochs, "batch_size": max(1, batch // processes) * processes}
+    given = {each.name: getattr(config, each.name) for each in fields(config)}
+    return Settled(**given | {name: value for name, value in chosen.items() if given[name] is None})
+
+
+def fine_tuning_lr(parameters: int) -> float:
+    """Return the peak learning rate for weights of so many parameters, with two digits."""
+    return min(SCRATCH_LR, float(f"{LR_TIMES_PARAMETERS / parameters:.1e}"))
+
+
+# the steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +65,7 @@ class Schedule:
     peak: float
 
     @classmethod
-    def of(cls, config: TrainConfig, *, pairs: int, peak: float) -> Schedule:
+    def of(cls, config: Settled, *, pairs: int, peak: float) -> Schedule:
         """Return the schedule of a run on so many pairs."""
         per_epoch = pairs // config.batch_size
         steps = config.epochs * per_epoch

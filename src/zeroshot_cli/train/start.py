@@ -25,9 +25,10 @@ from zeroshot_cli.images.selection import Selection
 from zeroshot_cli.models.load import load, new_model
 from zeroshot_cli.pairs.read import Pairs
 from zeroshot_cli.records import Loss, TextEncoder, assumed_of
-from zeroshot_cli.train.config import FINE_TUNING_LR, LORA_LR, SCRATCH_LR, TrainConfig
+from zeroshot_cli.train.config import TrainConfig
 from zeroshot_cli.train.data import decoding_of
 from zeroshot_cli.train.preflight import Checked, Preflight, find_unreadable, preflight
+from zeroshot_cli.train.schedule import LORA_LR, SCRATCH_LR, Settled, fine_tuning_lr, settled
 from zeroshot_cli.train.step import Teacher
 from zeroshot_cli.train.validate import LabelledSet
 from zeroshot_cli.words.labels import Labels, read_labels
@@ -56,12 +57,13 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """Pairs, model and labelled images of a run; `preflight` is the first process's, `fingerprint` the pairs'.
+    """Settings, pairs, model and labelled images of a run; `preflight` is the first process's, `fingerprint` of pairs.
 
     `rehearsed` are the labels of the image tower's classifier, `teacher` has texts that the text tower goes on
     learning.
     """
 
+    config: Settled
     pairs: Pairs
     fingerprint: str
     val: Pairs | None
@@ -81,23 +83,26 @@ class Prepared:
         return assumed_of(self.pairs.notes, val, labelled, rehearsed, self.start.notes)
 
 
-def prepare(config: TrainConfig, *, checks: bool) -> Generator[Checked, None, Prepared]:
+def prepare(given: TrainConfig, *, checks: bool, processes: int = 1) -> Generator[Checked, None, Prepared]:
     """Read the pairs and the model; with `checks` examine the pairs too, which one process does for all.
+
+    What `given` leaves open is chosen by the number of pairs.
 
     Raises UsageError for options that do not go together, DataError for pairs that cannot be trained on.
     """
-    _check_options(config)
-    if not config.data:
+    _check_options(given)
+    if not given.data:
         raise UsageError("--data is missing; name the pairs to train on, such as --data pairs.csv")
     options = PairOptions(
         **{
-            name: getattr(config, name)
+            name: getattr(given, name)
             for name in ("image_column", "caption_column", "label_column", "image_root", "labels", "prompts")
         },
-        templates=config.template,
-        selection=Selection(all_files=config.all_files, exclude=config.exclude),
+        templates=given.template,
+        selection=Selection(all_files=given.all_files, exclude=given.exclude),
     )
-    pairs = read_sources(config.data, options, weights=config.data_weights)
+    pairs = read_sources(given.data, options, weights=given.data_weights)
+    config = settled(given, pairs=len(pairs), trained=has_weights(given), processes=processes)
     val = read_sources(config.val, options, option="--val") if config.val else None
     _check_classes(config, pairs, val)
     if val is not None and checks:
@@ -115,7 +120,7 @@ def prepare(config: TrainConfig, *, checks: bool) -> Generator[Checked, None, Pr
     if checks:
         size, workers = start.preprocess.height_width, auto_workers()  # nothing trains yet: all cores decode
         found = yield from preflight(config, pairs, start.tokenizer, image_size=size, workers=workers, val=val)
-    return Prepared(pairs, pairs.fingerprint(), val, start, labelled, found, rehearsed, teacher)
+    return Prepared(config, pairs, pairs.fingerprint(), val, start, labelled, found, rehearsed, teacher)
 
 
 def _check_options(config: TrainConfig) -> None:
@@ -241,7 +246,8 @@ def _from_weights(config: TrainConfig) -> Start:
     if config.text_encoder not in (None, encoder):
         raise UsageError(f"--text-encoder is for a new model; these weights have {encoder}")
     model.requires_grad_(True)
-    lr = config.lr or (FINE_TUNING_LR if config.lora is None else LORA_LR)
+    size = sum(parameter.numel() for parameter in model.parameters())
+    lr = config.lr or (fine_tuning_lr(size) if config.lora is None else LORA_LR)
     origin = f"from {loaded.title}"
     return Start(model, architecture, loaded.preprocess.config, tokenizer, origin, lr, loaded.notes)
 
