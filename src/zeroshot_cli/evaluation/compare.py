@@ -5,6 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import sqrt
 
+import numpy as np
+import numpy.typing as npt
+
 from zeroshot_cli.errors import DataError
 from zeroshot_cli.evaluation.answers import Answers
 from zeroshot_cli.evaluation.metrics import wilson
@@ -44,6 +47,12 @@ def compare(first: Answers, second: Answers) -> Comparison:
     if not sum(counts.values()):
         raise DataError("the evaluations have no image in common, so there is nothing to compare")
     return _compared(*counts.values())
+
+
+def compare_right(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> Comparison:
+    """Compare whether two classifiers have the same images right; both are (images,), of at least one."""
+    parts = (first & second, first & ~second, ~first & second, ~first & ~second)
+    return _compared(*(int(part.sum()) for part in parts))
 
 
 def _rows(answers: Answers) -> Iterator[tuple[tuple[str, int], str, bool]]:

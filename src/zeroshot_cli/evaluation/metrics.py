@@ -72,7 +72,12 @@ def confusion(answers: Answers) -> Ints:
 
 def reliability(answers: Answers, bins: int = BINS) -> Reliability:
     """Return confidence and accuracy in equally wide bins of the confidence, each excluding its lower edge."""
-    places = bin_of(answers.confidences, bins)
+    return reliability_of(answers.confidences, answers.right, bins)
+
+
+def reliability_of(confidences: Doubles, right: npt.NDArray[np.bool_], bins: int = BINS) -> Reliability:
+    """Return the same of confidences (images,), and whether these answers are right (images,)."""
+    places = bin_of(confidences, bins)
     counts = class_counts(places, bins)
 
     def mean(values: npt.ArrayLike) -> Doubles:
@@ -80,7 +85,7 @@ def reliability(answers: Answers, bins: int = BINS) -> Reliability:
         means: Doubles = np.divide(sums, counts, out=np.full(bins, np.nan), where=counts > 0)
         return means
 
-    return Reliability(np.linspace(0, 1, bins + 1), counts, mean(answers.confidences), mean(answers.right))
+    return Reliability(np.linspace(0, 1, bins + 1), counts, mean(confidences), mean(right))
 
 
 def _per_class(answers: Answers) -> tuple[dict[str, Any], ...]:

@@ -1,0 +1,1 @@
+"""Better classifiers from labelled embeddings: discriminants, cross-validation, calibration; numbers, no images."""
