@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from zeroshot_cli.evaluation.answers import Doubles, Ints
-from zeroshot_cli.tune.examples import Examples
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,6 +21,11 @@ class Correction:
     weights: Doubles
     biases: Doubles
     total: int
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether some classes have no examples."""
+        return len(self.classes) < self.total
 
     def of(self, embeddings: Doubles) -> Doubles:
         """Return what is added for the classes with examples: embeddings (n, e) -> (n, s)."""
@@ -37,26 +41,9 @@ class Correction:
 
     def add_to(self, logits: Doubles, added: Doubles, lead: float) -> Doubles:
         """Return zero-shot logits (n, c) plus `added` (n, s), what `of` returned."""
-        if len(self.classes) == self.total:  # and they are sorted
+        if not self.is_partial:  # and classes are sorted
             both: Doubles = logits + added
             return both
         summed: Doubles = logits + (added.mean(axis=1, keepdims=True) + lead)
         summed[:, self.classes] = logits[:, self.classes] + added
         return summed
-
-
-def lead_of_rivals(logits: Doubles, added: Doubles, examples: Examples, classes: Ints) -> float:
-    """Return by how much the wrong class that comes first is raised over the mean of all wrong classes, on average.
-
-    A class without examples must be raised as much, or its images go to whichever class happens to be raised most.
-    `logits` (n, s) are zero-shot, `added` (n, s) of examples; both of the classes with examples.
-    """
-    if len(classes) < 2:
-        return 0.0
-    own = np.searchsorted(classes, examples.targets)
-    rows = np.arange(len(own))
-    total = logits + added
-    total[rows, own] = -np.inf
-    first = added[rows, total.argmax(axis=1)]
-    others = (added.sum(axis=1) - added[rows, own]) / (len(classes) - 1)
-    return float((first - others).mean())

@@ -50,9 +50,8 @@ def gaussians(examples: Doubles, targets: Ints) -> Gaussians:
     from scipy.linalg import eigh
 
     classes, places = np.unique(targets, return_inverse=True)
-    sums = np.zeros((len(classes), examples.shape[1]))
-    np.add.at(sums, places, examples)
-    means = sums / np.bincount(places)[:, None]
+    members = np.equal.outer(np.arange(len(classes)), places).astype(np.float64)
+    means = members @ examples / members.sum(axis=1, keepdims=True)
     if len(classes) == len(examples):
         width = examples.shape[1]
         spread = examples.var(axis=0).mean() or 1.0

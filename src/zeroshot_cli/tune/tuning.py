@@ -3,12 +3,14 @@
 import numpy as np
 import numpy.typing as npt
 
-from zeroshot_cli.evaluation.answers import Floats, Ints
+from zeroshot_cli.evaluation.answers import Doubles, Floats, Ints
 from zeroshot_cli.evaluation.compare import compare_right
 from zeroshot_cli.tune.calibration import calibrate_logits
-from zeroshot_cli.tune.examples import FEW, FOLDS, FOLDS_OF_FEW, Examples
+from zeroshot_cli.tune.examples import Examples
+from zeroshot_cli.tune.logistic import penalty_of
 from zeroshot_cli.tune.results import (
     Calibrated,
+    Calibration,
     Candidate,
     ClassChange,
     CrossValidation,
@@ -17,15 +19,7 @@ from zeroshot_cli.tune.results import (
     Tuned,
     TuneSettings,
 )
-from zeroshot_cli.tune.search import (
-    DEFAULT_ALPHA,
-    DEFAULT_RIDGE,
-    Found,
-    fuse,
-    gda_corrections,
-    search_gda,
-    shrinkage_of,
-)
+from zeroshot_cli.tune.search import KINDS, Found, cut, fit, search, shrinkage_of
 
 
 def tune(
@@ -41,36 +35,26 @@ def tune(
     finite.
     """
     examples = Examples.of(embeddings, targets, texts, scale)
-    found = search_gda(examples, settings.seed)
-    ridge, alpha = (DEFAULT_RIDGE, DEFAULT_ALPHA) if found is None else (found.strength, found.alpha)
-    (correction,) = gda_corrections(examples, (ridge,))
-    weights, biases = fuse(correction, alpha, examples)
-    validated = None if found is None else cross_validation(examples, found)
-    candidate = Candidate(
-        Method.GDA,
-        alpha,
-        shrinkage_of(len(examples), examples.embeddings.shape[1], ridge),
-        None if validated is None else validated.tuned,
-        None if found is None else found.log_loss,
-    )
-    calibration = None
-    if found is not None:
-        rows = found.rows
-        calibration = calibrate_logits(
-            found.logits,
-            examples.logits[rows],
-            examples.targets[rows],
-            seed=settings.seed,
-            precision=settings.target_precision,
-        )
+    parts = cut(examples, settings.seed)
+    methods = (Method.LOGISTIC, Method.GDA) if settings.method is Method.AUTO else (settings.method,)
+    found = [search(examples, parts, method) for method in methods] if parts else []
+    best = min(found, key=lambda each: each.log_loss, default=None)
+    if best is None:
+        method, (strength, alpha) = methods[0], KINDS[methods[0]].default
+        candidates: tuple[Candidate, ...] = (_candidate(examples, method, strength, alpha),)
+    else:
+        method, strength, alpha = best.method, best.strength, best.alpha
+        candidates = tuple(_candidate(examples, each.method, each.strength, each.alpha, each) for each in found)
+    weights, biases = fit(examples, method, strength, alpha)
+    calibration = None if best is None else _calibrated(examples, best.rows, best.logits, settings)
     return Tuned(
         weights=(weights / scale).astype(np.float32),
         bias=(biases / scale).astype(np.float32),
         temperature=(1.0 if calibration is None else calibration.temperature) / scale,
-        chosen=candidate,
-        candidates=(candidate,),
+        chosen=next(each for each in candidates if each.method is method),
+        candidates=candidates,
         counts=examples.counts,
-        cross_validation=validated,
+        cross_validation=None if best is None else _cross_validation(examples, best, len(parts)),
         calibration=calibration,
     )
 
@@ -84,18 +68,12 @@ def calibrate(
 ) -> Calibrated:
     """Find a temperature, and thresholds if asked for, of a zero-shot classifier; takes and raises what `tune` does."""
     examples = Examples.of(embeddings, targets, texts, scale)
-    calibration = calibrate_logits(
-        examples.logits,
-        examples.logits,
-        examples.targets,
-        seed=settings.seed,
-        precision=settings.target_precision,
-    )
-    accuracy = Share(int((examples.logits.argmax(axis=1) == examples.targets).sum()), len(examples))
+    calibration = _calibrated(examples, np.arange(len(examples)), examples.logits, settings)
+    accuracy = _right(examples.logits, examples.targets)
     return Calibrated(calibration.temperature / scale, accuracy, examples.counts, calibration)
 
 
-def cross_validation(examples: Examples, found: Found) -> CrossValidation:
+def _cross_validation(examples: Examples, found: Found, number: int) -> CrossValidation:
     """Return the figures of held-out examples, zero-shot and tuned."""
     rows = found.rows
     targets, before = examples.targets[rows], examples.logits[rows]
@@ -105,7 +83,7 @@ def cross_validation(examples: Examples, found: Found) -> CrossValidation:
         for chosen in (slice(None), right_before, right)
     ]
     return CrossValidation(
-        folds=min(FOLDS_OF_FEW if len(rows) < FEW else FOLDS, len(rows)),
+        folds=number,
         rows=rows,
         scores=(found.logits / examples.scale).astype(np.float32),
         zero_shot_scores=(before / examples.scale).astype(np.float32),
@@ -118,3 +96,25 @@ def cross_validation(examples: Examples, found: Found) -> CrossValidation:
             if n
         ),
     )
+
+
+def _candidate(
+    examples: Examples, method: Method, strength: float, alpha: float, found: Found | None = None
+) -> Candidate:
+    n, width, classes = *examples.embeddings.shape, len(examples.texts)
+    return Candidate(
+        method,
+        alpha,
+        shrinkage_of(n, width, strength) if method is Method.GDA else strength * penalty_of(n, classes),
+        None if found is None else _right(found.logits, examples.targets[found.rows]),
+        None if found is None else found.log_loss,
+    )
+
+
+def _right(logits: Doubles, targets: Ints) -> Share:
+    return Share(int((logits.argmax(axis=1) == targets).sum()), len(targets))
+
+
+def _calibrated(examples: Examples, rows: Ints, logits: Doubles, settings: TuneSettings) -> Calibration:
+    before, targets = examples.logits[rows], examples.targets[rows]
+    return calibrate_logits(logits, before, targets, seed=settings.seed, precision=settings.target_precision)
