@@ -197,6 +197,14 @@ class Augmentation(StrEnum):
     SMALL = "small"
 
 
+class TuneMethod(StrEnum):
+    """How examples change a classifier's weights; cross-validation picks with `AUTO`."""
+
+    AUTO = "auto"
+    GDA = "gda"
+    LOGISTIC = "logistic"
+
+
 class Truncated(StrEnum):
     """What becomes of an image that lacks some of its pixels."""
 

@@ -18,15 +18,16 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
-from zeroshot_cli.cli import cache, completion, doctor, models, prompts
+from zeroshot_cli.cli import completion, doctor, models, prompts
 from zeroshot_cli.cli import options as o
 from zeroshot_cli.cli.build import build
 from zeroshot_cli.cli.classify import classify, unsort
 from zeroshot_cli.cli.command import Commands
-from zeroshot_cli.cli.embed import embed
+from zeroshot_cli.cli.embed import cache_app, embed
 from zeroshot_cli.cli.eval import evaluate
 from zeroshot_cli.cli.mistyped import parser_sentence
 from zeroshot_cli.cli.train import train
+from zeroshot_cli.cli.tune import calibrate, tune
 from zeroshot_cli.console.terminal import note
 from zeroshot_cli.display import brief
 from zeroshot_cli.errors import UsageError, ZeroshotError, is_out_of_memory
@@ -72,10 +73,12 @@ app.command()(train)
 app.command("eval")(evaluate)
 app.command("evaluate", hidden=True)(evaluate)
 app.command()(build)
+app.command()(tune)
+app.command()(calibrate)
 app.command()(embed)
 app.add_typer(models.app, name="models")
 app.add_typer(prompts.app, name="prompts")
-app.add_typer(cache.app, name="cache")
+app.add_typer(cache_app, name="cache")
 app.command()(unsort)
 app.command()(doctor.doctor)
 

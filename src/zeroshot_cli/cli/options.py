@@ -268,7 +268,21 @@ class FolderOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageOptions(DecodingOptions, FolderOptions):
+class PixelOptions(DecodingOptions, FolderOptions):
+    """How the user's own images are read."""
+
+    exact_decode: Annotated[
+        bool,
+        typer.Option(
+            "--exact-decode",
+            rich_help_panel=Panel.IMAGES,
+            help="Decode every pixel of large JPEGs, rather than at a smaller scale: slower.",
+        ),
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageOptions(PixelOptions):
     """How the user's own images are named and read. It needs the `workers` of BatchOptions."""
 
     null: Annotated[
@@ -278,14 +292,6 @@ class ImageOptions(DecodingOptions, FolderOptions):
             "--null",
             rich_help_panel=Panel.IMAGES,
             help="Paths on standard input end with NUL, as find -print0 writes them.",
-        ),
-    ] = False
-    exact_decode: Annotated[
-        bool,
-        typer.Option(
-            "--exact-decode",
-            rich_help_panel=Panel.IMAGES,
-            help="Decode every pixel of large JPEGs, rather than at a smaller scale: slower.",
         ),
     ] = False
 

@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from difflib import get_close_matches
 
 from zeroshot_cli.datasets.imagenet_classes import class_of_wnid, imagenet_labels, is_wnid
 from zeroshot_cli.display import counted
@@ -117,7 +118,10 @@ def why_unmatched(name: str, labels: Labels) -> str:
             f"is the name of {len(alike)} labels, such as numbers {places} counted from 0; "
             "name all classes by number, or give each label a name of its own"
         )
-    none = f"is not one of the {len(labels)} labels (the first is {labels.names[0]!r})"
+    by_fold = {_folded(each): each for each in labels.names}
+    near = [by_fold[each] for each in get_close_matches(folded, by_fold, n=1)]
+    example = f"the nearest is {near[0]!r}" if near else f"the first is {labels.names[0]!r}"
+    none = f"is not one of the {len(labels)} labels ({example})"
     if is_wnid(name) and name in class_of_wnid():
         return f"{none}; it is a class of ImageNet: give --labels imagenet, or list it as the folder of a label"
     return f"{none}; add it to the label file, as a label, a synonym or the folder of a label"

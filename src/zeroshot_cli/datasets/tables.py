@@ -54,12 +54,13 @@ def read_rows(
     image_column: str | None = None,
     label_column: str | None = None,
     one_hot: bool = False,
+    results: bool = False,
 ) -> Table:
     """Read the rows of a table of images and labels; raises DataError, with the line, for what is wrong.
 
-    With `one_hot` there may be no label column.
+    With `one_hot` there may be no label column; with `results` it may be what `zeroshot classify` wrote.
     """
-    columns = LabelColumns(kind, image_column, label_column, one_hot)
+    columns = LabelColumns(kind, image_column, label_column, one_hot, results)
     notes: list[str] = []
     rows = tuple(_rows(path, columns, notes))
     if not rows:
@@ -77,13 +78,14 @@ class LabelColumns(Columns):
     """
 
     one_hot: bool = False
+    results: bool = False
     header: list[str] = field(default_factory=list)
     places: list[int] = field(default_factory=list)
 
     def find(self, header: Sequence[str]) -> tuple[int, int]:
         """Return the places of image and label; raises Fault for what `zeroshot classify` wrote, too."""
         names = {name.casefold() for name in header}
-        if self.text is None and "predicted" not in names and any(own <= names for own in _OWN):
+        if self.text is None and not self.results and is_results(header):
             raise Fault(
                 "is what zeroshot classify wrote, so its labels are a model's own answers; after they have been "
                 "checked by hand, add --label-column label"
@@ -104,7 +106,7 @@ class LabelColumns(Columns):
         """Yield a sentence where the labels, whose column nobody named, look like the answers of a model."""
         names = {name.casefold() for name in self.header}
         scores = [name for name in self.header if name.casefold() in _SCORES]
-        if self.text is None and scores and not names & (_ANSWERS | _TRUTHS):
+        if self.text is None and scores and not is_results(self.header) and not names & (_ANSWERS | _TRUTHS):
             yield (
                 f"has a column {scores[0]!r}, so its labels may be a model's own answers: figures mean something only "
                 "if people have checked them; --label-column says which labels are true"
@@ -118,6 +120,12 @@ class LabelColumns(Columns):
         if text is None:
             text = _less_usual(names, self.kind.known, _MORE_LABELS)
         return Columns(self.kind, image, text)
+
+
+def is_results(header: Sequence[str]) -> bool:
+    """Return whether a table with these columns is what `zeroshot classify` wrote."""
+    names = {name.casefold() for name in header}
+    return "predicted" not in names and any(own <= names for own in _OWN)
 
 
 def _less_usual(names: set[str], usual: Sequence[str], more: Sequence[str]) -> str | None:

@@ -1,0 +1,183 @@
+"""Labelled examples to learn from: class folders, tables, and results of `classify` that people have corrected."""
+
+# pathlib's questions raise OSError where a name is too long or a folder is locked; opening names the reason.
+# ruff: noqa: PTH100, PTH112, PTH113
+
+import os
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from zeroshot_cli.datasets.labelled import classes_of, is_no_label, read_labelled_folder
+from zeroshot_cli.datasets.matching import sorted_classes
+from zeroshot_cli.datasets.tables import find_items, is_results, read_rows
+from zeroshot_cli.display import counted
+from zeroshot_cli.errors import DataError, UsageError
+from zeroshot_cli.images.find import path_of
+from zeroshot_cli.images.selection import USUAL, Selection
+from zeroshot_cli.pairs.tables import PlacedRow
+from zeroshot_cli.records import UNKNOWN, SkippedImage, assumed_of
+from zeroshot_cli.words.labels import Labels
+
+
+@dataclass(frozen=True, slots=True)
+class ExampleImages:
+    """Images with their labels; `targets[i]` is the index in `labels` of `items[i]`, which `places[i]` names.
+
+    An item that is already known to be unreadable is a SkippedImage. `passed_over` says, one sentence each, which rows
+    are no examples, `assumed` what was assumed, and `doubts` why labels may be wrong.
+    """
+
+    items: tuple[str | SkippedImage, ...]
+    targets: tuple[int, ...]
+    places: tuple[str, ...]
+    labels: Labels
+    passed_over: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def at(self, rows: Iterable[int]) -> "ExampleImages":
+        """Return the examples of these rows."""
+        kept = [(self.items[row], self.targets[row], self.places[row]) for row in rows]
+        items, targets, places = zip(*kept, strict=True) if kept else ((), (), ())
+        return replace(self, items=items, targets=targets, places=places)
+
+    def unique(self, keys: Sequence[Hashable]) -> list[int]:
+        """Return the rows of images that are the first of their key; None is a key that no two share.
+
+        Raises DataError where one image has two labels.
+        """
+        first: dict[Hashable, int] = {}
+        rows = []
+        for row, key in enumerate(keys):
+            before = row if key is None else first.setdefault(key, row)
+            if self.targets[before] != self.targets[row]:
+                raise DataError(self._two_labels(before, row))
+            if before == row:
+                rows.append(row)
+        return rows
+
+    def _two_labels(self, first: int, second: int) -> str:
+        here, there = (f"{self.labels.names[self.targets[row]]!r} in {self.places[row]}" for row in (first, second))
+        paths = [path_of(self.items[row]) for row in (first, second)]
+        which = f"{paths[0]}: is" if paths[0] == paths[1] else f"{paths[0]} and {paths[1]} are the same image,"
+        return f"{which} {here} and {there}; an image has one label, correct one of them"
+
+
+def read_examples(
+    paths: Sequence[Path | str],
+    labels: Labels | None = None,
+    *,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    selection: Selection = USUAL,
+) -> ExampleImages:
+    """Read class folders, tables with an image and a label, and results of `classify`; several are put together.
+
+    Without `labels` they are those that the examples have. In tables, rows without a label or labelled "unknown" are
+    passed over, and in results those with a rank over 1. An image that is there twice counts once. Raises UsageError
+    for a path that is neither, DataError for what is wrong in it, a label that is none of `labels`, two labels of one
+    image, and where no example is left.
+    """
+    parts = []
+    for path in dict.fromkeys(map(str, paths)):
+        if os.path.isdir(path):
+            parts.append(_of_folder(path, labels, selection))
+        elif os.path.isfile(path):
+            parts.append(_of_table(Path(path), labels, image_column, label_column))
+        else:
+            raise UsageError(
+                f"{path}: no such examples; give a folder of class folders, a CSV with the columns image and label, or "
+                "what zeroshot classify wrote, corrected"
+            )
+    found = _together(parts, labels)
+    if not len(found):
+        raise DataError(f"{', '.join(map(str, paths))}: no example to learn from; {'; '.join(found.passed_over)}")
+    rows = found.unique([os.path.abspath(path_of(item)) for item in found.items])
+    return found.at(rows) if len(rows) < len(found) else found
+
+
+def _together(parts: Sequence[ExampleImages], labels: Labels | None) -> ExampleImages:
+    """Return the examples of all parts, with `labels`, or all that the parts have."""
+    if labels is None:
+        labels = Labels.of(sorted_classes(dict.fromkeys(name for part in parts for name in part.labels.names)))
+        index_of = {name: index for index, name in enumerate(labels.names)}
+        targets = [index_of[part.labels.names[target]] for part in parts for target in part.targets]
+    else:
+        targets = [target for part in parts for target in part.targets]
+    return ExampleImages(
+        items=tuple(item for part in parts for item in part.items),
+        targets=tuple(targets),
+        places=tuple(place for part in parts for place in part.places),
+        labels=labels,
+        passed_over=assumed_of(*(part.passed_over for part in parts)),
+        assumed=assumed_of(*(part.assumed for part in parts)),
+        doubts=assumed_of(*(part.doubts for part in parts)),
+    )
+
+
+def _of_folder(path: str, labels: Labels | None, selection: Selection) -> ExampleImages:
+    found = read_labelled_folder(Path(path), labels, selection)
+    notes = (f"{path}: {text}" for text in (*found.left_out, *found.assumed))
+    doubts = (f"{path}: {text}" for text in found.doubts)
+    places = (path,) * len(found)
+    return ExampleImages(found.items, found.targets, places, found.labels, (), tuple(notes), tuple(doubts))
+
+
+def _of_table(path: Path, labels: Labels | None, image_column: str | None, label_column: str | None) -> ExampleImages:
+    table = read_rows(path, image_column=image_column, label_column=label_column, results=True)
+    rows = _latest(table.rows) if {"was", "when"} <= {*table.header} else table.rows
+    rows, passed_over = _labelled(rows, labels)
+    notes = [*table.notes]
+    if is_results(table.header):
+        notes.append("its labels are taken as checked by hand")
+        rows, more = _first_ranks(path, rows, table.header, table.image)
+        passed_over += more
+    passed_over = [f"{text} passed over" for text in passed_over]
+    first_place: dict[str, str] = {}
+    for place, _, (value,) in rows:
+        first_place.setdefault(value, place)
+    if not rows:
+        return ExampleImages((), (), (), labels or Labels(()), tuple(f"{path}: {each}" for each in passed_over))
+    classes = classes_of(first_place, labels, str(path), kind="label", places=first_place)
+    items, where = find_items(path, [image for _, image, _ in rows])
+    return ExampleImages(
+        items,
+        tuple(classes.index_of[value] for _, _, (value,) in rows),
+        tuple(f"{path} {place}" for place, _, _ in rows),
+        classes.labels,
+        tuple(f"{path}: {text}" for text in passed_over),
+        tuple(f"{path}: {text}" for text in (*notes, *where, *classes.assumed)),
+        tuple(f"{path}: {text}" for text in (*table.doubts, *classes.doubts)),
+    )
+
+
+def _latest(rows: Sequence[PlacedRow]) -> Sequence[PlacedRow]:
+    """Return the last row of each image: `zeroshot review` appends what a user changes."""
+    return [*{image: (place, image, label) for place, image, label in rows}.values()]
+
+
+def _labelled(rows: Sequence[PlacedRow], labels: Labels | None) -> tuple[list[PlacedRow], list[str]]:
+    """Return the rows that have a label, and what the others are."""
+    empty = [is_no_label(value, labels) for _, _, (value,) in rows]
+    reserved = labels is None or UNKNOWN not in labels.names
+    unknown = [reserved and value.casefold() == UNKNOWN for _, _, (value,) in rows]
+    others = [f"{counted(sum(unknown), 'row')} labelled {UNKNOWN!r}"] * any(unknown)
+    others += [f"{counted(sum(empty), 'row')} without a label"] * any(empty)
+    return [row for row, *no in zip(rows, empty, unknown, strict=True) if not any(no)], others
+
+
+def _first_ranks(
+    path: Path, rows: list[PlacedRow], header: Sequence[str], image: str
+) -> tuple[list[PlacedRow], list[str]]:
+    """Return the rows of the first rank, and what the others are; JSONL has no ranks."""
+    column = next((name for name in header if name.casefold() == "rank"), None)
+    if column is None:
+        return rows, []
+    ranks = {place: rank for place, _, (rank,) in read_rows(path, image_column=image, label_column=column).rows}
+    kept = [row for row in rows if ranks[row[0]] in ("1", "")]
+    others = len(rows) - len(kept)
+    return kept, [f"{counted(others, 'row')} with a rank over 1"] * bool(others)
