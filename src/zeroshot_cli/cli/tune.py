@@ -173,7 +173,8 @@ def calibrate(options: CalibrateOptions) -> None:
     else:
         print_calibrated(found, console_for(sys.stdout))
     if found.calibration.ece_after >= found.calibration.ece_before:
-        note("warning: probabilities are not closer to the truth than before; give more examples", quiet=options.quiet)
+        text = "warning: probabilities are no nearer to the truth than before; zeroshot tune changes answers, too"
+        note(text, quiet=options.quiet)
     run.finish("calibrated")
 
 

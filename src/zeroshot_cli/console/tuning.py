@@ -143,8 +143,7 @@ def _print_changes(title: str, changes: Sequence[ClassChange], labels: Sequence[
 
 
 def _print_calibration(calibration: Calibration, console: Console) -> None:
-    table = _table("probability", "answers", "right", "answers", "right")
-    table.columns[1].header, table.columns[3].header = "before", "after"
+    table = _table("probability", "answers before", "right", "answers after", "right")
     before, after = (_ranges(each) for each in (calibration.before, calibration.after))
     for place, (was, now) in enumerate(zip(before, after, strict=True)):
         low, high = place / _RANGES, (place + 1) / _RANGES
