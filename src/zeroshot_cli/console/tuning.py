@@ -17,7 +17,7 @@ from zeroshot_cli.tune.results import Calibrated, Calibration, Candidate, ClassC
 
 CHANGES = 5  # classes that gained, and that lost; the JSON has them all
 _RANGES = 5  # of probability, in the table of reliability
-_NAMES = {"auto": "auto", "gda": "Gaussian discriminant analysis (gda)", "logistic": "logistic regression (logistic)"}
+_NAMES = {"gda": "Gaussian discriminant analysis (gda)", "logistic": "logistic regression (logistic)"}
 
 
 def print_tuned(tuned: Tuned, labels: Sequence[str], asked: str, console: Console) -> None:
@@ -26,18 +26,16 @@ def print_tuned(tuned: Tuned, labels: Sequence[str], asked: str, console: Consol
     table.add_row("examples", _examples(tuned.counts), "")
     if (validated := tuned.cross_validation) is not None:
         gain = validated.comparison
-        folds = f"cross-validated in {validated.folds} folds"
         table.add_row(
             "zero-shot accuracy", _percent(validated.zero_shot.value), _interval(validated.zero_shot.interval)
         )
         style = "green" if gain.difference > 0 else "yellow"
         value = Text(_percent(validated.tuned.value), style=style)
-        table.add_row("tuned accuracy", value, f"{_interval(validated.tuned.interval)}, {folds}")
+        table.add_row("tuned accuracy", value, _interval(validated.tuned.interval))
         low, high = (100 * each for each in gain.interval)
         table.add_row("gain", f"{100 * gain.difference:+.1f} points", f"{low:+.1f} to {high:+.1f}")
-    table.add_row("method", _NAMES[tuned.chosen.method.value], "")
-    table.add_row("", Text(_why(tuned, asked), style="dim"), "")
     console.print(table)
+    console.print(f"by {_NAMES[tuned.chosen.method.value]}: {_why(tuned, asked)}", soft_wrap=True)
     if validated is not None:
         _print_changes("gained most", validated.gained, labels, console)
         _print_changes("lost most", validated.lost, labels, console)
@@ -119,16 +117,16 @@ def _examples(counts: "np.ndarray[Any, Any]") -> str:
 
 
 def _why(tuned: Tuned, asked: str) -> str:
-    """Return why this method was taken."""
+    """Return why this method was taken, and how it was judged."""
     others = [each for each in tuned.candidates if each is not tuned.chosen and each.log_loss is not None]
-    if asked != Method.AUTO.value:
-        return f"as --method {asked} asks"
-    if tuned.chosen.log_loss is None:
-        return "no label has two examples, so there was no cross-validation: its default settings"
+    if tuned.cross_validation is None or tuned.chosen.log_loss is None:
+        return "no label has two examples, so there was no cross-validation, and its settings are the default ones"
+    folds = f"in cross-validation with {tuned.cross_validation.folds} folds"
     if not others:
-        return "the method for so few examples"
+        reason = "the method for so few examples" if asked == Method.AUTO.value else f"--method {asked}"
+        return f"{reason}; judged {folds}"
     losses = ", ".join(f"{each.log_loss:.3f} of {each.method.value}" for each in others)
-    return f"its log loss of {tuned.chosen.log_loss:.3f} in cross-validation against {losses}"
+    return f"its log loss is {tuned.chosen.log_loss:.3f} {folds}, against {losses}"
 
 
 def _print_changes(title: str, changes: Sequence[ClassChange], labels: Sequence[str], console: Console) -> None:
