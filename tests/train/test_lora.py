@@ -22,6 +22,7 @@ from zeroshot_cli.records import Loss
 from zeroshot_cli.train import checkpoint, loop
 from zeroshot_cli.train.config import TrainConfig
 from zeroshot_cli.train.folder import Started, Stepped
+from zeroshot_cli.train.schedule import fine_tuning_lr
 
 Draw = Callable[..., Path]
 ModelYaml = Callable[[str], str]
@@ -95,7 +96,7 @@ def test_all_models_of_a_run_are_plain_and_differ_by_the_rank(
     temperature = {"logit_scale"}
     if config.loss is Loss.SIGMOID:
         before["logit_bias"], temperature = torch.tensor(-10.0), {"logit_scale", "logit_bias"}
-    for name in ("model", "best"):
+    for name in ("model", "last"):
         ranks = difference(weights(tmp_path / "run" / name), before)
         assert ranks.keys() == ATTENTION | temperature
         assert {ranks[weight] for weight in ATTENTION} == {2}
@@ -180,7 +181,14 @@ def test_a_new_model_has_nothing_to_adapt(tmp_path: Path, config: TrainConfig, m
 
 
 def test_the_learning_rate_has_a_default_of_its_own(tmp_path: Path, config: TrainConfig) -> None:
-    assert run(replace(config, lr=None, epochs=1), tmp_path / "run").lr == 2e-4
+    """Twenty times the most that a run without gets."""
+    assert run(replace(config, lr=None, epochs=1), tmp_path / "run").lr == pytest.approx(20 * 5e-4)
+    assert fine_tuning_lr(151_277_313, lora=2) == fine_tuning_lr(151_277_313, lora=8) == pytest.approx(2e-4, rel=0.02)
+
+
+def test_batch_norm_is_not_trained_with_it(tmp_path: Path, config: TrainConfig) -> None:
+    with pytest.raises(UsageError, match="--lora keeps all weights as they are, and batch norm with them"):
+        run(replace(config, train_batch_norm=True), tmp_path / "run")
 
 
 @pytest.mark.slow

@@ -28,7 +28,7 @@ from zeroshot_cli.records import Loss, TextEncoder, assumed_of
 from zeroshot_cli.train.config import TrainConfig
 from zeroshot_cli.train.data import decoding_of
 from zeroshot_cli.train.preflight import Checked, Preflight, find_unreadable, preflight
-from zeroshot_cli.train.schedule import LORA_LR, SCRATCH_LR, Settled, fine_tuning_lr, settled
+from zeroshot_cli.train.schedule import SCRATCH_LR, Settled, fine_tuning_lr, settled
 from zeroshot_cli.train.step import Teacher
 from zeroshot_cli.train.validate import LabelledSet
 from zeroshot_cli.words.labels import Labels, read_labels
@@ -134,6 +134,8 @@ def _check_options(config: TrainConfig) -> None:
         raise UsageError(
             "--lora adapts weights, and a new model's are random; start from weights (--pretrained) or omit it"
         )
+    if config.lora is not None and config.train_batch_norm:
+        raise UsageError("--lora keeps all weights as they are, and batch norm with them; omit --train-batch-norm")
     if config.distil_text is not None and config.lock_text:
         raise UsageError("--lock-text keeps the text tower as it is, and --distil-text trains it; omit one of them")
     defaults = TrainConfig()
@@ -246,8 +248,7 @@ def _from_weights(config: TrainConfig) -> Start:
     if config.text_encoder not in (None, encoder):
         raise UsageError(f"--text-encoder is for a new model; these weights have {encoder}")
     model.requires_grad_(True)
-    size = sum(parameter.numel() for parameter in model.parameters())
-    lr = config.lr or (fine_tuning_lr(size) if config.lora is None else LORA_LR)
+    lr = config.lr or fine_tuning_lr(sum(parameter.numel() for parameter in model.parameters()), lora=config.lora)
     origin = f"from {loaded.title}"
     return Start(model, architecture, loaded.preprocess.config, tokenizer, origin, lr, loaded.notes)
 
