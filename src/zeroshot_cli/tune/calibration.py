@@ -11,7 +11,7 @@ from zeroshot_cli.evaluation.metrics import expected_calibration_error, reliabil
 from zeroshot_cli.tune.results import Calibration, Share
 
 FOLDS = 5
-POOLED = 20.0  # answers of all labels that a label's own answers are weighed against
+POOLED = 20.0  # answers that those of all other labels count as, beside a label's own
 
 _LOGS = (-7.0, 7.0)  # of the factor on logits
 
@@ -40,19 +40,21 @@ def fit_thresholds(confidences: Doubles, given: Ints, right: Ints, classes: int,
 
     `confidences` (n,) are probabilities of the labels `given` (n,), `right` (n,) whether these are true. A threshold is
     the lowest at which (wrong + 1) / (answered + 1) is small enough: the one more is for the image to come, as in
-    conformal risk control (arXiv 2208.02814). A label's own answers are weighed against the rate of all labels, which
-    counts as `POOLED` of them; so labels with few answers have the threshold of all. 1 where none is high enough.
+    conformal risk control (arXiv 2208.02814). A label's own answers are joined by those of all others, which together
+    weigh as much as `POOLED` answers; so labels with few answers have the threshold of all. 1 where none is enough.
     """
     order = np.argsort(-confidences, kind="stable")
     levels, wrong = confidences[order], 1.0 - right[order]
-    answered = np.arange(1, len(levels) + 1)
     last = np.append(levels[1:] < levels[:-1], True)  # of equal confidences all are kept, or none
-    pooled = (wrong.cumsum() + 1) / (answered + 1)
+    all_wrong, all_answered = wrong.cumsum(), np.arange(1, len(levels) + 1)
     thresholds = np.ones(classes)
     for index in range(classes):
         own = given[order] == index
-        rates = ((wrong * own).cumsum() + POOLED * pooled) / (own.cumsum() + POOLED)
-        enough = np.flatnonzero(last & (rates <= 1 - precision))
+        own_wrong, own_answered = (wrong * own).cumsum(), own.cumsum()
+        others = all_answered - own_answered + 1
+        weight = np.minimum(POOLED, others)
+        pooled = weight * (all_wrong - own_wrong + 1) / others
+        enough = np.flatnonzero(last & ((own_wrong + pooled) / (own_answered + weight) <= 1 - precision))
         if len(enough):
             thresholds[index] = levels[enough[-1]]
     return thresholds

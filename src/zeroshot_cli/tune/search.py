@@ -14,7 +14,7 @@ from zeroshot_cli.tune.logistic import logistic_corrections
 from zeroshot_cli.tune.results import Method
 
 _CLOSE = 0.05  # of the logarithm of a temperature, while settings are compared
-_GROUPS = 5  # of classes that are kept back in turn
+_GROUPS = 10  # of classes that are kept back in turn
 
 
 @dataclass(frozen=True, slots=True, eq=False)
