@@ -13,7 +13,7 @@ from zeroshot_cli.tune.gda import Gaussians, gaussians, paper_shrinkage
 from zeroshot_cli.tune.logistic import logistic_corrections
 from zeroshot_cli.tune.results import Method
 
-_CLOSE = 0.05  # of the logarithm of a temperature, while settings are compared
+_CLOSE = 0.1  # of the logarithm of a temperature, while settings are compared
 _GROUPS = 10  # of classes that are kept back in turn
 
 
@@ -146,7 +146,7 @@ KINDS = {
     Method.GDA: Kind(
         gda_corrections,
         strengths=(0.25, 1.0, 4.0, 16.0),
-        alphas=(0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0),
+        alphas=(0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0),
         default=(1.0, 0.01),
     ),
     Method.LOGISTIC: Kind(logistic_corrections, strengths=(10.0, 3.0, 1.0, 0.3), alphas=(1.0,), default=(3.0, 1.0)),
