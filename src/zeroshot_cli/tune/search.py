@@ -147,7 +147,7 @@ KINDS = {
         gda_corrections,
         strengths=(0.25, 1.0, 4.0, 16.0),
         alphas=(0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0),
-        default=(1.0, 0.01),
+        default=(1.0, 0.003),
     ),
-    Method.LOGISTIC: Kind(logistic_corrections, strengths=(10.0, 3.0, 1.0, 0.3), alphas=(1.0,), default=(3.0, 1.0)),
+    Method.LOGISTIC: Kind(logistic_corrections, strengths=(10.0, 3.0, 1.0, 0.3), alphas=(1.0,), default=(10.0, 1.0)),
 }
