@@ -1,0 +1,176 @@
+"""Better answers from all images of a run together: StatA (arXiv 2501.03729). Pure functions of numbers.
+
+Every class is a Gaussian with a diagonal covariance. In turn, images are shared among the classes, and the Gaussians
+follow their images, each the less the fewer it has: an anchor holds it to where its text is. Constants are those of the
+paper's code (github.com/MaxZanella/StatA, solvers/StatA.py), which also tempers the likelihood by 1/50.
+
+n images, c classes, k candidate classes of an image, e embedding, b images of a block
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_array
+
+from zeroshot_cli.classify.scoring import Doubles, Floats, Indices, best, softmax
+
+OnProgress = Callable[[int, int], None]
+
+CANDIDATES = 20  # labels that an image may get, its best without adaptation
+NEIGHBOURS = 3  # images that should share an image's label
+ITERATIONS = 10
+ANCHOR = 1.0  # alpha: how many images a class's text counts for
+TEMPER = 50.0  # of the likelihood: the numbers of an embedding are not independent
+_PASSES = 5  # of the neighbours' votes in an iteration
+_BLOCK = 2048
+_MOST_COSINES = 2**24  # of images in memory at once
+_SMALLEST = 1e-12
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """The classes nk that each image may get, and their probabilities nk, which sum to 1: best first."""
+
+    classes: Indices
+    probabilities: Doubles
+
+    @classmethod
+    def of(cls, probabilities: Doubles, most: int = CANDIDATES) -> "Candidates":
+        """Return the `most` best classes of each image: probabilities nc -> nk."""
+        classes = best(probabilities, min(most, probabilities.shape[1]))
+        kept = np.take_along_axis(probabilities, classes, axis=1)
+        return cls(classes, kept / kept.sum(axis=1, keepdims=True))
+
+    def rows(self, start: int, stop: int, classes: int) -> Doubles:
+        """Return the probabilities of some images among all classes -> bc."""
+        full = np.zeros((len(self.classes[start:stop]), classes))
+        np.put_along_axis(full, self.classes[start:stop], self.probabilities[start:stop], axis=1)
+        return full
+
+
+def adapt(images: Floats, texts: Floats, before: Candidates, on_progress: OnProgress | None = None) -> Candidates:
+    """Return the same candidates with the probabilities that all images together give them.
+
+    `images` ne and `texts` ce are normalised; `before` are the answers without adaptation. `on_progress` gets how many
+    images have been passed, and of how many: each several times.
+    """
+    count = _Counter(on_progress, (ITERATIONS + 2) * len(images))
+    votes = _neighbours(images, count)
+    prior = np.log(np.maximum(before.probabilities, np.finfo(float).tiny))
+    shares = before.probabilities
+    gaussians = first = _Gaussians.of_texts(images, texts.astype(float), before)
+    for iteration in range(ITERATIONS + 1):
+        likelihood = gaussians.log_likelihood(images, before.classes, count) / TEMPER
+        for _ in range(_PASSES):
+            shares = softmax(prior + likelihood + _voted(votes, before.classes, shares, len(texts)))
+        if iteration < ITERATIONS:
+            gaussians = first.moved(images, Candidates(before.classes, shares))
+    return Candidates(before.classes, shares)
+
+
+class _Counter:
+    """Counts the images that have been passed."""
+
+    def __init__(self, tell: OnProgress | None, total: int) -> None:
+        self._tell, self._total, self._done = tell, total, 0
+
+    def blocks(self, images: int, size: int = _BLOCK) -> Iterator[slice]:
+        """Yield the blocks of one pass over the images."""
+        for start in range(0, images, size):
+            block = slice(start, min(start + size, images))
+            yield block
+            self._done += block.stop - start
+            if self._tell is not None:
+                self._tell(self._done, self._total)
+
+
+def _neighbours(images: Floats, count: _Counter) -> csr_array:
+    """Return what each image's label counts for another's, nn: the cosine of nearest neighbours, from both sides."""
+    n = len(images)
+    k = min(NEIGHBOURS, n - 1)
+    found = np.empty((n, k), dtype=np.intp)
+    values = np.empty((n, k))
+    for block in count.blocks(n, max(1, min(_BLOCK, _MOST_COSINES // n))):
+        cosines = images[block] @ images.T  # bn
+        rows = np.arange(len(cosines))
+        cosines[rows, rows + block.start] = -np.inf
+        found[block] = best(cosines, k)
+        values[block] = np.take_along_axis(cosines, found[block], axis=1)
+    one_way = csr_array((values.ravel(), found.ravel(), np.arange(n + 1) * k), shape=(n, n))
+    return (one_way + one_way.T).tocsr() / (2 * max(k, 1))
+
+
+def _voted(votes: csr_array, classes: Indices, shares: Doubles, number: int) -> Doubles:
+    """Return what the neighbours of each image say of its candidates: classes and shares nk -> nk."""
+    n, k = classes.shape
+    sparse = csr_array((shares.ravel(), classes.ravel(), np.arange(n + 1) * k), shape=(n, number))
+    said = np.empty((n, k))
+    for start in range(0, n, _BLOCK):
+        block = slice(start, start + _BLOCK)
+        said[block] = np.take_along_axis((votes[block] @ sparse).toarray(), classes[block], axis=1)
+    return said
+
+
+@dataclass(frozen=True, slots=True)
+class _Gaussians:
+    """The classes' means ce and variances ce."""
+
+    means: Doubles
+    variances: Doubles
+
+    @classmethod
+    def of_texts(cls, images: Floats, texts: Doubles, shares: Candidates) -> "_Gaussians":
+        """Return Gaussians around the texts, all with the variances that the images have around their texts."""
+        mass, sums, squares = _moments(images, shares, len(texts))
+        around = squares - 2 * sums * texts + mass[:, None] * texts**2
+        variances = np.maximum(around.sum(axis=0) / len(images), _SMALLEST)
+        return cls(texts, np.tile(variances, (len(texts), 1)))
+
+    def moved(self, images: Floats, shares: Candidates) -> "_Gaussians":
+        """Return Gaussians of the images that each class has, anchored to these."""
+        mass, sums, squares = _moments(images, shares, len(self.means))
+        winners = shares.classes[np.arange(len(images)), shares.probabilities.argmax(axis=1)]
+        number = np.bincount(winners, minlength=len(self.means))
+        pull = (number / (ANCHOR + number))[:, None]
+        mass = np.maximum(mass, _SMALLEST)[:, None]
+        means = _unit(pull * _unit(sums / mass) + (1 - pull) * self.means)
+        own = squares / mass - 2 * sums / mass * means + means**2
+        variances = pull * own + (1 - pull) * (self.variances + (self.means - means) ** 2)
+        return _Gaussians(means, np.maximum(variances, _SMALLEST))
+
+    def log_likelihood(self, images: Floats, classes: Indices, count: _Counter) -> Doubles:
+        """Return the log of the densities of images in their candidate classes, without their constants: -> nk."""
+        precisions = 1 / self.variances
+        weights = np.concatenate([-0.5 * precisions, self.means * precisions], axis=1).T  # (2e, c)
+        constants = -0.5 * (self.means**2 * precisions).sum(axis=1)
+        found = np.empty(classes.shape)
+        for block in count.blocks(len(images)):
+            densities = _with_squares(images[block]) @ weights + constants  # bc
+            found[block] = np.take_along_axis(densities, classes[block], axis=1)
+        return found
+
+
+def _moments(images: Floats, shares: Candidates, classes: int) -> tuple[Doubles, Doubles, Doubles]:
+    """Return each class's share of the images c, of their sum ce and of their squares' sum ce."""
+    e = images.shape[1]
+    total = np.zeros((classes, 2 * e))
+    mass = np.zeros(classes)
+    for start in range(0, len(images), _BLOCK):
+        weights = shares.rows(start, start + _BLOCK, classes)
+        total += weights.T @ _with_squares(images[start : start + _BLOCK])
+        mass += weights.sum(axis=0)
+    return mass, total[:, e:], total[:, :e]
+
+
+def _with_squares(images: Floats) -> Doubles:
+    """Return squares and values side by side: be -> (b, 2e)."""
+    values = images.astype(float)
+    return np.concatenate([values**2, values], axis=1)
+
+
+def _unit(vectors: Doubles) -> Doubles:
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    units: npt.NDArray[np.float64] = vectors / np.maximum(norms, _SMALLEST)
+    return units
