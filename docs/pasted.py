@@ -42,6 +42,14 @@ def show_help(command: str) -> None:
     _paste(*run(f"zeroshot {command} --help"))
 
 
+def show_measured(result: str, start: str) -> None:
+    """Paste the lines that begin with `start` of a result in benchmarks/results, then when and how it was measured."""
+    head, _, body = (ROOT / "benchmarks" / "results" / f"{result}.txt").read_text(encoding="utf-8").partition("\n\n")
+    about = dict(line.split(": ", 1) for line in head.splitlines())
+    cog.outl("\n".join(line for line in body.splitlines() if line.startswith(start)))
+    cog.outl(f"\nMeasured on {about['date']}, {about['machine']}, by `{about['command']}`.")
+
+
 def run(command: str, code: int = 0) -> list[str]:
     """Run a command line of zeroshot in its folder; return the lines that it prints.
 

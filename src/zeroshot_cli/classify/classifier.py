@@ -1,14 +1,16 @@
 """Zero-shot classification: image embeddings against class embeddings."""
 
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
+from zeroshot_cli.classify.adapt import Candidates, check_adapting
+from zeroshot_cli.classify.adapt import adapt as adapt_to
 from zeroshot_cli.classify.classifier_file import SavedClassifier, write_classifier
 from zeroshot_cli.classify.negatives import AUTO, Negatives, mine
 from zeroshot_cli.classify.rejection import Rules, judge
@@ -29,6 +31,23 @@ from zeroshot_cli.words.labels import Labels
 from zeroshot_cli.words.prompts import DEFAULT_PROMPTS, Prompts, read_prompts
 
 BLANK = ("a photo.", "a picture.", "an image.")  # true of every image: the background of labels judged one by one
+
+_NONE = np.empty(0, dtype=np.float32)  # an embedding that is in a matrix by now
+_JUDGED = 512  # images in a block of results that were adapted
+
+
+@dataclass(slots=True)
+class Adapting:
+    """A look at all images together before the first answer, for `Classifier.predict_blocks`.
+
+    `track` may count the blocks as they are encoded, `on_progress` gets how many images have been passed, and of how
+    many. Afterwards, `changed` of the answers to `images` differ from those that each had alone.
+    """
+
+    track: Callable[[Iterable[list[Outcome]]], Iterable[list[Outcome]]] = iter
+    on_progress: OnProgress | None = None
+    images: int = 0
+    changed: int = 0
 
 
 class Classifier:
@@ -143,6 +162,7 @@ class Classifier:
         workers: int | None = None,
         cache: ImageCache | None = None,
         decoding: Decoding = EXACTLY,
+        adapt: bool = False,
     ) -> Iterator[Result]:
         """Yield, in order, the labels of every image, best first, or why it has none.
 
@@ -150,11 +170,19 @@ class Classifier:
         red, green, blue, or (height, width). Without a path, its place in `images` names it: `<image 0>` is the first.
         `top_k` is the largest number of labels, by default 1, or with `multi_label` all that `rules` allow; an image
         that may have none is rejected. `workers` processes decode, by default one per core; images in `cache` are not
-        encoded again. Raises TypeError or ValueError for what is no image and for a number under 1, UsageError or
-        LabelsError where rules do not fit labels.
+        encoded again; with `adapt` the answers come when all images are encoded, and are better for it. Raises
+        TypeError or ValueError for what is no image and for a number under 1, UsageError or LabelsError where rules do
+        not fit labels.
         """
         blocks = self.predict_blocks(
-            images, top_k=top_k, rules=rules, batch_size=batch_size, workers=workers, cache=cache, decoding=decoding
+            images,
+            top_k=top_k,
+            rules=rules,
+            batch_size=batch_size,
+            workers=workers,
+            cache=cache,
+            decoding=decoding,
+            adapting=Adapting() if adapt else None,
         )
         return chain.from_iterable(blocks)
 
@@ -169,12 +197,15 @@ class Classifier:
         workers: int | None = None,
         cache: ImageCache | None = None,
         decoding: Decoding = EXACTLY,
+        adapting: Adapting | None = None,
     ) -> Generator[list[Result]]:
         """Do as `predict`, a list of results at a time; `others` are the next labels, up to `shown` in total."""
         items = named_images(images)
         if top_k is not None and top_k < 1:
             raise ValueError(f"top_k is at least 1, not {top_k}")
         self.check(rules)
+        if adapting is not None:
+            check_adapting(self.names, multi_label=rules.multi_label)
         encoded = encode_images(
             self.model,
             items,
@@ -183,6 +214,8 @@ class Classifier:
             cache=cache,
             decoding=decoding,
         )
+        if adapting is not None:
+            return self._adapt_all(encoded, adapting, rules, top_k or 1, shown)
         return self._judge_all(encoded, rules, 1 if top_k is None and not rules.multi_label else top_k, shown)
 
     def _judge_all(
@@ -199,15 +232,52 @@ class Classifier:
                     continue
                 embeddings = embeddings_of(self.model, images)
                 scored = self._score(embeddings, background, multi_label=rules.multi_label)
-                if self.negatives is not None:
-                    scored = replace(scored, share=self.negatives.share(embeddings))
-                paths = [image.path for image in images]
-                judged = judge(paths, scored, self.names, rules, top_k=top_k, shown=shown)
-                predictions = (
-                    replace(each, note=image.note) if image.note else each
-                    for each, image in zip(judged, images, strict=True)
-                )
-                yield [item if isinstance(item, SkippedImage) else next(predictions) for item in block]
+                yield self._judge(block, self._with_share(scored, embeddings), rules, top_k, shown)
+
+    def _adapt_all(
+        self, encoded: Generator[list[Outcome]], adapting: Adapting, rules: Rules, top_k: int, shown: int
+    ) -> Generator[list[Result]]:
+        items, parts = list[Outcome](), list[Floats]()
+        with closing(encoded):
+            for block in adapting.track(encoded):
+                images = [item for item in block if isinstance(item, EmbeddedImage)]
+                parts += [embeddings_of(self.model, images)] if images else []
+                items += [replace(item, embedding=_NONE) if isinstance(item, EmbeddedImage) else item for item in block]
+        embeddings = np.concatenate(parts) if parts else np.empty((0, self.embeddings.shape[1]), dtype=np.float32)
+        before = Candidates.joined(
+            Candidates.of(self._score(embeddings[start : start + _JUDGED], None, multi_label=False).probabilities)
+            for start in range(0, len(embeddings), _JUDGED)
+        )
+        after = adapt_to(embeddings, self.embeddings.numpy(), before, adapting.on_progress)
+        adapting.images, adapting.changed = len(embeddings), after.changed()
+        done = 0
+        for start in range(0, len(items), _JUDGED):
+            block = items[start : start + _JUDGED]
+            rows = slice(done, done + sum(isinstance(item, EmbeddedImage) for item in block))
+            done = rows.stop
+            if rows.start == rows.stop:
+                yield [item for item in block if isinstance(item, SkippedImage)]
+                continue
+            scored = self._with_share(
+                self._score(embeddings[rows], self.background, multi_label=False), embeddings[rows]
+            )
+            probabilities = after.dense(rows, len(self.names))
+            yield self._judge(block, replace(scored, probabilities=probabilities, adapted=True), rules, top_k, shown)
+
+    def _with_share(self, scored: Scored, embeddings: Floats) -> Scored:
+        """Return scores that know what mined words leave to the labels, if words were mined."""
+        return scored if self.negatives is None else replace(scored, share=self.negatives.share(embeddings))
+
+    def _judge(
+        self, block: Sequence[Outcome], scored: Scored, rules: Rules, top_k: int | None, shown: int
+    ) -> list[Result]:
+        """Return the results of a block, of whose images `scored` has the scores."""
+        images = [item for item in block if isinstance(item, EmbeddedImage)]
+        judged = judge([image.path for image in images], scored, self.names, rules, top_k=top_k, shown=shown)
+        predictions = (
+            replace(each, note=image.note) if image.note else each for each, image in zip(judged, images, strict=True)
+        )
+        return [item if isinstance(item, SkippedImage) else next(predictions) for item in block]
 
     def _score(self, images: Floats, background: Tensor | None, *, multi_label: bool) -> Scored:
         if self.tuning is not None:

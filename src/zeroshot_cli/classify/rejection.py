@@ -71,7 +71,7 @@ def judge(
     """
     classes = scored.scores.shape[1]
     wanted = classes if top_k is None else top_k
-    order = best(scored.scores, min(classes, max(wanted, shown, 2)))  # nk
+    order = best(scored.ranking, min(classes, max(wanted, shown, 2)))  # nk
     scores = np.take_along_axis(scored.scores, order, axis=1)
     probabilities = np.take_along_axis(scored.probabilities, order, axis=1)
     least = None if scored.least is None else scored.least[order]

@@ -27,6 +27,7 @@ class Scored:
 
     `background` is also None where the probabilities take it into account. `least` c is the lowest probability of each
     label, None where there is none. `share` n is what the labels have of the probability among labels and mined words.
+    Labels rank by score, or by probability where all images `adapted` them.
     """
 
     scores: Floats
@@ -34,6 +35,15 @@ class Scored:
     background: Floats | None = None
     least: Doubles | None = None
     share: Doubles | None = None
+    adapted: bool = False
+
+    @property
+    def ranking(self) -> "Floats | Doubles":
+        """What orders the labels nc: those that adaptation gives no probability come last, by score."""
+        if not self.adapted:
+            return self.scores
+        order: Doubles = np.where(self.probabilities > 0, self.probabilities, self.scores - self.scores.max() - 1)
+        return order
 
 
 def cosines(images: "Floats | Tensor", classes: "Tensor", bias: "Tensor | None" = None) -> Floats:
@@ -63,7 +73,7 @@ def sigmoid(logits: Doubles) -> Doubles:
     return probabilities
 
 
-def best(scores: Floats, k: int) -> Indices:
+def best(scores: Floats | Doubles, k: int) -> Indices:
     """Return the k classes with the highest scores, best first, ties by index: nc -> nk."""
     if k > _FEW or k >= scores.shape[1]:
         order: Indices = np.argsort(-scores, axis=1, kind="stable")[:, :k]

@@ -6,7 +6,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -27,7 +27,7 @@ from zeroshot_cli.records import Counts, Result, assumed_of, versions
 from zeroshot_cli.results.formats import Extension, Format, Sink, deliver, extension_of, stream_writer
 
 if TYPE_CHECKING:
-    from zeroshot_cli.classify.classifier import Classifier
+    from zeroshot_cli.classify.classifier import Adapting, Classifier
     from zeroshot_cli.classify.rejection import Rules
     from zeroshot_cli.images.find import FoundImages
     from zeroshot_cli.results.outputs import Outputs
@@ -55,8 +55,10 @@ def classify(options: ClassifyOptions, context: typer.Context) -> None:
     rules = classes.rules(options.thresholds(), multi_label=options.multi_label)
     _check_outputs(options)
     options.check_cache()
+    _check_adapt(options, classes)
     earlier = _earlier_run(options)
     found = _find(options, finished=earlier is not None and earlier.complete)
+    _check_adapt(options, classes, found.count)
     if options.sort_into is not None:
         from zeroshot_cli.filing.sort import check_sorted_before
 
@@ -73,14 +75,15 @@ def classify(options: ClassifyOptions, context: typer.Context) -> None:
     if doubt := classes.doubt(rules):
         note(doubt, quiet=options.quiet)
     classifier = classes.classifier(model, cache=options.cache, quiet=options.quiet)
-    run = _Run(classifier, classes, rules, options, size, assumed_of(found.assumed, classes.assumed, model.notes))
+    assumed = assumed_of(found.assumed, classes.assumed, model.notes)
+    run = _Run(classifier, classes, rules, options, size, assumed, _adapting(options))
     with run.open_outputs(found) as outputs:
         for text in outputs.notes:
             note(text, quiet=options.quiet)
         note_assumed(run.assumed, quiet=options.quiet, verbose=options.verbose)
         counts = run.deliver(outputs, found)
         unfiled = run.finish(outputs, counts)
-    for text in (*found.warnings, f"{counts.sentence().removesuffix('.')}, model {model.title}."):
+    for text in (*found.warnings, *run.adapted, f"{counts.sentence().removesuffix('.')}, model {model.title}."):
         note(text, quiet=options.quiet)
     finish(unfiled or (counts.unreadable and not options.ignore_errors))
 
@@ -146,6 +149,23 @@ def _check_outputs(options: ClassifyOptions) -> None:
         check_sort_into(options.sort_into, options.sort_mode, every_label=options.multi_label)
 
 
+def _check_adapt(options: ClassifyOptions, classes: Classes, images: int | None = None) -> None:
+    """Raise UsageError where --adapt makes no sense, once for the options and once for the number of images."""
+    if not options.adapt:
+        return
+    from zeroshot_cli.classify.adapt import check_adapting
+
+    if options.resume:
+        raise UsageError("--adapt looks at all images together, and --resume only at those left; omit one of them")
+    check_adapting(classes.labels.names, multi_label=options.multi_label, images=images)
+
+
+def _adapting(options: ClassifyOptions) -> "Adapting | None":
+    from zeroshot_cli.classify.classifier import Adapting
+
+    return Adapting() if options.adapt else None
+
+
 def _earlier_run(options: ClassifyOptions) -> "RunRecord | None":
     """Return the record of the run to resume."""
     from zeroshot_cli.results.targets import earlier_run
@@ -185,6 +205,14 @@ class _Run:
     options: ClassifyOptions
     batch_size: int
     assumed: tuple[str, ...]
+    adapting: "Adapting | None" = None
+
+    @property
+    def adapted(self) -> tuple[str, ...]:
+        """What a look at all images together has changed, as a sentence; nothing without --adapt."""
+        if self.adapting is None:
+            return ()
+        return (f"--adapt changed {self.adapting.changed} of {counted(self.adapting.images, 'answer')}",)
 
     def settings(self) -> dict[str, Any]:
         """Return what `--resume` compares, in the order in which a difference is reported."""
@@ -209,6 +237,7 @@ class _Run:
             "texts of the background": _hash([] if background is None else classes.prompts.fill(background)),
             "weights": model.fingerprint,
             "tuning": tuning and tuning.fingerprint,
+            "adapt": self.options.adapt or None,
         }
 
     def open_outputs(self, found: "FoundImages") -> "AbstractContextManager[Outputs]":
@@ -238,12 +267,18 @@ class _Run:
             workers=o.as_count(options.workers),
             cache=ImageCache() if options.cache else None,
             decoding=options.decoding(),
+            adapting=self.adapting,
         )
         ranks = self.rules.multi_label or (options.top_k or 1) > 1
         form = options.form or (Format.TABLE if sys.stdout.isatty() else Format.CSV)
         with closing(blocks), _standard_output(form, options, ranks=ranks) as (bar, out):
-            tracked = bar.track(blocks, len(items), "classifying", images=len)
-            return deliver(tracked, [*outputs.sinks, out], before=outputs.kept)
+            if self.adapting is None:
+                blocks_shown: Iterable[list[Result]] = bar.track(blocks, len(items), "classifying", images=len)
+            else:
+                self.adapting.track = lambda encoded: bar.track(encoded, len(items), "encoding", images=len)
+                self.adapting.on_progress = bar.counter("adapting", "images")
+                blocks_shown = blocks
+            return deliver(blocks_shown, [*outputs.sinks, out], before=outputs.kept)
 
     def finish(self, outputs: "Outputs", counts: Counts) -> int:
         """Make the reports and sort the images; return how many could not be filed."""
@@ -287,6 +322,7 @@ class _Run:
             "prompts": f"{classes.prompts.name}\n" + "\n".join(classes.prompts.templates),
             "background": ", ".join(classes.behind or ()),
             "tuned": "" if self.classifier.tuning is None else self.classifier.tuning.sentence(),
+            "adapt": ", ".join(self.adapted).removeprefix("--adapt "),
             "rejection": ", ".join(f"{name} {value}" for name, value in rules.items()),
             "computed on": f"{model.device.type} in {model.precision}, batches of {self.batch_size}",
             "decoding": "every pixel" if self.options.exact_decode else "large JPEGs at a smaller scale",

@@ -45,6 +45,14 @@ class ClassifyOptions(o.BatchOptions, o.ModelOptions, o.ImageOptions, ThresholdO
             help="Judge every label on its own: an image may have several.",
         ),
     ] = False
+    adapt: Annotated[
+        bool,
+        typer.Option(
+            "--adapt",
+            rich_help_panel=Panel.LABELS,
+            help="Look at all images together before the first answer, which can be better for it (see docs/adapt.md).",
+        ),
+    ] = False
     background: Annotated[
         Path | None,
         typer.Option(
