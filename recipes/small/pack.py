@@ -1,6 +1,6 @@
 """Give a trained run an honest temperature, and put it into the package as the bundled model, in 8 bits.
 
-    python recipes/small/pack.py runs/small/last --photographs runs/small-data/chosen.csv \\
+    python recipes/small/pack.py runs/small-joined --photographs runs/small-data/chosen.csv \\
         --photographs runs/small-data/shop.csv --drawings runs/small-data/val.csv
 
 The temperature of training belongs to its batches. Here it is the one at which images that were kept back are most
