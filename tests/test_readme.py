@@ -64,14 +64,14 @@ HOMELESS = {"HOME": "/dev/null/home", "XDG_CACHE_HOME": "", "XDG_CONFIG_HOME": "
 @pytest.mark.parametrize(
     "changes", [{}, {"HF_HUB_OFFLINE": "1"}, HOMELESS], ids=["no network", "HF_HUB_OFFLINE", "no home folder"]
 )
-def test_the_first_command_names_four_of_five_examples_on_a_fresh_machine(
+def test_the_first_command_names_nine_of_ten_examples_on_a_fresh_machine(
     changes: dict[str, str], clone: Path, tmp_path: Path
 ) -> None:
     home = {"HOME": str(tmp_path / "home")}
     answers = labels(typed(block("pip install"), clone, **{**FRESH, **home, **changes}))
     assert answers.keys() == {image.stem for image in (clone / "examples/images").iterdir()}
     wrong = {name: label for name, label in answers.items() if label != name.replace("_", " ")}
-    assert len(wrong) <= 0.2 * len(answers), wrong
+    assert len(wrong) <= 0.1 * len(answers), wrong
 
 
 def test_sorting_files_every_image_and_is_taken_back(clone: Path) -> None:

@@ -1,7 +1,7 @@
 """Heads of a model that speak together: begin another one, to be trained beside the first, or join several into one.
 
-    python recipes/small/heads.py begin runs/small-0/model --start runs/small-start --seed 1 --to runs/small-start-1
-    python recipes/small/heads.py join runs/small-0/model runs/small-1/model runs/small-2/model --to runs/small
+    python recipes/small/heads.py begin runs/small-0/last --start runs/small-start --seed 1 --to runs/small-start-1
+    python recipes/small/heads.py join runs/small-0/last runs/small-1/last runs/small-2/last --to runs/small
 
 A head depends on the numbers that it began with, and the mean of several is better than each (arXiv 1612.01474). They
 share a text tower, so they are trained with `--lock-text`; their MLPs side by side are one MLP with as many hidden

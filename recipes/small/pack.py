@@ -3,14 +3,16 @@
     python recipes/small/pack.py runs/small-joined --photographs runs/small-data/chosen.csv \\
         --photographs runs/small-data/shop.csv --drawings runs/small-data/val.csv
 
-The temperature of training belongs to its batches. Here it is the one at which images that were kept back are most
-likely to have their own label, among 5 to 40 labels, as people have them: the mean negative log-likelihood is least
-(temperature scaling, arXiv 1706.04599). Each table counts the same.
+The temperature of training belongs to its batches. For each table of images that were kept back there is one at which
+they are most likely to have their own label, among 5 to 40 labels, as people have them: the mean negative
+log-likelihood is least (temperature scaling, arXiv 1706.04599). The geometric mean of these is taken, so that each
+table counts the same, and not the hardest the most.
 """
 
 import argparse
 import csv
 import random
+import statistics
 from pathlib import Path
 
 import torch
@@ -41,13 +43,13 @@ def main() -> None:
     loaded = load(options.model, device="cpu", precision="fp32")
     model, config, _ = loaded.bundled()
     tables = [(table, "label", "a photo of a {}.") for table in options.photographs]
-    losses = torch.zeros(len(SCALES))
+    best = []
     for table, column, template in (*tables, (options.drawings, "caption", "{}")):
         found, right = losses_of(*similarities(loaded, table, column, template))
-        print(f"{table}: {right:.1%} right among its few labels; alone its best scale is {SCALES[found.argmin()]:.0f}")
-        losses += found
-    scale = SCALES[int(losses.argmin())]
-    print(f"1 / temperature: {loaded.logit_scale:.1f} in training, now {scale:.0f}")
+        best.append(SCALES[int(found.argmin())])
+        print(f"{table}: {right:.1%} right among its few labels; its best scale is {best[-1]:.0f}")
+    scale = statistics.geometric_mean(best)
+    print(f"1 / temperature: {loaded.logit_scale:.1f} in training, now {scale:.1f}")
     with torch.no_grad():
         model.logit_scale.fill_(scale).log_()
     folder = options.to
