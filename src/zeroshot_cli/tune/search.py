@@ -149,5 +149,5 @@ KINDS = {
         alphas=(0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0),
         default=(1.0, 0.003),
     ),
-    Method.LOGISTIC: Kind(logistic_corrections, strengths=(10.0, 3.0, 1.0, 0.3), alphas=(1.0,), default=(10.0, 1.0)),
+    Method.LOGISTIC: Kind(logistic_corrections, strengths=(10.0, 3.0, 1.0, 0.3), alphas=(1.0,), default=(30.0, 1.0)),
 }
