@@ -7,17 +7,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from zeroshot_cli.classify.classifier import Classifier
+    from zeroshot_cli.classify.classifier import Classifier, load_classifier
     from zeroshot_cli.classify.classifier_file import read_classifier
     from zeroshot_cli.classify.rejection import Rules
     from zeroshot_cli.datasets.labelled import LabelledImages, read_dataset
     from zeroshot_cli.embed.image_cache import ImageCache
     from zeroshot_cli.errors import ZeroshotError
-    from zeroshot_cli.evaluation.classification import evaluate
+    from zeroshot_cli.evaluation.evaluate import evaluate
     from zeroshot_cli.images.decode import Decoding
     from zeroshot_cli.models.load import load
     from zeroshot_cli.models.loaded import LoadedModel
-    from zeroshot_cli.records import EvalResult, LabelScore, Prediction, SkippedImage
+    from zeroshot_cli.records import EvalResult, ImageAnswer, LabelScore, Prediction, SkippedImage
+    from zeroshot_cli.results.frames import to_arrow, to_pandas
     from zeroshot_cli.words.labels import Label, Labels, read_labels
     from zeroshot_cli.words.prompts import Prompts, read_prompts
 
@@ -27,6 +28,7 @@ _HOMES = {
     "Classifier": "classify.classifier",
     "Decoding": "images.decode",
     "EvalResult": "records",
+    "ImageAnswer": "records",
     "ImageCache": "embed.image_cache",
     "Label": "words.labels",
     "LabelScore": "records",
@@ -38,18 +40,22 @@ _HOMES = {
     "Rules": "classify.rejection",
     "SkippedImage": "records",
     "ZeroshotError": "errors",
-    "evaluate": "evaluation.classification",
+    "evaluate": "evaluation.evaluate",
     "load": "models.load",
+    "load_classifier": "classify.classifier",
     "read_classifier": "classify.classifier_file",
     "read_dataset": "datasets.labelled",
     "read_labels": "words.labels",
     "read_prompts": "words.prompts",
+    "to_arrow": "results.frames",
+    "to_pandas": "results.frames",
 }
 
 __all__ = [
     "Classifier",
     "Decoding",
     "EvalResult",
+    "ImageAnswer",
     "ImageCache",
     "Label",
     "LabelScore",
@@ -64,10 +70,13 @@ __all__ = [
     "__version__",
     "evaluate",
     "load",
+    "load_classifier",
     "read_classifier",
     "read_dataset",
     "read_labels",
     "read_prompts",
+    "to_arrow",
+    "to_pandas",
 ]
 
 

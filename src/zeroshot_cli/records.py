@@ -127,6 +127,27 @@ class PublishedFigure:
 
 
 @dataclass(frozen=True, slots=True)
+class ImageAnswer:
+    """What was answered for one image of a data set, as a row of `zeroshot eval --predictions`.
+
+    `label` is the true one, `predicted` the best of the model, and `rank` the place of the true one from 1. `score` and
+    `probability` are those of the best label, `true_score` and `true_probability` of the true one. Of an image that
+    could not be read there is only `path`, `label` and the reason as `error`.
+    """
+
+    path: str
+    label: str
+    predicted: str | None = None
+    correct: bool | None = None
+    rank: int | None = None
+    score: float | None = None
+    probability: float | None = None
+    true_score: float | None = None
+    true_probability: float | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class EvalResult:
     """The figures of one evaluation, as `zeroshot eval --output` writes them.
 
@@ -135,7 +156,8 @@ class EvalResult:
     `confused` one for each pair of classes (label, taken_for, n). `fingerprint` is that of the weights; with device,
     precision, batch size, decoding, seed and versions it names everything that the figures depend on. `assumed` is what
     was assumed when the data set and the labels were read, `threshold` the least probability of a label where
-    images have several, `tuned` the method by which examples taught the classifier.
+    images have several, `tuned` the method by which examples taught the classifier. The `answers`
+    are those of every image, in the order of the data set, where a program asks; the JSON does not have them.
     """
 
     dataset: str
@@ -163,6 +185,7 @@ class EvalResult:
     assumed: tuple[str, ...] = ()
     threshold: float | None = None
     tuned: str | None = None
+    answers: tuple[ImageAnswer, ...] = field(default=(), repr=False)
 
 
 def assumed_of(*readers: Iterable[str]) -> tuple[str, ...]:

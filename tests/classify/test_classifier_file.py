@@ -1,6 +1,7 @@
 """Classifier files, read with plain safetensors beside our own reader."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from zeroshot_cli.classify.classifier import Classifier
+from zeroshot_cli.classify.classifier import Classifier, load_classifier
 from zeroshot_cli.classify.classifier_file import read_classifier
+from zeroshot_cli.classify.rejection import Rules
 from zeroshot_cli.errors import CheckpointError, UsageError
+from zeroshot_cli.models.load import load
 from zeroshot_cli.words.labels import Label, Labels
 from zeroshot_cli.words.prompts import Prompts
 
@@ -55,6 +58,32 @@ def test_what_is_read_is_what_was_built(built: Path, angle_model: Any) -> None:
     assert torch.equal(read.embeddings, fresh.embeddings)
     assert (read.labels, read.prompts.name, read.prompts.templates) == (LABELS, "tens", TENS.templates)
     assert (saved.thresholds, saved.pretrained, saved.precision) == ({"min_score": 0.25}, None, "fp32")
+
+
+def test_a_file_is_loaded_with_its_thresholds_and_saved_with_them_again(
+    built: Path, angle_model: Any, draw_angle: Callable[[Path, int], Path]
+) -> None:
+    """80° is near the 90° of label 9; 255° is 120° or more from every label, a cosine under 0.25."""
+    loaded = load_classifier(str(built), angle_model)
+    assert loaded.rules == Rules(min_score=0.25)
+    images = [draw_angle(built.parent / f"{angle}.png", angle) for angle in (80, 255)]
+    assert [item.label for item in loaded.predict(images)] == ["9", "unknown"]
+    assert [item.label for item in loaded.predict(images, rules=Rules())] == ["9", "3"]
+    again = built.parent / "again.safetensors"
+    loaded.save(str(again))
+    first, second = (safe_open(path, framework="pt").metadata() for path in (built, again))
+    assert first == second
+    assert torch.equal(load_file(built)["embeddings"], load_file(again)["embeddings"])
+    loaded.save(again, thresholds={})
+    assert load_classifier(again, angle_model).rules == Rules()
+
+
+def test_a_file_names_its_model(tmp_path: Path) -> None:
+    classifier = Classifier(load("tiny"), ["apple", "pizza"])
+    classifier.save(tmp_path / "a.safetensors")
+    loaded = load_classifier(tmp_path / "a.safetensors")
+    assert (loaded.model.name, loaded.model.fingerprint) == ("tiny", classifier.model.fingerprint)
+    assert torch.equal(loaded.embeddings, classifier.embeddings)
 
 
 def test_another_model_is_refused(built: Path, angle_model: Any) -> None:

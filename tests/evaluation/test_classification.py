@@ -12,7 +12,8 @@ import torch
 from zeroshot_cli.classify.classifier import Classifier
 from zeroshot_cli.datasets.labelled import LabelledImages, read_labelled_folder
 from zeroshot_cli.errors import CheckpointError, DataError
-from zeroshot_cli.evaluation.classification import Pipeline, answer, compared, evaluate
+from zeroshot_cli.evaluation.classification import Pipeline, answer, compared
+from zeroshot_cli.evaluation.evaluate import evaluate
 from zeroshot_cli.records import EvalResult, Prediction, SkippedImage
 from zeroshot_cli.words.labels import Labels
 from zeroshot_cli.words.prompts import Prompts
@@ -176,6 +177,6 @@ def test_a_published_figure_is_held_against_ours(value: float, inside: bool) -> 
 
 def test_the_function_is_public_beside_the_package() -> None:
     """`evaluation/` is a package, and importing what is in it leaves `zeroshot_cli.evaluate` the function."""
-    code = "import zeroshot_cli.evaluation.classification as room; from zeroshot_cli import evaluate, LabelledImages; "
+    code = "import zeroshot_cli.evaluation.evaluate as room; from zeroshot_cli import evaluate, LabelledImages; "
     code += "assert evaluate is room.evaluate; assert LabelledImages is room.LabelledImages"
     subprocess.run([sys.executable, "-c", code], check=True)

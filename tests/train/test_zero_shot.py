@@ -19,7 +19,7 @@ from zeroshot_cli.clip.tokenizer import TruncatedTextWarning
 from zeroshot_cli.clip.vit import VisionTransformer
 from zeroshot_cli.datasets.labelled import read_dataset
 from zeroshot_cli.errors import DataError, LabelsError, PromptsError, UsageError, ZeroshotError
-from zeroshot_cli.evaluation.classification import evaluate
+from zeroshot_cli.evaluation.evaluate import evaluate
 from zeroshot_cli.models.formats.open_clip import save_model
 from zeroshot_cli.models.load import load, new_model
 from zeroshot_cli.models.loaded import LoadedModel

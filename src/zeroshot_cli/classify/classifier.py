@@ -1,5 +1,6 @@
 """Zero-shot classification: image embeddings against class embeddings."""
 
+import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from zeroshot_cli.classify.adapt import Candidates, check_adapting
 from zeroshot_cli.classify.adapt import adapt as adapt_to
-from zeroshot_cli.classify.classifier_file import SavedClassifier, write_classifier
+from zeroshot_cli.classify.classifier_file import THRESHOLDS, SavedClassifier, read_classifier, write_classifier
 from zeroshot_cli.classify.negatives import AUTO, Negatives, mine
 from zeroshot_cli.classify.rejection import Rules, judge
 from zeroshot_cli.classify.scoring import Doubles, Floats, Scored, cosines, score, score_tuned
@@ -25,6 +26,7 @@ from zeroshot_cli.errors import CheckpointError, LabelsError
 from zeroshot_cli.images.decode import EXACTLY, Decoding
 from zeroshot_cli.images.decoder_pool import auto_workers
 from zeroshot_cli.images.given import ImageLike, named_images
+from zeroshot_cli.models.load import load
 from zeroshot_cli.models.loaded import LoadedModel
 from zeroshot_cli.records import Result, SkippedImage, versions
 from zeroshot_cli.words.labels import Labels
@@ -55,8 +57,8 @@ class Classifier:
 
     `labels` may be plain names; `prompts` is a template set, its name or its file, by default a small ensemble. The
     class embeddings (classes, embedding) are computed here, once: `on_progress` gets the number of texts that are done
-    and of all, and texts in `cache` are not encoded. `tuning` is what examples taught it, None for zero-shot. Raises
-    LabelsError and PromptsError.
+    and of all, and texts in `cache` are not encoded. `tuning` is what examples taught it, None for zero-shot; `rules`
+    are those that its file has. Raises LabelsError and PromptsError.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Classifier:
         self.background: Tensor | None = None  # ge
         self.tuning: Tuning | None = None
         self.negatives: Negatives | None = None
+        self.rules = Rules()
         texts = self.prompts.fill(self.labels)
         self.embeddings = class_embeddings(model, texts, cache=cache, on_progress=on_progress)
 
@@ -92,6 +95,7 @@ class Classifier:
         classifier.model, classifier.labels, classifier.prompts = model, saved.labels, saved.prompts
         classifier.names, classifier.embeddings = saved.labels.names, saved.embeddings
         classifier.background, classifier.negatives, classifier.tuning = None, None, saved.tuning
+        classifier.rules = Rules(**dict(saved.thresholds), multi_label=False)
         return classifier
 
     def set_background(
@@ -118,8 +122,16 @@ class Classifier:
         self.background = class_embeddings(self.model, texts, cache=cache, on_progress=on_progress)
         self.negatives = None
 
-    def save(self, path: Path, *, thresholds: Mapping[str, float] | None = None) -> None:
-        """Write a classifier file; raises UsageError where that fails."""
+    def save(self, path: str | os.PathLike[str], *, thresholds: Mapping[str, float] | None = None) -> None:
+        """Write a classifier file, for `load_classifier` and `zeroshot classify --classifier`, without the background.
+
+        `thresholds` by name, such as `min_score`, are what an image must reach, by default those of `rules`. Raises
+        UsageError where that fails.
+        """
+        path = Path(path)
+        if thresholds is None:
+            found = {name: getattr(self.rules, name) for name in THRESHOLDS}
+            thresholds = {name: value for name, value in found.items() if value is not None}
         saved = SavedClassifier(
             source=str(path),
             labels=self.labels,
@@ -130,7 +142,7 @@ class Classifier:
             precision=self.model.precision,
             fingerprint=self.model.fingerprint,
             temperature=1 / self.model.logit_scale if self.tuning is None else self.tuning.temperature,
-            thresholds=thresholds or {},
+            thresholds=thresholds,
             versions=versions("safetensors"),
             tuning=self.tuning,
         )
@@ -157,7 +169,7 @@ class Classifier:
         images: Iterable[ImageLike | SkippedImage],
         *,
         top_k: int | None = None,
-        rules: Rules = Rules(),  # noqa: B008  (it is frozen)
+        rules: Rules | None = None,
         batch_size: int | None = None,
         workers: int | None = None,
         cache: ImageCache | None = None,
@@ -169,10 +181,10 @@ class Classifier:
         An image is a path, the bytes of a file, a Pillow image, or an array of uint8, (height, width, 3) in the order
         red, green, blue, or (height, width). Without a path, its place in `images` names it: `<image 0>` is the first.
         `top_k` is the largest number of labels, by default 1, or with `multi_label` all that `rules` allow; an image
-        that may have none is rejected. `workers` processes decode, by default one per core; images in `cache` are not
-        encoded again; with `adapt` the answers come when all images are encoded, and are better for it. Raises
-        TypeError or ValueError for what is no image and for a number under 1, UsageError or LabelsError where rules do
-        not fit labels.
+        that may have none is rejected. Without `rules` they are the classifier's own. `workers` processes decode, by
+        default one per core; images in `cache` are not encoded again; with `adapt` the answers come when all images are
+        encoded, and are better for it. Raises TypeError or ValueError for what is no image and for a number under 1,
+        UsageError or LabelsError where rules do not fit labels.
         """
         blocks = self.predict_blocks(
             images,
@@ -192,7 +204,7 @@ class Classifier:
         *,
         top_k: int | None = None,
         shown: int = 0,
-        rules: Rules = Rules(),  # noqa: B008
+        rules: Rules | None = None,
         batch_size: int | None = None,
         workers: int | None = None,
         cache: ImageCache | None = None,
@@ -203,6 +215,7 @@ class Classifier:
         items = named_images(images)
         if top_k is not None and top_k < 1:
             raise ValueError(f"top_k is at least 1, not {top_k}")
+        rules = self.rules if rules is None else rules
         self.check(rules)
         if adapting is not None:
             check_adapting(self.names, multi_label=rules.multi_label)
@@ -284,6 +297,16 @@ class Classifier:
             return score_tuned(images, self.embeddings, background, self.tuning)
         scale, bias = self.model.logit_scale, self.model.logit_bias
         return score(images, self.embeddings, background, scale=scale, bias=bias, multi_label=multi_label)
+
+
+def load_classifier(path: str | os.PathLike[str], model: LoadedModel | None = None) -> Classifier:
+    """Read a classifier file, with the thresholds in it as `rules`, for the model that it names or the one given.
+
+    Raises UsageError where there is no such file, CheckpointError where it is damaged, or is another model's, and
+    UnavailableError for a model that cannot be had.
+    """
+    saved = read_classifier(path)
+    return Classifier.of(saved, load(saved.model, saved.pretrained) if model is None else model)
 
 
 def embeddings_of(model: LoadedModel, images: Sequence[EmbeddedImage]) -> Floats:

@@ -85,7 +85,7 @@ def write_classifier(saved: SavedClassifier, path: Path) -> None:
     write_file(path, save(tensors, metadata))
 
 
-def read_classifier(path: Path) -> SavedClassifier:
+def read_classifier(path: str | os.PathLike[str]) -> SavedClassifier:
     """Read a classifier file.
 
     Raises UsageError where there is none, CheckpointError where it is damaged or something else.

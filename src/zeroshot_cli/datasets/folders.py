@@ -134,7 +134,7 @@ def _with_classes(folder: Path, options: PairOptions, option: str) -> Pairs:
     texts = dict(zip(found.labels.names, prompts.fill(found.labels), strict=True))
     words = f"{folder}: the captions are the names of its {len(found.labels):,} class folders in templates of"
     return Pairs(
-        images=tuple(path for path, _ in rows),
+        images=tuple(path_of(item) for item, _ in rows),
         captions=tuple(name for _, name in rows),
         sources=(Source(str(folder), len(rows), texts=texts),),
         notes=(f"{words} {prompts.name}", *found.notes),

@@ -1,13 +1,15 @@
-"""Labelled images: a folder of class folders, or a table with an image and a label column."""
+"""Labelled images: a folder of class folders, a table with an image and a label column, or what a program has."""
 
 # pathlib's questions raise OSError where a name is too long or a folder is locked; opening names the reason.
 # ruff: noqa: PTH112, PTH113
 
+import operator
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
+from typing import Any, SupportsIndex, TypeAlias
 
 from zeroshot_cli.datasets.layouts import (
     alike,
@@ -30,13 +32,18 @@ from zeroshot_cli.datasets.tables import find_items, read_rows
 from zeroshot_cli.display import counted
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.images.find import find_images, path_of
+from zeroshot_cli.images.given import ImageItem, ImageLike, named_image, named_images
 from zeroshot_cli.images.selection import USUAL, Excluded, Selection, other_files
-from zeroshot_cli.records import SkippedImage
 from zeroshot_cli.words.labels import Labels
 
 _NAMED = 3  # classes in a note
 _SEPARATORS = (",", ";", "|")  # between labels in a cell
 _NO_LABEL = ("", "nan", "<na>", "#n/a")  # how tables write that there is none
+
+
+GivenLabels: TypeAlias = (
+    Mapping[str, Iterable[ImageLike]] | Iterable[tuple[ImageLike, str]] | Iterable[tuple[ImageLike, SupportsIndex]]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +57,7 @@ class LabelledImages:
     """
 
     name: str
-    items: tuple[str | SkippedImage, ...]
+    items: tuple[ImageItem, ...]
     targets: tuple[int, ...]
     labels: Labels
     left_out: tuple[str, ...] = ()
@@ -189,6 +196,63 @@ def read_labelled_table(
             *_lists([*first_place]),
         ),
     )
+
+
+def labelled_images(given: GivenLabels, labels: Labels | None = None) -> LabelledImages:
+    """Return the labelled images of a program: a mapping of labels to images, or pairs of an image and its label.
+
+    A label is a text, or its index in `labels`; without `labels` they are those that the images have, in their order.
+    Raises TypeError or ValueError for what is no image or no label, DataError for a label that is none of `labels`,
+    and where there is no image.
+    """
+    if isinstance(given, Mapping):
+        rows = [(item, label) for label, images in given.items() for item in named_images(images, of=str(label))]
+    else:
+        rows = [_pair(pair, number) for number, pair in enumerate(given)]
+    if not rows:
+        raise DataError("images: there is none; give pairs of an image and its label")
+    names = [_label_of(label, path_of(item), labels) for item, label in rows]
+    own = dict.fromkeys(names)
+    classes = Classes(Labels.of(own), {name: n for n, name in enumerate(own)})
+    if labels is not None:
+        classes = classes_of(own, labels, "images", kind="label")
+    return LabelledImages(
+        "images",
+        tuple(item for item, _ in rows),
+        tuple(classes.index_of[name] for name in names),
+        classes.labels,
+        assumed=classes.assumed,
+        doubts=classes.doubts,
+    )
+
+
+def _pair(pair: Any, number: int) -> tuple[ImageItem, Any]:
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        raise TypeError(f"item {number} is no pair of an image and its label; give zip(images, labels)")
+    return named_image(pair[0], f"<image {number}>"), pair[1]
+
+
+def _label_of(label: Any, path: str, labels: Labels | None) -> str:
+    """Return the name of a label that is a text or an index."""
+    if isinstance(label, str):
+        return label
+    if not isinstance(label, SupportsIndex) or isinstance(label, bool):
+        raise TypeError(f"the label of {path} is {label!r}; a label is a text, or its index in labels")
+    if labels is None:
+        raise UsageError(f"the label of {path} is the number {label}; say what numbers stand for: labels=[...]")
+    if not 0 <= (index := operator.index(label)) < len(labels):
+        raise DataError(f"the label of {path} is the number {index}, and the {len(labels)} labels are counted from 0")
+    return labels.names[index]
+
+
+def relabelled(images: LabelledImages, labels: Labels) -> LabelledImages:
+    """Return a known data set with other names for its classes, in its order; raises DataError for another number."""
+    if len(labels) != len(images.labels):
+        raise DataError(
+            f"{images.name}: has {len(images.labels)} classes, and --labels has {len(labels)}; give one label per "
+            "class, in their order"
+        )
+    return replace(images, labels=labels)
 
 
 def _lists(values: Sequence[str]) -> tuple[str, ...]:

@@ -1,13 +1,13 @@
 """What a model answered for every image of a data set: all that metrics, tables and pages are made of. No torch."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from zeroshot_cli.classify.scoring import best
-from zeroshot_cli.records import SkippedImage
+from zeroshot_cli.records import ImageAnswer, SkippedImage
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -95,6 +95,28 @@ def graded(scores: Floats, logs: Doubles, targets: Ints) -> Graded:
         np.take_along_axis(scores, true, axis=1)[:, 0],
         np.take_along_axis(logs, true, axis=1)[:, 0],
     )
+
+
+def image_answers(answers: Answers) -> Iterator[ImageAnswer]:
+    """Yield what was answered for every image, in the data set's order; ranks count from 1."""
+    number = 0
+    for item, target in zip(answers.items, answers.item_targets.tolist(), strict=True):
+        label = answers.labels[target]
+        if isinstance(item, SkippedImage):
+            yield ImageAnswer(item.path, label, error=item.reason)
+            continue
+        yield ImageAnswer(
+            path=item,
+            label=label,
+            predicted=answers.labels[answers.best[number, 0]],
+            correct=bool(answers.ranks[number] == 0),
+            rank=int(answers.ranks[number]) + 1,
+            score=float(answers.scores[number, 0]),
+            probability=float(answers.probabilities[number, 0]),
+            true_score=float(answers.true_scores[number]),
+            true_probability=float(answers.probabilities_of_true[number]),
+        )
+        number += 1
 
 
 def true_class_ranks(scores: npt.ArrayLike, targets: npt.ArrayLike) -> Ints:

@@ -17,9 +17,9 @@ from zeroshot_cli.evaluation.answers import Answers, Floats, Graded, Ints, grade
 from zeroshot_cli.evaluation.metrics import figures
 from zeroshot_cli.images.decode import EXACTLY, Decoding
 from zeroshot_cli.images.decoder_pool import auto_workers
+from zeroshot_cli.images.given import ImageItem
 from zeroshot_cli.models.loaded import LoadedModel
 from zeroshot_cli.records import EvalResult, PublishedFigure, SkippedImage, versions
-from zeroshot_cli.words.prompts import Prompts
 
 _PACKAGES = ("open_clip_torch", "numpy", "pillow", "scipy", "scikit-learn")
 
@@ -42,12 +42,12 @@ class Pipeline:
     decoding: Decoding = EXACTLY
     track: Callable[[Iterator[Outcome]], Iterable[Outcome]] = iter
 
-    def sized(self, items: Sequence[Item], model: LoadedModel) -> "Pipeline":
+    def sized(self, items: Sequence[ImageItem], model: LoadedModel) -> "Pipeline":
         """Return the pipeline with a batch size that suits these images."""
-        count = sum(isinstance(item, str) for item in items)
+        count = sum(not isinstance(item, SkippedImage) for item in items)
         return replace(self, batch_size=self.batch_size or auto_batch_size(count, model))
 
-    def embed(self, model: LoadedModel, items: Sequence[Item]) -> Iterator[tuple[list[Item], Floats | None]]:
+    def embed(self, model: LoadedModel, items: Sequence[ImageItem]) -> Iterator[tuple[list[Item], Floats | None]]:
         """Yield a part of the items at a time, unreadable ones as SkippedImage, and the embeddings of the others.
 
         The embeddings are (images, embedding), and None for a part without a readable image. Raises CheckpointError for
@@ -67,37 +67,12 @@ class Pipeline:
             read: list[Item] = [item.path if isinstance(item, EmbeddedImage) else item for item in part]
             yield read, embeddings_of(model, images) if images else None
 
-    def embed_all(self, model: LoadedModel, items: Sequence[Item]) -> tuple[list[Item], Floats]:
+    def embed_all(self, model: LoadedModel, items: Sequence[ImageItem]) -> tuple[list[Item], Floats]:
         """Return all items, unreadable ones as SkippedImage, and the embeddings (images, embedding) of the others."""
         parts = list(self.embed(model, items))
         embeddings = [part for _, part in parts if part is not None]
         read = [item for part, _ in parts for item in part]
         return read, np.concatenate(embeddings) if embeddings else np.empty((0, 0), np.float32)
-
-
-def evaluate(
-    model: LoadedModel,
-    dataset: LabelledImages,
-    prompts: Prompts | str | None = None,
-    *,
-    batch_size: int | None = None,
-    workers: int | None = None,
-    cache: ImageCache | None = None,
-    decoding: Decoding = EXACTLY,
-    seed: int = 0,
-) -> EvalResult:
-    """Return the metrics of a model on labelled images, with their 95 % intervals.
-
-    Without `prompts` the default template set is used, without `batch_size` one that suits the model and the number of
-    images, and without `workers` one process per core decodes. `cache` keeps embeddings; `seed` is the bootstrap's.
-    Raises DataError where no image can be read.
-    """
-    pipeline = Pipeline(batch_size=batch_size, workers=workers, cache=cache, decoding=decoding)
-    pipeline = pipeline.sized(dataset.items, model)
-    classifier = Classifier(model, dataset.labels, prompts)
-    answers = answer(model, dataset, classifier, pipeline)
-    blank = replace(blank_result(model, pipeline, seed=seed), prompts=classifier.prompts.name)
-    return result_of(answers, dataset, blank)
 
 
 def answer(

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -10,16 +10,13 @@ from typing import Any
 
 from zeroshot_cli.disk import check_output, replacing, write_file, writing
 from zeroshot_cli.errors import UsageError
-from zeroshot_cli.evaluation.answers import Answers
+from zeroshot_cli.evaluation.answers import Answers, image_answers
 from zeroshot_cli.evaluation.compare import Comparison
-from zeroshot_cli.records import EvalResult, SkippedImage
+from zeroshot_cli.records import EvalResult
 from zeroshot_cli.results.formats import DELIMITERS, Format, delimited_row, format_of, no_formula, to_bytes
-from zeroshot_cli.results.parquet import arrow_text, check_parquet
+from zeroshot_cli.results.parquet import ANSWERS, arrow_text, check_parquet, schema_of
 
-COLUMNS = (
-    *("path", "label", "predicted", "correct", "rank"),
-    *("score", "probability", "true_score", "true_probability", "error"),
-)
+COLUMNS = tuple(ANSWERS)
 
 
 class PredictionsFormat(StrEnum):
@@ -56,9 +53,9 @@ def write_eval_json(
 
 def _as_json(result: EvalResult) -> dict[str, Any]:
     """Return the fields of a result, with the intervals among the metrics."""
-    fields = asdict(result)
-    intervals = fields.pop("intervals")
-    return {**fields, "metrics": {**result.metrics, "intervals": intervals}}
+    found = asdict(replace(result, answers=()))
+    intervals, _ = found.pop("intervals"), found.pop("answers")
+    return {**found, "metrics": {**result.metrics, "intervals": intervals}}
 
 
 def check_predictions_target(path: Path, *, overwrite: bool) -> None:
@@ -91,25 +88,7 @@ def write_predictions(answers: Answers, path: Path, *, excel_safe: bool = False,
 
 def _rows(answers: Answers) -> Iterator[dict[str, Any]]:
     """Yield the columns of every image; what does not apply is None."""
-    number = 0
-    for item, target in zip(answers.items, answers.item_targets.tolist(), strict=True):
-        label = answers.labels[target]
-        if isinstance(item, SkippedImage):
-            yield dict.fromkeys(COLUMNS) | {"path": item.path, "label": label, "error": item.reason}
-            continue
-        yield {
-            "path": item,
-            "label": label,
-            "predicted": answers.labels[answers.best[number, 0]],
-            "correct": bool(answers.ranks[number] == 0),
-            "rank": int(answers.ranks[number]) + 1,
-            "score": float(answers.scores[number, 0]),
-            "probability": float(answers.probabilities[number, 0]),
-            "true_score": float(answers.true_scores[number]),
-            "true_probability": float(answers.probabilities_of_true[number]),
-            "error": None,
-        }
-        number += 1
+    return ({column: getattr(each, column) for column in COLUMNS} for each in image_answers(answers))
 
 
 def _cell(value: Any, *, text_of: Callable[[str], str]) -> str:
@@ -123,8 +102,5 @@ def _write_parquet(answers: Answers, path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    types: dict[str, Callable[[], Any]] = dict.fromkeys(("path", "label", "predicted", "error"), pa.string)
-    types |= {"correct": pa.bool_, "rank": pa.int32}
-    schema = pa.schema([(column, types.get(column, pa.float64)()) for column in COLUMNS])
     texts = [{key: arrow_text(v) if isinstance(v, str) else v for key, v in row.items()} for row in _rows(answers)]
-    pq.write_table(pa.Table.from_pylist(texts, schema=schema), path)
+    pq.write_table(pa.Table.from_pylist(texts, schema=schema_of(ANSWERS)), path)

@@ -6,21 +6,20 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from zeroshot_cli.classify.classifier import Classifier
-from zeroshot_cli.classify.tuning import Tuning, key_of
 from zeroshot_cli.datasets.captioned import CaptionedImages
 from zeroshot_cli.datasets.labelled import LabelledImages
 from zeroshot_cli.datasets.multilabel import MultiLabelImages
-from zeroshot_cli.datasets.registry import published_for
-from zeroshot_cli.embed.image_cache import ImageCache, contents_of
+from zeroshot_cli.embed.image_cache import ImageCache
 from zeroshot_cli.embed.texts import TextCache
 from zeroshot_cli.evaluation.answers import Answers
-from zeroshot_cli.evaluation.classification import Item, Pipeline, answer, blank_result, compared, result_of
+from zeroshot_cli.evaluation.classification import Pipeline, blank_result, result_of
 from zeroshot_cli.evaluation.compare import Comparison, compare
-from zeroshot_cli.evaluation.metrics import figures_of_answered
+from zeroshot_cli.evaluation.evaluate import evaluated, with_published
 from zeroshot_cli.evaluation.multilabel import THRESHOLD, judge_labels, result_of_labels
 from zeroshot_cli.evaluation.probe import fit_probe
 from zeroshot_cli.evaluation.retrieval import MAIN_METRIC, evaluate_retrieval
 from zeroshot_cli.evaluation.sources import EvalSettings, Images, Listener, Progress, Source
+from zeroshot_cli.images.given import ImageItem
 from zeroshot_cli.models.default import Chosen, choose
 from zeroshot_cli.models.loaded import LoadedModel
 from zeroshot_cli.models.registry import split_name
@@ -107,35 +106,13 @@ class _Evaluator:
         )
         classifier = self._classifier(source, images, prompts)
         with self.listener.progress() as bar:
-            answers = answer(self.model, images, classifier, _tracked(pipeline, bar, len(images)))
-        metric = source.known.metric if source.known else "top1"
-        tuning = classifier.tuning
-        blank = replace(self._blank(pipeline), prompts=prompts.name, main_metric=metric)
-        result = result_of(answers, images, blank)
-        if tuning is not None:
-            result = _of_tuned(replace(result, tuned=tuning.method), answers, tuning)
-            result = replace(result, assumed=self._seen(images, answers, tuning, pipeline.cache))
-        published = None
-        if source.known is not None and source.own_labels:
-            published = published_for(source.known, self.model.name, self.model.pretrained, prompts.name)
-        if published is not None:
-            result = replace(result, published=compared(published, result))
+            tracked = _tracked(pipeline, bar, len(images))
+            result, answers = evaluated(classifier, images, tracked, self._blank(pipeline))
+        for text in result.assumed:
+            self.listener.note(text)
+        if source.known is not None:
+            result = with_published(result, source.known, own_labels=source.own_labels)
         return Evaluation(result, answers)
-
-    def _seen(
-        self, images: LabelledImages, answers: Answers, tuning: Tuning, cache: ImageCache | None
-    ) -> tuple[str, ...]:
-        """Return a warning, which the listener gets too, where images of the data set taught the classifier."""
-        contents = contents_of(answers.paths, cache) if tuning.examples else []
-        seen = sum(content is not None and key_of(content) in tuning.examples for content in contents)
-        if not seen:
-            return ()
-        text = (
-            f"warning: {images.name}: {seen} of its {len(answers.paths)} images are examples that the classifier was "
-            "tuned on, so the figures are too good; evaluate on others"
-        )
-        self.listener.note(text)
-        return (text,)
 
     def _judge(self, source: Source, images: MultiLabelImages, prompts: Prompts) -> Evaluation:
         pipeline = self._pipeline(images, images.items)
@@ -187,7 +164,7 @@ class _Evaluator:
             )
         )
 
-    def _pipeline(self, images: Images, items: Sequence[Item]) -> Pipeline:
+    def _pipeline(self, images: Images, items: Sequence[ImageItem]) -> Pipeline:
         return Pipeline(
             batch_size=self.settings.batch_size,
             workers=self.settings.workers,
@@ -197,14 +174,6 @@ class _Evaluator:
 
     def _blank(self, pipeline: Pipeline) -> EvalResult:
         return blank_result(self.model, pipeline, seed=self.settings.seed, command=self.settings.command)
-
-
-def _of_tuned(result: EvalResult, answers: Answers, tuning: Tuning) -> EvalResult:
-    """Return a result with what its thresholds leave unknown."""
-    if tuning.thresholds is None:
-        return result
-    metrics, intervals = figures_of_answered(answers, tuning.thresholds.numpy())
-    return replace(result, metrics=result.metrics | metrics, intervals=result.intervals | intervals)
 
 
 def _tracked(pipeline: Pipeline, bar: Progress, count: int) -> Pipeline:

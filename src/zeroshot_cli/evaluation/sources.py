@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from zeroshot_cli.datasets.captioned import CaptionedImages, read_captioned
 from zeroshot_cli.datasets.known import open_known
-from zeroshot_cli.datasets.labelled import LabelledImages, read_dataset
+from zeroshot_cli.datasets.labelled import LabelledImages, read_dataset, relabelled
 from zeroshot_cli.datasets.multilabel import MultiLabelImages, read_multilabel
 from zeroshot_cli.datasets.registry import KnownSet, find_known
-from zeroshot_cli.errors import DataError, UsageError
+from zeroshot_cli.errors import UsageError
 from zeroshot_cli.images.decode import EACH, Decoding
 from zeroshot_cli.images.selection import USUAL, Selection
 from zeroshot_cli.records import assumed_of
@@ -209,7 +209,11 @@ def _read(
         raise UsageError(f"{known.name} has one label per image; omit --multi-label, or give a table of your own")
     if known is not None:
         images = open_known(known, data_dir=settings.data_dir, offline=settings.offline, say=listener.note)
-        return images if labels is None else _relabelled(images, labels), known
+        if labels is None:
+            return images, known
+        if isinstance(images, CaptionedImages):
+            raise UsageError(f"{images.name}: has captions instead of labels; omit --labels")
+        return relabelled(images, labels), known
     path, image_column = Path(name), settings.image_column
     if settings.retrieval:
         columns = {"image_column": image_column, "caption_column": settings.label_column}
@@ -227,15 +231,3 @@ def _narrowed(images: Images, saved: "SavedClassifier | None") -> LabelledImages
     if saved is not None:
         raise UsageError(f"--classifier {saved.source} holds its own labels; omit --only-present")
     return images.narrowed()
-
-
-def _relabelled(images: LabelledImages | CaptionedImages, labels: Labels) -> LabelledImages:
-    """Return a known data set with other names for its classes, in its order."""
-    if not isinstance(images, LabelledImages):
-        raise UsageError(f"{images.name}: has captions instead of labels; omit --labels")
-    if len(labels) != len(images.labels):
-        raise DataError(
-            f"{images.name}: has {len(images.labels)} classes, and --labels has {len(labels)}; give one label per "
-            "class, in their order"
-        )
-    return replace(images, labels=labels)

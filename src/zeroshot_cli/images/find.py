@@ -13,13 +13,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.images.file_kinds import reason_of
 from zeroshot_cli.images.inputs import address_scheme, exists, expand_braces, listed_paths, readings
 from zeroshot_cli.images.selection import USUAL, Excluded, LeftOut, Selection
 from zeroshot_cli.records import SkippedImage
+
+if TYPE_CHECKING:  # it imports numpy
+    from zeroshot_cli.images.given import ImageItem
 
 _SUFFIXES = (
     ".apng .avif .bmp .dds .dib .gif .heic .heif .hif .icns .ico .j2c .j2k .jfif .jp2 .jpe .jpeg .jpf .jpg .jpx .jxl "
@@ -106,7 +109,7 @@ def find_images(
     return FoundImages(tuple(found.values()), dict(search.left_out.others), notes, tuple(empty))
 
 
-def path_of(item: str | SkippedImage) -> str:
+def path_of(item: "ImageItem") -> str:
     """Return the path of an image, readable or not."""
     return item if isinstance(item, str) else item.path
 

@@ -5,7 +5,7 @@ One row per image and rank, with the columns of the CSV, typed: `path`, `label` 
 path are escaped, as in `\xff`. The other formats keep them as they are.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from importlib.util import find_spec
 from itertools import islice
@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 ROW_GROUP = 10_000  # images
+RESULTS = dict(zip(COLUMNS, ("string", "int32", "string", "float", "double", "string"), strict=True))
+ANSWERS = {"path": "string", "label": "string", "predicted": "string", "correct": "bool", "rank": "int32"} | {
+    **dict.fromkeys(("score", "probability", "true_score", "true_probability"), "double"),
+    "error": "string",
+}
 _Row = tuple[str | int | float | None, ...]
 
 
@@ -38,7 +43,7 @@ def write_parquet(path: Path, results: Callable[[], Iterator[Result]], *, noted:
     check_parquet()
     import pyarrow.parquet as pq
 
-    schema = _schema(noted=noted)
+    schema = schema_of({**RESULTS, NOTE: "string"} if noted else RESULTS)
     with ExitStack() as stack:
         unfinished = stack.enter_context(replacing(path, resumable=True))
         stack.enter_context(writing(str(path), resumable=True))
@@ -46,16 +51,15 @@ def write_parquet(path: Path, results: Callable[[], Iterator[Result]], *, noted:
         writer = stack.enter_context(pq.ParquetWriter(file, schema))
         remaining = results()
         while block := list(islice(remaining, ROW_GROUP)):
-            rows = [row for item in block for row in _rows(item, noted=noted)]
+            rows = [row for item in block for row in typed_rows(item, noted=noted)]
             writer.write_table(_table(rows, schema), row_group_size=len(rows))
 
 
-def _schema(*, noted: bool) -> "pa.Schema":
+def schema_of(types: Mapping[str, str]) -> "pa.Schema":
+    """Return the schema of columns whose types are given by their names."""
     import pyarrow as pa
 
-    types = (pa.string(), pa.int32(), pa.string(), pa.float32(), pa.float64(), pa.string())
-    columns = list(zip(COLUMNS, types, strict=True))
-    return pa.schema([*columns, (NOTE, pa.string())] if noted else columns)
+    return pa.schema([(name, pa.type_for_alias(kind)) for name, kind in types.items()])
 
 
 def _table(rows: list[_Row], schema: "pa.Schema") -> "pa.Table":
@@ -65,7 +69,8 @@ def _table(rows: list[_Row], schema: "pa.Schema") -> "pa.Table":
     return pa.table([pa.array(column, form.type) for column, form in zip(columns, schema, strict=True)], schema=schema)
 
 
-def _rows(item: Result, *, noted: bool) -> list[_Row]:
+def typed_rows(item: Result, *, noted: bool = False) -> list[_Row]:
+    """Return the rows of an image, a label each, or the one with its reason."""
     path = arrow_text(item.path)
     if isinstance(item, SkippedImage):
         return [(path, None, None, None, None, arrow_text(item.reason), *((None,) * noted))]

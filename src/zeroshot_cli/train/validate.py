@@ -23,6 +23,7 @@ from zeroshot_cli.evaluation.retrieval import Retrieval, retrieval
 from zeroshot_cli.images.decode import EXACTLY, Decoding
 from zeroshot_cli.images.decoder_pool import Decoders
 from zeroshot_cli.images.decoder_process import Job
+from zeroshot_cli.images.find import path_of
 from zeroshot_cli.images.preprocess import Preprocess, PreprocessConfig
 from zeroshot_cli.models.loaded import LoadedModel
 from zeroshot_cli.records import SkippedImage
@@ -218,7 +219,7 @@ def _check(dataset: LabelledImages, decoding: Decoding) -> None:
     first: SkippedImage | None = None
     with Decoders(Job(thumbnail=1, decoding=decoding), workers=1) as decoders:
         for item in dataset.items:
-            problem = item if isinstance(item, SkippedImage) else _why_unreadable(decoders, item)
+            problem = item if isinstance(item, SkippedImage) else _why_unreadable(decoders, path_of(item))
             if problem is None:
                 return
             first = first or problem
