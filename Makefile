@@ -14,7 +14,7 @@ BENCHMARKS := $(filter-out benchmarks/record.py benchmarks/table.py benchmarks/u
 	benchmarks/finetune.py benchmarks/tune.py,$(wildcard benchmarks/*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-lowest lint check docs images bench upgrade
+.PHONY: help demo test test-slow test-lowest lint check docs images notebook bench upgrade
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -49,6 +49,9 @@ docs: $(READY) ## renew the output pasted into README.md, docs/ and benchmarks/
 
 images: $(READY) ## make README's images again (Chromium); look at them afterwards
 	$(BIN)/python docs/images/make.py
+
+notebook: $(READY) ## run examples/classify.ipynb and keep what its cells show
+	$(BIN)/python examples/notebook.py
 
 bench: $(READY) ## measure every claim against its peer, into benchmarks/results; takes hours
 	$(BIN)/python $(PIP) -c constraints.txt -e '.[bench]'

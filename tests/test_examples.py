@@ -1,6 +1,10 @@
 """The examples are what examples/draw.py draws and photographs with a licence; their names are the answers."""
 
+import json
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -13,12 +17,41 @@ from zeroshot_cli.images.decode import decode
 from zeroshot_cli.words.labels import read_labels
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+NOTEBOOK = EXAMPLES / "classify.ipynb"
 IMAGES = sorted((EXAMPLES / "images").iterdir())
 
 
 @pytest.fixture(scope="module")
 def draw() -> ModuleType:
     return script_module("examples/draw.py")
+
+
+def test_the_notebook_shows_what_every_cell_does() -> None:
+    text = NOTEBOOK.read_text(encoding="utf-8")
+    cells = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))  # from top to bottom, once
+    kinds = [output["output_type"] for cell in cells for output in cell["outputs"]]
+    assert len(kinds) == len(cells)
+    assert {*kinds} == {"stream", "execute_result"}
+    assert len(text) < 100_000
+    assert not re.search(r"/home/|/root/|/tmp/|Traceback|Warning", text)
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_from_top_to_bottom(tmp_path: Path) -> None:
+    shutil.copytree(EXAMPLES, tmp_path / "examples")
+    bare = json.loads(NOTEBOOK.read_text(encoding="utf-8"))
+    for cell in bare["cells"]:
+        if cell["cell_type"] == "code":
+            cell.update(outputs=[], execution_count=None)
+    (tmp_path / "examples" / NOTEBOOK.name).write_text(json.dumps(bare), encoding="utf-8")
+    subprocess.run([sys.executable, "examples/notebook.py"], cwd=tmp_path, check=True, timeout=300)
+    kept, again = (json.loads((each / NOTEBOOK.name).read_text()) for each in (EXAMPLES, tmp_path / "examples"))
+    for before, after in zip(kept["cells"], again["cells"], strict=True):
+        assert before["source"] == after["source"]
+        assert [each["output_type"] for each in before.get("outputs", [])] == [
+            each["output_type"] for each in after.get("outputs", [])
+        ]
 
 
 def drawings(draw: ModuleType) -> set[str]:
