@@ -8,15 +8,16 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from zeroshot_cli.datasets.labelled import classes_of, is_no_label, read_labelled_folder
+from zeroshot_cli.datasets.labelled import LabelledImages, classes_of, is_no_label, read_labelled_folder
 from zeroshot_cli.datasets.matching import sorted_classes
 from zeroshot_cli.datasets.tables import find_items, is_results, read_rows
 from zeroshot_cli.display import counted
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.images.find import path_of
+from zeroshot_cli.images.given import ImageItem
 from zeroshot_cli.images.selection import USUAL, Selection
 from zeroshot_cli.pairs.tables import PlacedRow
-from zeroshot_cli.records import UNKNOWN, SkippedImage, assumed_of
+from zeroshot_cli.records import UNKNOWN, assumed_of
 from zeroshot_cli.words.labels import Labels
 
 
@@ -28,7 +29,7 @@ class ExampleImages:
     are no examples, `assumed` what was assumed, and `doubts` why labels may be wrong.
     """
 
-    items: tuple[str | SkippedImage, ...]
+    items: tuple[ImageItem, ...]
     targets: tuple[int, ...]
     places: tuple[str, ...]
     labels: Labels
@@ -98,6 +99,14 @@ def read_examples(
         raise DataError(f"{', '.join(map(str, paths))}: no example to learn from; {'; '.join(found.passed_over)}")
     rows = found.unique([os.path.abspath(path_of(item)) for item in found.items])
     return found.at(rows) if len(rows) < len(found) else found
+
+
+def examples_of(images: LabelledImages) -> ExampleImages:
+    """Return the images of a data set as examples."""
+    places = (images.name,) * len(images)
+    return ExampleImages(
+        images.items, images.targets, places, images.labels, images.left_out, images.assumed, images.doubts
+    )
 
 
 def _together(parts: Sequence[ExampleImages], labels: Labels | None) -> ExampleImages:
