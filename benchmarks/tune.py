@@ -41,9 +41,9 @@ from zeroshot_cli.embed.batches import auto_batch_size
 from zeroshot_cli.embed.images import EmbeddedImage, encode_images
 from zeroshot_cli.evaluation.metrics import expected_calibration_error, wilson
 from zeroshot_cli.images.decoder_pool import auto_workers
-from zeroshot_cli.tune.gda import gaussians, paper_shrinkage
-from zeroshot_cli.tune.results import Method, Tuned, TuneSettings
-from zeroshot_cli.tune.tuning import calibrate, tune
+from zeroshot_cli.tuning.core import calibrate, tune
+from zeroshot_cli.tuning.gda import gaussians, paper_shrinkage
+from zeroshot_cli.tuning.results import Method, Tuned, TuneSettings
 
 EXAMPLES = (1, 2, 4, 8, 16)  # of each class
 PRECISION = 0.95

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from zeroshot_cli.models.loaded import LoadedModel
     from zeroshot_cli.records import EvalResult, ImageAnswer, LabelScore, Prediction, SkippedImage
     from zeroshot_cli.results.frames import to_arrow, to_pandas
+    from zeroshot_cli.tuning.program import tune
     from zeroshot_cli.words.labels import Label, Labels, read_labels
     from zeroshot_cli.words.prompts import Prompts, read_prompts
 
@@ -49,6 +50,7 @@ _HOMES = {
     "read_prompts": "words.prompts",
     "to_arrow": "results.frames",
     "to_pandas": "results.frames",
+    "tune": "tuning.program",
 }
 
 __all__ = [
@@ -77,6 +79,7 @@ __all__ = [
     "read_prompts",
     "to_arrow",
     "to_pandas",
+    "tune",
 ]
 
 

@@ -22,8 +22,8 @@ from zeroshot_cli.records import UNKNOWN, TuneMethod, assumed_of
 if TYPE_CHECKING:
     from zeroshot_cli.classify.classifier import Classifier
     from zeroshot_cli.datasets.examples import ExampleImages
-    from zeroshot_cli.tune.learn import EmbeddedExamples
-    from zeroshot_cli.tune.results import TuneSettings
+    from zeroshot_cli.tuning.learn import EmbeddedExamples
+    from zeroshot_cli.tuning.results import TuneSettings
 
 _NAMED = 20  # unreadable images that are named
 _FEW = 3  # labels that are named
@@ -134,7 +134,7 @@ def tune(options: TuneOptions) -> None:
     """
     run = _prepare(options)
     from zeroshot_cli.console.tuning import print_tuned, tuned_json
-    from zeroshot_cli.tune.learn import tune_classifier
+    from zeroshot_cli.tuning.learn import tune_classifier
 
     tuned = tune_classifier(run.classifier, run.examples, run.settings())
     written = options.force or tuned.better is not False
@@ -164,7 +164,7 @@ def calibrate(options: CalibrateOptions) -> None:
     """
     run = _prepare(options)
     from zeroshot_cli.console.tuning import calibrated_json, print_calibrated
-    from zeroshot_cli.tune.learn import calibrate_classifier
+    from zeroshot_cli.tuning.learn import calibrate_classifier
 
     found = calibrate_classifier(run.classifier, run.examples, run.settings())
     run.save()
@@ -189,7 +189,7 @@ class _Run:
 
     def settings(self) -> "TuneSettings":
         """Return how to tune."""
-        from zeroshot_cli.tune.results import Method, TuneSettings
+        from zeroshot_cli.tuning.results import Method, TuneSettings
 
         options = self.options
         method = Method(options.method.value) if isinstance(options, TuneOptions) else Method.AUTO
@@ -280,7 +280,7 @@ def _embed(options: CalibrateOptions, classifier: "Classifier", images: "Example
     """Return the embeddings of examples, and say what became of them."""
     from zeroshot_cli.embed.image_cache import ImageCache
     from zeroshot_cli.evaluation.classification import Pipeline
-    from zeroshot_cli.tune.learn import embed_examples
+    from zeroshot_cli.tuning.learn import embed_examples
 
     with progress_bar(quiet=options.quiet) as bar:
         pipeline = Pipeline(

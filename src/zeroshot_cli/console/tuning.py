@@ -12,8 +12,8 @@ from rich.text import Text
 
 from zeroshot_cli.display import shown
 from zeroshot_cli.evaluation.metrics import Reliability
-from zeroshot_cli.tune.learn import calibration_figures, figures_of, share_figures
-from zeroshot_cli.tune.results import Calibrated, Calibration, Candidate, ClassChange, Method, Tuned
+from zeroshot_cli.tuning.learn import calibration_figures, figures_of, share_figures
+from zeroshot_cli.tuning.results import Calibrated, Calibration, Candidate, ClassChange, Method, Tuned
 
 CHANGES = 5  # classes that gained, and that lost; the JSON has them all
 _RANGES = 5  # of probability, in the table of reliability

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from zeroshot_cli.classify.scoring import softmax
-from zeroshot_cli.tune.calibration import calibrate_logits, fit_temperature, fit_thresholds
+from zeroshot_cli.tuning.calibration import calibrate_logits, fit_temperature, fit_thresholds
 
 
 def drawn(n: int, factor: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

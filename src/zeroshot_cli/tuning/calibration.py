@@ -8,7 +8,7 @@ import numpy as np
 from zeroshot_cli.classify.scoring import softmax
 from zeroshot_cli.evaluation.answers import Doubles, Ints
 from zeroshot_cli.evaluation.metrics import expected_calibration_error, reliability_of
-from zeroshot_cli.tune.results import Calibration, Share
+from zeroshot_cli.tuning.results import Calibration, Share
 
 FOLDS = 5
 POOLED = 20.0  # answers that those of all other labels count as, beside a label's own

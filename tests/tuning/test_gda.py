@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from zeroshot_cli.tune.gda import gaussians, paper_shrinkage
+from zeroshot_cli.tuning.gda import gaussians, paper_shrinkage
 
 WIDTH = 12
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from zeroshot_cli.tune.corrections import Correction
-from zeroshot_cli.tune.examples import Examples, folds
-from zeroshot_cli.tune.results import Method, TuneSettings
-from zeroshot_cli.tune.search import leads_of_unseen, shrinkage_of
-from zeroshot_cli.tune.tuning import tune
+from zeroshot_cli.tuning.core import tune
+from zeroshot_cli.tuning.corrections import Correction
+from zeroshot_cli.tuning.examples import Examples, folds
+from zeroshot_cli.tuning.results import Method, TuneSettings
+from zeroshot_cli.tuning.search import leads_of_unseen, shrinkage_of
 
 WIDTH, CLASSES, SCALE = 24, 12, 15.0
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from zeroshot_cli.errors import DataError
-from zeroshot_cli.tune.results import TuneSettings
-from zeroshot_cli.tune.tuning import calibrate, tune
+from zeroshot_cli.tuning.core import calibrate, tune
+from zeroshot_cli.tuning.results import TuneSettings
 
 WIDTH, CLASSES, SCALE = 16, 6, 20.0
 

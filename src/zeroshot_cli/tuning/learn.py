@@ -18,8 +18,8 @@ from zeroshot_cli.evaluation.classification import Pipeline
 from zeroshot_cli.images.find import path_of
 from zeroshot_cli.models.loaded import LoadedModel
 from zeroshot_cli.records import SkippedImage
-from zeroshot_cli.tune.results import Calibrated, Calibration, Share, Tuned, TuneSettings
-from zeroshot_cli.tune.tuning import calibrate, tune
+from zeroshot_cli.tuning.core import calibrate, tune
+from zeroshot_cli.tuning.results import Calibrated, Calibration, Share, Tuned, TuneSettings
 
 
 @dataclass(frozen=True, slots=True, eq=False)

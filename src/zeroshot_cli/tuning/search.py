@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from zeroshot_cli.evaluation.answers import Doubles, Ints
-from zeroshot_cli.tune.calibration import fit_temperature
-from zeroshot_cli.tune.corrections import Correction
-from zeroshot_cli.tune.examples import Examples, folds
-from zeroshot_cli.tune.gda import Gaussians, gaussians, paper_shrinkage
-from zeroshot_cli.tune.logistic import logistic_corrections
-from zeroshot_cli.tune.results import Method
+from zeroshot_cli.tuning.calibration import fit_temperature
+from zeroshot_cli.tuning.corrections import Correction
+from zeroshot_cli.tuning.examples import Examples, folds
+from zeroshot_cli.tuning.gda import Gaussians, gaussians, paper_shrinkage
+from zeroshot_cli.tuning.logistic import logistic_corrections
+from zeroshot_cli.tuning.results import Method
 
 _CLOSE = 0.1  # of the logarithm of a temperature, while settings are compared
 _GROUPS = 10  # of classes that are kept back in turn

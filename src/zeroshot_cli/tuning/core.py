@@ -5,10 +5,10 @@ import numpy.typing as npt
 
 from zeroshot_cli.evaluation.answers import Doubles, Floats, Ints
 from zeroshot_cli.evaluation.compare import compare_right
-from zeroshot_cli.tune.calibration import calibrate_logits
-from zeroshot_cli.tune.examples import Examples
-from zeroshot_cli.tune.logistic import penalty_of
-from zeroshot_cli.tune.results import (
+from zeroshot_cli.tuning.calibration import calibrate_logits
+from zeroshot_cli.tuning.examples import Examples
+from zeroshot_cli.tuning.logistic import penalty_of
+from zeroshot_cli.tuning.results import (
     Calibrated,
     Calibration,
     Candidate,
@@ -19,7 +19,7 @@ from zeroshot_cli.tune.results import (
     Tuned,
     TuneSettings,
 )
-from zeroshot_cli.tune.search import KINDS, Found, cut, fit, search, shrinkage_of
+from zeroshot_cli.tuning.search import KINDS, Found, cut, fit, search, shrinkage_of
 
 
 def tune(

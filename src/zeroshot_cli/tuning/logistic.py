@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from zeroshot_cli.evaluation.answers import Doubles
-from zeroshot_cli.tune.corrections import Correction
-from zeroshot_cli.tune.examples import Examples
-from zeroshot_cli.tune.gda import Gaussians, paper_shrinkage
+from zeroshot_cli.tuning.corrections import Correction
+from zeroshot_cli.tuning.examples import Examples
+from zeroshot_cli.tuning.gda import Gaussians, paper_shrinkage
 
 ITERATIONS = 15
 

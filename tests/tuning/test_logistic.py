@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from zeroshot_cli.tune import logistic
-from zeroshot_cli.tune.examples import Examples
-from zeroshot_cli.tune.gda import gaussians
-from zeroshot_cli.tune.logistic import logistic_corrections, penalty_of
+from zeroshot_cli.tuning import logistic
+from zeroshot_cli.tuning.examples import Examples
+from zeroshot_cli.tuning.gda import gaussians
+from zeroshot_cli.tuning.logistic import logistic_corrections, penalty_of
 
 N, WIDTH, CLASSES = 90, 6, 3
 

@@ -1,0 +1,72 @@
+"""`tune` for programs: what `zeroshot tune` does, with images and labels however a program has them."""
+
+import os
+from collections.abc import Sequence
+
+from zeroshot_cli.classify.classifier import Classifier
+from zeroshot_cli.datasets.examples import ExampleImages, examples_of, read_examples
+from zeroshot_cli.datasets.labelled import GivenLabels, LabelledImages, labelled_images
+from zeroshot_cli.embed.image_cache import ImageCache
+from zeroshot_cli.errors import DataError, UsageError
+from zeroshot_cli.evaluation.classification import Pipeline
+from zeroshot_cli.models.loaded import LoadedModel
+from zeroshot_cli.records import TuneMethod
+from zeroshot_cli.tuning.learn import embed_examples, tune_classifier
+from zeroshot_cli.tuning.results import Method, TuneSettings
+from zeroshot_cli.words.labels import Labels
+from zeroshot_cli.words.prompts import Prompts
+
+
+def tune(
+    model: LoadedModel,
+    examples: LabelledImages | str | os.PathLike[str] | GivenLabels,
+    labels: Labels | Sequence[str] | None = None,
+    prompts: Prompts | str | None = None,
+    *,
+    method: str = TuneMethod.AUTO,
+    target_precision: float | None = None,
+    force: bool = False,
+    cache: ImageCache | None = None,
+    seed: int = 0,
+) -> Classifier:
+    """Return a classifier that labelled examples have made better, as `zeroshot tune` writes it.
+
+    `examples` are a folder of class folders, a table, results of `classify` that were corrected by hand, a mapping of
+    labels to their images, or pairs of an image and its label, such as `zip(images, labels)`; images are what
+    `Classifier.predict` takes. Without `labels` they are those of the examples; labels without examples stay zero-shot.
+    `method` is "gda", "logistic", or "auto": what cross-validation finds better. With `target_precision` there is a
+    probability for each label below which an image is unknown, so that this share of the other answers is right.
+    `tuning.figures` of the classifier say what cross-validation measured.
+
+    Raises DataError where the classifier is not better than zero-shot, unless by `force`, and where no example can be
+    read; UsageError, DataError, TypeError or ValueError for what is no example.
+    """
+    if target_precision is not None and not 0 < target_precision < 1:
+        raise UsageError(f"target_precision {target_precision} is not a share; give one such as 0.95")
+    if method not in list(TuneMethod):
+        raise UsageError(f"method {method!r} is unknown; give one of {', '.join(TuneMethod)}")
+    images = _read(examples, labels if labels is None or isinstance(labels, Labels) else Labels.of_user(labels))
+    classifier = Classifier(model, images.labels, prompts)
+    pipeline = Pipeline(cache=cache).sized(images.items, model)
+    settings = TuneSettings(method=Method(str(method)), seed=seed, target_precision=target_precision)
+    tuned = tune_classifier(classifier, embed_examples(model, images, pipeline), settings)
+    validated = tuned.cross_validation
+    if tuned.better is False and not force:
+        assert validated is not None
+        raise DataError(
+            f"the classifier is not better than zero-shot ({validated.tuned.value:.1%} against "
+            f"{validated.zero_shot.value:.1%}, cross-validated); add examples or check their labels, or give force=True"
+        )
+    return classifier
+
+
+def _read(examples: LabelledImages | str | os.PathLike[str] | GivenLabels, labels: Labels | None) -> ExampleImages:
+    if isinstance(examples, str | os.PathLike):
+        return read_examples([os.fspath(examples)], labels)
+    if not isinstance(examples, LabelledImages):
+        return examples_of(labelled_images(examples, labels))
+    if labels is not None and labels != examples.labels:
+        raise UsageError(
+            f"{examples.name} has other labels than are to be learned; read it with these: read_dataset(path, labels)"
+        )
+    return examples_of(examples)
