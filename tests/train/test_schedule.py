@@ -67,7 +67,7 @@ def test_warm_up_is_a_share_of_the_steps(total: int, fraction: float, steps: int
 
 @pytest.mark.parametrize(
     ("pairs", "processes", "batch"),
-    [(2, 1, 2), (39, 1, 4), (100, 1, 8), (512, 1, 64), (5000, 1, 256), (10**6, 1, 256), (512, 3, 63), (8, 4, 4)],
+    [(2, 1, 2), (39, 1, 4), (100, 1, 16), (512, 1, 64), (5000, 1, 256), (10**6, 1, 256), (512, 3, 63), (8, 4, 4)],
 )
 def test_what_is_left_open_suits_the_number_of_pairs(pairs: int, processes: int, batch: int) -> None:
     found = settled(TrainConfig(data=("x",)), pairs=pairs, trained=True, processes=processes)
@@ -78,6 +78,16 @@ def test_what_is_left_open_suits_the_number_of_pairs(pairs: int, processes: int,
     assert (given.batch_size, given.epochs) == (7, 3)
 
 
-def test_the_rate_for_weights_falls_with_their_number() -> None:
-    assert fine_tuning_lr(151_277_313) == pytest.approx(1e-5, rel=0.02)  # ViT-B-32
-    assert fine_tuning_lr(1000) == 5e-4
+@pytest.mark.parametrize(
+    ("parameters", "batch", "rate"),
+    [
+        (151_277_313, 256, 9.9e-6),  # ViT-B-32
+        (4_641_967, 64, 3.2e-4),  # tiny
+        (4_641_967, 16, 1.6e-4),  # half of it: the square root of a quarter
+        (1000, 256, 5e-4),  # no higher than for a new model
+    ],
+)
+def test_the_rate_for_weights_falls_with_their_number_and_with_small_batches(
+    parameters: int, batch: int, rate: float
+) -> None:
+    assert fine_tuning_lr(parameters, batch) == rate

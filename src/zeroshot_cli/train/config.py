@@ -208,7 +208,7 @@ class TrainConfig:
             _OPTIMISATION,
             "--batch-size",
             "Pairs per step, over all processes: each pair is contrasted with the rest of its batch. Default: 256, "
-            "but an eighth of fewer than 2,048 pairs.",
+            "but a sixth of fewer than 1,536 pairs.",
             "N",
             envvar="ZEROSHOT_BATCH_SIZE",
         ),

@@ -38,21 +38,23 @@ class Settled(TrainConfig):
 def settled(config: TrainConfig, *, pairs: int, trained: bool, processes: int = 1) -> Settled:
     """Return the settings with epochs and batch size that suit the number of pairs, where they are left open.
 
-    Batches are up to an eighth of the pairs: a power of two of at most 256, and a multiple of the processes.
+    Batches are up to a sixth of the pairs: a power of two of at most 256, and a multiple of the processes.
     """
-    batch = min(BATCH, 2 ** max(1, int(math.log2(max(pairs, 8) / 8))))
+    batch = min(BATCH, 2 ** max(1, int(math.log2(max(pairs, 6) / 6))))
     epochs = FEW_EPOCHS if trained and pairs <= FEW_PAIRS else EPOCHS
     chosen = {"epochs": epochs, "batch_size": max(1, batch // processes) * processes}
     given = {each.name: getattr(config, each.name) for each in fields(config)}
     return Settled(**given | {name: value for name, value in chosen.items() if given[name] is None})
 
 
-def fine_tuning_lr(parameters: int, *, lora: int | None = None) -> float:
+def fine_tuning_lr(parameters: int, batch_size: int = BATCH, *, lora: int | None = None) -> float:
     """Return the peak learning rate for weights of so many parameters, with two digits.
 
-    Thin matrices get more of it, at any rank: 2e-4 for ViT-B, as in CLIP-LoRA (arXiv 2405.18541).
+    Batches under 64 get less, by the square root of their size, as Adam needs it (arXiv 2205.10287). Thin matrices get
+    more, at any rank: 2e-4 for ViT-B, as in CLIP-LoRA (arXiv 2405.18541).
     """
-    lr = min(SCRATCH_LR, float(f"{LR_TIMES_PARAMETERS / parameters:.1e}"))
+    rate = LR_TIMES_PARAMETERS / parameters * math.sqrt(min(1.0, batch_size / 64))
+    lr = min(SCRATCH_LR, float(f"{rate:.1e}"))
     return lr if lora is None else LORA_TIMES * lr
 
 

@@ -28,7 +28,7 @@ from zeroshot_cli.records import Loss, TextEncoder, assumed_of
 from zeroshot_cli.train.config import TrainConfig
 from zeroshot_cli.train.data import decoding_of
 from zeroshot_cli.train.preflight import Checked, Preflight, find_unreadable, preflight
-from zeroshot_cli.train.schedule import SCRATCH_LR, Settled, fine_tuning_lr, settled
+from zeroshot_cli.train.schedule import BATCH, SCRATCH_LR, Settled, fine_tuning_lr, settled
 from zeroshot_cli.train.step import Teacher
 from zeroshot_cli.train.validate import LabelledSet
 from zeroshot_cli.words.labels import Labels, read_labels
@@ -248,7 +248,8 @@ def _from_weights(config: TrainConfig) -> Start:
     if config.text_encoder not in (None, encoder):
         raise UsageError(f"--text-encoder is for a new model; these weights have {encoder}")
     model.requires_grad_(True)
-    lr = config.lr or fine_tuning_lr(sum(parameter.numel() for parameter in model.parameters()), lora=config.lora)
+    size = sum(parameter.numel() for parameter in model.parameters())
+    lr = config.lr or fine_tuning_lr(size, config.batch_size or BATCH, lora=config.lora)
     origin = f"from {loaded.title}"
     return Start(model, architecture, loaded.preprocess.config, tokenizer, origin, lr, loaded.notes)
 
