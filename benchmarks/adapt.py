@@ -163,8 +163,10 @@ def _interval(gains: Any) -> str:
 def _read(table: Path, folder: str) -> dict[str, str]:
     """Return the labels of a table's images in a folder, by path."""
     with table.open(encoding="utf-8", newline="") as file:
-        rows = [(row.get("image") or row["path"], row.get("label") or row["caption"]) for row in csv.DictReader(file)]
-    return {str(table.parent / image): label for image, label in rows if folder in Path(image).parts}
+        named = [
+            (row.get("image") or row["path"], row.get("label") or row.get("caption")) for row in csv.DictReader(file)
+        ]
+    return {str(table.parent / image): name for image, name in named if name and folder in Path(image).parts}
 
 
 def _unit(vectors: Any) -> Any:

@@ -225,5 +225,5 @@ def test_train_starts_from_its_own_model_and_says_so(folder: Path, capsys: pytes
     arguments = ["train", "--data", str(folder), "--batch-size", "2", "--dry-run", "--precision", "fp32"]
     assert app.run([*arguments, "--output", str(folder.parent / "run")]) == 0
     assert f"\nfrom {START_MODEL}: " in capsys.readouterr().err
-    assert app.run([*arguments, "--output", str(folder.parent / "run"), "--model", "small"]) == 0
-    assert "\nfrom small: " in capsys.readouterr().err
+    assert app.run([*arguments, "--output", str(folder.parent / "run"), "--model", "tiny"]) == 0
+    assert "\nfrom tiny: " in capsys.readouterr().err

@@ -9,7 +9,7 @@ import typer
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.records import Augmentation, Loss, TextEncoder
 
-START_MODEL = "tiny"  # without --model; other commands have a default of their own, in models/default.py
+START_MODEL = "small"  # without --model: docs/train.md has what it was compared with
 
 
 def _option(panel: str, name: str, help: str, metavar: str | None = None, **more: Any) -> Any:
