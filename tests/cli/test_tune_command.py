@@ -50,7 +50,7 @@ def test_a_tuned_classifier_is_better_and_classify_uses_it(capsys: pytest.Captur
     assert tune_set() == 0
     captured = capsys.readouterr()
     assert "zero-shot accuracy" in captured.out
-    assert "examples            28 of all 2 labels" in captured.out
+    assert "examples            28 for all 2 labels" in captured.out
     assert captured.err.splitlines()[-2:] == [
         "wrote my.classifier: 2 labels, tuned by gda, model angles.",
         "next: zeroshot classify FOLDER --classifier my.classifier",
@@ -168,15 +168,15 @@ def test_labels_without_an_example_and_with_one(
     captured = capsys.readouterr()
     assert "1 of 4 labels has no example and stays zero-shot: 250" in captured.err
     assert "1 of 4 labels has one example, which is learned from, not judged: 200" in captured.err
-    assert "29 of 3 of 4 labels" in captured.out
+    assert "29 for 3 of 4 labels" in captured.out
 
 
 def test_one_example_a_label(capsys: pytest.CaptureFixture[str]) -> None:
     Path("few.csv").write_text("image,label\nset/1e1/40.png,1e1\nset/8e1/70.png,8e1\n")
     assert tune("few.csv", "--labels", "labels.txt") == 0
-    assert "no label has two examples" in capsys.readouterr().out
+    assert "fewer than two labels have two examples" in capsys.readouterr().out
     assert tune("few.csv", "--labels", "labels.txt", "--overwrite", "--target-precision", "0.9") == 3
-    assert "--target-precision needs a label with two examples" in capsys.readouterr().err
+    assert "--target-precision needs two labels with two examples each" in capsys.readouterr().err
 
 
 WRONG: list[tuple[str, str, tuple[object, ...], int, str]] = [
@@ -331,7 +331,7 @@ def test_unknown_images_are_sorted_into_unknown(
     for label, degrees in (("1e1", (63, 71)), ("8e1", (49, 57))):  # labelled wrongly
         for each in degrees:
             draw_angle(Path("set", label, f"{each}.png"), each)
-    assert tune_set("--target-precision", "0.99") == 0
+    assert tune_set("--target-precision", "0.9") == 0
     assert run(["classify", "set", "--classifier", "my.classifier", "--sort-into", "sorted", "-o", "r.csv"]) == 0
     rejected = [
         row["path"] for row in csv.DictReader(Path("r.csv").read_text().splitlines()) if row["label"] == "unknown"
@@ -377,6 +377,37 @@ def test_a_tuned_classifier_is_calibrated_on_other_images(
     assert second.thresholds is not None
 
 
+def test_thresholds_of_earlier_scores_are_left_out_and_named(capsys: pytest.CaptureFixture[str]) -> None:
+    built = ("--min-score", "0.1", "--min-margin", "0.01", "--min-probability", "0.99", "-o", "built.classifier")
+    assert run(["build", "--labels", "labels.txt", "--prompts", "plain", *built]) == 0
+    given = ("set", "--classifier", "built.classifier")
+    assert run(["tune", *given, "-o", "tuned.classifier", "--target-precision", "0.5"]) == 0
+    left = "left out: --min-score 0.1, --min-probability 0.99, --min-margin 0.01 of built.classifier"
+    assert left in capsys.readouterr().err
+    assert read_classifier(Path("tuned.classifier")).thresholds == {}
+    # Calibration leaves cosines as they are.
+    assert run(["calibrate", *given, "-o", "first.classifier", "--target-precision", "0.5"]) == 0
+    assert "left out: --min-probability 0.99 of built.classifier" in capsys.readouterr().err
+    first = read_classifier(Path("first.classifier"))
+    assert first.thresholds == {"min_score": 0.1, "min_margin": 0.01}
+    assert run(["calibrate", "set", "--classifier", "first.classifier", "-o", "second.classifier"]) == 0
+    assert "left out: --target-precision of first.classifier" in capsys.readouterr().err
+    second = read_classifier(Path("second.classifier")).tuning
+    assert second is not None
+    assert second.thresholds is None
+    assert "target_precision" not in second.figures
+    assert first.tuning is not None
+    assert {"target_precision", "answered", "precision", "never_answered"} <= {*first.tuning.figures}
+
+
+@pytest.mark.parametrize("command", ["tune", "calibrate"])
+def test_a_precision_that_no_answer_reaches_is_refused(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    assert tune_set("--target-precision", "0.999", command=command) == 3
+    words = "--target-precision 0.999 is not reached at any probability by the answers to 28 examples"
+    assert words in capsys.readouterr().err
+    assert not Path("my.classifier").exists()
+
+
 def test_pages_say_that_it_was_tuned() -> None:
     assert tune_set() == 0
     assert run(["classify", "set", "--classifier", "my.classifier", "-o", "page.html"]) == 0
@@ -384,10 +415,10 @@ def test_pages_say_that_it_was_tuned() -> None:
 
 
 def test_parquet_and_jsonl_results_are_read(capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["--labels", "labels.txt", "--top-k", "2", "--prompts", "plain", "--min-score", "0.999"]
+    options = ["--labels", "labels.txt", "--top-k", "2", "--prompts", "plain", "--min-score", "0.93"]
     for name in ("r.parquet", "r.jsonl", "r.tsv"):
         assert run(["classify", "set", *options, "-o", name, "--quiet"]) == 0
         capsys.readouterr()
         assert tune(name, "--labels", "labels.txt", "--format", "json", "--force", "--overwrite") == 0
         captured = capsys.readouterr()
-        assert f"{name}: 25 rows labelled 'unknown' passed over" in captured.err
+        assert f"{name}: 13 rows labelled 'unknown' passed over" in captured.err

@@ -75,13 +75,6 @@ def test_no_lead_is_needed_where_all_classes_have_examples_or_only_two_have() ->
         assert leads_of_unseen(examples, Method.GDA, (1.0,), (0.1, 1.0)).tolist() == [[0.0, 0.0]]
 
 
-def test_one_class_with_examples_changes_no_answer() -> None:
-    x, y, texts = made_up([4] + [0] * 11)
-    tuned = tune(x, y, texts, SCALE)
-    unseen, _, _ = made_up([20] * 12, seed=1)
-    assert ((unseen @ tuned.weights.T + tuned.bias).argmax(axis=1) == (unseen @ texts.T).argmax(axis=1)).all()
-
-
 def test_few_examples_in_some_classes_and_many_in_others() -> None:
     x, y, texts = made_up([1, 2, 60, 3, 1, 25, 4, 0, 2, 16, 1, 8])
     tuned = tune(x, y, texts, SCALE, TuneSettings(target_precision=0.8))

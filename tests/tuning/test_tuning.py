@@ -62,3 +62,30 @@ def test_without_examples_there_is_nothing_to_learn() -> None:
         tune(x[:0], y[:0], texts, SCALE)
     with pytest.raises(DataError, match="nothing to tell apart with 1 label"):
         tune(x[:1], y[:1], texts[:1], SCALE)
+
+
+def test_one_label_with_several_examples_is_not_judged_alone() -> None:
+    # Whatever raises the first class would look better on its own examples, and take the images of all others.
+    x, y, texts = made_up(12)
+    some = np.flatnonzero((y == 0) | (np.arange(len(y)) % 12 == 0))
+    tuned = tune(x[some], y[some], texts, SCALE)
+    assert tuned.better is None
+    assert tuned.calibration is None
+    unseen, truth, _ = made_up(200, seed=1)
+    before, after = unseen @ texts.T, unseen @ tuned.weights.T + tuned.bias
+    others = truth != 0
+    assert (after.argmax(axis=1) == truth)[others].mean() > (before.argmax(axis=1) == truth)[others].mean() - 0.02
+
+
+def test_examples_of_one_label_alone_teach_nothing() -> None:
+    x, y, texts = made_up(4)
+    with pytest.raises(DataError, match="all examples have the same label"):
+        tune(x[y == 2], y[y == 2], texts, SCALE)
+
+
+@pytest.mark.filterwarnings("error")
+def test_copies_that_differ_in_nothing_are_no_certainty() -> None:
+    x, _, texts = made_up(1)
+    tuned = tune(np.repeat(x[:2], 5, axis=0), np.repeat([0, 1], 5), texts[:2], SCALE)
+    scores = x[:2] @ tuned.weights.T + tuned.bias
+    assert 1 / (1 + np.exp(-abs(scores[0, 0] - scores[0, 1]) / tuned.temperature)) < 0.99

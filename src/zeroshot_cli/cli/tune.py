@@ -21,6 +21,7 @@ from zeroshot_cli.records import UNKNOWN, TuneMethod, assumed_of
 
 if TYPE_CHECKING:
     from zeroshot_cli.classify.classifier import Classifier
+    from zeroshot_cli.classify.classifier_file import SavedClassifier
     from zeroshot_cli.datasets.examples import ExampleImages
     from zeroshot_cli.tuning.learn import EmbeddedExamples
     from zeroshot_cli.tuning.results import TuneSettings
@@ -185,7 +186,7 @@ class _Run:
     options: CalibrateOptions
     classifier: "Classifier"
     examples: "EmbeddedExamples"
-    thresholds: dict[str, float]
+    saved: "SavedClassifier | None"
 
     def settings(self) -> "TuneSettings":
         """Return how to tune."""
@@ -210,15 +211,29 @@ class _Run:
 
     def save(self) -> None:
         """Write the classifier file, before anything is printed: a pipe that closes early costs no file."""
-        self.classifier.save(self.options.output, thresholds=self.thresholds)
+        self.classifier.save(self.options.output)
 
     def finish(self, how: str) -> None:
         """Say what was written and what to do next, and end the command."""
         options, model = self.options, self.classifier.model
+        if text := self._left_out():
+            note(text, quiet=options.quiet)
         content = f"{counted(len(self.classifier.names), 'label')}, {how}, model {model.title}"
         note(f"wrote {options.output}: {content}.", quiet=options.quiet)
         note(f"next: zeroshot classify FOLDER --classifier {shlex.quote(str(options.output))}", quiet=options.quiet)
         finish(len(self.examples.skipped), ignore_errors=options.ignore_errors)
+
+    def _left_out(self) -> str:
+        """Return which thresholds of the classifier that was given are not in the new one, and why."""
+        if self.saved is None:
+            return ""
+        kept, tuning = self.classifier.rules, self.saved.tuning
+        given = self.saved.thresholds.items()
+        left = [f"--{name.replace('_', '-')} {value:g}" for name, value in given if getattr(kept, name) is None]
+        if tuning is not None and tuning.thresholds is not None and self.options.target_precision is None:
+            left.append("--target-precision")
+        reason = "scores and probabilities have other values now"
+        return f"left out: {', '.join(left)} of {self.saved.source}, for {reason}" if left else ""
 
 
 def _prepare(options: CalibrateOptions) -> _Run:
@@ -235,7 +250,7 @@ def _prepare(options: CalibrateOptions) -> _Run:
     note_assumed(assumed, quiet=options.quiet, verbose=options.verbose)
     classifier = classes.classifier(model, cache=options.cache, quiet=options.quiet)
     examples = _embed(options, classifier, images)
-    return _Run(options, classifier, examples, dict(classes.saved.thresholds) if classes.saved else {})
+    return _Run(options, classifier, examples, classes.saved)
 
 
 def _check(options: CalibrateOptions) -> None:

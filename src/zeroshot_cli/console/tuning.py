@@ -13,7 +13,7 @@ from rich.text import Text
 from zeroshot_cli.display import shown
 from zeroshot_cli.evaluation.metrics import Reliability
 from zeroshot_cli.tuning.learn import calibration_figures, figures_of, share_figures
-from zeroshot_cli.tuning.results import Calibrated, Calibration, Candidate, ClassChange, Method, Tuned
+from zeroshot_cli.tuning.results import Calibrated, Calibration, Candidate, ClassChange, Tuned
 
 CHANGES = 5  # classes that gained, and that lost; the JSON has them all
 _RANGES = 5  # of probability, in the table of reliability
@@ -113,18 +113,17 @@ def _reliabilities(calibration: Calibration | None) -> dict[str, Any]:
 def _examples(counts: "np.ndarray[Any, Any]") -> str:
     some = int((counts > 0).sum())
     which = f"all {some}" if some == len(counts) else f"{some} of {len(counts)}"
-    return f"{int(counts.sum()):,} of {which} labels"
+    return f"{int(counts.sum()):,} for {which} labels"
 
 
 def _why(tuned: Tuned, asked: str) -> str:
     """Return why this method was taken, and how it was judged."""
     others = [each for each in tuned.candidates if each is not tuned.chosen and each.log_loss is not None]
     if tuned.cross_validation is None or tuned.chosen.log_loss is None:
-        return "no label has two examples, so there was no cross-validation, and its settings are the default ones"
+        return "fewer than two labels have two examples, so nothing was cross-validated and the settings are fixed ones"
     folds = f"in cross-validation with {tuned.cross_validation.folds} folds"
     if not others:
-        reason = "the method for so few examples" if asked == Method.AUTO.value else f"--method {asked}"
-        return f"{reason}; judged {folds}"
+        return f"--method {asked}; judged {folds}"
     losses = ", ".join(f"{each.log_loss:.3f} of {each.method.value}" for each in others)
     return f"its log loss is {tuned.chosen.log_loss:.3f} {folds}, against {losses}"
 
@@ -150,13 +149,15 @@ def _print_calibration(calibration: Calibration, console: Console) -> None:
     table.add_row("calibration error", "", _percent(calibration.ece_before), "", _percent(calibration.ece_after))
     console.print()
     console.print(table)
-    answered, precision = calibration.answered, calibration.precision
-    if answered is None or precision is None:
+    answered, precision, thresholds = calibration.answered, calibration.precision, calibration.thresholds
+    if answered is None or precision is None or thresholds is None:
         return
     rows = _rows()
     rows.add_row("answered, not unknown", _percent(answered.value), _interval(answered.interval))
     aim = f"{_interval(precision.interval)}, asked for: {calibration.target_precision:.0%}"
     rows.add_row("right of these", _percent(precision.value), aim)
+    if never := int(np.isinf(thresholds).sum()):
+        rows.add_row("labels never answered", str(never), "too few of their answers are right")
     console.print()
     console.print(rows)
 

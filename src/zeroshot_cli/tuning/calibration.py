@@ -16,20 +16,29 @@ POOLED = 20.0  # answers that those of all other labels count as, beside a label
 _LOGS = (-7.0, 7.0)  # of the factor on logits
 
 
-def fit_temperature(logits: Doubles, targets: Ints, *, tolerance: float = 1e-3) -> tuple[float, float]:
+def fit_temperature(
+    logits: Doubles, targets: Ints, *, tolerance: float = 1e-3, doubt: float = 0.0
+) -> tuple[float, float]:
     """Return the temperature with the least log loss of softmax(logits (n, c) / temperature), and that loss.
 
-    Guo et al. 2017 (arXiv 1706.04599), section 4.2; the loss is convex in the inverse of the temperature.
+    Guo et al. 2017 (arXiv 1706.04599), section 4.2; the loss is convex in the inverse of the temperature. `doubt` is
+    the probability that an image is of its best other class: without any, the more logits are multiplied the better
+    where all images are right, and every answer would have a probability of 1.
     """
     from scipy.optimize import minimize_scalar
 
-    leads = logits - logits[np.arange(len(targets)), targets][:, None]
+    rows = np.arange(len(targets))
+    leads = logits - logits[rows, targets][:, None]
     most = leads.max(axis=1)
     under = (leads - most[:, None]).astype(np.float32)  # half the time of float64, and exact enough
+    leads[rows, targets] = -np.inf
+    doubted = doubt * leads.max(axis=1).mean() if doubt else 0.0
 
     def loss(log_factor: float) -> float:
         factor = np.exp(log_factor)
-        return float((factor * most + np.log(np.exp(np.float32(factor) * under).sum(axis=1, dtype=np.float64))).mean())
+        with np.errstate(over="ignore"):  # to minus infinity, the probability of which is 0
+            sums = np.exp(np.float32(factor) * under).sum(axis=1, dtype=np.float64)
+        return float((factor * most + np.log(sums)).mean() - factor * doubted)
 
     found = minimize_scalar(loss, bounds=_LOGS, method="bounded", options={"xatol": tolerance})
     return float(np.exp(-found.x)), float(found.fun)
@@ -41,13 +50,14 @@ def fit_thresholds(confidences: Doubles, given: Ints, right: Ints, classes: int,
     `confidences` (n,) are probabilities of the labels `given` (n,), `right` (n,) whether these are true. A threshold is
     the lowest at which (wrong + 1) / (answered + 1) is small enough: the one more is for the image to come, as in
     conformal risk control (arXiv 2208.02814). A label's own answers are joined by those of all others, which together
-    weigh as much as `POOLED` answers; so labels with few answers have the threshold of all. 1 where none is enough.
+    weigh as much as `POOLED` answers; so labels with few answers have the threshold of all. Infinite where none is
+    enough: a probability may be 1 by rounding.
     """
     order = np.argsort(-confidences, kind="stable")
     levels, wrong = confidences[order], 1.0 - right[order]
     last = np.append(levels[1:] < levels[:-1], True)  # of equal confidences all are kept, or none
     all_wrong, all_answered = wrong.cumsum(), np.arange(1, len(levels) + 1)
-    thresholds = np.ones(classes)
+    thresholds = np.full(classes, np.inf)
     for index in range(classes):
         own = given[order] == index
         own_wrong, own_answered = (wrong * own).cumsum(), own.cumsum()
@@ -69,7 +79,7 @@ def calibrate_logits(
     say. `zero_shot` (n, c) are the logits before, at the model's own temperature.
     """
     classes = logits.shape[1]
-    temperature, _ = fit_temperature(logits, targets)
+    temperature = _sober_temperature(logits, targets)
     given, right = logits.argmax(axis=1), logits.argmax(axis=1) == targets
     confidences, kept = np.zeros(len(targets)), np.zeros(len(targets), dtype=bool)
     parts = np.random.default_rng(seed).permutation(len(targets)) % min(FOLDS, len(targets))
@@ -77,7 +87,7 @@ def calibrate_logits(
         others, judged = parts != part, parts == part
         if not others.any():  # one example alone
             others = judged
-        fitted, _ = fit_temperature(logits[others], targets[others])
+        fitted = _sober_temperature(logits[others], targets[others])
         confidences[judged] = softmax(logits[judged] / fitted).max(axis=1)
         if precision is not None:
             sure = softmax(logits[others] / fitted).max(axis=1)
@@ -96,3 +106,8 @@ def calibrate_logits(
         answered=None if precision is None else Share(int(kept.sum()), len(kept)),
         precision=None if precision is None else Share(int(right[kept].sum()), int(kept.sum())),
     )
+
+
+def _sober_temperature(logits: Doubles, targets: Ints) -> float:
+    """Return the temperature of logits (n, c) if one image of n + 2 is doubtful, as in Platt 1999, section 2.2."""
+    return fit_temperature(logits, targets, doubt=1 / (len(targets) + 2))[0]

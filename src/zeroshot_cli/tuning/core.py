@@ -3,6 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
+from zeroshot_cli.errors import DataError
 from zeroshot_cli.evaluation.answers import Doubles, Floats, Ints
 from zeroshot_cli.evaluation.compare import compare_right
 from zeroshot_cli.tuning.calibration import calibrate_logits
@@ -31,10 +32,12 @@ def tune(
 ) -> Tuned:
     """Tune on embeddings (n, e) of class indices (n,), with text embeddings (c, e) and the model's logit scale.
 
-    All embeddings are L2-normalised. Raises DataError for no example, fewer than two classes, or numbers that are not
-    finite.
+    All embeddings are L2-normalised. Raises DataError for no example, fewer than two classes, examples of one class
+    alone, or numbers that are not finite.
     """
     examples = Examples.of(embeddings, targets, texts, scale)
+    if len(np.unique(examples.targets)) < 2:
+        raise DataError("all examples have the same label, which teaches nothing; add examples of other labels")
     parts = cut(examples, settings.seed)
     methods = (Method.LOGISTIC, Method.GDA) if settings.method is Method.AUTO else (settings.method,)
     found = [search(examples, parts, method) for method in methods] if parts else []

@@ -63,13 +63,14 @@ class Examples:
 
 
 def folds(examples: Examples, seed: int) -> Iterator[tuple[Ints, Ints]]:
-    """Yield the rows to learn from and the rows to judge, of every fold; none where no class has two examples.
+    """Yield the rows to learn from and the rows to judge, of every fold; none where fewer than two classes have two.
 
     Every example of a class with two or more is judged once, by what has learned from others of its class; the only
-    example of a class is always learned from. The members of a class are dealt out to the folds in turn.
+    example of a class is always learned from. If one class alone were judged, the best classifier would be one that
+    always answers it. The members of a class are dealt out to the folds in turn.
     """
     paired = np.flatnonzero(examples.counts[examples.targets] > 1)
-    if not len(paired):
+    if (examples.counts > 1).sum() < 2:
         return
     number = min(FOLDS_OF_FEW if len(paired) < FEW else FOLDS, len(paired))
     shuffled = np.random.default_rng(seed).permutation(paired)

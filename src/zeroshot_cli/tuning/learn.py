@@ -8,9 +8,11 @@ import numpy as np
 import torch
 
 from zeroshot_cli.classify.classifier import Classifier
+from zeroshot_cli.classify.rejection import Rules
 from zeroshot_cli.classify.scoring import Floats
 from zeroshot_cli.classify.tuning import CALIBRATED, Tuning, key_of
 from zeroshot_cli.datasets.examples import ExampleImages
+from zeroshot_cli.display import counted
 from zeroshot_cli.embed.image_cache import contents_of
 from zeroshot_cli.errors import DataError
 from zeroshot_cli.evaluation.answers import Doubles
@@ -20,6 +22,8 @@ from zeroshot_cli.models.loaded import LoadedModel
 from zeroshot_cli.records import SkippedImage
 from zeroshot_cli.tuning.core import calibrate, tune
 from zeroshot_cli.tuning.results import Calibrated, Calibration, Share, Tuned, TuneSettings
+
+_OF_TARGET = ("target_precision", "answered", "precision", "never_answered")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,13 +77,15 @@ def tune_classifier(
 ) -> Tuned:
     """Tune a classifier in place, from its text embeddings; raises DataError where the examples do not suffice.
 
-    It is tuned even where that is not `better`.
+    It is tuned even where that is not `better`. Its rules are gone after that: they were for cosines.
     """
     texts, scale = classifier.embeddings.numpy(), classifier.model.logit_scale
     tuned = tune(examples.embeddings, examples.images.targets, texts, scale, settings)
     if settings.target_precision is not None and tuned.thresholds is None:
-        raise DataError("--target-precision needs a label with two examples; add some, or omit it")
+        raise DataError("--target-precision needs two labels with two examples each; add some, or omit it")
+    _check_target(tuned.calibration, len(examples.keys))
     weights, bias = _centred(tuned, texts)
+    classifier.rules = Rules()
     classifier.tuning = Tuning(
         method=tuned.chosen.method.value,
         temperature=tuned.temperature,
@@ -108,9 +114,10 @@ def calibrate_classifier(
     examples: EmbeddedExamples,
     settings: TuneSettings = TuneSettings(),  # noqa: B008
 ) -> Calibrated:
-    """Calibrate a classifier in place, zero-shot or tuned.
+    """Calibrate a classifier in place, zero-shot or tuned; rules for its earlier probabilities are gone after that.
 
-    Raises DataError where some of the examples have taught it: it is too sure of these.
+    Raises DataError where some of the examples have taught it, as it is too sure of these, and where they are too few
+    for the precision.
     """
     tuning, embeddings = classifier.tuning, examples.embeddings
     weights, scale = classifier.embeddings.numpy(), classifier.model.logit_scale
@@ -125,15 +132,31 @@ def calibrate_classifier(
         embeddings = np.hstack([embeddings, np.ones((len(embeddings), 1), embeddings.dtype)])
         weights = np.hstack([tuning.weights.numpy(), tuning.bias.numpy()[:, None]])  # the bias is the weight of the 1
     found = calibrate(embeddings, examples.images.targets, weights, scale, settings)
+    _check_target(found.calibration, len(examples.keys))
+    classifier.rules = replace(classifier.rules, min_probability=None)
     before = tuning or Tuning(CALIBRATED, found.temperature)
     classifier.tuning = replace(
         before,
         temperature=found.temperature,
         thresholds=_tensor(found.calibration.thresholds),
         examples=before.examples | examples.known,
-        figures={**before.figures, **calibration_figures(found.calibration), "seed": settings.seed},
+        figures={
+            **{name: value for name, value in before.figures.items() if name not in _OF_TARGET},
+            **calibration_figures(found.calibration),
+            "seed": settings.seed,
+        },
     )
     return found
+
+
+def _check_target(calibration: Calibration | None, examples: int) -> None:
+    """Raise DataError where thresholds would make every image unknown."""
+    if calibration is None or calibration.thresholds is None or np.isfinite(calibration.thresholds).any():
+        return
+    raise DataError(
+        f"--target-precision {calibration.target_precision} is not reached at any probability by the answers to "
+        f"{counted(examples, 'example')}; ask for less, or add examples"
+    )
 
 
 def figures_of(tuned: Tuned) -> dict[str, Any]:
@@ -158,11 +181,12 @@ def figures_of(tuned: Tuned) -> dict[str, Any]:
 def calibration_figures(calibration: Calibration) -> dict[str, Any]:
     """Return the figures of a calibration, as a classifier's file and JSON have them."""
     found: dict[str, Any] = {"ece_before": calibration.ece_before, "ece_after": calibration.ece_after}
-    if calibration.answered is not None and calibration.precision is not None:
+    if calibration.answered and calibration.precision and calibration.thresholds is not None:
         found |= {
             "target_precision": calibration.target_precision,
             "answered": share_figures(calibration.answered),
             "precision": share_figures(calibration.precision),
+            "never_answered": int(np.isinf(calibration.thresholds).sum()),
         }
     return found
 

@@ -131,8 +131,8 @@ def _loss(change: ClassChange) -> float:
 class Tuned:
     """A tuned classifier: the score of an image is x @ `weights`.T + `bias`, on the scale of cosines.
 
-    weights (c, e) and bias (c,) are float32. `chosen` is one of `candidates`. `cross_validation` is None where no class
-    has two examples, and so is `calibration`. Probabilities are softmax(score / `temperature`).
+    weights (c, e) and bias (c,) are float32. `chosen` is one of `candidates`. `cross_validation` is None where fewer
+    than two classes have two examples, and so is `calibration`. Probabilities are softmax(score / `temperature`).
     `counts` (c,) are the examples of each class; a class without any stays zero-shot.
     """
 
