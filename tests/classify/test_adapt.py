@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from zeroshot_cli.classify.adapt import Candidates, Settings, adapt, check_adapting
+from zeroshot_cli.classify.rejection import Rules
 from zeroshot_cli.classify.scoring import softmax
 from zeroshot_cli.errors import UsageError
 
@@ -139,11 +140,11 @@ def test_progress_counts_every_pass() -> None:
     ("labels", "options", "says"),
     [
         (["cat"], {}, "there is only one"),
-        (["cat", "dog"], {"multi_label": True}, "--multi-label judges each alone"),
+        (["cat", "dog"], {"rules": Rules(multi_label=True)}, "--multi-label judges each alone"),
         (["cat", "dog"], {"images": 15}, "at least 16, and this run has 15 images"),
     ],
 )
 def test_what_makes_no_sense_is_refused(labels: list[str], options: dict[str, Any], says: str) -> None:
     with pytest.raises(UsageError, match=says):
-        check_adapting(labels, **{"multi_label": False, **options})
-    check_adapting(["cat", "dog"], multi_label=False, images=16)
+        check_adapting(labels, **{"rules": Rules(), **options})
+    check_adapting(["cat", "dog"], Rules(), images=16)

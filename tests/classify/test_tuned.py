@@ -142,6 +142,26 @@ def test_a_background_rejects_what_it_is_nearer_to_than_all_texts(tuned: Classif
     assert found == [angle in (20, 30) or (angle == 10 and found[1]) for angle in range(0, 100, 10)]
 
 
+def test_thresholds_of_labels_do_not_judge_adapted_probabilities(tuned: Classifier, images: list[str]) -> None:
+    with pytest.raises(UsageError, match=r"--adapt changes the probabilities .* were found for; omit --adapt, or give"):
+        tuned.predict(images, adapt=True)
+    assert [found.path for found in tuned.predict(images, adapt=True, rules=Rules(min_probability=0.1))] == images
+
+
+def test_adaptation_begins_with_the_tuned_answers(angle_model: Any, images: list[str]) -> None:
+    """The weights say 90 of every image, far beyond what neighbours and text say; scores stay the tuned ones."""
+    classifier = Classifier(angle_model, ["0", "45", "90"], PLAIN)
+    bias = torch.tensor([0.0, 0.0, 100.0])
+    classifier.tuning = Tuning("gda", 0.2, weights=TUNING.weights, bias=bias)
+    alone, adapted = ([*classifier.predict(images, adapt=adapt)] for adapt in (False, True))
+    assert [found.label for found in adapted] == ["90"] * len(images)
+    assert [found.predictions[0].score for found in adapted] == [found.predictions[0].score for found in alone]
+    classifier.set_background(["30"])
+    rejected = [found.rejected for found in classifier.predict(images, adapt=True)]
+    assert rejected == [found.rejected for found in classifier.predict(images)]
+    assert set(rejected) == {False, True}
+
+
 def test_labels_are_not_judged_one_by_one(tuned: Classifier, images: list[str]) -> None:
     with pytest.raises(UsageError, match=r"--multi-label judges every label on its own, .* was tuned"):
         list(tuned.predict(images, rules=Rules(multi_label=True)))

@@ -10,14 +10,19 @@ n images, c classes, k candidate classes of an image, e embedding, b images of a
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 
+from zeroshot_cli.classify.rejection import Rules
 from zeroshot_cli.classify.scoring import Doubles, Floats, Indices, best, softmax
 from zeroshot_cli.display import counted
 from zeroshot_cli.errors import UsageError
+
+if TYPE_CHECKING:  # it brings torch
+    from zeroshot_cli.classify.tuning import Tuning
 
 FEWEST = 16  # images that are worth a look together
 OnProgress = Callable[[int, int], None]
@@ -31,9 +36,19 @@ _MOST_COSINES = 2**24  # of images in memory at once
 _SMALLEST = 1e-12
 
 
-def check_adapting(labels: Sequence[str], *, multi_label: bool, images: int | None = None) -> None:
-    """Raise UsageError where adaptation makes no sense: for labels on their own, one label or a handful of images."""
-    if multi_label:
+def check_adapting(
+    labels: Sequence[str], rules: Rules, *, tuning: "Tuning | None" = None, images: int | None = None
+) -> None:
+    """Raise UsageError where adaptation makes no sense: for labels on their own, one label or a handful of images.
+
+    It moves probabilities, so that the thresholds that `tuning` found for each label would not keep their precision.
+    """
+    if tuning is not None and tuning.thresholds is not None and rules.min_probability is None:
+        raise UsageError(
+            "--adapt changes the probabilities that this classifier's thresholds were found for; omit --adapt, or give "
+            "--min-probability X, one threshold for all labels"
+        )
+    if rules.multi_label:
         raise UsageError("--adapt shares images among labels, and --multi-label judges each alone; omit one of them")
     if len(labels) < 2:
         raise UsageError("--adapt shares images among labels, and there is only one; omit it, or give more labels")

@@ -218,7 +218,7 @@ class Classifier:
         rules = self.rules if rules is None else rules
         self.check(rules)
         if adapting is not None:
-            check_adapting(self.names, multi_label=rules.multi_label)
+            check_adapting(self.names, rules, tuning=self.tuning)
         encoded = encode_images(
             self.model,
             items,

@@ -55,10 +55,10 @@ def classify(options: ClassifyOptions, context: typer.Context) -> None:
     rules = classes.rules(options.thresholds(), multi_label=options.multi_label)
     _check_outputs(options)
     options.check_cache()
-    _check_adapt(options, classes)
+    _check_adapt(options, classes, rules)
     earlier = _earlier_run(options)
     found = _find(options, finished=earlier is not None and earlier.complete)
-    _check_adapt(options, classes, found.count)
+    _check_adapt(options, classes, rules, found.count)
     if options.sort_into is not None:
         from zeroshot_cli.filing.sort import check_sorted_before
 
@@ -149,7 +149,7 @@ def _check_outputs(options: ClassifyOptions) -> None:
         check_sort_into(options.sort_into, options.sort_mode, every_label=options.multi_label)
 
 
-def _check_adapt(options: ClassifyOptions, classes: Classes, images: int | None = None) -> None:
+def _check_adapt(options: ClassifyOptions, classes: Classes, rules: "Rules", images: int | None = None) -> None:
     """Raise UsageError where --adapt makes no sense, once for the options and once for the number of images."""
     if not options.adapt:
         return
@@ -157,7 +157,8 @@ def _check_adapt(options: ClassifyOptions, classes: Classes, images: int | None 
 
     if options.resume:
         raise UsageError("--adapt looks at all images together, and --resume only at those left; omit one of them")
-    check_adapting(classes.labels.names, multi_label=options.multi_label, images=images)
+    tuning = None if classes.saved is None else classes.saved.tuning
+    check_adapting(classes.labels.names, rules, tuning=tuning, images=images)
 
 
 def _adapting(options: ClassifyOptions) -> "Adapting | None":
