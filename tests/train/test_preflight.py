@@ -228,6 +228,12 @@ def test_what_teaches_nothing_is_refused(
     assert all(word in str(error.value) for word in ["--data", *words]), str(error.value)
 
 
+def test_one_class_is_refused_by_its_name(folder: Path) -> None:
+    pairs = read_pairs([pairs_file(folder, [("a.png", "cat"), ("b.png", "cat")])], label_column="caption")
+    with pytest.raises(DataError, match=r"all 2 images of --data are of one class, 'cat', .* add images of another"):
+        look(pairs)
+
+
 def test_no_row_is_refused(folder: Path) -> None:
     pairs = read_pairs([pairs_file(folder, [("a.png", "x")])])
     with pytest.raises(DataError, match="0 usable pairs"):

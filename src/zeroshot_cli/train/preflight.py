@@ -191,6 +191,11 @@ def _check_size(pairs: Pairs, batch_size: int) -> None:
 
 def _check_variety(pairs: Pairs, alike: _Alike) -> None:
     n, caption = len(pairs), _short(alike.largest_caption)
+    if alike.captions == 1 and any(source.texts for source in pairs.sources):
+        raise DataError(
+            f"all {n:,} images of --data are of one class, {caption!r}, so no image differs from another; add images "
+            "of another class"
+        )
     if alike.captions == 1:
         raise DataError(
             f"all {n:,} captions of --data are {caption!r}, so no image differs from another; "
