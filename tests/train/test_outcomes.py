@@ -199,6 +199,32 @@ def test_a_run_that_is_not_complete_is_not_extended(tmp_path: Path, config: Trai
         train(replace(config, epochs=6), tmp_path / "run", resume=True)
 
 
+def test_a_run_that_an_earlier_version_began_goes_on_as_it_began(
+    tmp_path: Path, config: TrainConfig, model_yaml: ModelYaml
+) -> None:
+    """Its checkpoints have the learning rate that it chose, and no word of batch norm, whose statistics moved."""
+    train(replace(config, model=model_yaml("resnet")), tmp_path / "one")
+    earlier = replace(config, model=str(tmp_path / "one"), lr=2e-5, train_batch_norm=True, save_every=3)
+    train(earlier, tmp_path / "whole")
+    events = loop.train(earlier, tmp_path / "run")
+    for event in events:
+        if isinstance(event, Stepped) and event.step == 4:
+            break
+    events.close()
+    (saved,) = checkpoint.list_checkpoints(tmp_path / "run/checkpoints")
+    state = json.loads((saved / "state.json").read_text())
+    for name in ("train_batch_norm", "lora", "label_column"):
+        del state["config"][name]
+    (saved / "state.json").write_text(json.dumps(state))
+    left_open = replace(earlier, lr=None, train_batch_norm=False)
+    _, step = train(left_open, tmp_path / "run", resume=True)
+    assert step == 8
+    whole, resumed = (load_file(tmp_path / name / "model/open_clip_model.safetensors") for name in ("whole", "run"))
+    assert all(torch.equal(resumed[name], whole[name]) for name in whole)
+    with pytest.raises(UsageError, match=r"was started with lr 2e-05, not 0\.001"):
+        train(replace(earlier, lr=1e-3), tmp_path / "run", resume=True)
+
+
 # one writer
 
 

@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,9 @@ from zeroshot_cli.train.schedule import badness
 
 _PREFIX = "step-"
 _STATE = ("exp_avg", "exp_avg_sq", "step")  # of AdamW, for each parameter
+_EARLIER: dict[str, Any] = {
+    "train_batch_norm": True
+}  # what runs did before these were settings, where that is not the default
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +126,12 @@ def list_checkpoints(directory: Path) -> list[Path]:
     return sorted(path for path in directory.glob(f"{_PREFIX}*") if (path / "state.json").is_file())
 
 
+def newest_checkpoint(directory: Path) -> tuple[Path, TrainState] | None:
+    """Return the checkpoint with most steps and its state, None where there is none. Raises CheckpointError."""
+    found = list_checkpoints(directory)
+    return (found[-1], read_state(found[-1])) if found else None
+
+
 def read_state(checkpoint: Path) -> TrainState:
     """Read the state of a checkpoint. Raises CheckpointError if its state.json cannot be read."""
     file = checkpoint / "state.json"
@@ -152,12 +161,25 @@ def load_checkpoint(checkpoint: Path, model: nn.Module, optimizer: Optimizer, av
         _load_module(checkpoint / "average.safetensors", average)
 
 
+def as_begun(config: TrainConfig, checkpoints: Path) -> TrainConfig:
+    """Return the settings of a run that is resumed, with the learning rate that it began with where they have none.
+
+    Other versions choose another; what an earlier one did that was no setting yet is as it was. Raises CheckpointError.
+    """
+    if (newest := newest_checkpoint(checkpoints)) is None:
+        return config
+    begun = newest[1].config
+    rate = begun.get("lr")
+    lr = float(rate) if config.lr is None and isinstance(rate, int | float) else config.lr
+    return replace(config, lr=lr, **{name: value for name, value in _EARLIER.items() if name not in begun})
+
+
 def check_same(saved: Mapping[str, Any], now: Mapping[str, Any], *, where: Path) -> None:
     """Raise UsageError with the name of the first setting that differs when a run is resumed.
 
-    A setting that the run was started without is newer than the run: its default is what the run had.
+    A setting that the run was started without is newer than the run: its default is what the run had, but for _EARLIER.
     """
-    defaults = TrainConfig().to_dict()
+    defaults = TrainConfig().to_dict() | _EARLIER
     for name in {**saved, **now}:
         before, after = saved.get(name), now.get(name)
         if before != after and (name in saved or after != defaults.get(name)):

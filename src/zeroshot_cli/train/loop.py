@@ -16,10 +16,10 @@ from zeroshot_cli.models.formats.open_clip import save_model
 from zeroshot_cli.records import SkippedImage
 from zeroshot_cli.train.checkpoint import (
     TrainState,
+    as_begun,
     best_checkpoint,
     check_same,
-    list_checkpoints,
-    read_state,
+    newest_checkpoint,
     save_checkpoint,
 )
 from zeroshot_cli.train.config import TrainConfig
@@ -58,6 +58,8 @@ def train(config: TrainConfig, output: Path, *, resume: bool = False, dry_run: b
 def _events(config: TrainConfig, folder: RunFolder, *, resume: bool, dry_run: bool) -> Iterator[Event]:
     if resume or not dry_run:
         folder.check(resume=resume)
+    if resume:
+        config = as_begun(config, folder.checkpoints)
     with joined(config.device) as (world, device):
         prepared = yield from prepare(config, checks=world.is_first, processes=world.size)
         learner = Learner(prepared.config, prepared.start, world, device, prepared.teacher)
@@ -130,14 +132,12 @@ class _Run:
 
     def resume(self) -> None:
         """Load the newest checkpoint; a run that was killed before its first one starts again."""
-        checkpoints = list_checkpoints(self.folder.checkpoints)
-        if checkpoints:
-            newest = checkpoints[-1]
-            state = read_state(newest)
+        if (newest := newest_checkpoint(self.folder.checkpoints)) is not None:
+            path, state = newest
             self.step = state.step
             self.course = Course(self.folder.judged(self.step))
             check_same(self._extended(state), self.identity(), where=self.folder.path)
-            self.learner.load(newest)
+            self.learner.load(path)
         if len(set(self.world.collected([self.step]))) > 1:
             raise UsageError(f"the processes of this run do not see the same {self.folder.path}; use a shared disk")
 
