@@ -351,8 +351,10 @@ def test_calibration_changes_no_answer(capsys: pytest.CaptureFixture[str]) -> No
     assert (saved.tuning.method, saved.tuning.weights, saved.temperature) == ("calibrated", None, found["temperature"])
     before = labelled(capsys, "--labels", "labels.txt", "--prompts", "plain")
     assert labelled(capsys, "--classifier", "my.classifier") == before
-    assert run(["calibrate", "set", "--labels", "labels.txt", "--prompts", "plain", "-o", "b.classifier"]) == 0
+    Path("few.csv").write_text("image,label\nset/1e1/40.png,1e1\nset/8e1/70.png,8e1\n")
+    assert run(["calibrate", "few.csv", "--labels", "labels.txt", "--prompts", "plain", "-o", "b.classifier"]) == 0
     captured = capsys.readouterr()
+    assert "learned from" not in captured.err
     assert "calibration error" in captured.out
     assert "wrote b.classifier: 2 labels, calibrated, model angles." in captured.err
 

@@ -310,13 +310,13 @@ def _embed(options: CalibrateOptions, classifier: "Classifier", images: "Example
         note(f"{image.path}: {image.reason}", quiet=options.quiet)
     if len(examples.skipped) > _NAMED:
         note(f"and {len(examples.skipped) - _NAMED} more that could not be read", quiet=options.quiet)
-    for text in _notes(examples):
+    for text in _notes(examples, learned=isinstance(options, TuneOptions)):
         note(text, quiet=options.quiet)
     return examples
 
 
-def _notes(examples: "EmbeddedExamples") -> list[str]:
-    """Return what a user should know about the examples, one sentence each."""
+def _notes(examples: "EmbeddedExamples", *, learned: bool) -> list[str]:
+    """Return what a user should know about the examples, one sentence each; calibration learns nothing of a label."""
     images = examples.images
     counts = [0] * len(images.labels)
     for target in images.targets:
@@ -324,6 +324,8 @@ def _notes(examples: "EmbeddedExamples") -> list[str]:
     notes = []
     if examples.repeated:
         notes.append(f"{counted(examples.repeated, 'example')} left out, with the same content as another")
+    if not learned:
+        return notes
     none = [name for name, count in zip(images.labels.names, counts, strict=True) if not count]
     if none:
         verb = "has no example and stays" if len(none) == 1 else "have no example and stay"
