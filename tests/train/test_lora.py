@@ -143,7 +143,7 @@ def test_a_run_that_goes_on_is_the_run_that_never_stopped(
         ({"lock_text": True}, {name for name in ATTENTION if name.startswith("visual.")}),
         ({"lock_trunk": True, "views": 2}, {name for name in ATTENTION if name[0] != "v"} | {"visual.proj"}),
     ],
-    ids=str,
+    ids=["lock_image", "lock_text", "lock_trunk"],
 )
 def test_what_is_locked_stays_as_it_was(
     tmp_path: Path, config: TrainConfig, options: dict[str, Any], expected: set[str]
