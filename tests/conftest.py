@@ -1,6 +1,7 @@
 """A cache of the test's own, a hub on loopback, and a model whose answers are known by hand."""
 
 import csv
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -24,6 +25,10 @@ POSIX_ONLY = [
 collect_ignore = POSIX_ONLY if sys.platform == "win32" else []
 
 __all__ = ["hub", "hub_at"]
+
+# A shell without job control starts what is in its background deaf to Ctrl-C, and so would be the programs of tests.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 COLOURS = ("red", "green", "blue", "yellow", "purple", "orange", "black", "gray")
 
