@@ -43,9 +43,10 @@ from zeroshot_cli.embed.batches import auto_batch_size
 from zeroshot_cli.embed.images import EmbeddedImage, encode_images
 from zeroshot_cli.evaluation.metrics import expected_calibration_error, wilson
 from zeroshot_cli.images.decoder_pool import auto_workers
+from zeroshot_cli.records import TuneMethod
 from zeroshot_cli.tuning.core import calibrate, tune
 from zeroshot_cli.tuning.gda import gaussians, paper_shrinkage
-from zeroshot_cli.tuning.results import Method, Tuned, TuneSettings
+from zeroshot_cli.tuning.results import Tuned, TuneSettings
 
 EXAMPLES = (1, 2, 4, 8, 16)  # of each class
 PRECISION = 0.95
@@ -142,7 +143,7 @@ def accuracies(tasks: list[Task], draws: int) -> Iterator[str]:
         for name, cells in rows.items():
             first = f"{zero_shot:.1f}" if name == "tuned" else ""
             yield f"| {task.name} | {about} | {name} | {first} | " + " | ".join(cells) + " |"
-        share = methods.count(Method.LOGISTIC) / len(methods)
+        share = methods.count(TuneMethod.LOGISTIC) / len(methods)
         yield f"| | | logistic regression was picked in {share:.0%} | | " + " | ".join("" for _ in EXAMPLES) + " |"
     gained = ", ".join(f"{name} {gain:+.1f}" for name, gain in gains.items())
     yield f"\nGain over zero-shot with {EXAMPLES[-1]} examples, in points: {gained}. The lowest difference of tuned to"

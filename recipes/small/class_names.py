@@ -54,9 +54,9 @@ def main() -> None:
     for name, wnid in zip(read_labels("imagenet").names, wnids(), strict=True):
         offset = int(wnid[1:])
         words = synsets[offset][0]
-        kinds = dict.fromkeys(word for word in ancestors(synsets, offset) if word in common and word not in words)
+        kinds = [word for word in ancestors(synsets, offset) if word in common and word not in words]
         name = next(each for each in (name, *words) if each not in lines)  # two names stand for two classes each
-        lines[name] = " | ".join(dict.fromkeys((name, *words, *list(kinds)[:2])))
+        lines[name] = " | ".join(dict.fromkeys((name, *words, *kinds[:2])))
     options.to.write_text("".join(f"{line}\n" for line in lines.values()), encoding="utf-8")
 
 

@@ -1,6 +1,8 @@
 """Scores, probabilities and order, with a model whose answers are known by hand: cosines of angles."""
 
 import math
+import subprocess
+import sys
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -296,3 +298,9 @@ def test_a_probability_under_a_half_keeps_labels_that_blank_prompts_are_nearer_t
     for least, kept in ((0.5, ["60"]), (0.2, ["60", "0"]), (1e-9, ["60", "0", "180"])):  # blank is 70 degrees
         (found,) = classifier.predict(["36"], rules=Rules(multi_label=True, min_probability=least))
         assert [one.label for one in found.predictions] == kept
+
+
+def test_what_only_adapting_and_tuning_need_is_not_loaded() -> None:
+    code = "import sys, zeroshot_cli.classify.classifier; print({'scipy', 'sklearn', 'pandas'} & set(sys.modules))"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == "set()"

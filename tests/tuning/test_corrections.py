@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
+from zeroshot_cli.records import TuneMethod
 from zeroshot_cli.tuning.core import tune
 from zeroshot_cli.tuning.corrections import Correction
 from zeroshot_cli.tuning.examples import Examples, folds
-from zeroshot_cli.tuning.results import Method, TuneSettings
+from zeroshot_cli.tuning.results import TuneSettings
 from zeroshot_cli.tuning.search import leads_of_unseen, shrinkage_of
 
 WIDTH, CLASSES, SCALE = 24, 12, 15.0
@@ -48,8 +49,8 @@ def test_a_single_example_a_class_has_no_folds_and_takes_the_default() -> None:
     assert ((unseen @ tuned.weights.T + tuned.bias).argmax(axis=1) == truth).mean() > before - 0.01
 
 
-@pytest.mark.parametrize("method", [Method.GDA, Method.LOGISTIC])
-def test_images_of_classes_without_examples_keep_their_accuracy(method: Method) -> None:
+@pytest.mark.parametrize("method", [TuneMethod.GDA, TuneMethod.LOGISTIC])
+def test_images_of_classes_without_examples_keep_their_accuracy(method: TuneMethod) -> None:
     x, y, texts = made_up([20] * 6 + [0] * 6)
     tuned = tune(x, y, texts, SCALE, TuneSettings(method=method))
     unseen, truth, _ = made_up([400] * 12, seed=1)
@@ -72,7 +73,7 @@ def test_classes_without_examples_have_the_mean_of_the_others_and_the_lead() -> 
 def test_no_lead_is_needed_where_all_classes_have_examples_or_only_two_have() -> None:
     for counts in ([2] * 12, [5, 5] + [0] * 10, [5] + [0] * 11):
         examples = Examples.of(*made_up(counts), SCALE)
-        assert leads_of_unseen(examples, Method.GDA, (1.0,), (0.1, 1.0)).tolist() == [[0.0, 0.0]]
+        assert leads_of_unseen(examples, TuneMethod.GDA, (1.0,), (0.1, 1.0)).tolist() == [[0.0, 0.0]]
 
 
 def test_few_examples_in_some_classes_and_many_in_others() -> None:

@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_array
 
 from zeroshot_cli.classify.rejection import Rules
 from zeroshot_cli.classify.scoring import Doubles, Floats, Indices, best, softmax
 from zeroshot_cli.display import counted
 from zeroshot_cli.errors import UsageError
 
-if TYPE_CHECKING:  # it brings torch
+if TYPE_CHECKING:  # they bring torch, and 20 MB and a tenth of a second for those who do not adapt
+    from scipy.sparse import csr_array
+
     from zeroshot_cli.classify.tuning import Tuning
 
 FEWEST = 16  # images that are worth a look together
@@ -152,8 +153,10 @@ class _Counter:
                 self._tell(self._done, self._total)
 
 
-def _neighbours(images: Floats, count: _Counter) -> csr_array:
+def _neighbours(images: Floats, count: _Counter) -> "csr_array":
     """Return what each image's label counts for another's, nn: the cosine of nearest neighbours, from both sides."""
+    from scipy.sparse import csr_array
+
     n = len(images)
     k = min(NEIGHBOURS, n - 1)
     found = np.empty((n, k), dtype=np.intp)
@@ -168,8 +171,10 @@ def _neighbours(images: Floats, count: _Counter) -> csr_array:
     return (one_way + one_way.T).tocsr() / (2 * max(k, 1))
 
 
-def _voted(votes: csr_array, classes: Indices, shares: Doubles, number: int) -> Doubles:
+def _voted(votes: "csr_array", classes: Indices, shares: Doubles, number: int) -> Doubles:
     """Return what the neighbours of each image say of its candidates: classes and shares nk -> nk."""
+    from scipy.sparse import csr_array
+
     n, k = classes.shape
     sparse = csr_array((shares.ravel(), classes.ravel(), np.arange(n + 1) * k), shape=(n, number))
     said = np.empty((n, k))

@@ -190,10 +190,10 @@ class _Run:
 
     def settings(self) -> "TuneSettings":
         """Return how to tune."""
-        from zeroshot_cli.tuning.results import Method, TuneSettings
+        from zeroshot_cli.tuning.results import TuneSettings
 
         options = self.options
-        method = Method(options.method.value) if isinstance(options, TuneOptions) else Method.AUTO
+        method = options.method if isinstance(options, TuneOptions) else TuneMethod.AUTO
         return TuneSettings(method=method, seed=options.seed, target_precision=options.target_precision)
 
     def about(self, *, written: bool) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import numpy.typing as npt
 from zeroshot_cli.errors import DataError
 from zeroshot_cli.evaluation.answers import Doubles, Floats, Ints
 from zeroshot_cli.evaluation.compare import compare_right
+from zeroshot_cli.records import TuneMethod
 from zeroshot_cli.tuning.calibration import calibrate_logits
 from zeroshot_cli.tuning.examples import Examples
 from zeroshot_cli.tuning.logistic import penalty_of
@@ -15,7 +16,6 @@ from zeroshot_cli.tuning.results import (
     Candidate,
     ClassChange,
     CrossValidation,
-    Method,
     Share,
     Tuned,
     TuneSettings,
@@ -39,7 +39,7 @@ def tune(
     if len(np.unique(examples.targets)) < 2:
         raise DataError("all examples have the same label, which teaches nothing; add examples of other labels")
     parts = cut(examples, settings.seed)
-    methods = (Method.LOGISTIC, Method.GDA) if settings.method is Method.AUTO else (settings.method,)
+    methods = (TuneMethod.LOGISTIC, TuneMethod.GDA) if settings.method is TuneMethod.AUTO else (settings.method,)
     found = [search(examples, parts, method) for method in methods] if parts else []
     best = min(found, key=lambda each: each.log_loss, default=None)
     if best is None:
@@ -87,9 +87,6 @@ def _cross_validation(examples: Examples, found: Found, number: int) -> CrossVal
     ]
     return CrossValidation(
         folds=number,
-        rows=rows,
-        scores=(found.logits / examples.scale).astype(np.float32),
-        zero_shot_scores=(before / examples.scale).astype(np.float32),
         zero_shot=Share(int(right_before.sum()), len(rows)),
         tuned=Share(int(right.sum()), len(rows)),
         comparison=compare_right(right, right_before),
@@ -102,13 +99,13 @@ def _cross_validation(examples: Examples, found: Found, number: int) -> CrossVal
 
 
 def _candidate(
-    examples: Examples, method: Method, strength: float, alpha: float, found: Found | None = None
+    examples: Examples, method: TuneMethod, strength: float, alpha: float, found: Found | None = None
 ) -> Candidate:
     n, width, classes = *examples.embeddings.shape, len(examples.texts)
     return Candidate(
         method,
         alpha,
-        shrinkage_of(n, width, strength) if method is Method.GDA else strength * penalty_of(n, classes),
+        shrinkage_of(n, width, strength) if method is TuneMethod.GDA else strength * penalty_of(n, classes),
         None if found is None else _right(found.logits, examples.targets[found.rows]),
         None if found is None else found.log_loss,
     )

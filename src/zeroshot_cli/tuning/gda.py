@@ -6,10 +6,8 @@ n examples, c classes with examples, e embedding
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-Doubles = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+from zeroshot_cli.evaluation.answers import Doubles, Ints
 
 
 @dataclass(frozen=True, slots=True, eq=False)

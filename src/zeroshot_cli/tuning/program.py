@@ -12,7 +12,7 @@ from zeroshot_cli.evaluation.classification import Pipeline
 from zeroshot_cli.models.loaded import LoadedModel
 from zeroshot_cli.records import TuneMethod
 from zeroshot_cli.tuning.learn import embed_examples, tune_classifier
-from zeroshot_cli.tuning.results import Method, TuneSettings
+from zeroshot_cli.tuning.results import TuneSettings
 from zeroshot_cli.words.labels import Labels
 from zeroshot_cli.words.prompts import Prompts
 
@@ -48,7 +48,7 @@ def tune(
     images = _read(examples, labels if labels is None or isinstance(labels, Labels) else Labels.of_user(labels))
     classifier = Classifier(model, images.labels, prompts)
     pipeline = Pipeline(cache=cache).sized(images.items, model)
-    settings = TuneSettings(method=Method(str(method)), seed=seed, target_precision=target_precision)
+    settings = TuneSettings(method=TuneMethod(method), seed=seed, target_precision=target_precision)
     tuned = tune_classifier(classifier, embed_examples(model, images, pipeline), settings)
     validated = tuned.cross_validation
     if tuned.better is False and not force:

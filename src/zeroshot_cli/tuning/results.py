@@ -4,26 +4,18 @@ n examples, c classes, e embedding
 """
 
 from dataclasses import dataclass
-from enum import Enum
 
 from zeroshot_cli.evaluation.answers import Doubles, Floats, Ints
 from zeroshot_cli.evaluation.compare import Comparison
 from zeroshot_cli.evaluation.metrics import Interval, Reliability, wilson
-
-
-class Method(Enum):
-    """How weights are found: cross-validation picks one with `AUTO`."""
-
-    AUTO = "auto"
-    GDA = "gda"
-    LOGISTIC = "logistic"
+from zeroshot_cli.records import TuneMethod
 
 
 @dataclass(frozen=True, slots=True)
 class TuneSettings:
     """How to tune: `target_precision` asks for thresholds at which answers are right that often, between 0 and 1."""
 
-    method: Method = Method.AUTO
+    method: TuneMethod = TuneMethod.AUTO
     seed: int = 0
     target_precision: float | None = None
 
@@ -64,7 +56,7 @@ class Candidate:
     `log_loss` are None where cross-validation was not possible.
     """
 
-    method: Method
+    method: TuneMethod
     alpha: float
     strength: float
     accuracy: Share | None
@@ -95,14 +87,10 @@ class Calibration:
 class CrossValidation:
     """What `folds` folds of the examples say of zero-shot and tuned classifiers; `comparison.difference` is the gain.
 
-    `rows` (m,) are the examples that were held out once, those of classes with at least two; `scores` (m, c) are what
-    classifiers gave them that had not seen them, `zero_shot_scores` (m, c) what the text embeddings give.
+    Held out, once each, were the examples of classes with at least two.
     """
 
     folds: int
-    rows: Ints
-    scores: Floats
-    zero_shot_scores: Floats
     zero_shot: Share
     tuned: Share
     comparison: Comparison

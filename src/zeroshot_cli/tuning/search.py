@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from zeroshot_cli.evaluation.answers import Doubles, Ints
+from zeroshot_cli.records import TuneMethod
 from zeroshot_cli.tuning.calibration import fit_temperature
 from zeroshot_cli.tuning.corrections import Correction
 from zeroshot_cli.tuning.examples import Examples, folds
 from zeroshot_cli.tuning.gda import Gaussians, gaussians, paper_shrinkage
 from zeroshot_cli.tuning.logistic import logistic_corrections
-from zeroshot_cli.tuning.results import Method
 
 _CLOSE = 0.1  # of the logarithm of a temperature, while settings are compared
 _GROUPS = 10  # of classes that are kept back in turn
@@ -53,7 +53,7 @@ class Kind:
 class Found:
     """The best settings of a method, and the logits (m, c) that held-out examples `rows` (m,) have with them."""
 
-    method: Method
+    method: TuneMethod
     strength: float
     alpha: float
     rows: Ints
@@ -61,7 +61,7 @@ class Found:
     log_loss: float
 
 
-def search(examples: Examples, parts: Sequence[Fold], method: Method) -> Found:
+def search(examples: Examples, parts: Sequence[Fold], method: TuneMethod) -> Found:
     """Return the settings with the least log loss of held-out examples, each at its best temperature."""
     kind = KINDS[method]
     rows = np.concatenate([part.rows for part in parts])
@@ -84,7 +84,7 @@ def search(examples: Examples, parts: Sequence[Fold], method: Method) -> Found:
     return best
 
 
-def fit(examples: Examples, method: Method, strength: float, alpha: float) -> tuple[Doubles, Doubles]:
+def fit(examples: Examples, method: TuneMethod, strength: float, alpha: float) -> tuple[Doubles, Doubles]:
     """Return the weights (c, e) and biases (c,) of logits: zero-shot plus alpha times what the method learns."""
     estimated = gaussians(examples.embeddings, examples.targets)
     (found,) = KINDS[method].correct(examples, estimated, (strength,))
@@ -93,7 +93,9 @@ def fit(examples: Examples, method: Method, strength: float, alpha: float) -> tu
     return examples.scale * examples.texts + weights, biases
 
 
-def leads_of_unseen(examples: Examples, method: Method, strengths: Sequence[float], alphas: Sequence[float]) -> Doubles:
+def leads_of_unseen(
+    examples: Examples, method: TuneMethod, strengths: Sequence[float], alphas: Sequence[float]
+) -> Doubles:
     """Return how far classes without examples are raised over the mean of the others, (strengths, alphas).
 
     Else the images of such a class would go to whichever other class happens to be raised most. Some classes at a time
@@ -143,11 +145,13 @@ def shrinkage_of(examples: int, width: int, ridge: float) -> float:
 
 
 KINDS = {
-    Method.GDA: Kind(
+    TuneMethod.GDA: Kind(
         gda_corrections,
         strengths=(0.25, 1.0, 4.0, 16.0),
         alphas=(0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0),
         default=(1.0, 0.003),
     ),
-    Method.LOGISTIC: Kind(logistic_corrections, strengths=(10.0, 3.0, 1.0, 0.3), alphas=(1.0,), default=(30.0, 1.0)),
+    TuneMethod.LOGISTIC: Kind(
+        logistic_corrections, strengths=(10.0, 3.0, 1.0, 0.3), alphas=(1.0,), default=(30.0, 1.0)
+    ),
 }
