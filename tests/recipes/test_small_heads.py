@@ -1,13 +1,17 @@
 """Several heads of `small` in one: what they say together is the mean of what each says."""
 
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from scripts import script_module
+import typer
+from scripts import ROOT, script_module
 
+from zeroshot_cli.cli.app import app
 from zeroshot_cli.clip.config import CBOWConfig, CLIPConfig, EfficientNetConfig
 from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.images.preprocess import PreprocessConfig
@@ -90,3 +94,32 @@ def test_heads_of_other_texts_do_not_join(models: Path, monkeypatch: pytest.Monk
     with pytest.raises(SystemExit, match=r"start has another text tower than .*trained: train it with --lock-text"):
         run(monkeypatch, "join", models / "trained", models / "start", "--to", models / "joined")
     assert not (models / "joined").exists()
+
+
+def made(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Ask make what it would do."""
+    command = ["make", "-n", "-f", "recipes/small/Makefile", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is missing")
+def test_the_makefile_has_the_steps_in_order(tmp_path: Path) -> None:
+    """Each script is there, each option of train too, and each head trains beside the first one's text tower."""
+    lines = made(f"RUNS={tmp_path}", "PHOTOS=photos.csv").stdout.replace("\\\n", " ").splitlines()
+    commands = [line.split() for line in lines if not line.startswith(("mkdir", "touch"))]
+    scripts = [Path(words[1]).stem for words in commands if words[0] == "python"]
+    order = ["prepare", "build_texts", "teach", "start", "heads", "heads", "heads", "pack"]
+    assert [name for name in scripts if name in order] == order
+    assert all((ROOT / words[1]).is_file() for words in commands if words[0] == "python")
+    trainings = [words[2:] for words in commands if words[:2] == ["zeroshot", "train"]]
+    known = {option for parameter in typer.main.get_command(app).commands["train"].params for option in parameter.opts}
+    assert {word for words in trainings for word in words if word.startswith("--")} <= known
+    assert ["--lock-text" in words for words in trainings] == [False, True, True]
+    assert [words[words.index("--seed") + 1] for words in trainings] == ["0", "1", "2"]
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is missing")
+def test_the_makefile_without_photographs(tmp_path: Path) -> None:
+    ended = made(f"RUNS={tmp_path}")
+    assert ended.returncode == 2
+    assert "give PHOTOS=photos/train.csv, a CSV with the columns image, caption and label" in ended.stderr

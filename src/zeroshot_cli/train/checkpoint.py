@@ -31,9 +31,8 @@ from zeroshot_cli.train.schedule import badness
 
 _PREFIX = "step-"
 _STATE = ("exp_avg", "exp_avg_sq", "step")  # of AdamW, for each parameter
-_EARLIER: dict[str, Any] = {
-    "train_batch_norm": True
-}  # what runs did before these were settings, where that is not the default
+# What runs did before these were settings, where that is not the default.
+_EARLIER: dict[str, Any] = {"train_batch_norm": True}
 
 
 @dataclass(frozen=True, slots=True)
