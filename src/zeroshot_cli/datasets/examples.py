@@ -165,7 +165,7 @@ def _of_table(path: Path, labels: Labels | None, image_column: str | None, label
 
 
 def _latest(rows: Sequence[PlacedRow]) -> Sequence[PlacedRow]:
-    """Return the last row of each image: `zeroshot review` appends what a user changes."""
+    """Return the last row of each image of a log of corrections, which says what a label `was` and `when`."""
     return [*{image: (place, image, label) for place, image, label in rows}.values()]
 
 
