@@ -205,7 +205,7 @@ def test_a_folder_of_any_name(name: str, tmp_path: Path) -> None:
 def test_info_loads_neither_torch_nor_numpy(full: Path) -> None:
     program = (
         "import sys; from zeroshot_cli.embed.cache_store import cache_files, clear; cache_files(); clear()\n"
-        "import zeroshot_cli.cli.embed; print({'torch', 'numpy', 'open_clip'} & set(sys.modules))"
+        "import zeroshot_cli.cli.commands.embed; print({'torch', 'numpy', 'open_clip'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"

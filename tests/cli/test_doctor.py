@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from zeroshot_cli.cli import app as entry
-from zeroshot_cli.cli import doctor
+from zeroshot_cli.cli.commands import doctor
 
 REPO, WEIGHTS = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "open_clip_model.safetensors"
 PROJECT = Path(__file__).parents[2] / "pyproject.toml"
@@ -398,5 +398,5 @@ def test_the_extras_are_those_of_the_project() -> None:
 
 
 def test_the_command_itself_imports_torch_only_when_it_runs() -> None:
-    code = "import sys, zeroshot_cli.cli.doctor\nassert not {'torch', 'huggingface_hub'} & set(sys.modules)"
+    code = "import sys, zeroshot_cli.cli.commands.doctor\nassert not {'torch', 'huggingface_hub'} & set(sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

@@ -22,7 +22,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from zeroshot_cli.cli import app as entry
-from zeroshot_cli.cli import train as command
+from zeroshot_cli.cli.commands import train as command
 from zeroshot_cli.models.load import load
 from zeroshot_cli.train import start
 

@@ -7,7 +7,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from zeroshot_cli.cli.classify import unsort
+from zeroshot_cli.cli.commands.classify import unsort
 from zeroshot_cli.errors import ZeroshotError
 from zeroshot_cli.filing.sort import SortMode, sort_into
 from zeroshot_cli.records import LabelScore, Prediction

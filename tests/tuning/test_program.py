@@ -114,5 +114,7 @@ def test_wrong_examples_are_refused(
 
 
 def test_the_function_is_public_whatever_was_imported_before() -> None:
-    code = "import zeroshot_cli.tuning.learn, zeroshot_cli.cli.tune; from zeroshot_cli import tune; tune.__call__"
+    code = (
+        "import zeroshot_cli.tuning.learn, zeroshot_cli.cli.commands.tune; from zeroshot_cli import tune; tune.__call__"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)

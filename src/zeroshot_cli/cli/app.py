@@ -18,16 +18,17 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
-from zeroshot_cli.cli import completion, doctor, models, prompts
+from zeroshot_cli.cli import completion
 from zeroshot_cli.cli import options as o
-from zeroshot_cli.cli.build import build
-from zeroshot_cli.cli.classify import classify, unsort
 from zeroshot_cli.cli.command import Commands
-from zeroshot_cli.cli.embed import cache_app, embed
-from zeroshot_cli.cli.eval import evaluate
+from zeroshot_cli.cli.commands import doctor, models, prompts
+from zeroshot_cli.cli.commands.build import build
+from zeroshot_cli.cli.commands.classify import classify, unsort
+from zeroshot_cli.cli.commands.embed import cache_app, embed
+from zeroshot_cli.cli.commands.eval import evaluate
+from zeroshot_cli.cli.commands.train import train
+from zeroshot_cli.cli.commands.tune import calibrate, tune
 from zeroshot_cli.cli.mistyped import parser_sentence
-from zeroshot_cli.cli.train import train
-from zeroshot_cli.cli.tune import calibrate, tune
 from zeroshot_cli.console.terminal import note
 from zeroshot_cli.display import brief
 from zeroshot_cli.errors import UsageError, ZeroshotError, is_out_of_memory

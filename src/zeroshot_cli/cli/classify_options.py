@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from zeroshot_cli.cli import options as o
-from zeroshot_cli.cli.build import ClassifierFile, LabelOptions, ThresholdOptions
 from zeroshot_cli.cli.command import Panel
+from zeroshot_cli.cli.commands.build import ClassifierFile, LabelOptions, ThresholdOptions
 from zeroshot_cli.filing.manifest import SortMode
 from zeroshot_cli.results.formats import Format
 

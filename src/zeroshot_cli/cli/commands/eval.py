@@ -15,8 +15,8 @@ import typer
 
 from zeroshot_cli.cli import completion
 from zeroshot_cli.cli import options as o
-from zeroshot_cli.cli.build import ClassifierFile, LabelsFile, Templates
 from zeroshot_cli.cli.command import Panel, command, finish
+from zeroshot_cli.cli.commands.build import ClassifierFile, LabelsFile, Templates
 from zeroshot_cli.console.terminal import ProgressBar, console_for, note, note_assumed, note_default, progress_bar
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.models.default import DEFAULT_MODEL, MODEL_VARIABLE, choose

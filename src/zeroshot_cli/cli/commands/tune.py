@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zeroshot_cli.cli import options as o
-from zeroshot_cli.cli.build import Classes, ClassifierFile, LabelOptions, read_classes
 from zeroshot_cli.cli.command import Panel, command, finish
+from zeroshot_cli.cli.commands.build import Classes, ClassifierFile, LabelOptions, read_classes
 from zeroshot_cli.console.terminal import console_for, note, note_assumed, progress_bar
 from zeroshot_cli.disk import check_output
 from zeroshot_cli.display import brief, counted

@@ -8,8 +8,8 @@ import typer
 
 from zeroshot_cli.cli import completion
 from zeroshot_cli.cli import options as o
-from zeroshot_cli.cli.build import LabelsFile, PromptsName
 from zeroshot_cli.cli.command import Commands, Panel, check_cosine, command
+from zeroshot_cli.cli.commands.build import LabelsFile, PromptsName
 from zeroshot_cli.errors import InputError, UnavailableError, UsageError
 
 app = Commands()

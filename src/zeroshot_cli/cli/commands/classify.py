@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zeroshot_cli.cli import options as o
-from zeroshot_cli.cli.build import Classes, no_labels, read_classes
 from zeroshot_cli.cli.classify_options import ClassifyOptions
 from zeroshot_cli.cli.command import command, finish
+from zeroshot_cli.cli.commands.build import Classes, no_labels, read_classes
 from zeroshot_cli.console.terminal import ProgressBar, TableWriter, console_for, note, note_assumed, progress_bar
 from zeroshot_cli.display import counted
 from zeroshot_cli.errors import DataError, UsageError

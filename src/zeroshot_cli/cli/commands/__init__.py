@@ -1,0 +1,1 @@
+"""The commands: one file each, or for two that belong together."""
