@@ -19,6 +19,7 @@ from zeroshot_cli.clip.vit import VisionTransformer
 from zeroshot_cli.datasets.labelled import LabelledImages
 from zeroshot_cli.errors import DataError
 from zeroshot_cli.evaluation.answers import Answers, Doubles, Ints, graded
+from zeroshot_cli.evaluation.blas import one_thread
 from zeroshot_cli.evaluation.classification import Item, Pipeline, nothing_read
 from zeroshot_cli.models.loaded import LoadedModel
 
@@ -161,7 +162,7 @@ def _trained(features: _Features, c: float, seed: int, *, warn: bool = False) ->
     from sklearn.linear_model import LogisticRegression
 
     probe = LogisticRegression(C=c, max_iter=ITERATIONS, random_state=seed)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), one_thread():
         warnings.simplefilter("ignore", ConvergenceWarning)
         probe.fit(features.values.astype(np.float64), features.targets)
     if warn and int(probe.n_iter_.max()) >= ITERATIONS:

@@ -5,6 +5,7 @@ import numpy.typing as npt
 
 from zeroshot_cli.errors import DataError
 from zeroshot_cli.evaluation.answers import Doubles, Floats, Ints
+from zeroshot_cli.evaluation.blas import one_thread
 from zeroshot_cli.evaluation.compare import compare_right
 from zeroshot_cli.records import TuneMethod
 from zeroshot_cli.tuning.calibration import calibrate_logits
@@ -23,6 +24,7 @@ from zeroshot_cli.tuning.results import (
 from zeroshot_cli.tuning.search import KINDS, Found, cut, fit, search, shrinkage_of
 
 
+@one_thread()
 def tune(
     embeddings: Floats,
     targets: npt.ArrayLike,
@@ -62,6 +64,7 @@ def tune(
     )
 
 
+@one_thread()
 def calibrate(
     embeddings: Floats,
     targets: npt.ArrayLike,
