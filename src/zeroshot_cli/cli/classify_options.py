@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,9 @@ from zeroshot_cli.cli.command import Panel
 from zeroshot_cli.cli.commands.build import ClassifierFile, LabelOptions, ThresholdOptions
 from zeroshot_cli.filing.manifest import SortMode
 from zeroshot_cli.results.formats import Format
+
+if TYPE_CHECKING:
+    from zeroshot_cli.results.targets import Targets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,3 +107,10 @@ class ClassifyOptions(o.BatchOptions, o.ModelOptions, o.ImageOptions, ThresholdO
     sort_mode: Annotated[
         SortMode, typer.Option("--sort-mode", rich_help_panel=Panel.OUTPUT, help="How images get there.")
     ] = SortMode.COPY
+
+    def targets(self) -> "Targets":
+        """Return the outputs; a folder to sort into is known by its manifest."""
+        from zeroshot_cli.filing.manifest import MANIFEST
+        from zeroshot_cli.results.targets import Targets
+
+        return Targets(self.output, None if self.sort_into is None else self.sort_into / MANIFEST)
