@@ -41,6 +41,7 @@ def test_a_single_example_a_class_has_no_folds_and_takes_the_default() -> None:
     x, y, texts = made_up([1] * 12)
     tuned = tune(x, y, texts, SCALE)
     assert tuned.cross_validation is None
+    assert tuned.chosen.strength == pytest.approx(200 / 12)  # the penalty of 12 examples, whatever the classes
     assert tuned.better is None
     assert tuned.calibration is None
     assert tuned.temperature == 1 / SCALE

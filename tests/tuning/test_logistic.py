@@ -17,9 +17,9 @@ def exact(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logistic, "ITERATIONS", 500)
 
 
-def examples(scale: float) -> Examples:
+def examples(scale: float, counts: tuple[int, ...] = (30, 30, 30)) -> Examples:
     rng = np.random.default_rng(1)
-    targets = np.arange(N) % CLASSES
+    targets = np.repeat(np.arange(CLASSES), counts)
     x = rng.normal(size=(CLASSES, WIDTH))[targets] + rng.normal(size=(N, WIDTH))
     texts = rng.normal(size=(CLASSES, WIDTH))
     return Examples.of(
@@ -31,8 +31,9 @@ def examples(scale: float) -> Examples:
 
 
 @pytest.mark.usefixtures("exact")
-def test_without_text_it_is_scikit_learns() -> None:
-    given = examples(1e-9)  # logits of the text that are nothing
+@pytest.mark.parametrize("counts", [(30, 30, 30), (60, 20, 10)])
+def test_without_text_it_is_scikit_learns_with_balanced_classes(counts: tuple[int, ...]) -> None:
+    given = examples(1e-9, counts)  # logits of the text that are nothing
     found = gaussians(given.embeddings, given.targets)
     (correction,) = logistic_corrections(given, found, (1.0,))
     x, y, n = given.embeddings, given.targets, len(given)
@@ -42,7 +43,8 @@ def test_without_text_it_is_scikit_learns() -> None:
     values, axes = np.linalg.eigh(shrunk)
     middle = np.mean([x[y == k].mean(axis=0) for k in range(CLASSES)], axis=0)
     features = np.column_stack(((x - middle) @ axes / np.sqrt(values), np.ones(n)))
-    reference = LogisticRegression(C=1 / (n * penalty_of(n, CLASSES)), fit_intercept=False, tol=1e-10, max_iter=5000)
+    c = 1 / (n * penalty_of(n, CLASSES))
+    reference = LogisticRegression(C=c, class_weight="balanced", fit_intercept=False, tol=1e-10, max_iter=5000)
     expected = reference.fit(features, y).decision_function(features)
     logits = correction.of(x)
     centred = [each - each.mean(axis=1, keepdims=True) for each in (logits, expected)]

@@ -45,7 +45,7 @@ def tune(
     found = [search(examples, parts, method) for method in methods] if parts else []
     best = min(found, key=lambda each: each.log_loss, default=None)
     if best is None:
-        method, (strength, alpha) = methods[0], KINDS[methods[0]].default
+        method, (strength, alpha) = methods[0], KINDS[methods[0]].default(examples)
         candidates: tuple[Candidate, ...] = (_candidate(examples, method, strength, alpha),)
     else:
         method, strength, alpha = best.method, best.strength, best.alpha

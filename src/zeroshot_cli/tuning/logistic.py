@@ -26,8 +26,9 @@ def logistic_corrections(examples: Examples, found: Gaussians, strengths: Sequen
     """Return what logistic regression adds to zero-shot logits, for each multiple of the penalty, largest first.
 
     A simplified form of LP++ (Huang et al., CVPR 2024, arXiv 2404.02285): class weights are scale × text + v, and what
-    is minimised is the mean cross-entropy and penalty × |v|² / 2, in coordinates in which the covariance of `found` is
-    a unit sphere. L-BFGS starts from v = 0, which is zero-shot; a smaller penalty starts from what a larger one found.
+    is minimised is the cross-entropy, in which every class counts alike however many examples it has, and penalty ×
+    |v|² / 2, in coordinates in which the covariance of `found` is a unit sphere. L-BFGS starts from v = 0, which is
+    zero-shot; a smaller penalty starts from what a larger one found.
     """
     from scipy.optimize import minimize
 
@@ -38,6 +39,8 @@ def logistic_corrections(examples: Examples, found: Gaussians, strengths: Sequen
     features = np.column_stack(((examples.embeddings - middle) @ turn, np.ones(len(examples)))).astype(np.float32)
     start = examples.logits[:, found.classes].astype(np.float32)
     own = np.searchsorted(found.classes, examples.targets)
+    each = 1 / examples.counts[examples.targets]
+    each *= len(each) / each.sum()
     shape, rows = (len(found.classes), features.shape[1]), np.arange(len(own))
 
     def loss(flat: Doubles, penalty: float) -> tuple[float, Doubles]:
@@ -46,9 +49,10 @@ def logistic_corrections(examples: Examples, found: Gaussians, strengths: Sequen
         logits -= logits.max(axis=1, keepdims=True)
         odds = np.exp(logits)
         sums = odds.sum(axis=1)
-        value = float((np.log(sums) - logits[rows, own]).mean()) + penalty * float((v**2).sum()) / 2
+        value = float((each * (np.log(sums) - logits[rows, own])).mean()) + penalty * float((v**2).sum()) / 2
         odds /= sums[:, None]
         odds[rows, own] -= 1
+        odds *= each[:, None].astype(np.float32)
         return value, ((odds.T @ features).astype(np.float64) / len(rows) + penalty * v).ravel()
 
     corrections, v = [], np.zeros(shape[0] * shape[1])

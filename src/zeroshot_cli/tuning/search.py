@@ -37,7 +37,7 @@ def cut(examples: Examples, seed: int) -> list[Fold]:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What a method may have: `default` strength and alpha are where nothing can be compared.
+    """What a method may have: `default` gives the strength and alpha where nothing can be compared.
 
     `correct` takes examples, their Gaussians and strengths. These are multiples: of the paper's ridge for GDA, of
     `penalty_of` for the logistic regression.
@@ -46,7 +46,7 @@ class Kind:
     correct: Callable[[Examples, Gaussians, Sequence[float]], list[Correction]]
     strengths: tuple[float, ...]
     alphas: tuple[float, ...]
-    default: tuple[float, float]  # strength and alpha
+    default: Callable[[Examples], tuple[float, float]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -149,9 +149,13 @@ KINDS = {
         gda_corrections,
         strengths=(0.25, 1.0, 4.0, 16.0),
         alphas=(0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0),
-        default=(1.0, 0.003),
+        default=lambda examples: (1.0, 0.003),
     ),
     TuneMethod.LOGISTIC: Kind(
-        logistic_corrections, strengths=(10.0, 3.0, 1.0, 0.3), alphas=(1.0,), default=(30.0, 1.0)
+        logistic_corrections,
+        strengths=(10.0, 3.0, 1.0, 0.3),
+        alphas=(1.0,),
+        # So an example moves its class as far among a thousand as among ten.
+        default=lambda examples: (float(len(examples.texts)), 1.0),
     ),
 }
