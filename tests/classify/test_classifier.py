@@ -15,7 +15,7 @@ from zeroshot_cli.classify import classifier as classify
 from zeroshot_cli.classify.classifier import Classifier
 from zeroshot_cli.classify.rejection import Rules
 from zeroshot_cli.classify.scoring import best, softmax
-from zeroshot_cli.embed.images import EmbeddedImage
+from zeroshot_cli.embed.images import EmbeddedImage, encode_images
 from zeroshot_cli.errors import CheckpointError, LabelsError, UsageError
 from zeroshot_cli.records import LabelScore, Prediction, SkippedImage
 from zeroshot_cli.words.labels import Label, Labels
@@ -155,6 +155,13 @@ def test_top_k_under_one_is_refused_at_once() -> None:
         Classifier(toy_model(), ["0"], PLAIN).predict([], top_k=0)
 
 
+@pytest.mark.parametrize("name", ["batch_size", "workers"])
+def test_none_of_what_works_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(classify, "encode_images", encode_images)
+    with pytest.raises(ValueError, match="batch_size and workers are at least 1, not "):
+        next(Classifier(toy_model(), ["0"], PLAIN).predict(["1"], **{name: 0}))
+
+
 def test_softmax_of_large_logits() -> None:
     # exp(1000) overflows; the ratios e and 1 / e do not.
     expected = [math.e / (math.e + 1), 1 / (math.e + 1)]
@@ -270,6 +277,15 @@ def test_rules_that_have_no_meaning_are_refused(labels: list[str]) -> None:
     rules = Rules(min_margin=0.1, multi_label=len(labels) > 1)
     with pytest.raises(UsageError, match="--min-margin"):
         Classifier(toy_model(), labels, PLAIN).predict(["0"], rules=rules)
+
+
+@pytest.mark.parametrize("name", ["min_score", "min_probability", "min_margin"])
+@pytest.mark.parametrize("value", [95, -1.01, math.nan])
+def test_numbers_that_no_image_reaches_or_all_do_are_refused(name: str, value: float) -> None:
+    with pytest.raises(
+        UsageError, match=rf"{name} {value} is not a (cosine|probability); give a number from (-1|0) to"
+    ):
+        Rules(**{name: value})
 
 
 def test_a_label_called_unknown_and_rejection_exclude_each_other() -> None:

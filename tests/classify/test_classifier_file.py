@@ -78,6 +78,23 @@ def test_a_file_is_loaded_with_its_thresholds_and_saved_with_them_again(
     assert load_classifier(again, angle_model).rules == Rules()
 
 
+@pytest.mark.parametrize(
+    ("thresholds", "error", "words"),
+    [
+        ({"min_prob": 0.5}, TypeError, "min_prob"),
+        ({"min_probability": 50}, UsageError, "min_probability 50 is not a probability"),
+        ({"min_score": float("nan")}, UsageError, "min_score nan"),
+    ],
+)
+def test_thresholds_that_could_not_be_read_again_are_not_written(
+    built: Path, angle_model: Any, thresholds: dict[str, float], error: type[Exception], words: str
+) -> None:
+    before = built.read_bytes()
+    with pytest.raises(error, match=words):
+        Classifier(angle_model, LABELS, TENS).save(built, thresholds=thresholds)
+    assert built.read_bytes() == before
+
+
 def test_a_file_names_its_model(tmp_path: Path) -> None:
     classifier = Classifier(load("tiny"), ["apple", "pizza"])
     classifier.save(tmp_path / "a.safetensors")

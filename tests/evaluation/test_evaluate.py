@@ -101,6 +101,12 @@ def test_a_classifier_has_labels_and_prompts(angle_model: Any, angle_folder: Pat
         evaluate(Classifier(angle_model, ["1", "2"], BARE), read_dataset(angle_folder))
 
 
+@pytest.mark.parametrize("name", ["batch_size", "workers"])
+def test_none_of_what_works_is_refused(angle_model: Any, angle_folder: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="batch_size and workers are at least 1, not "):
+        evaluate(angle_model, angle_folder, BARE, **{name: 0})
+
+
 def test_the_result_says_what_was_assumed(angle_model: Any, angle_folder: Path) -> None:
     result = evaluate(angle_model, angle_folder, BARE, labels=CLASSES)
     assert any("1 of 6 classes has no image (300)" in note for note in result.assumed)

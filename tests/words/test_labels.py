@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -207,13 +208,15 @@ def test_labels_of_names() -> None:
         ([], "no labels"),
         (["cat", " "], "label 2 is blank"),
         (["cat", "dog", "cat "], "label 3, 'cat', is already label 1"),
-        ("cat", "give a list of names"),
+        ("cat", "'cat'; give a list of names"),
+        (Path("a.txt"), "'a.txt'; give a list of names, or a file by read_labels"),
         (["caf\udce9"], "not valid Unicode"),
     ],
 )
-def test_labels_of_wrong_names(names: list[str] | str, words: str) -> None:
-    with pytest.raises(LabelsError, match=words):
-        Labels.of(names)
+def test_labels_of_wrong_names(names: Any, words: str) -> None:
+    for read in (Labels.of, Labels.of_user):  # letters are no labels in either
+        with pytest.raises(LabelsError, match=words):
+            read(names)
 
 
 @pytest.mark.parametrize(

@@ -123,15 +123,14 @@ class Classifier:
         self.negatives = None
 
     def save(self, path: str | os.PathLike[str], *, thresholds: Mapping[str, float] | None = None) -> None:
-        """Write a classifier file, for `load_classifier` and `zeroshot classify --classifier`, without the background.
+        """Write a classifier file, for `load_classifier` and `zeroshot classify --classifier`.
 
-        `thresholds` by name, such as `min_score`, are what an image must reach, by default those of `rules`. Raises
-        UsageError where that fails.
+        The background and `multi_label` are not in it. `thresholds` by name, such as `min_score`, are what an image
+        must reach, by default those of `rules`. Raises UsageError where that fails.
         """
         path = Path(path)
-        if thresholds is None:
-            found = {name: getattr(self.rules, name) for name in THRESHOLDS}
-            thresholds = {name: value for name, value in found.items() if value is not None}
+        rules = self.rules if thresholds is None else Rules(**thresholds, multi_label=False)
+        found = {name: getattr(rules, name) for name in THRESHOLDS}
         saved = SavedClassifier(
             source=str(path),
             labels=self.labels,
@@ -142,7 +141,7 @@ class Classifier:
             precision=self.model.precision,
             fingerprint=self.model.fingerprint,
             temperature=1 / self.model.logit_scale if self.tuning is None else self.tuning.temperature,
-            thresholds=thresholds,
+            thresholds={name: value for name, value in found.items() if value is not None},
             versions=versions("safetensors"),
             tuning=self.tuning,
         )
@@ -219,10 +218,12 @@ class Classifier:
         self.check(rules)
         if adapting is not None:
             check_adapting(self.names, rules, tuning=self.tuning)
+        if batch_size is None:
+            batch_size = auto_batch_size(len(images) if isinstance(images, Sized) else None, self.model)
         encoded = encode_images(
             self.model,
             items,
-            batch_size=batch_size or auto_batch_size(len(images) if isinstance(images, Sized) else None, self.model),
+            batch_size=batch_size,
             workers=auto_workers(self.model.device.type) if workers is None else workers,
             cache=cache,
             decoding=decoding,

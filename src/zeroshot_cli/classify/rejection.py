@@ -21,13 +21,21 @@ class Rules:
     """What an image's best label must reach, or the image is unknown; no background class may have a higher cosine.
 
     `min_margin` is the lead in cosine over the second label. With `multi_label` every label is judged on its own, by an
-    independent probability that must be at least a half unless `min_probability` says otherwise.
+    independent probability that must be at least a half unless `min_probability` says otherwise. Raises UsageError for
+    a number that is no cosine, from -1 to 1, or no probability, from 0 to 1.
     """
 
     min_score: float | None = None
     min_probability: float | None = None
     min_margin: float | None = None
     multi_label: bool = False
+
+    def __post_init__(self) -> None:
+        kinds = {"min_score": ("cosine", -1), "min_probability": ("probability", 0), "min_margin": ("cosine", -1)}
+        for name, (kind, lowest) in kinds.items():
+            value = getattr(self, name)
+            if value is not None and not lowest <= value <= 1:
+                raise UsageError(f"{name} {value} is not a {kind}; give a number from {lowest} to 1")
 
     def check(
         self, labels: Sequence[str], *, background: bool = False, tuned: bool = False, mined: bool = False

@@ -44,8 +44,10 @@ class Pipeline:
 
     def sized(self, items: Sequence[ImageItem], model: LoadedModel) -> "Pipeline":
         """Return the pipeline with a batch size that suits these images."""
+        if self.batch_size is not None:
+            return self
         count = sum(not isinstance(item, SkippedImage) for item in items)
-        return replace(self, batch_size=self.batch_size or auto_batch_size(count, model))
+        return replace(self, batch_size=auto_batch_size(count, model))
 
     def embed(self, model: LoadedModel, items: Sequence[ImageItem]) -> Iterator[tuple[list[Item], Floats | None]]:
         """Yield a part of the items at a time, unreadable ones as SkippedImage, and the embeddings of the others.
@@ -56,8 +58,8 @@ class Pipeline:
         encoded = encode_images(
             model,
             items,
-            batch_size=self.batch_size or auto_batch_size(len(items), model),
-            workers=self.workers or auto_workers(model.device.type),
+            batch_size=auto_batch_size(len(items), model) if self.batch_size is None else self.batch_size,
+            workers=auto_workers(model.device.type) if self.workers is None else self.workers,
             cache=self.cache,
             decoding=self.decoding,
         )

@@ -60,8 +60,10 @@ class Labels:
     @classmethod
     def of(cls, names: Iterable[str]) -> "Labels":
         """Return labels from plain names; raises LabelsError for none, a blank one or a repeated one."""
-        if isinstance(names, str):
-            raise LabelsError(f"the labels are one string, {names!r}; give a list of names")
+        if isinstance(names, str | os.PathLike):
+            raise LabelsError(
+                f"the labels are one string, {os.fspath(names)!r}; give a list of names, or a file by read_labels"
+            )
         seen: dict[str, int] = {}
         for number, given in enumerate(names, start=1):
             if not isinstance(given, str):
@@ -77,7 +79,8 @@ class Labels:
     @classmethod
     def of_user(cls, names: Iterable[str]) -> "Labels":
         """Return labels as `of`; raises LabelsError for two that are the same words, too."""
-        labels = cls.of(visible(name) if isinstance(name, str) else name for name in names)
+        alone = isinstance(names, str | os.PathLike)  # which `of` refuses
+        labels = cls.of(names if alone else (visible(name) if isinstance(name, str) else name for name in names))
         seen: dict[str, str] = {}
         for name in labels.names:
             other = seen.setdefault(same_words(name), name)
