@@ -26,6 +26,7 @@ from zeroshot_cli.cli.commands.build import build
 from zeroshot_cli.cli.commands.classify import classify, unsort
 from zeroshot_cli.cli.commands.embed import cache_app, embed
 from zeroshot_cli.cli.commands.eval import evaluate
+from zeroshot_cli.cli.commands.review import review
 from zeroshot_cli.cli.commands.train import train
 from zeroshot_cli.cli.commands.tune import calibrate, tune
 from zeroshot_cli.cli.mistyped import parser_sentence
@@ -70,6 +71,7 @@ To find out more:
 
 app = Commands(name="zeroshot", context_settings={"help_option_names": ["-h", "--help"]})
 app.command()(classify)
+app.command()(review)
 app.command()(train)
 app.command("eval")(evaluate)
 app.command("evaluate", hidden=True)(evaluate)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
@@ -80,7 +81,8 @@ class ClassifyRun:
 
         options = self.options
         settings = {**self.settings(), "sort_mode": options.sort_mode if options.sort_into else None}
-        resolved = {"batch_size": self.batch_size}
+        resolved = {"batch_size": self.batch_size, "folder": os.getcwd(), "image_size": options.image_size}  # noqa: PTH109
+        resolved |= self.classes.described()
         record = RunRecord(settings=settings, resolved=resolved, versions=versions("pillow"), assumed=self.assumed)
         targets, paths = options.targets(), found.paths()
         return open_outputs(targets, record, expected=paths, overwrite=options.overwrite, resume=options.resume)

@@ -1,14 +1,14 @@
 """Embed images: look up, decode ahead, batch, encode; the order is kept and memory stays flat."""
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
 
 from torch import Tensor
 
-from zeroshot_cli.embed.batches import PaddedBatches
+from zeroshot_cli.embed.batches import PaddedBatches, padded_rows
 from zeroshot_cli.embed.image_cache import Embedding, FileState, ImageCache, NewImage, RunCache
 from zeroshot_cli.errors import UnreadableImage
 from zeroshot_cli.images.decode import EXACTLY, Decoding
@@ -87,15 +87,28 @@ def encode_images(
     """
     if batch_size < 1 or workers < 1:
         raise ValueError(f"batch_size and workers are at least 1, not {batch_size} and {workers}")
-    own = model.preprocess.config
-    config = fitted(own, decoding.fit)
-    if config == own:  # what others have cached is the same
-        decoding = replace(decoding, fit=None)
+    config = fitted(model.preprocess.config, decoding.fit)
     batches = PaddedBatches(model, batch_size)
-    known = None if cache is None else cache.for_run(model, decoding=decoding.mode, batch_size=batches.rows)
+    known = None if cache is None else _part_of(cache, model, decoding, batch_size)
     job = Job(config, hashed=known is not None, decoding=decoding)
     found = _look_up(items, known, partial(_pixels, config=config, decoding=decoding))
     return _encode(batches, Decoders(job, workers=workers), found, known)
+
+
+def cached_embeddings(
+    model: LoadedModel, paths: Sequence[str], *, batch_size: int, cache: ImageCache, decoding: Decoding = EXACTLY
+) -> list[Embedding | None]:
+    """Return the embeddings of files that the cache knows to be unchanged, None for the others; no file is read."""
+    known, found = _part_of(cache, model, decoding, batch_size), list[Embedding | None]()
+    for start in range(0, len(paths), WINDOW):
+        found += known.by_state([FileState.of(path) for path in paths[start : start + WINDOW]])
+    return found
+
+
+def _part_of(cache: ImageCache, model: LoadedModel, decoding: Decoding, batch_size: int) -> RunCache:
+    if fitted(model.preprocess.config, decoding.fit) == model.preprocess.config:
+        decoding = replace(decoding, fit=None)  # what others have cached is the same
+    return cache.for_run(model, decoding=decoding.mode, batch_size=padded_rows(batch_size))
 
 
 def _encode(

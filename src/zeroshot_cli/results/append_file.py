@@ -73,6 +73,12 @@ class AppendFile:
                 raise
         self._check_in_place()
 
+    def sync(self) -> None:
+        """Have the disk keep what was appended, whatever happens to the machine."""
+        if not self.special:
+            with writing(self.name):
+                os.fsync(self._stream.fileno())
+
     def truncate(self, size: int) -> None:
         """Cut the file to `size` bytes, where the next block will go."""
         if not self.special:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -190,6 +190,12 @@ class Classes:
     def behind(self) -> list[str] | None:
         """Return the names of the background labels, or AUTO alone for those that are mined."""
         return [AUTO] if self.mined else None if self.background is None else list(self.background.names)
+
+    def described(self) -> dict[str, Any]:
+        """Return what a run record needs besides the names of the labels to make the classifier again."""
+        more = {each.name: [each.synonyms, each.prompts] for each in self.labels if each.synonyms or each.prompts}
+        source = None if self.saved is None else os.path.abspath(self.saved.source)  # noqa: PTH100
+        return {"classifier": source, "templates": self.prompts.templates, "more_words": more}
 
     @property
     def assumed(self) -> tuple[str, ...]:

@@ -1,0 +1,1 @@
+"""Correct the answers of a run by hand, in a page on this machine."""
