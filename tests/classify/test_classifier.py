@@ -4,6 +4,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,7 +17,7 @@ from zeroshot_cli.classify.classifier import Classifier
 from zeroshot_cli.classify.rejection import Rules
 from zeroshot_cli.classify.scoring import best, softmax
 from zeroshot_cli.embed.images import EmbeddedImage, encode_images
-from zeroshot_cli.errors import CheckpointError, LabelsError, UsageError
+from zeroshot_cli.errors import CheckpointError, LabelsError, PromptsError, UsageError
 from zeroshot_cli.records import LabelScore, Prediction, SkippedImage
 from zeroshot_cli.words.labels import Label, Labels
 from zeroshot_cli.words.prompts import Prompts
@@ -148,6 +149,23 @@ def test_a_label_twice_is_refused() -> None:
 
 def test_a_template_set_is_found_by_name() -> None:
     assert Classifier(toy_model(), ["0"], "plain").prompts.templates == ("{}",)
+
+
+@pytest.mark.parametrize("given", ["{}0", ["{}0", "-{}"], ("{label}",)])
+def test_templates_are_prompts_as_they_are(given: Any) -> None:
+    templates = (given,) if isinstance(given, str) else tuple(given)
+    assert Classifier(toy_model(), ["9"], given).prompts.templates == templates
+
+
+def test_a_template_file_may_be_a_path(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("{}0\n-{}\n", encoding="utf-8")
+    assert Classifier(toy_model(), ["9"], tmp_path / "a.txt").prompts.templates == ("{}0", "-{}")
+
+
+@pytest.mark.parametrize("given", [[], [""], ["a photo"], "a {thing} of {}"])
+def test_templates_without_a_place_are_refused(given: Any) -> None:
+    with pytest.raises(PromptsError, match="template"):
+        Classifier(toy_model(), ["9"], given)
 
 
 def test_top_k_under_one_is_refused_at_once() -> None:

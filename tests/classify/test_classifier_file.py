@@ -99,6 +99,8 @@ def test_a_file_names_its_model(tmp_path: Path) -> None:
     classifier = Classifier(load("tiny"), ["apple", "pizza"])
     classifier.save(tmp_path / "a.safetensors")
     loaded = load_classifier(tmp_path / "a.safetensors")
+    assert (repr(loaded), len(repr(loaded.model)) < 300) == ("<Classifier: 2 labels, model tiny>", True)
+    assert "tensor(" not in repr(read_classifier(tmp_path / "a.safetensors"))
     assert (loaded.model.name, loaded.model.fingerprint) == ("tiny", classifier.model.fingerprint)
     assert torch.equal(loaded.embeddings, classifier.embeddings)
 

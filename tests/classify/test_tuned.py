@@ -73,6 +73,7 @@ def test_what_is_read_is_what_was_written(saved: Path, angle_model: Any) -> None
     assert (found.tuning.examples, found.tuning.figures) == (KEYS, TUNING.figures)
     assert found.tuning.fingerprint == TUNING.fingerprint
     assert Classifier.of(found, angle_model).tuning is found.tuning
+    assert "tensor(" not in repr(found)
 
 
 def test_plain_safetensors_reads_it(saved: Path) -> None:

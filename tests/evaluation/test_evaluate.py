@@ -47,6 +47,7 @@ FORMS: dict[str, Callable[[Path], Any]] = {
     "mapping": lambda _: {label: list(map(image, angles)) for label, angles in DEGREES.items()},
     "pairs": lambda _: [(image(angle), label) for label, angles in DEGREES.items() for angle in angles],
     "generator": lambda _: ((np.asarray(image(a)), label) for label, angles in DEGREES.items() for a in angles),
+    "named": lambda folder: read_dataset(folder, CLASSES),
     "numbers": lambda _: [(image(a), np.int64(CLASSES.index(label))) for label, each in DEGREES.items() for a in each],
 }
 

@@ -55,7 +55,7 @@ def test_open_clip_loads_our_folder_and_gives_the_same_embeddings(folder: Path) 
     theirs, _, transform = open_clip.create_model_and_transforms(f"local-dir:{folder}")
     theirs.eval()
     tokenize = open_clip.get_tokenizer(f"local-dir:{folder}")
-    ours = load(str(folder), precision="fp32")
+    ours = load(folder, precision="fp32")
 
     images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     texts = ["a photo of a cat.", "", "naïve café 🚀", "very " * 75]

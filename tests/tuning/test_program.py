@@ -104,6 +104,12 @@ def test_one_that_is_not_better_is_refused_unless_forced(angle_model: Any) -> No
         ("no/such/folder", {}, UsageError, "no/such/folder: no such examples"),
         ([], {}, DataError, "there is none"),
         ([(image(1), "0")], {"labels": ["0", "0"]}, LabelsError, "0"),
+        (
+            [image(1), image(2)],
+            {"labels": ["0", "0"]},
+            TypeError,
+            "item 0 is no pair of an image and its label; give z",
+        ),
     ],
 )
 def test_wrong_examples_are_refused(

@@ -17,6 +17,7 @@ from zeroshot_cli.classify.negatives import AUTO, Negatives, mine
 from zeroshot_cli.classify.rejection import Rules, judge
 from zeroshot_cli.classify.scoring import Doubles, Floats, Scored, cosines, score, score_tuned
 from zeroshot_cli.classify.tuning import Tuning
+from zeroshot_cli.display import counted
 from zeroshot_cli.embed.batches import auto_batch_size
 from zeroshot_cli.embed.image_cache import ImageCache
 from zeroshot_cli.embed.images import EmbeddedImage, Outcome, encode_images
@@ -30,7 +31,7 @@ from zeroshot_cli.models.load import load
 from zeroshot_cli.models.loaded import LoadedModel
 from zeroshot_cli.records import Result, SkippedImage, versions
 from zeroshot_cli.words.labels import Labels
-from zeroshot_cli.words.prompts import DEFAULT_PROMPTS, Prompts, read_prompts
+from zeroshot_cli.words.prompts import Prompts, given_prompts
 
 BLANK = ("a photo.", "a picture.", "an image.")  # true of every image: the background of labels judged one by one
 
@@ -55,24 +56,25 @@ class Adapting:
 class Classifier:
     """A model with labels to choose from.
 
-    `labels` may be plain names; `prompts` is a template set, its name or its file, by default a small ensemble. The
-    class embeddings (classes, embedding) are computed here, once: `on_progress` gets the number of texts that are done
-    and of all, and texts in `cache` are not encoded. `tuning` is what examples taught it, None for zero-shot; `rules`
-    are those that its file has. Raises LabelsError and PromptsError.
+    `labels` may be plain names; `prompts` is a template set, its name or its file, or templates such as
+    "a photo of a {}", by default a small ensemble. The class embeddings (classes, embedding) are computed here, once:
+    `on_progress` gets the number of texts that are done and of all, and texts in `cache` are not encoded. `tuning` is
+    what examples taught it, None for zero-shot; `rules` are those that its file has. Raises LabelsError and
+    PromptsError.
     """
 
     def __init__(
         self,
         model: LoadedModel,
         labels: Labels | Sequence[str],
-        prompts: Prompts | str | None = None,
+        prompts: Prompts | str | os.PathLike[str] | Sequence[str] | None = None,
         *,
         cache: TextCache | None = None,
         on_progress: OnProgress | None = None,
     ) -> None:
         self.model = model
-        self.labels = labels if isinstance(labels, Labels) else Labels.of_user(labels)
-        self.prompts = prompts if isinstance(prompts, Prompts) else read_prompts(prompts or DEFAULT_PROMPTS)
+        self.labels = Labels.of_user(labels)
+        self.prompts = given_prompts(prompts)
         self.names = self.labels.names
         self.background: Tensor | None = None  # ge
         self.tuning: Tuning | None = None
@@ -80,6 +82,10 @@ class Classifier:
         self.rules = Rules()
         texts = self.prompts.fill(self.labels)
         self.embeddings = class_embeddings(model, texts, cache=cache, on_progress=on_progress)
+
+    def __repr__(self) -> str:
+        taught = "" if self.tuning is None else f", {self.tuning.sentence()}"
+        return f"<Classifier: {counted(len(self.names), 'label')}, model {self.model.title}{taught}>"
 
     @classmethod
     def of(cls, saved: SavedClassifier, model: LoadedModel) -> "Classifier":
@@ -114,7 +120,7 @@ class Classifier:
             negatives = mine(self.model, self.labels, cache=cache, on_progress=on_progress)
             self.background, self.negatives = None, negatives
             return
-        background = labels if isinstance(labels, Labels) else Labels.of_user(labels)
+        background = Labels.of_user(labels)
         both = set(background.names) & set(self.names)
         if both:
             raise LabelsError(f"the label {min(both)!r} is also a background label; remove one of them")

@@ -43,7 +43,7 @@ class SavedClassifier:
     source: str
     labels: Labels
     prompts: Prompts
-    embeddings: Tensor
+    embeddings: Tensor = field(repr=False)
     model: str
     pretrained: str | None
     precision: str

@@ -32,10 +32,10 @@ class Tuning:
 
     method: str
     temperature: float
-    weights: Tensor | None = None
-    bias: Tensor | None = None
-    thresholds: Tensor | None = None
-    examples: frozenset[bytes] = frozenset()
+    weights: Tensor | None = field(default=None, repr=False)
+    bias: Tensor | None = field(default=None, repr=False)
+    thresholds: Tensor | None = field(default=None, repr=False)
+    examples: frozenset[bytes] = field(default=frozenset(), repr=False)
     figures: Mapping[str, Any] = field(default_factory=dict)
 
     @property

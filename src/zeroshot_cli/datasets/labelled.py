@@ -116,14 +116,14 @@ class LabelledImages:
 
 def read_dataset(
     path: Path | str,
-    labels: Labels | None = None,
+    labels: Labels | Sequence[str] | None = None,
     *,
     image_column: str | None = None,
     label_column: str | None = None,
     selection: Selection = USUAL,
 ) -> LabelledImages:
     """Read a folder of class folders or a table, whichever `path` is; raises UsageError if it is neither."""
-    path = Path(path)
+    path, labels = Path(path), None if labels is None else Labels.of_user(labels)
     if os.path.isdir(path):
         return read_labelled_folder(path, labels, selection)
     if os.path.isfile(path):
@@ -198,7 +198,7 @@ def read_labelled_table(
     )
 
 
-def labelled_images(given: GivenLabels, labels: Labels | None = None) -> LabelledImages:
+def labelled_images(given: GivenLabels, labels: Labels | Sequence[str] | None = None) -> LabelledImages:
     """Return the labelled images of a program: a mapping of labels to images, or pairs of an image and its label.
 
     A label is a text, or its index in `labels`; without `labels` they are those that the images have, in their order.
@@ -211,6 +211,7 @@ def labelled_images(given: GivenLabels, labels: Labels | None = None) -> Labelle
         rows = [_pair(pair, number) for number, pair in enumerate(given)]
     if not rows:
         raise DataError("images: there is none; give pairs of an image and its label")
+    labels = None if labels is None else Labels.of_user(labels)
     names = [_label_of(label, path_of(item), labels) for item, label in rows]
     own = dict.fromkeys(names)
     classes = Classes(Labels.of(own), {name: n for n, name in enumerate(own)})

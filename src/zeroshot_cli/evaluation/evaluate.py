@@ -25,7 +25,7 @@ from zeroshot_cli.words.prompts import Prompts
 def evaluate(
     model: LoadedModel | Classifier,
     dataset: LabelledImages | str | os.PathLike[str] | GivenLabels,
-    prompts: Prompts | str | None = None,
+    prompts: Prompts | str | os.PathLike[str] | Sequence[str] | None = None,
     *,
     labels: Labels | Sequence[str] | None = None,
     batch_size: int | None = None,
@@ -50,7 +50,7 @@ def evaluate(
         raise UsageError("a classifier has its own labels and prompts; omit labels and prompts")
     images, known = _opened(dataset, labels if saved is None else saved.labels)
     loaded = model.model if isinstance(model, Classifier) else model
-    classifier = saved or Classifier(loaded, images.labels, prompts or images.prompts)
+    classifier = saved or Classifier(loaded, images.labels, images.prompts if prompts is None else prompts)
     decoding = replace(decoding, as_stored=decoding.as_stored or images.as_stored)
     pipeline = Pipeline(batch_size=batch_size, workers=workers, cache=cache, decoding=decoding)
     pipeline = pipeline.sized(images.items, loaded)
@@ -105,7 +105,9 @@ def _opened(
     dataset: LabelledImages | str | os.PathLike[str] | GivenLabels, labels: Labels | Sequence[str] | None
 ) -> tuple[LabelledImages, KnownSet | None]:
     """Return the data set with these labels, and its row of the registry if it has a name."""
-    labels = labels if labels is None or isinstance(labels, Labels) else Labels.of_user(labels)
+    if not isinstance(dataset, LabelledImages | str | os.PathLike):
+        return labelled_images(dataset, labels), None
+    labels = None if labels is None else Labels.of_user(labels)
     if isinstance(dataset, LabelledImages):
         if labels is not None and labels != dataset.labels:
             raise UsageError(
@@ -113,8 +115,6 @@ def _opened(
                 "read_dataset(path, labels)"
             )
         return dataset, None if dataset.known is None else find_known(dataset.known)
-    if not isinstance(dataset, str | os.PathLike):
-        return labelled_images(dataset, labels), None
     known = None if os.path.lexists(dataset) else find_known(os.fspath(dataset))
     if known is None:
         return read_dataset(os.fspath(dataset), labels), None

@@ -79,7 +79,7 @@ class _Source:
 
 
 def load(
-    name_or_path: str | None = None,
+    name_or_path: str | os.PathLike[str] | None = None,
     pretrained: str | None = None,
     *,
     device: str = "auto",
@@ -97,7 +97,7 @@ def load(
     """
     where = resolve_device(device)
     computing = {"device": where, "precision": resolve_precision(precision, where)}
-    chosen = choose(name_or_path, pretrained)
+    chosen = choose(None if name_or_path is None else os.fspath(name_or_path), pretrained)
     with chosen.explained():
         source = _locate(chosen.name, chosen.pretrained, offline=offline)
         return _load(source, computing, offline=offline, image_size=image_size)

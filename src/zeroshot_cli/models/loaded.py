@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -44,10 +44,10 @@ class LoadedModel:
 
     name: str
     pretrained: str | None
-    model: nn.Module
-    config: CLIPConfig | Mapping[str, Any]
-    preprocess: Preprocess
-    tokenizer: Tokenize
+    model: nn.Module = field(repr=False)
+    config: CLIPConfig | Mapping[str, Any] = field(repr=False)
+    preprocess: Preprocess = field(repr=False)
+    tokenizer: Tokenize = field(repr=False)
     device: torch.device
     precision: str
     known_fingerprint: str | None = None

@@ -21,7 +21,7 @@ def tune(
     model: LoadedModel,
     examples: LabelledImages | str | os.PathLike[str] | GivenLabels,
     labels: Labels | Sequence[str] | None = None,
-    prompts: Prompts | str | None = None,
+    prompts: Prompts | str | os.PathLike[str] | Sequence[str] | None = None,
     *,
     method: str = TuneMethod.AUTO,
     target_precision: float | None = None,
@@ -45,7 +45,7 @@ def tune(
         raise UsageError(f"target_precision {target_precision} is not a share; give one such as 0.95")
     if method not in list(TuneMethod):
         raise UsageError(f"method {method!r} is unknown; give one of {', '.join(TuneMethod)}")
-    images = _read(examples, labels if labels is None or isinstance(labels, Labels) else Labels.of_user(labels))
+    images = _read(examples, labels)
     classifier = Classifier(model, images.labels, prompts)
     pipeline = Pipeline(cache=cache).sized(images.items, model)
     settings = TuneSettings(method=TuneMethod(method), seed=seed, target_precision=target_precision)
@@ -60,11 +60,14 @@ def tune(
     return classifier
 
 
-def _read(examples: LabelledImages | str | os.PathLike[str] | GivenLabels, labels: Labels | None) -> ExampleImages:
+def _read(
+    examples: LabelledImages | str | os.PathLike[str] | GivenLabels, labels: Labels | Sequence[str] | None
+) -> ExampleImages:
+    if not isinstance(examples, LabelledImages | str | os.PathLike):
+        return examples_of(labelled_images(examples, labels))
+    labels = None if labels is None else Labels.of_user(labels)
     if isinstance(examples, str | os.PathLike):
         return read_examples([os.fspath(examples)], labels)
-    if not isinstance(examples, LabelledImages):
-        return examples_of(labelled_images(examples, labels))
     if labels is not None and labels != examples.labels:
         raise UsageError(
             f"{examples.name} has other labels than are to be learned; read it with these: read_dataset(path, labels)"

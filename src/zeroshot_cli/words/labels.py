@@ -77,8 +77,10 @@ class Labels:
         return cls(tuple(Label(name) for name in seen))
 
     @classmethod
-    def of_user(cls, names: Iterable[str]) -> "Labels":
-        """Return labels as `of`; raises LabelsError for two that are the same words, too."""
+    def of_user(cls, names: "Labels | Iterable[str]") -> "Labels":
+        """Return labels as they are, or from names as `of`; raises LabelsError for two that are the same words, too."""
+        if isinstance(names, Labels):
+            return names
         alone = isinstance(names, str | os.PathLike)  # which `of` refuses
         labels = cls.of(names if alone else (visible(name) if isinstance(name, str) else name for name in names))
         seen: dict[str, str] = {}

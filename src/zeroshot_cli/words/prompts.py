@@ -113,13 +113,25 @@ def list_prompts() -> tuple[Prompts, ...]:
     return tuple(_read_file(path) for path in template_files().values())
 
 
-def read_prompts(name_or_path: str) -> Prompts:
+def given_prompts(given: Prompts | str | os.PathLike[str] | Sequence[str] | None) -> Prompts:
+    """Return the prompts of a program: a set, its name or its file, or templates; by default a small ensemble."""
+    if isinstance(given, Prompts):
+        return given
+    if isinstance(given, str) and _is_template(given):
+        return Prompts.of([given])
+    if given is None or isinstance(given, str | os.PathLike):
+        return read_prompts(DEFAULT_PROMPTS if given is None else given)
+    return Prompts.of(given)
+
+
+def read_prompts(name_or_path: str | os.PathLike[str]) -> Prompts:
     """Read a built-in set by its name, else a `.yaml`, `.yml` or `.txt` file.
 
     Raises UsageError for an unknown name or a missing file, PromptsError, with the line, for invalid content.
     """
     known = template_files()
-    if "{}" in name_or_path or "{label}" in name_or_path:
+    name_or_path = os.fspath(name_or_path)
+    if _is_template(name_or_path):
         raise UsageError(f"{name_or_path!r} is a template, not a file; write --template {shlex.quote(name_or_path)}")
     if name_or_path in known:
         return _read_file(known[name_or_path])
@@ -130,6 +142,10 @@ def read_prompts(name_or_path: str) -> Prompts:
         raise UsageError(f"{path} is not a prompt file; its extension must be {', '.join(_EXTENSIONS)}")
     hint = did_you_mean(name_or_path, known, ".yaml or .txt")
     raise UsageError(f"there is no prompt set {name_or_path!r}; {hint}")
+
+
+def _is_template(text: str) -> bool:
+    return "{}" in text or "{label}" in text
 
 
 def choose_prompts(prompts: str | None, templates: Sequence[str], labels: str | Path | None) -> Prompts:
