@@ -14,7 +14,7 @@ from zeroshot_cli.classify.adapt import Candidates, check_adapting
 from zeroshot_cli.classify.adapt import adapt as adapt_to
 from zeroshot_cli.classify.classifier_file import THRESHOLDS, SavedClassifier, read_classifier, write_classifier
 from zeroshot_cli.classify.negatives import AUTO, Negatives, mine
-from zeroshot_cli.classify.rejection import Rules, judge
+from zeroshot_cli.classify.rejection import Rules, corrected, judge
 from zeroshot_cli.classify.scoring import Doubles, Floats, Scored, cosines, score, score_tuned
 from zeroshot_cli.classify.tuning import Tuning
 from zeroshot_cli.display import counted
@@ -59,8 +59,8 @@ class Classifier:
     `labels` may be plain names; `prompts` is a template set, its name or its file, or templates such as
     "a photo of a {}", by default a small ensemble. The class embeddings (classes, embedding) are computed here, once:
     `on_progress` gets the number of texts that are done and of all, and texts in `cache` are not encoded. `tuning` is
-    what examples taught it, None for zero-shot; `rules` are those that its file has. Raises LabelsError and
-    PromptsError.
+    what examples taught it, None for zero-shot; `rules` are those that its file has; `corrected` are the
+    labels that people gave images, by absolute path. Raises LabelsError and PromptsError.
     """
 
     def __init__(
@@ -79,6 +79,7 @@ class Classifier:
         self.background: Tensor | None = None  # ge
         self.tuning: Tuning | None = None
         self.negatives: Negatives | None = None
+        self.corrected: Mapping[str, str] = {}
         self.rules = Rules()
         texts = self.prompts.fill(self.labels)
         self.embeddings = class_embeddings(model, texts, cache=cache, on_progress=on_progress)
@@ -101,6 +102,7 @@ class Classifier:
         classifier.model, classifier.labels, classifier.prompts = model, saved.labels, saved.prompts
         classifier.names, classifier.embeddings = saved.labels.names, saved.embeddings
         classifier.background, classifier.negatives, classifier.tuning = None, None, saved.tuning
+        classifier.corrected = {}
         classifier.rules = Rules(**dict(saved.thresholds), multi_label=False)
         return classifier
 
@@ -294,6 +296,12 @@ class Classifier:
         """Return the results of a block, of whose images `scored` has the scores."""
         images = [item for item in block if isinstance(item, EmbeddedImage)]
         judged = judge([image.path for image in images], scored, self.names, rules, top_k=top_k, shown=shown)
+        if self.corrected:
+            labels = [self.corrected.get(os.path.abspath(image.path)) for image in images]  # noqa: PTH100
+            judged = [
+                each if label is None else corrected(each, label, scored, row, self.names)
+                for row, (each, label) in enumerate(zip(judged, labels, strict=True))
+            ]
         predictions = (
             replace(each, note=image.note) if image.note else each for each, image in zip(judged, images, strict=True)
         )

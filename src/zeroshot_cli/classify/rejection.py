@@ -4,7 +4,7 @@ n images, c classes, k best labels
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -97,6 +97,23 @@ def judge(
         margin = float(scores[row, 0] - scores[row, 1]) if classes > 1 else None
         predictions.append(Prediction(path, tuple(ranked[:first]), margin, not kept, tuple(ranked[first:])))
     return predictions
+
+
+def corrected(prediction: Prediction, label: str, scored: Scored, row: int, names: Sequence[str]) -> Prediction:
+    """Return a prediction with the label that a person gave the image: first, with its own score and probability.
+
+    `row` is the image's of `scored`. "unknown", where no label has that name, rejects the image.
+    """
+    if label not in names:
+        return replace(prediction, rejected=True)
+    index = names.index(label)
+    own = LabelScore(label, float(scored.scores[row, index]), float(scored.probabilities[row, index]))
+    others = [each for each in (*prediction.predictions, *prediction.others) if each.label != label]
+    ranked, kept = (own, *others), len(prediction.predictions)
+    rest = np.delete(scored.scores[row], index)
+    margin = float(scored.scores[row, index] - rest.max()) if len(rest) else None
+    total = kept + len(prediction.others)
+    return replace(prediction, predictions=ranked[:kept], others=ranked[kept:total], margin=margin, rejected=False)
 
 
 def _kept(scores: Floats, probabilities: Doubles, scored: Scored, of_label: Doubles | None, rules: Rules) -> Indices:

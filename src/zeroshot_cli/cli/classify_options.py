@@ -56,6 +56,16 @@ class ClassifyOptions(o.BatchOptions, o.ModelOptions, o.ImageOptions, ThresholdO
             help="Look at all images together before the first answer, which can be better for it (see docs/adapt.md).",
         ),
     ] = False
+    corrections: Annotated[
+        Path | None,
+        typer.Option(
+            "--corrections",
+            metavar="FILE",
+            rich_help_panel=Panel.LABELS,
+            help="Labels that people gave images, which these then have: corrections.csv of zeroshot review, or "
+            "a table.",
+        ),
+    ] = None
     background: Annotated[
         Path | None,
         typer.Option(

@@ -48,6 +48,14 @@ class ClassifyRun:
             return ()
         return (f"--adapt changed {self.adapting.changed} of {counted(self.adapting.images, 'answer')}",)
 
+    def corrected(self, paths: Iterable[str]) -> tuple[str, ...]:
+        """Return how many of the images have the label that people gave them, as a sentence."""
+        if self.options.corrections is None:
+            return ()
+        known = self.classifier.corrected
+        count = sum(os.path.abspath(path) in known for path in paths)  # noqa: PTH100
+        return (f"{counted(count, 'answer')} from {self.options.corrections}, which has {len(known)}",)
+
     def settings(self) -> dict[str, Any]:
         """Return what `--resume` compares, in the order in which a difference is reported."""
         model, classes, background = self.classifier.model, self.classes, self.classes.background
@@ -72,6 +80,7 @@ class ClassifyRun:
             "weights": model.fingerprint,
             "tuning": tuning and tuning.fingerprint,
             "adapt": self.options.adapt or None,
+            "corrections": _hash(sorted(self.classifier.corrected.items())) if self.options.corrections else None,
         }
 
     def open_outputs(self, found: "FoundImages") -> "AbstractContextManager[Outputs]":
@@ -156,6 +165,7 @@ class ClassifyRun:
             "labels": ", ".join(classes.labels.names),
             "prompts": f"{classes.prompts.name}\n" + "\n".join(classes.prompts.templates),
             "background": ", ".join(classes.behind or ()),
+            "corrections": str(self.options.corrections or ""),
             "tuned": "" if self.classifier.tuning is None else self.classifier.tuning.sentence(),
             "adapt": ", ".join(self.adapted).removeprefix("--adapt "),
             "rejection": ", ".join(f"{name} {value}" for name, value in rules.items()),

@@ -101,6 +101,31 @@ def read_examples(
     return found.at(rows) if len(rows) < len(found) else found
 
 
+def read_corrections(path: Path, labels: Labels) -> dict[str, str]:
+    """Return the labels that people gave images, by absolute path, from a table as `read_examples` takes it.
+
+    An image that matches none of the labels has "unknown". Raises DataError for a label that is none of `labels`.
+    """
+    table = read_rows(path, results=True)
+    rows = _latest(table.rows) if _is_log(table.header) else table.rows
+    rows = [row for row in rows if not is_no_label(row[2][0], labels)]
+    if is_results(table.header):
+        rows, _ = _first_ranks(path, rows, table.header, table.image)
+    given = {value: place for place, _, (value,) in reversed(rows)}
+    unknown = {value for value in given if value.casefold() == UNKNOWN and UNKNOWN not in labels.names}
+    places = {value: place for value, place in given.items() if value not in unknown}
+    index_of = classes_of(places, labels, str(path), kind="label", places=places).index_of if places else {}
+    cells = [image for _, image, _ in rows]
+    try:
+        items: Sequence[ImageItem] = find_items(path, cells)[0] if cells else ()
+    except DataError:  # none of them is there, so none will be classified
+        items = cells
+    return {
+        os.path.abspath(path_of(item)): UNKNOWN if value in unknown else labels.names[index_of[value]]
+        for item, (_, _, (value,)) in zip(items, rows, strict=True)
+    }
+
+
 def examples_of(images: LabelledImages) -> ExampleImages:
     """Return the images of a data set as examples."""
     places = (images.name,) * len(images)
@@ -138,7 +163,7 @@ def _of_folder(path: str, labels: Labels | None, selection: Selection) -> Exampl
 
 def _of_table(path: Path, labels: Labels | None, image_column: str | None, label_column: str | None) -> ExampleImages:
     table = read_rows(path, image_column=image_column, label_column=label_column, results=True)
-    rows = _latest(table.rows) if {"was", "when"} <= {*table.header} else table.rows
+    rows = _latest(table.rows) if _is_log(table.header) else table.rows
     rows, passed_over = _labelled(rows, labels)
     notes = [*table.notes]
     if is_results(table.header):
@@ -164,8 +189,13 @@ def _of_table(path: Path, labels: Labels | None, image_column: str | None, label
     )
 
 
+def _is_log(header: Sequence[str]) -> bool:
+    """Return whether a table is a log of corrections, which says what a label `was` and `when`."""
+    return {"was", "when"} <= {*header}
+
+
 def _latest(rows: Sequence[PlacedRow]) -> Sequence[PlacedRow]:
-    """Return the last row of each image of a log of corrections, which says what a label `was` and `when`."""
+    """Return the last row of each image of a log of corrections."""
     return [*{image: (place, image, label) for place, image, label in rows}.values()]
 
 

@@ -43,6 +43,7 @@ def classify(options: ClassifyOptions, context: typer.Context) -> None:
         raise UsageError(no_labels(_with_labels(context.find_root().obj or (), options.images)))
     classes = read_classes(options, options.classifier, options.background)
     rules = classes.rules(options.thresholds(), multi_label=options.multi_label)
+    corrected = _corrected(options, classes)
     _check_outputs(options)
     options.check_cache()
     _check_adapt(options, classes, rules)
@@ -65,6 +66,7 @@ def classify(options: ClassifyOptions, context: typer.Context) -> None:
     if doubt := classes.doubt(rules):
         note(doubt, quiet=options.quiet)
     classifier = classes.classifier(model, cache=options.cache, quiet=options.quiet)
+    classifier.corrected = corrected
     assumed = assumed_of(found.assumed, classes.assumed, model.notes)
     run = ClassifyRun(classifier, classes, rules, options, size, assumed, _adapting(options))
     with run.open_outputs(found) as outputs:
@@ -73,7 +75,13 @@ def classify(options: ClassifyOptions, context: typer.Context) -> None:
         note_assumed(run.assumed, quiet=options.quiet, verbose=options.verbose)
         counts = run.deliver(outputs, found)
         unfiled = run.finish(outputs, counts)
-    for text in (*found.warnings, *run.adapted, f"{counts.sentence().removesuffix('.')}, model {model.title}."):
+    corrected_by_hand = run.corrected(found.paths())
+    for text in (
+        *found.warnings,
+        *run.adapted,
+        *corrected_by_hand,
+        f"{counts.sentence().removesuffix('.')}, model {model.title}.",
+    ):
         note(text, quiet=options.quiet)
     finish(unfiled or (counts.unreadable and not options.ignore_errors))
 
@@ -137,6 +145,19 @@ def _check_outputs(options: ClassifyOptions) -> None:
         raise UsageError("--sort-into files images, and --frames each labels their frames; omit one of them")
     if options.sort_into is not None:
         check_sort_into(options.sort_into, options.sort_mode, every_label=options.multi_label)
+
+
+def _corrected(options: ClassifyOptions, classes: Classes) -> dict[str, str]:
+    """Return the labels that people gave images; UsageError where images may have several."""
+    if options.corrections is None:
+        return {}
+    if options.multi_label:
+        raise UsageError("--corrections has one label for each image, and --multi-label several; omit one of them")
+    if not options.corrections.is_file():
+        raise UsageError(f"--corrections {options.corrections}: there is no such file; zeroshot review makes one")
+    from zeroshot_cli.datasets.examples import read_corrections
+
+    return read_corrections(options.corrections, classes.labels)
 
 
 def _check_adapt(options: ClassifyOptions, classes: Classes, rules: "Rules", images: int | None = None) -> None:
