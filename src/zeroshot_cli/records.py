@@ -155,9 +155,10 @@ class EvalResult:
     `intervals` are their 95 % intervals. `per_class` has a mapping for each class (label, n, recall, interval),
     `confused` one for each pair of classes (label, taken_for, n). `fingerprint` is that of the weights; with device,
     precision, batch size, decoding, seed and versions it names everything that the figures depend on. `assumed` is what
-    was assumed when the data set and the labels were read, `threshold` the least probability of a label where
-    images have several, `tuned` the method by which examples taught the classifier. The `answers`
-    are those of every image, in the order of the data set, where a program asks; the JSON does not have them.
+    was assumed when the data set and the labels were read, and warnings why the figures may mean nothing; `threshold`
+    the least probability of a label where images have several, `tuned` the method by which examples taught the
+    classifier. The `answers` are those of every image, in the order of the data set, where a program asks; the JSON
+    does not have them.
     """
 
     dataset: str

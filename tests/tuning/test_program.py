@@ -1,6 +1,7 @@
 """`tune` from Python: every form of examples gives the same classifier, which its file keeps."""
 
 import csv
+import hashlib
 import re
 import subprocess
 import sys
@@ -16,7 +17,8 @@ from PIL import Image
 from zeroshot_cli.classify.classifier import load_classifier
 from zeroshot_cli.datasets.labelled import read_dataset
 from zeroshot_cli.errors import DataError, LabelsError, UsageError
-from zeroshot_cli.tuning.program import tune
+from zeroshot_cli.evaluation.evaluate import evaluate
+from zeroshot_cli.tuning.program import ExampleWarning, tune
 from zeroshot_cli.words.labels import Labels
 from zeroshot_cli.words.prompts import Prompts
 
@@ -117,6 +119,40 @@ def test_wrong_examples_are_refused(
 ) -> None:
     with pytest.raises(error, match=re.escape(message)):
         tune(angle_model, examples, prompts=BARE, **more)
+
+
+@pytest.mark.parametrize("kind", ["file", "bytes", "pixels"])
+def test_evaluate_warns_of_examples_that_were_in_memory(angle_model: Any, folder: Path, kind: str) -> None:
+    """60 degrees is in both sets; bytes and files are compared by their content, others by their pixels."""
+    paths = {label: [folder / label / f"{angle}.png" for angle in angles] for label, angles in DEGREES.items()}
+    read: Callable[[Path], Any] = {"file": Path, "bytes": Path.read_bytes, "pixels": Image.open}[kind]
+    classifier = tune(angle_model, {label: [*map(read, each)] for label, each in paths.items()}, LABELS, BARE)
+    assert classifier.tuning is not None
+    assert len(classifier.tuning.examples) == 12
+    content = b"(4, 4)" + bytes([60, 0, 0]) * 16 if kind == "pixels" else paths["60"][2].read_bytes()
+    assert hashlib.sha256(content).digest()[:8] in classifier.tuning.examples
+    twin = {"file": paths["60"][2].read_bytes(), "bytes": paths["60"][2], "pixels": np.asarray(image(60))}[kind]
+    warning = "warning: images: 1 of its 2 images are examples that the classifier was tuned on"
+    assert any(each.startswith(warning) for each in evaluate(classifier, [(image(59), "60"), (twin, "60")]).assumed)
+    assert "tuned on" not in str(evaluate(classifier, [(image(59), "60")]).assumed)
+
+
+def test_images_in_memory_count_once_and_have_one_label(angle_model: Any) -> None:
+    once = {label: list(map(image, angles)) for label, angles in DEGREES.items()}
+    twice = {label: [*each, *map(np.asarray, each)] for label, each in once.items()}
+    expected, found = (tune(angle_model, each, prompts=BARE).tuning for each in (once, twice))
+    assert found is not None
+    assert found.figures == (expected and expected.figures)
+    with pytest.raises(DataError, match="<image 0 of 0> and <image 6 of 60> are the same image, '0' in"):
+        tune(angle_model, {"0": once["0"], "60": [*once["60"], np.asarray(image(34))]}, prompts=BARE)
+
+
+def test_examples_that_cannot_be_read_are_a_warning(angle_model: Any, folder: Path) -> None:
+    (folder / "0" / "34.png").write_bytes(b"")
+    with pytest.warns(ExampleWarning, match=r"^1 of 12 examples cannot be read; the first, .*34.png: the file is"):
+        classifier = tune(angle_model, folder, LABELS, BARE)
+    assert classifier.tuning is not None
+    assert classifier.tuning.figures["examples"] == 11
 
 
 def test_the_function_is_public_whatever_was_imported_before() -> None:

@@ -32,6 +32,7 @@ from zeroshot_cli.embed.cache_store import (
 )
 from zeroshot_cli.errors import UnreadableImage
 from zeroshot_cli.images.decode import open_regular
+from zeroshot_cli.images.given import GivenImage, ImageItem
 from zeroshot_cli.models.loaded import LoadedModel
 
 Embedding = npt.NDArray[np.float32]
@@ -109,22 +110,25 @@ class ImageCache(Store):
         return self.read(lambda database: {state: content for state, content, _ in _files(database, keys)}, nothing)
 
 
-def contents_of(paths: Sequence[str], cache: ImageCache | None) -> list[bytes | None]:
-    """Return the SHA-256 of the content of files, None for one that cannot be read.
+def contents_of(images: Sequence[ImageItem], cache: ImageCache | None) -> list[bytes | None]:
+    """Return the SHA-256 of the content of files, else of pixels; None for an image that cannot be read.
 
     A file that `cache` knows to be unchanged is not read again, but for a TIFF, whose content has another hash there.
     """
-    states = [None if path.lower().endswith(_TIFF) else FileState.of(path) for path in paths]
+    files = [item if isinstance(item, str) and not item.lower().endswith(_TIFF) else None for item in images]
+    states = [None if path is None else FileState.of(path) for path in files]
     known = {} if cache is None else cache.contents(filter(None, states))
     return [
-        known[state] if state is not None and state in known else _hashed(path)
-        for path, state in zip(paths, states, strict=True)
+        known[state] if state is not None and state in known else _hashed(item)
+        for item, state in zip(images, states, strict=True)
     ]
 
 
-def _hashed(path: str) -> bytes | None:
+def _hashed(image: ImageItem) -> bytes | None:
+    if not isinstance(image, str):
+        return image.digest() if isinstance(image, GivenImage) else None
     try:
-        with open_regular(path) as file:
+        with open_regular(image) as file:
             return hashlib.file_digest(file, "sha256").digest()  # type: ignore[arg-type]  # it has readinto
     except (OSError, ValueError, UnreadableImage):
         return None

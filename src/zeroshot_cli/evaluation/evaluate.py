@@ -91,12 +91,15 @@ def with_published(result: EvalResult, known: KnownSet, *, own_labels: bool) -> 
 
 def _seen(images: LabelledImages, answers: Answers, tuning: Tuning, cache: ImageCache | None) -> tuple[str, ...]:
     """Return a warning where images of the data set taught the classifier."""
-    contents = contents_of(answers.paths, cache) if tuning.examples else []
+    if not tuning.examples:
+        return ()
+    read = [image for image, item in zip(images.items, answers.items, strict=True) if isinstance(item, str)]
+    contents = contents_of(read, cache)
     seen = sum(content is not None and key_of(content) in tuning.examples for content in contents)
     if not seen:
         return ()
     return (
-        f"warning: {images.name}: {seen} of its {len(answers.paths)} images are examples that the classifier was "
+        f"warning: {images.name}: {seen} of its {len(read)} images are examples that the classifier was "
         "tuned on, so the figures are too good; evaluate on others",
     )
 

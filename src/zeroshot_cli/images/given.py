@@ -1,5 +1,6 @@
 """Images as Python programs have them: paths, bytes of files, Pillow images, arrays; results have a name for each."""
 
+import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -20,6 +21,16 @@ class GivenImage:
 
     path: str
     content: bytes | Image.Image
+
+    def digest(self) -> bytes | None:
+        """Return the SHA-256 of a file's bytes, or of the pixels as they are read; None if they cannot be."""
+        if isinstance(self.content, bytes):
+            return hashlib.sha256(self.content).digest()
+        try:
+            pixels = read_given(self.content)
+        except UnreadableImage:
+            return None
+        return hashlib.sha256(repr(pixels.size).encode() + pixels.tobytes()).digest()
 
 
 ImageLike: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | np.ndarray

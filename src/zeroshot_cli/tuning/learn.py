@@ -17,7 +17,6 @@ from zeroshot_cli.embed.image_cache import contents_of
 from zeroshot_cli.errors import DataError
 from zeroshot_cli.evaluation.answers import Doubles
 from zeroshot_cli.evaluation.classification import Pipeline
-from zeroshot_cli.images.find import path_of
 from zeroshot_cli.models.loaded import LoadedModel
 from zeroshot_cli.records import SkippedImage
 from zeroshot_cli.tuning.core import calibrate, tune
@@ -63,7 +62,7 @@ def embed_examples(model: LoadedModel, images: ExampleImages, pipeline: Pipeline
         first = skipped[0]
         raise DataError(f"none of the {len(read)} examples can be read; the first, {first.path}: {first.reason}")
     images = images.at([row for row, item in enumerate(read) if isinstance(item, str)])
-    contents = contents_of([path_of(item) for item in images.items], pipeline.cache)
+    contents = contents_of(images.items, pipeline.cache)
     keys = tuple(None if content is None else key_of(content) for content in contents)
     found = EmbeddedExamples(images, embeddings, keys, skipped)
     rows = images.unique(keys)

@@ -1,7 +1,8 @@
 """`tune` for programs: what `zeroshot tune` does, with images and labels however a program has them."""
 
 import os
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 
 from zeroshot_cli.classify.classifier import Classifier
 from zeroshot_cli.datasets.examples import ExampleImages, examples_of, read_examples
@@ -10,11 +11,15 @@ from zeroshot_cli.embed.image_cache import ImageCache
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.evaluation.classification import Pipeline
 from zeroshot_cli.models.loaded import LoadedModel
-from zeroshot_cli.records import TuneMethod
+from zeroshot_cli.records import SkippedImage, TuneMethod
 from zeroshot_cli.tuning.learn import embed_examples, tune_classifier
 from zeroshot_cli.tuning.results import TuneSettings
 from zeroshot_cli.words.labels import Labels
 from zeroshot_cli.words.prompts import Prompts
+
+
+class ExampleWarning(UserWarning):
+    """Something about examples that the user should know, such as an image that cannot be read."""
 
 
 def tune(
@@ -38,8 +43,10 @@ def tune(
     probability for each label below which an image is unknown, so that this share of the other answers is right.
     `tuning.figures` of the classifier say what cross-validation measured.
 
-    Raises DataError where the classifier is not better than zero-shot, unless by `force`, and where no example can be
-    read; UsageError, DataError, TypeError or ValueError for what is no example.
+    An image that is there twice counts once: files and bytes are compared by their content, others by their pixels.
+    Warns with ExampleWarning of examples that cannot be read, and of doubtful labels. Raises DataError where the
+    classifier is not better than zero-shot, unless by `force`, and where no example can be read; UsageError, DataError,
+    TypeError or ValueError for what is no example.
     """
     if target_precision is not None and not 0 < target_precision < 1:
         raise UsageError(f"target_precision {target_precision} is not a share; give one such as 0.95")
@@ -49,7 +56,10 @@ def tune(
     classifier = Classifier(model, images.labels, prompts)
     pipeline = Pipeline(cache=cache).sized(images.items, model)
     settings = TuneSettings(method=TuneMethod(method), seed=seed, target_precision=target_precision)
-    tuned = tune_classifier(classifier, embed_examples(model, images, pipeline), settings)
+    embedded = embed_examples(model, images, pipeline)
+    for text in (*images.doubts, *_unreadable(embedded.skipped, len(images))):
+        warnings.warn(text, ExampleWarning, stacklevel=2)
+    tuned = tune_classifier(classifier, embedded, settings)
     validated = tuned.cross_validation
     if tuned.better is False and not force:
         assert validated is not None
@@ -58,6 +68,12 @@ def tune(
             f"{validated.zero_shot.value:.1%}, cross-validated); add examples or check their labels, or give force=True"
         )
     return classifier
+
+
+def _unreadable(skipped: Sequence[SkippedImage], examples: int) -> Iterator[str]:
+    if skipped:
+        first = skipped[0]
+        yield f"{len(skipped)} of {examples} examples cannot be read; the first, {first.path}: {first.reason}"
 
 
 def _read(
