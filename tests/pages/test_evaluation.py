@@ -13,7 +13,8 @@ from zeroshot_cli.errors import UsageError
 from zeroshot_cli.evaluation.answers import Answers
 from zeroshot_cli.evaluation.compare import Comparison
 from zeroshot_cli.evaluation.metrics import figures
-from zeroshot_cli.pages.evaluation import check_html_target, worst_mistakes, write_eval_html
+from zeroshot_cli.pages.answered import worst_mistakes
+from zeroshot_cli.pages.evaluation import check_html_target, write_eval_html
 from zeroshot_cli.records import EvalResult, PublishedFigure, SkippedImage
 
 NASTY = "<img src=x onerror=alert(1)>"
@@ -85,8 +86,9 @@ def test_the_matrix_is_that_of_scikit_learn(tmp_path: Path) -> None:
     answers = answers_of(7, 300)
     data = data_in(write(tmp_path / "r.html", (result_of(answers), answers)))
     matrix = np.zeros((7, 7), dtype=int)
-    for row, column, count in data["cells"]:
+    for row, column, count, images in data["cells"]:
         matrix[row, column] = count
+        assert len(images) == count
     np.testing.assert_array_equal(matrix, confusion_matrix(answers.targets, answers.best[:, 0], labels=range(7)))
     assert data["counts"] == np.bincount(answers.targets, minlength=7).tolist()
     assert data["labels"][0] == NASTY
@@ -118,11 +120,12 @@ def test_mistakes_are_the_most_confident_first(tmp_path: Path) -> None:
     answers = answers_of(5, 400)
     worst = worst_mistakes(answers, 10)
     wrong = sorted((-answers.confidences[place], place) for place in np.flatnonzero(~answers.right))
-    assert [mistake.path for mistake in worst] == [answers.paths[place] for _, place in wrong[:10]]
+    assert worst == [place for _, place in wrong[:10]]
     page = write(tmp_path / "r.html", (result_of(answers), answers))
-    assert page.count("data:image/webp") == 30  # every other one of sixty has an image
-    assert page.count("cannot be shown") == 30
-    assert f"{worst[0].probability:.1%}" in page
+    shown = page[: page.index('id="evaluation-0"')]
+    assert shown.count("data:image/webp") == 30  # every other one of sixty has an image
+    assert shown.count("cannot be shown") == 30
+    assert f"{answers.confidences[worst[0]]:.1%}" in page
 
 
 def test_all_right_has_no_mistakes(tmp_path: Path) -> None:
@@ -222,7 +225,7 @@ def test_in_a_browser(tmp_path: Path, scheme: str, classes: int, images: int) ->
         assert NASTY in rows.first.inner_text()
         if classes == 3:
             canvas, cells = page.locator("canvas"), data_in((tmp_path / "r.html").read_text())["cells"]
-            count = next(n for row, column, n in cells if (row, column) == (1, 1))
+            count = next(n for row, column, n, _ in cells if (row, column) == (1, 1))
             side = canvas.bounding_box()["width"]
             canvas.hover(position={"x": side * (0.26 + 0.74 / 2), "y": side * (0.26 + 0.74 / 2)})  # names take a part
             assert page.locator(".tip").inner_text() == f"class 1: {count} of {np.sum(answers.targets == 1)} right"

@@ -16,7 +16,7 @@ Row = Mapping[str, float]
 MOST_POINTS = 1000  # of a curve; more are means of their neighbours
 LEAST_SCALE = 0.1  # of a chart of shares
 FEW = 30  # points up to which each has a mark, and none is smoothed
-_SIZE = (5.2, 2.7)  # inches, at 72 points each; the page scales it
+_SIZE = (4.6, 2.8)  # inches, at 72 points each; the page scales it to 300 pixels on a phone, where text must be legible
 # matplotlib needs colours and the page has variables: these colours stand for them, and occur nowhere else.
 _TEXT, _LINE, _CURVES = "#010101", "#010102", ("#010103", "#010104", "#010105")
 _VARIABLES = {_TEXT: "--muted", _LINE: "--line", **dict(zip(_CURVES, ("--first", "--second", "--third"), strict=True))}
@@ -93,15 +93,17 @@ def draw(chart: Chart, curves: Mapping[str, Points]) -> str:
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # whatever the user has set for figures of their own
         # Text stays text, in the page's font; equal figures make equal bytes.
-        matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": chart.title, "font.size": 9})
+        matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": chart.title, "font.size": 11})
         figure = Figure(figsize=_SIZE)
-        figure.subplots_adjust(left=0.13, right=0.98, top=0.97, bottom=0.17)
+        figure.subplots_adjust(left=0.17, right=0.97, top=0.96, bottom=0.19)
         axes = figure.add_subplot()
         _prepare(axes, chart, share_limits([value for _, values in curves.values() for value in values]))
         for colour, (name, points) in zip(_CURVES, curves.items(), strict=False):
             if chart.style == "share" and points[0][0] == 0:  # what the model was before its first step
                 axes.axhline(points[1][0], color=colour, linewidth=1, linestyle="--", alpha=0.6)
             _add(axes, points, name=name, colour=colour, smooth=chart.smooth)
+        if chart.style == "power":
+            axes.set_ylim(bottom=0)  # two digits then tell all marks apart, of a constant rate too
         if any(curves):
             axes.legend(loc="best", frameon=False, labelcolor=_TEXT)
         stream = io.StringIO()

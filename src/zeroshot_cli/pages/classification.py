@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from zeroshot_cli.disk import replacing, writing
-from zeroshot_cli.pages.shared import asset, block, data_url, policy_of
+from zeroshot_cli.pages.shared import asset, block, data_url, link_to, page
 from zeroshot_cli.records import LabelScore, Result, SkippedImage
 
 BLOCK = 200  # images in one block of results
@@ -34,7 +34,7 @@ def write_html(path: Path, results: Results, *, about: Sequence[tuple[str, str]]
         with writing(str(path)):
             stream = unfinished.open("w", encoding="utf-8", newline="\n")
         try:
-            for part in _page(results, about, thumbnails):
+            for part in _parts(path, results, about, thumbnails):
                 with writing(str(path), resumable=True):
                     stream.write(part)
             with writing(str(path), resumable=True):
@@ -44,16 +44,17 @@ def write_html(path: Path, results: Results, *, about: Sequence[tuple[str, str]]
                 stream.close()
 
 
-def _page(results: Results, about: Sequence[tuple[str, str]], thumbnails: Thumbnails) -> Iterator[str]:
+def _parts(path: Path, results: Results, about: Sequence[tuple[str, str]], thumbnails: Thumbnails) -> Iterator[str]:
     """Yield the parts of the file, each made when it is asked for."""
-    style, script = asset("report.css"), asset("report.js")
-    page = asset("report.html").replace("{{policy}}", policy_of(style, script)).replace("{{style}}", style)
-    head, rest = page.split("{{results}}")
+    script = asset("files.js") + asset("report.js")
+    parts = {"title": "zeroshot classification", "header": asset("report_header.html"), "body": asset("report.html")}
+    whole = page("classification", parts, styles=["report.css"], script=script)
+    head, rest = whole.split("{{results}}")
     middle, tail = rest.split("{{thumbnails}}")
     yield head
     yield block("about", [list(row) for row in about])
     remaining, number = results(), 0
-    while rows := [_row(item) for item in islice(remaining, BLOCK)]:
+    while rows := [_row(item, path) for item in islice(remaining, BLOCK)]:
         yield block(f"results-{number}", rows)
         number += 1
     yield middle.replace("{{script}}", script)
@@ -63,11 +64,12 @@ def _page(results: Results, about: Sequence[tuple[str, str]], thumbnails: Thumbn
     yield tail
 
 
-def _row(item: Result) -> dict[str, Any]:
+def _row(item: Result, report: Path) -> dict[str, Any]:
     if isinstance(item, SkippedImage):
         return {"path": item.path, "error": item.reason}
     return {
         "path": item.path,
+        "address": link_to(item.path, report),
         "rejected": item.rejected,
         "margin": None if item.margin is None else _rounded(item.margin),
         "predictions": [_triple(each) for each in item.predictions],

@@ -5,10 +5,9 @@ the matrix and the list of classes; those are drawn from blocks of JSON. The scr
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from datetime import datetime
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import numpy as np
 
@@ -19,15 +18,16 @@ from zeroshot_cli.errors import UsageError
 from zeroshot_cli.evaluation.answers import Answers
 from zeroshot_cli.evaluation.compare import Comparison
 from zeroshot_cli.evaluation.metrics import Reliability, confusion, reliability
+from zeroshot_cli.pages.answered import AnsweredImages, Thumbnails
 from zeroshot_cli.pages.shared import (
+    about,
     asset,
     block,
-    data_url,
     definitions,
     escaped,
     filled,
+    page,
     panel,
-    policy_of,
     section,
     skipped_list,
     table,
@@ -35,9 +35,8 @@ from zeroshot_cli.pages.shared import (
 )
 from zeroshot_cli.records import EvalResult, PublishedFigure
 
-MISTAKES = 60  # mistakes that are shown
+THUMBNAILS = 600  # on a page, besides those of the worst mistakes
 
-Thumbnails = Callable[[Sequence[str]], Iterable[bytes | None]]
 _Evaluation = tuple[EvalResult, Answers | None]
 _Comparisons = Sequence[tuple[int, int, Comparison]]
 
@@ -62,43 +61,46 @@ def write_eval_html(
     Captioned images have no answers; their part is a summary. `thumbnails` gives a small encoded image for each path,
     or None. Raises UsageError if the file cannot be written.
     """
-    style = "".join(asset(name) for name in ("report.css", "training.css", "eval.css"))
-    script = asset("eval.js")
-    values = {
-        "policy": policy_of(style, script),
-        "title": escaped(", ".join(dict.fromkeys(result.dataset for result, _ in evaluations))),
-        "written": written(now),
-        "style": style,
-        "script": script,
-        "body": "".join(_body(evaluations, comparisons, thumbnails)),
+    title = escaped(", ".join(dict.fromkeys(result.dataset for result, _ in evaluations)))
+    script = "".join(map(asset, ("files.js", "eval.js", "eval_images.js")))
+    articles = "".join(_body(evaluations, comparisons, path, thumbnails))
+    parts = {
+        "title": f"{title} · zeroshot evaluation",
+        "header": filled("named_header.html", {"name": title, "written": written(now)}),
+        "body": filled("eval.html", {"articles": articles, "script": script}),
     }
-    write_file(path, filled("eval.html", values))
+    write_file(path, page("evaluation", parts, styles=["figures.css", "eval.css"], script=script))
 
 
-def _body(evaluations: Sequence[_Evaluation], comparisons: _Comparisons, thumbnails: Thumbnails) -> Iterator[str]:
+def _body(
+    evaluations: Sequence[_Evaluation], comparisons: _Comparisons, path: Path, thumbnails: Thumbnails
+) -> Iterator[str]:
     if len(evaluations) > 1:
         yield section("Comparison", _comparison([result for result, _ in evaluations]))
     if comparisons:
         yield section("Paired differences of top-1 (McNemar's exact test)", _differences(comparisons))
     for number, (result, answers) in enumerate(evaluations):
-        yield _article(number, result, answers, thumbnails, several=len(evaluations) > 1)
+        several = len(evaluations)
+        images = None if answers is None else AnsweredImages(answers, path, thumbnails, THUMBNAILS // several)
+        yield _article(number, result, images, several=several > 1)
 
 
-def _article(number: int, result: EvalResult, answers: Answers | None, thumbnails: Thumbnails, *, several: bool) -> str:
+def _article(number: int, result: EvalResult, images: AnsweredImages | None, *, several: bool) -> str:
     name = f"{f'{number + 1}. ' if several else ''}{result.dataset}: {setting_of(result)}"
-    parts = [f"<h2>{escaped(name)}</h2>", section("Figures", _figures(result))]
-    if answers is not None:
-        parts.append(_explored(result, answers))
-        parts.append(section("Worst mistakes", _mistakes(answers, thumbnails)))
+    panels = [("Figures", _figures(result))] + ([] if images is None else _explored(result, images.answers))
+    parts = [
+        f"<h2>{escaped(name)}</h2>",
+        f'<section class="panels">{"".join(panel(*each) for each in panels)}</section>',
+    ]
+    if images is not None:
+        parts.append(section("Worst mistakes", images.worst_mistakes()))
     if result.task == "multi-label":
         parts.append(section("Labels", _labels(result)))
     if result.skipped:
         parts.append(section("Images that could not be read", skipped_list(result.skipped, all_in="--predictions")))
-    parts.append(section("Settings", _settings(result)))
-    if result.command:
-        parts.append(section("How to repeat it", f'<pre class="panel">{escaped(result.command)}</pre>'))
-    data = "" if answers is None else block(f"evaluation-{number}", _data(result, answers))
-    marked = "" if answers is None else f' data-labels="{len(answers.labels)}"'
+    parts.append(about(_settings(result)))
+    data = "" if images is None else block(f"evaluation-{number}", _data(result, images))
+    marked = "" if images is None else f' data-labels="{len(images.answers.labels)}"'
     return f'<article id="number-{number + 1}"{marked}>{"".join(parts)}{data}</article>\n'
 
 
@@ -117,7 +119,9 @@ def _settings(result: EvalResult) -> str:
         ("Fingerprint", result.fingerprint),
         *result.versions.items(),
     ]
-    return f"<dl>{definitions((name, str(value)) for name, value in pairs if value not in (None, ''))}</dl>"
+    settings = f"<dl>{definitions((name, str(value)) for name, value in pairs if value not in (None, ''))}</dl>"
+    again = f"<h3>How to repeat it</h3><pre>{escaped(result.command)}</pre>" if result.command else ""
+    return settings + again
 
 
 # Figures and comparisons
@@ -205,30 +209,41 @@ def _differences(comparisons: _Comparisons) -> str:
 # What the answers show: matrix and classes, which the script draws, and the reliability diagram
 
 
-def _explored(result: EvalResult, answers: Answers) -> str:
-    confused = table(
-        ("class", "taken for", "images"),
-        [(escaped(pair["label"]), escaped(pair["taken_for"]), f"{pair['n']:,}") for pair in result.confused],
-        texts=2,
-    )
+def _explored(result: EvalResult, answers: Answers) -> list[tuple[str, str]]:
+    """Return the titles of panels and what they hold."""
     panels = [("Confusion matrix", asset("eval_matrix.html")), ("Recall by class", asset("eval_classes.html"))]
     panels += [("Reliability", _reliability_diagram(reliability(answers)))]
-    panels += [("Confused most", confused)] if result.confused else []
-    return '<section class="pair">' + "".join(panel(*each) for each in panels) + "</section>"
+    return panels + ([("Confused most", _confused(result, answers))] if result.confused else [])
 
 
-def _data(result: EvalResult, answers: Answers) -> dict[str, object]:
-    """Return what the script draws from; matrix cells that are not empty are row, column and count."""
+def _confused(result: EvalResult, answers: Answers) -> str:
+    """Return a table whose numbers the script makes buttons that show the images."""
+    places = {label: place for place, label in enumerate(answers.labels)}
+    rows = [
+        (
+            escaped(pair["label"]),
+            escaped(pair["taken_for"]),
+            f'<span data-cell="{places[pair["label"]]} {places[pair["taken_for"]]}">{pair["n"]:,}</span>',
+        )
+        for pair in result.confused
+    ]
+    return table(("class", "taken for", "images"), rows, texts=2)
+
+
+def _data(result: EvalResult, images: AnsweredImages) -> dict[str, object]:
+    """Return what the script draws from; matrix cells that are not empty are row, column, count and images."""
+    answers = images.answers
     matrix = confusion(answers)
     rows, columns = np.nonzero(matrix)
     intervals = [row["interval"] or (0, 0) for row in result.per_class]
+    cells = zip(rows.tolist(), columns.tolist(), matrix[rows, columns].tolist(), strict=True)
     return {
         "labels": [shown(label) for label in answers.labels],
         "counts": [row["n"] for row in result.per_class],
         "recalls": [row["recall"] for row in result.per_class],
         "lows": [low for low, _ in intervals],
         "highs": [high for _, high in intervals],
-        "cells": np.stack([rows, columns, matrix[rows, columns]], axis=1).tolist(),
+        "cells": [[row, column, count, images.of_cell(row, column)] for row, column, count in cells],
     }
 
 
@@ -278,58 +293,3 @@ def _axes() -> Iterator[str]:
     for share in (0, 0.25, 0.5, 0.75, 1):
         yield f'<text x="{_LEFT + share * _SIDE}" y="{bottom + 16}" text-anchor="middle">{share:.0%}</text>'
         yield f'<text x="{_LEFT - 6}" y="{bottom - share * _SIDE + 4}" text-anchor="end">{share:.0%}</text>'
-
-
-# The worst mistakes
-
-
-@dataclass(frozen=True, slots=True)
-class Mistake:
-    """An image, its true class and the one it was taken for, with the probabilities that the model gave them."""
-
-    path: str
-    true: str
-    given: str
-    probability: float
-    true_probability: float
-
-
-def worst_mistakes(answers: Answers, count: int = MISTAKES) -> list[Mistake]:
-    """Return wrong answers, the most confident first; equal ones stay in the data set's order."""
-    wrong = np.flatnonzero(~answers.right)
-    order = wrong[np.argsort(-answers.confidences[wrong], kind="stable")][:count]
-    paths, labels = answers.paths, answers.labels
-    return [
-        Mistake(
-            paths[place],
-            labels[answers.targets[place]],
-            labels[answers.best[place, 0]],
-            float(answers.confidences[place]),
-            float(answers.probabilities_of_true[place]),
-        )
-        for place in order.tolist()
-    ]
-
-
-def _mistakes(answers: Answers, thumbnails: Thumbnails) -> str:
-    worst = worst_mistakes(answers)
-    if not worst:
-        return "<p>There are none.</p>"
-    wrong = len(answers.targets) - int(answers.right.sum())
-    hint = f'<p class="hint">{len(worst)} of {wrong:,} wrong answers, the most confident first.</p>'
-    images = thumbnails([mistake.path for mistake in worst])
-    cards = (_card(mistake, image) for mistake, image in zip(worst, images, strict=True))
-    return f'{hint}<div class="mistakes">{"".join(cards)}</div>'
-
-
-def _card(mistake: Mistake, image: bytes | None) -> str:
-    address = None if image is None else data_url(image)
-    drawn = f'<img src="{address}" alt="">' if address else "cannot be shown"
-    name = "/".join(PurePath(mistake.path).parts[-2:])
-    return (
-        f'<figure><div class="image">{drawn}</div><figcaption>'
-        f'taken for <span class="given">{escaped(mistake.given)}</span> {mistake.probability:.1%}<br>'
-        f'is <span class="true">{escaped(mistake.true)}</span> {mistake.true_probability:.1%}<br>'
-        f'<span class="path" title="{escaped(mistake.path)}">{escaped(name)}</span>'
-        "</figcaption></figure>"
-    )

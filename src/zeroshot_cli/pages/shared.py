@@ -4,11 +4,14 @@ import base64
 import hashlib
 import html
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from zeroshot_cli.display import shown
 from zeroshot_cli.records import SkippedImage
@@ -33,10 +36,18 @@ def written(now: datetime | None) -> str:
     return f"{now or datetime.now().astimezone():%Y-%m-%d %H:%M}"
 
 
-def policy_of(style: str, script: str) -> str:
-    """Return the policy of a page: nothing is loaded, and only this style and this script are applied."""
-    allowed = f"style-src {_hash_of(style)}; script-src {_hash_of(script)}"
-    return f"default-src 'none'; img-src data:; {allowed}; base-uri 'none'"
+def page(kind: str, parts: Mapping[str, str], *, styles: Sequence[str], script: str = "", drawn: bool = False) -> str:
+    """Return a whole page of a kind, as "training", in the colours that people choose on any page.
+
+    `parts` are its title, the markup in its header, and its body, which holds `script` as an element where it needs
+    one. `styles` are assets. The policy is that nothing is loaded, and only these styles and scripts are applied; where
+    charts are `drawn` into the body, which have styles in their elements, all styles.
+    """
+    style, theme = "".join(map(asset, ("theme.css", "page.css", *styles))), asset("theme.js")
+    scripts = " ".join(_hash_of(text) for text in (theme, script) if text)
+    applied = "'unsafe-inline'" if drawn else _hash_of(style)
+    policy = f"default-src 'none'; img-src data:; style-src {applied}; script-src {scripts}; base-uri 'none'"
+    return filled("page.html", {"kind": kind, "policy": policy, "style": style, "theme": theme, **parts})
 
 
 def _hash_of(text: str) -> str:
@@ -47,6 +58,20 @@ def block(name: str, content: Any) -> str:
     r"""Return an element that holds data as JSON, all ASCII; a lone surrogate in a path stays one, as `\udcff`."""
     text = json.dumps(content, separators=(",", ":"), allow_nan=False).translate(_ESCAPES)
     return f'<script type="application/json" id="{name}">{text}</script>\n'
+
+
+def link_to(path: str, page: Path) -> str:
+    """Return the address of a file in a page: relative where `path` is, so that both can be moved together.
+
+    `PATH#N`, a frame of a file, leads to the file. Every byte that could be read otherwise is escaped.
+    """
+    file, mark, number = path.rpartition("#")
+    if not (mark and number.isdecimal()) or os.path.lexists(path):
+        file = path
+    if not os.path.isabs(file):
+        with suppress(ValueError):  # on another drive of Windows
+            return quote(os.fsencode(os.path.relpath(file, page.parent).replace(os.sep, "/")))
+    return Path(os.path.abspath(file)).as_uri()  # noqa: PTH100 - resolves no links
 
 
 def data_url(image: bytes) -> str | None:
@@ -90,6 +115,11 @@ def definitions(rows: Iterable[tuple[str, str]]) -> str:
         f"<div><dt>{escaped(name)}</dt><dd>{chr(10).join(map(escaped, value.split(chr(10))))}</dd></div>"
         for name, value in rows
     )
+
+
+def about(content: str) -> str:
+    """Return what describes a run, closed until somebody asks."""
+    return f'<details class="about"><summary>About this run</summary>{content}</details>\n'
 
 
 def skipped_list(images: Sequence[SkippedImage], *, all_in: str) -> str:

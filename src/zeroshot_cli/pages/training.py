@@ -1,6 +1,7 @@
 """Write a training run as one HTML file, from its folder: figures, curves, settings, what was skipped.
 
-The file needs nothing but itself, has no script, and its policy forbids the browser to load anything.
+The file needs nothing but itself, has no script but that of its colours, and its policy forbids the browser to load
+anything.
 """
 
 import math
@@ -14,7 +15,7 @@ from zeroshot_cli.disk import replacing, writing
 from zeroshot_cli.display import shown
 from zeroshot_cli.documents import load_json
 from zeroshot_cli.pages.charts import Row, charts_of
-from zeroshot_cli.pages.shared import asset, definitions, escaped, filled, skipped_list, written
+from zeroshot_cli.pages.shared import about, definitions, escaped, filled, page, skipped_list, written
 from zeroshot_cli.records import versions
 from zeroshot_cli.train.folder import read_assumed, read_settings, read_skipped
 
@@ -47,22 +48,25 @@ def write_training_report(run: Path, *, now: datetime | None = None) -> Path:
     rows = read_rows(run / "metrics.jsonl")
     skipped = read_skipped(run / "skipped.csv")
     uses = {"python": platform.python_version(), **versions("open_clip_torch", "numpy", "pillow")}
-    page = filled(
-        "training.html",
-        {
-            "style": asset("report.css") + asset("training.css"),
-            "name": escaped(run.resolve().name or str(run)),
-            "written": written(now),
-            "figures": _figures(rows),
-            "charts": "".join(_figure(*chart) for chart in charts_of(rows).items()),
-            "skipped": skipped_list(skipped, all_in="skipped.csv") if skipped else '<p class="hint">None so far.</p>',
-            "settings": definitions([*settings, *assumed]),
-            "versions": definitions(uses.items()),
-        },
+    name, kept = (
+        escaped(run.resolve().name or str(run)),
+        [("Settings", [*settings, *assumed]), ("Versions", uses.items())],
     )
+    body = {
+        "figures": _figures(rows),
+        "charts": "".join(_figure(*chart) for chart in charts_of(rows).items()),
+        "skipped": skipped_list(skipped, all_in="skipped.csv") if skipped else '<p class="hint">None so far.</p>',
+        "about": about("".join(f"<h3>{title}</h3><dl>{definitions(pairs)}</dl>" for title, pairs in kept)),
+    }
+    parts = {
+        "title": f"{name} · zeroshot training",
+        "header": filled("named_header.html", {"name": name, "written": written(now)}),
+        "body": filled("training.html", body),
+    }
+    whole = page("training", parts, styles=["figures.css"], drawn=True)
     report = run / "report.html"
     with replacing(report, resumable=True) as unfinished, writing(str(report), resumable=True):
-        unfinished.write_text(page, encoding="utf-8", newline="\n")
+        unfinished.write_text(whole, encoding="utf-8", newline="\n")
     return report
 
 

@@ -1,4 +1,3 @@
-"use strict";
 // Confusion matrices, drawn on a canvas, and lists of classes, sorted and filtered. Names become text, never markup.
 for (const article of document.querySelectorAll("article[data-labels]")) {
   const data = JSON.parse(article.querySelector("script[type='application/json']").textContent);
@@ -41,10 +40,12 @@ function alike(size, cells) {
 function drawConfusion(article, data) {
   const { labels, counts, cells } = data, size = labels.length, orders = ordersOf(data);
   const canvas = article.querySelector("canvas"), tip = article.querySelector(".tip");
-  const at = new Map(cells.map(([row, column, n]) => [row * size + column, n]));
+  const at = new Map(cells.map(([row, column, n, images]) => [row * size + column, { row, column, n, images }]));
   const view = { x: 0, y: 0, shown: size, order: orders.index(), place: [] }; // its corner, and the number of classes along an edge
+  let cursor = null; // the cell that the keyboard is at: places of its column and row
   const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
   const NAMES = 0.26, ROOM = 8.5; // names take at most this share, and are drawn if a class has this many pixels
+  const SMALL = 12; // pixels under which a cell is hard to hit
 
   const measure = canvas.getContext("2d");
   measure.font = "12px system-ui, sans-serif";
@@ -66,7 +67,7 @@ function drawConfusion(article, data) {
 
   function draw() {
     const { width, start, step } = geometry(), context = canvas.getContext("2d");
-    const [right, wrong, ground, surface, text] = colours("--right", "--wrong", "--well", "--surface", "--text");
+    const [right, wrong, ground, text] = colours("--right", "--wrong", "--well", "--text");
     canvas.width = canvas.height = Math.round(width * devicePixelRatio);
     canvas.style.touchAction = view.shown < size ? "none" : "pan-y"; // the page scrolls over a matrix that is shown whole
     context.scale(canvas.width / width, canvas.width / width);
@@ -87,9 +88,15 @@ function drawConfusion(article, data) {
       context.fillRect(x, y, edge, edge);
       context.globalAlpha = 1;
       if (step < 26) continue;
-      context.fillStyle = share > 0.5 ? surface : text;
+      context.fillStyle = legibleOn(row === column ? right : wrong, ground, least + (1 - least) * share);
       context.textAlign = "center";
       context.fillText(n.toLocaleString(), x + step / 2, y + step / 2, step - 4);
+    }
+    if (cursor) {
+      context.strokeStyle = text;
+      context.lineWidth = 2;
+      const [x, y] = [cursor[0] - view.x, cursor[1] - view.y].map(place => start + place * step);
+      context.strokeRect(x, y, Math.max(step, 4), Math.max(step, 4));
     }
     context.restore();
     if (start) drawNames(context, start, step, text);
@@ -135,42 +142,72 @@ function drawConfusion(article, data) {
     draw();
   }
 
-  function say([x, y]) {
-    const [column, row] = [x, y].map(place => view.order[Math.floor(place)]);
-    if (x < view.x || y < view.y || row === undefined || column === undefined) return explain();
-    const n = at.get(row * size + column) || 0;
-    tip.textContent = row === column
+  // The cell at a place; where cells are too small to be hit, the nearest one that is not empty.
+  function cellAt([x, y]) {
+    if (x < view.x || y < view.y || x >= size || y >= size) return null;
+    const row = view.order[Math.floor(y)], column = view.order[Math.floor(x)];
+    const found = at.get(row * size + column), { step } = geometry();
+    if (found || step >= SMALL) return found ?? { row, column, n: 0, images: [] };
+    const away = cell => Math.hypot(view.place[cell.column] + 0.5 - x, view.place[cell.row] + 0.5 - y);
+    const near = [...at.values()].filter(cell => away(cell) * step < SMALL);
+    return near.sort((a, b) => away(a) - away(b))[0] ?? { row, column, n: 0, images: [] };
+  }
+
+  function say(cell) {
+    canvas.style.cursor = cell?.n ? "pointer" : "crosshair";
+    tip.textContent = cell ? sentence(cell) : explained;
+  }
+
+  function sentence({ row, column, n }) {
+    return row === column
       ? `${labels[row]}: ${n} of ${counts[row]} right`
       : `${labels[row]} taken for ${labels[column]}: ${n} of ${counts[row]}`;
   }
 
-  function explain() {
-    tip.textContent = "Rows are true classes, columns predicted ones. Right answers are green."
-      + (small ? "" : " Click, then zoom with the wheel; drag to move.");
+  function open(cell) {
+    if (!cell?.n) return;
+    const title = cell.row === cell.column ? `${labels[cell.row]}, right` : `${labels[cell.row]} taken for ${labels[cell.column]}`;
+    const detail = { title, count: `${whole(cell.n)} of ${plural(counts[cell.row], "image")}`, images: cell.images };
+    article.dispatchEvent(new CustomEvent("cell", { detail, bubbles: true }));
+  }
+
+  // Move the keyboard's cell, and the view after it.
+  function step([right, down]) {
+    const [x, y] = cursor ?? [Math.floor(view.x), Math.floor(view.y)];
+    cursor = cursor ? [clamp(x + right, 0, size - 1), clamp(y + down, 0, size - 1)] : [x, y];
+    const follow = (corner, place) => clamp(corner, place + 1 - view.shown, place);
+    move(follow(view.x, cursor[0]), follow(view.y, cursor[1]));
+    say(cellAt(cursor.map(place => place + 0.5)));
   }
 
   function arrange(name) {
     view.order = orders[name]();
     view.order.forEach((index, place) => { view.place[index] = place; });
+    cursor = null;
     draw();
   }
 
   const small = size <= 5, middle = () => [view.x + view.shown / 2, view.y + view.shown / 2];
-  let from = null;
+  const explained = "Rows are true classes, columns predicted ones; right answers are green. Click a cell for its images."
+    + (small ? "" : " Zoom with the buttons, or Ctrl and the wheel; drag to move.");
+  let from = null, dragged = false;
   canvas.addEventListener("pointerdown", event => {
     from = [event.clientX, event.clientY, view.x, view.y];
+    dragged = false;
     canvas.setPointerCapture(event.pointerId);
-    say(placeOf(event));
+    say(cellAt(placeOf(event)));
   });
   for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, () => { from = null; });
   canvas.addEventListener("pointermove", event => {
     const { step } = geometry();
-    if (from) move(from[2] - (event.clientX - from[0]) / step, from[3] - (event.clientY - from[1]) / step);
-    say(placeOf(event));
+    if (from && Math.hypot(event.clientX - from[0], event.clientY - from[1]) > 4) dragged = true;
+    if (from && dragged) move(from[2] - (event.clientX - from[0]) / step, from[3] - (event.clientY - from[1]) / step);
+    say(cellAt(placeOf(event)));
   });
-  canvas.addEventListener("pointerleave", explain);
+  canvas.addEventListener("pointerleave", () => say(null));
+  canvas.addEventListener("click", event => { if (!dragged) open(cellAt(placeOf(event))); });
   canvas.addEventListener("wheel", event => {
-    if (small || !(event.ctrlKey || document.activeElement === canvas)) return; // otherwise the page could not be scrolled
+    if (small || !(event.ctrlKey || event.metaKey)) return; // otherwise the page could not be scrolled
     event.preventDefault();
     zoom(event.deltaY > 0 ? 1.25 : 0.8, ...placeOf(event));
   }, { passive: false });
@@ -181,28 +218,42 @@ function drawConfusion(article, data) {
   canvas.addEventListener("keydown", event => {
     const direction = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
     const factor = { "+": 0.5, "-": 2 }[event.key];
+    if (event.key === "Enter" && cursor) open(cellAt(cursor.map(place => place + 0.5)));
     if (!direction && !factor) return;
     event.preventDefault();
-    if (factor) zoom(factor, ...middle());
-    else move(view.x + direction[0] * view.shown / 5, view.y + direction[1] * view.shown / 5);
+    if (factor) zoom(factor, ...(cursor ?? middle()));
+    else step(direction.map(each => each * (event.shiftKey ? 10 : 1)));
   });
+  canvas.addEventListener("blur", () => { if (!document.querySelector("dialog[open]")) { cursor = null; draw(); } });
+  for (const number of article.querySelectorAll("[data-cell]")) {
+    const [row, column] = number.dataset.cell.split(" ").map(Number), cell = at.get(row * size + column);
+    const made = button(number.textContent, () => open(cell));
+    made.classList.add("small");
+    made.setAttribute("aria-label", `${sentence(cell)}; show them`);
+    number.replaceWith(made);
+  }
   const order = article.querySelector(".matrix-order");
   order.addEventListener("change", () => arrange(order.value));
   arrange(order.value);
-  explain();
+  say(null);
   new ResizeObserver(draw).observe(canvas);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+  document.addEventListener("themechange", draw);
+}
+
+// Black or white, whichever has more contrast on a colour that is laid on another, both as rgb(): at least 4.5 to 1.
+function legibleOn(colour, ground, share) {
+  const [above, below] = [colour, ground].map(each => each.match(/[\d.]+/g).map(Number));
+  const linear = above.slice(0, 3).map((value, place) => {
+    const mixed = (value * share + below[place] * (1 - share)) / 255;
+    return mixed <= 0.04045 ? mixed / 12.92 : ((mixed + 0.055) / 1.055) ** 2.4;
+  });
+  const luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2];
+  return luminance > 0.179 ? "#000" : "#fff";
 }
 
 function listClasses(article, data) {
   const { labels, counts, recalls, lows, highs } = data, orders = ordersOf(data);
   const list = article.querySelector(".classes"), filter = article.querySelector("input"), order = article.querySelector(".class-order");
-  function element(kind, name, text) {
-    const made = document.createElement(kind);
-    if (name) made.className = name;
-    if (text !== undefined) made.textContent = text;
-    return made;
-  }
   function row(index) {
     const item = element("li"), track = element("span", "track"), has = recalls[index] !== null;
     const name = element("span", "name", labels[index]);

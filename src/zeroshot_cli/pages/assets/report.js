@@ -1,5 +1,3 @@
-"use strict";
-// Names, paths and reasons are untrusted: they reach the page through textContent only.
 // A section holds the images of one label, or the unknown, or the unreadable. Its cards are drawn in chunks of whole
 // rows; a chunk keeps its height, is filled when it comes near the window and emptied when it leaves it.
 {
@@ -12,30 +10,7 @@
   const NEAREST = 16; // height of the line with the nearest label
 
   const $ = (id) => document.getElementById(id);
-  const plural = (count, noun) => `${whole(count)} ${noun}${count === 1 ? "" : "s"}`;
-  const whole = (count) => count.toLocaleString("en");
   const fraction = (value, digits) => (value === null ? "–" : value.toFixed(digits));
-
-  function element(tag, className, text) {
-    const made = document.createElement(tag);
-    if (className) made.className = className;
-    if (text !== undefined) made.textContent = text;
-    return made;
-  }
-
-  // Escape what is invisible or reorders text: \n, \xff for a byte that is not UTF-8, \u202e.
-  function shown(text) {
-    return text.replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu, (char) => {
-      const code = char.codePointAt(0);
-      if (code === 0x200c || code === 0x200d) return char; // joiners, which emoji and Persian need
-      if (code === 10) return "\\n";
-      if (code === 13) return "\\r";
-      if (code === 9) return "\\t";
-      if (code >= 0xdc80 && code <= 0xdcff) return "\\x" + (code - 0xdc00).toString(16);
-      if (code < 0x100) return "\\x" + code.toString(16).padStart(2, "0");
-      return code < 0x10000 ? "\\u" + code.toString(16).padStart(4, "0") : "\\U" + code.toString(16).padStart(8, "0");
-    });
-  }
 
   // Reading
 
@@ -159,13 +134,6 @@
     section.size = size;
     drawBody(section);
     return place;
-  }
-
-  function button(text, action) {
-    const made = element("button", "button", text);
-    made.type = "button";
-    made.addEventListener("click", action);
-    return made;
   }
 
   function drawBody(section) {
@@ -455,6 +423,7 @@
     );
     $("viewer-frame").replaceChildren();
     showThumbnail($("viewer-frame"), item, item.text);
+    $("viewer-frame").href = $("viewer-open").href = item.address;
     $("previous").setAttribute("aria-disabled", before + index === 0);
     $("next").setAttribute("aria-disabled", before + index + 1 === total);
     if (!$("viewer").open) $("viewer").showModal();
@@ -476,6 +445,11 @@
     if (other) view(other, by > 0 ? 0 : other.shown.length - 1);
   }
 
+  function copyOriginal() {
+    const item = viewed.section.shown[viewed.index];
+    copy(pathOf($("viewer-open"), item.path), $("viewer-copy"));
+  }
+
   function closed() {
     const { section, index } = viewed;
     if (index >= drawn(section)) {
@@ -483,23 +457,6 @@
       drawBody(section);
     }
     focusCard(section, index);
-  }
-
-  // Light and dark
-
-  function isDark() {
-    const chosen = document.documentElement.dataset.theme;
-    return chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-  }
-
-  function nameTheme() {
-    $("theme").textContent = isDark() ? "Light" : "Dark";
-    $("theme").setAttribute("aria-label", `Switch to ${isDark() ? "light" : "dark"} colours`);
-  }
-
-  function switchTheme() {
-    document.documentElement.dataset.theme = isDark() ? "light" : "dark";
-    nameTheme();
   }
 
   // Start
@@ -513,7 +470,6 @@
       row.append(element("dt", "", shown(name)), element("dd", "", lines));
     }
     $("about-run").hidden = !rows.length;
-    $("about-run").open = window.innerWidth > 760;
   }
 
   function pressed(event) {
@@ -561,10 +517,9 @@
   $("label-search").addEventListener("input", searchLabels);
   document.querySelector("nav").addEventListener("keydown", moveAmongLabels);
   $("panel-toggle").addEventListener("click", togglePanel);
-  $("theme").addEventListener("click", switchTheme);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", nameTheme);
   $("previous").addEventListener("click", () => step(-1));
   $("next").addEventListener("click", () => step(1));
+  $("viewer-copy").addEventListener("click", copyOriginal);
   $("close").addEventListener("click", () => $("viewer").close());
   $("viewer").addEventListener("click", (event) => event.target === $("viewer") && $("viewer").close());
   $("viewer").addEventListener("close", closed);
@@ -572,7 +527,6 @@
   new ResizeObserver(resized).observe($("sections"));
 
   document.title = `zeroshot: ${plural(items.length, "image")}`;
-  nameTheme();
   buildAbout();
   buildLabels();
   showBounds();
