@@ -68,7 +68,7 @@ def link_to(path: str, page: Path) -> str:
     file, mark, number = path.rpartition("#")
     if not (mark and number.isdecimal()) or os.path.lexists(path):
         file = path
-    if not os.path.isabs(file):
+    if not Path(file).is_absolute():
         with suppress(ValueError):  # on another drive of Windows
             return quote(os.fsencode(os.path.relpath(file, page.parent).replace(os.sep, "/")))
     return Path(os.path.abspath(file)).as_uri()  # noqa: PTH100 - resolves no links
