@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Sequence
 from typing import Any
+from unicodedata import category
 
 from zeroshot_cli.errors import LabelsError, UsageError
 from zeroshot_cli.records import UNKNOWN
@@ -144,6 +145,8 @@ class Review:
         if label is None:
             raise LabelsError("the decision lacks a label; give one")
         (name,) = Labels.of_user([label]).names
+        if any(category(character) in ("Cc", "Cs") for character in name):
+            raise LabelsError(f"{name!r} has a control character; leave it out")
         if name.casefold() in (UNKNOWN, "nan", "<na>", "#n/a"):
             raise LabelsError(f"{name!r} is reserved for images without a label; use another word")
         Labels.of_user([*labels, name])
