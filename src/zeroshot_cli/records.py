@@ -10,15 +10,26 @@ from zeroshot_cli.display import counted
 from zeroshot_cli.errors import UnreadableImage
 
 UNKNOWN = "unknown"  # the label of an image that matches none of the labels
+SEPARATOR = "/"  # between the groups of a path
 
 
 @dataclass(frozen=True, slots=True)
 class LabelScore:
-    """One label of one image: the cosine as `score`, and the `probability` among the labels."""
+    """One label of one image: the cosine as `score`, and the `probability` among the labels.
+
+    `group` is the path of the label's groups, topmost first. An answer that is a group itself ends its own path; its
+    score is that of its best label, its probability the sum of its labels.
+    """
 
     label: str
     score: float
     probability: float
+    group: tuple[str, ...] = ()
+
+    @property
+    def path_of_group(self) -> str:
+        """The path of groups as text, such as "animal/bird"."""
+        return SEPARATOR.join(self.group)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +57,11 @@ class Prediction:
     def nearest(self) -> str:
         """The best label, even of a rejected image."""
         return self.predictions[0].label
+
+    @property
+    def group(self) -> tuple[str, ...]:
+        """The path of groups of the best label, which may be a group itself; none of a rejected image."""
+        return () if self.rejected else self.predictions[0].group
 
     @property
     def score(self) -> float:

@@ -6,6 +6,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -13,6 +14,7 @@ from torch import Tensor
 from zeroshot_cli.classify.adapt import Candidates, check_adapting
 from zeroshot_cli.classify.adapt import adapt as adapt_to
 from zeroshot_cli.classify.classifier_file import THRESHOLDS, SavedClassifier, read_classifier, write_classifier
+from zeroshot_cli.classify.groups import check_level, level_of, levels_of
 from zeroshot_cli.classify.negatives import AUTO, Negatives, mine
 from zeroshot_cli.classify.rejection import Rules, corrected, judge
 from zeroshot_cli.classify.scoring import Doubles, Floats, Scored, cosines, score, score_tuned
@@ -56,17 +58,18 @@ class Adapting:
 class Classifier:
     """A model with labels to choose from.
 
-    `labels` may be plain names; `prompts` is a template set, its name or its file, or templates such as
-    "a photo of a {}", by default a small ensemble. The class embeddings (classes, embedding) are computed here, once:
-    `on_progress` gets the number of texts that are done and of all, and texts in `cache` are not encoded. `tuning` is
-    what examples taught it, None for zero-shot; `rules` are those that its file has; `corrected` are the
-    labels that people gave images, by absolute path. Raises LabelsError and PromptsError.
+    `labels` may be plain names, or a mapping of groups to lists of labels or to more groups; `prompts` is a template
+    set, its name or its file, or templates such as "a photo of a {}", by default a small ensemble. The class embeddings
+    (classes, embedding) are computed here, once: `on_progress` gets the number of texts that are done and of all, and
+    texts in `cache` are not encoded. `levels` are what is answered at each level of groups, `tuning` is what examples
+    taught it, None for zero-shot; `rules` are those that its file has; `corrected` are the labels that people gave
+    images, by absolute path. Raises LabelsError and PromptsError.
     """
 
     def __init__(
         self,
         model: LoadedModel,
-        labels: Labels | Sequence[str],
+        labels: Labels | Sequence[str] | Mapping[str, Any],
         prompts: Prompts | str | os.PathLike[str] | Sequence[str] | None = None,
         *,
         cache: TextCache | None = None,
@@ -75,7 +78,7 @@ class Classifier:
         self.model = model
         self.labels = Labels.of_user(labels)
         self.prompts = given_prompts(prompts)
-        self.names = self.labels.names
+        self.names, self.levels = self.labels.names, levels_of(self.labels)
         self.background: Tensor | None = None  # ge
         self.tuning: Tuning | None = None
         self.negatives: Negatives | None = None
@@ -100,10 +103,12 @@ class Classifier:
             raise CheckpointError(f"{saved.source} was built with {other}; give that model, or build it again")
         classifier = cls.__new__(cls)  # __init__ would compute what the file has
         classifier.model, classifier.labels, classifier.prompts = model, saved.labels, saved.prompts
-        classifier.names, classifier.embeddings = saved.labels.names, saved.embeddings
+        classifier.names, classifier.levels = saved.labels.names, levels_of(saved.labels)
+        classifier.embeddings = saved.embeddings
         classifier.background, classifier.negatives, classifier.tuning = None, None, saved.tuning
         classifier.corrected = {}
-        classifier.rules = Rules(**dict(saved.thresholds), multi_label=False)
+        thresholds: dict[str, Any] = dict(saved.thresholds)
+        classifier.rules = Rules(**thresholds)
         return classifier
 
     def set_background(
@@ -136,8 +141,8 @@ class Classifier:
         The background and `multi_label` are not in it. `thresholds` by name, such as `min_score`, are what an image
         must reach, by default those of `rules`. Raises UsageError where that fails.
         """
-        path = Path(path)
-        rules = self.rules if thresholds is None else Rules(**thresholds, multi_label=False)
+        path, given = Path(path), dict[str, Any](thresholds or {})
+        rules = self.rules if thresholds is None else Rules(**given)
         found = {name: getattr(rules, name) for name in THRESHOLDS}
         saved = SavedClassifier(
             source=str(path),
@@ -162,6 +167,8 @@ class Classifier:
             self.background is not None or mined or (self.tuning is not None and self.tuning.thresholds is not None)
         )
         rules.check(self.names, background=rejects, tuned=self.tuning is not None, mined=mined)
+        thresholds = rules.min_probability is None and self.tuning is not None and self.tuning.thresholds is not None
+        check_level(rules.level, self.levels, multi_label=rules.multi_label, label_thresholds=thresholds)
 
     def scores(self, images: Floats) -> tuple[Floats, Doubles]:
         """Return the scores of embeddings (images, embedding), (images, classes), and the logits of their softmax."""
@@ -284,7 +291,9 @@ class Classifier:
                 self._score(embeddings[rows], self.background, multi_label=False), embeddings[rows]
             )
             probabilities = after.dense(rows, len(self.names))
-            yield self._judge(block, replace(scored, probabilities=probabilities, adapted=True), rules, top_k, shown)
+            yield self._judge(
+                block, replace(scored, probabilities=probabilities, by_probability=True), rules, top_k, shown
+            )
 
     def _with_share(self, scored: Scored, embeddings: Floats) -> Scored:
         """Return scores that know what mined words leave to the labels, if words were mined."""
@@ -295,11 +304,14 @@ class Classifier:
     ) -> list[Result]:
         """Return the results of a block, of whose images `scored` has the scores."""
         images = [item for item in block if isinstance(item, EmbeddedImage)]
-        judged = judge([image.path for image in images], scored, self.names, rules, top_k=top_k, shown=shown)
+        judged = judge([image.path for image in images], scored, self.levels, rules, top_k=top_k, shown=shown)
         if self.corrected:
+            own = level_of(self.levels, rules.level)
+            place_of = dict(zip(self.names, own.places.tolist(), strict=True))
             labels = [self.corrected.get(os.path.abspath(image.path)) for image in images]  # noqa: PTH100
+            answers = own.scored(scored)
             judged = [
-                each if label is None else corrected(each, label, scored, row, self.names)
+                each if label is None else corrected(each, place_of.get(label), answers, row, own)
                 for row, (each, label) in enumerate(zip(judged, labels, strict=True))
             ]
         predictions = (

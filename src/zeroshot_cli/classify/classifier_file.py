@@ -1,9 +1,10 @@
 """Classifier files: class embeddings with everything they came from, as one safetensors file.
 
 The tensor `embeddings` is (classes, embedding), float32, normalised. All metadata are strings: `labels` and `templates`
-are JSON lists, `synonyms` and `class_prompts` lists of one list per label, `thresholds` and `versions` JSON mappings.
-The probability of a class is softmax(cosine / `temperature`). A tuned classifier has the tensors and metadata of
-`Tuning` too, and a format of its own, so that a version that would pass over them refuses the file.
+are JSON lists, `synonyms`, `class_prompts` and, where labels have groups, `groups` lists of one list per label,
+`thresholds` and `versions` JSON mappings. The probability of a class is softmax(cosine / `temperature`). A tuned
+classifier has the tensors and metadata of `Tuning` too, and a format of its own, so that a version that would pass over
+them refuses the file.
 """
 
 # Path.is_file raises OSError where a name is too long or a folder is locked; opening the file names the reason.
@@ -12,7 +13,7 @@ The probability of a class is softmax(cosine / `temperature`). A tuned classifie
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -24,7 +25,8 @@ from torch import Tensor
 from zeroshot_cli.classify.tuning import Tuning, read_tuning
 from zeroshot_cli.disk import write_file
 from zeroshot_cli.documents import load_json
-from zeroshot_cli.errors import CheckpointError, UsageError
+from zeroshot_cli.errors import CheckpointError, LabelsError, UsageError
+from zeroshot_cli.words.groups import check_groups, checked_path
 from zeroshot_cli.words.labels import Label, Labels
 from zeroshot_cli.words.prompts import Prompts, checked_text
 
@@ -79,6 +81,8 @@ def write_classifier(saved: SavedClassifier, path: Path) -> None:
         "thresholds": _json(dict(saved.thresholds)),
         "versions": _json(dict(saved.versions)),
     }
+    if saved.labels.grouped:
+        metadata["groups"] = _json(saved.labels.groups)
     tensors = {"embeddings": saved.embeddings.contiguous()}
     if saved.tuning is not None:
         tensors, metadata = tensors | saved.tuning.tensors(), metadata | saved.tuning.metadata()
@@ -117,10 +121,12 @@ def _json(value: object) -> str:
 
 def _parse(metadata: Mapping[str, str], embeddings: Tensor, source: str) -> SavedClassifier:
     names, synonyms, class_prompts = (load_json(metadata[key]) for key in ("labels", "synonyms", "class_prompts"))
-    labels = (
-        Label(name, _texts(others, "a synonym"), _texts(prompts, "a prompt"))
-        for name, others, prompts in zip(_texts(names, "a label"), synonyms, class_prompts, strict=True)
+    groups = load_json(metadata["groups"]) if "groups" in metadata else [()] * len(names)
+    labels = tuple(
+        Label(name, _texts(others, "a synonym"), _texts(prompts, "a prompt"), group=tuple(group))
+        for name, others, prompts, group in zip(_texts(names, "a label"), synonyms, class_prompts, groups, strict=True)
     )
+    _check_groups(labels)
     thresholds = {name: float(value) for name, value in load_json(metadata["thresholds"]).items()}
     if not set(thresholds) <= set(THRESHOLDS) or not all(-1 <= value <= 1 for value in thresholds.values()):
         raise ValueError(f"thresholds {thresholds}")
@@ -133,7 +139,7 @@ def _parse(metadata: Mapping[str, str], embeddings: Tensor, source: str) -> Save
         raise TypeError(f"versions {versions!r}")
     return SavedClassifier(
         source=source,
-        labels=Labels(tuple(labels)),
+        labels=Labels(labels),
         prompts=Prompts(metadata["prompts"], "", source, templates),
         embeddings=embeddings,
         model=metadata["model"],
@@ -144,6 +150,17 @@ def _parse(metadata: Mapping[str, str], embeddings: Tensor, source: str) -> Save
         thresholds=thresholds,
         versions=versions,
     )
+
+
+def _check_groups(labels: Sequence[Label]) -> None:
+    """Raise ValueError or TypeError where groups are not what a label file may have."""
+    try:
+        for label in labels:
+            if label.group != checked_path(_texts(list(label.group), "a group"), "groups"):
+                raise ValueError(f"group {label.group}")
+        check_groups((label.name, label.group, "groups") for label in labels)
+    except LabelsError as error:
+        raise ValueError(str(error)) from None
 
 
 def _texts(values: object, what: str) -> tuple[str, ...]:

@@ -20,8 +20,9 @@ from zeroshot_cli.embed.texts import TextCache
 from zeroshot_cli.errors import LabelsError
 from zeroshot_cli.models.loaded import LoadedModel
 from zeroshot_cli.words.common_nouns import common_nouns
-from zeroshot_cli.words.labels import Labels, same_words
+from zeroshot_cli.words.labels import Labels
 from zeroshot_cli.words.prompts import BARE
+from zeroshot_cli.words.raw_labels import same_words
 
 AUTO = "auto"  # the background that is mined
 GROUP = 1000  # words that the labels are compared with at once: half of the share is a tie with the best of so many
@@ -64,11 +65,13 @@ def mine(
 
 
 def naming_none(labels: Labels, words: Sequence[str]) -> list[int]:
-    """Return the places of the words that are no label or synonym, no kind of one, and nothing that one is a kind of.
+    """Return the places of the words that are no label, synonym or group, no kind of one, and not what it is a kind of.
 
     A kind ends in the name of what it is: "bird dog". The plural of a word counts as the word.
     """
-    names = {end for label in labels for name in (label.name, *label.synonyms) for end in _singulars(name)}
+    names = {
+        end for label in labels for name in (label.name, *label.synonyms, *label.group) for end in _singulars(name)
+    }
     kinds = {end for name in names for end in _ends(name)}
     return [
         place

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from zeroshot_cli.classify.groups import Level, level_of
 from zeroshot_cli.classify.scoring import Doubles, Floats, Indices, Scored, best
 from zeroshot_cli.errors import LabelsError, UsageError
 from zeroshot_cli.records import UNKNOWN, LabelScore, Prediction
@@ -21,14 +22,17 @@ class Rules:
     """What an image's best label must reach, or the image is unknown; no background class may have a higher cosine.
 
     `min_margin` is the lead in cosine over the second label. With `multi_label` every label is judged on its own, by an
-    independent probability that must be at least a half unless `min_probability` says otherwise. Raises UsageError for
-    a number that is no cosine, from -1 to 1, or no probability, from 0 to 1.
+    independent probability that must be at least a half unless `min_probability` says otherwise. Labels with groups are
+    answered at a `level`, 1 for the topmost groups, and an image whose best label fails gets the deepest group that
+    does not, if there is one. Raises UsageError for a number that is no cosine, from -1 to 1, or no probability, from 0
+    to 1.
     """
 
     min_score: float | None = None
     min_probability: float | None = None
     min_margin: float | None = None
     multi_label: bool = False
+    level: int | None = None
 
     def __post_init__(self) -> None:
         kinds = {"min_score": ("cosine", -1), "min_probability": ("probability", 0), "min_margin": ("cosine", -1)}
@@ -50,7 +54,7 @@ class Rules:
                 "--multi-label judges every label on its own, and this classifier was tuned to choose one label per "
                 "image; omit --multi-label, or give --labels in place of --classifier"
             )
-        if UNKNOWN in labels and (background or self != Rules()):
+        if UNKNOWN in labels and (background or replace(self, level=None) != Rules()):
             raise LabelsError(f"the label {UNKNOWN!r} is reserved for rejected images; rename that label")
         if self.min_probability is not None and len(labels) < 2 and not self.multi_label:
             raise UsageError(
@@ -71,12 +75,41 @@ class Rules:
 
 
 def judge(
-    paths: Sequence[str], scored: Scored, names: Sequence[str], rules: Rules, *, top_k: int | None, shown: int = 0
+    paths: Sequence[str], scored: Scored, levels: Sequence[Level], rules: Rules, *, top_k: int | None, shown: int = 0
 ) -> list[Prediction]:
     """Return the labels of each image: the `top_k` best of those that the rules allow, or with None all of those.
 
-    An image with none is rejected and keeps its nearest labels. `others` are the next ones, up to `shown` in total.
+    An image with none gets the best answer of the deepest of the `levels` above that has an allowed one, before its
+    nearest labels; else it is rejected and keeps these. `others` are the next ones, up to `shown` in total.
     """
+    own = level_of(levels, rules.level)
+    above = levels[: levels.index(own)]
+    found = _judged(paths, own.scored(scored), own, rules, top_k=top_k, shown=shown)
+    if rules.multi_label or (scored.least is not None and rules.min_probability is None):
+        return found  # a threshold of a label says nothing of its group
+    for level in (level for level in reversed(above) if len(level.names) > 1):  # one alone has probability 1
+        rows = [row for row, each in enumerate(found) if each.rejected]
+        if not rows:
+            break
+        again = _judged([paths[row] for row in rows], level.scored(scored.at(rows)), level, rules, top_k=1)
+        for row, each in zip(rows, again, strict=True):
+            if not each.rejected:
+                found[row] = _before(each, found[row], top_k or 1, shown)
+    return found
+
+
+def _before(answer: Prediction, rejected: Prediction, top_k: int, shown: int) -> Prediction:
+    """Return an answer by group, followed by the labels that were too unsure to be one."""
+    labels = (*rejected.predictions, *rejected.others)
+    rest = [each for each in labels if each.label != answer.label]
+    others = tuple(rest[top_k - 1 : max(top_k, shown) - 1])
+    return replace(answer, predictions=(*answer.predictions, *rest[: top_k - 1]), others=others)
+
+
+def _judged(
+    paths: Sequence[str], scored: Scored, level: Level, rules: Rules, *, top_k: int | None, shown: int = 0
+) -> list[Prediction]:
+    """Return the answers at one level of each image, whose `scored` are of that level."""
     classes = scored.scores.shape[1]
     wanted = classes if top_k is None else top_k
     order = best(scored.ranking, min(classes, max(wanted, shown, 2)))  # nk
@@ -89,7 +122,7 @@ def judge(
         kept = int(counts[row])
         first = kept or (1 if top_k is None else top_k)
         ranked = [
-            LabelScore(names[index], float(score), float(probability))
+            _answer(level, index, float(score), float(probability))
             for index, score, probability in zip(
                 order[row, : max(first, shown)], scores[row], probabilities[row], strict=False
             )
@@ -99,16 +132,19 @@ def judge(
     return predictions
 
 
-def corrected(prediction: Prediction, label: str, scored: Scored, row: int, names: Sequence[str]) -> Prediction:
+def _answer(level: Level, index: int, score: float, probability: float) -> LabelScore:
+    return LabelScore(level.names[index], score, probability, level.groups[index])
+
+
+def corrected(prediction: Prediction, index: int | None, scored: Scored, row: int, level: Level) -> Prediction:
     """Return a prediction with the label that a person gave the image: first, with its own score and probability.
 
-    `row` is the image's of `scored`. "unknown", where no label has that name, rejects the image.
+    `row` is the image's of `scored`, and `index` the label's of the `level`; none, as of "unknown", rejects the image.
     """
-    if label not in names:
+    if index is None:
         return replace(prediction, rejected=True)
-    index = names.index(label)
-    own = LabelScore(label, float(scored.scores[row, index]), float(scored.probabilities[row, index]))
-    others = [each for each in (*prediction.predictions, *prediction.others) if each.label != label]
+    own = _answer(level, index, float(scored.scores[row, index]), float(scored.probabilities[row, index]))
+    others = [each for each in (*prediction.predictions, *prediction.others) if each.label != own.label]
     ranked, kept = (own, *others), len(prediction.predictions)
     rest = np.delete(scored.scores[row], index)
     margin = float(scored.scores[row, index] - rest.max()) if len(rest) else None
@@ -136,6 +172,6 @@ def _kept(scores: Floats, probabilities: Doubles, scored: Scored, of_label: Doub
     if rules.multi_label:
         counts: Indices = allowed.sum(axis=1)
         return counts
-    if rules.min_margin is not None:
+    if rules.min_margin is not None and scores.shape[1] > 1:
         allowed[:, 0] &= scores[:, 0] - scores[:, 1] >= rules.min_margin
     return np.where(allowed[:, 0], scores.shape[1], 0)

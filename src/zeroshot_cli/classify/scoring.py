@@ -3,7 +3,8 @@
 n images, c classes, g background classes, e embedding, k best labels
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,7 +28,7 @@ class Scored:
 
     `background` is also None where the probabilities take it into account. `least` c is the lowest probability of each
     label, None where there is none. `share` n is what the labels have of the probability among labels and mined words.
-    Labels rank by score, or by probability where all images `adapted` them.
+    Labels rank by score, or `by_probability` where that is another order: of sums, and after a look at all images.
     """
 
     scores: Floats
@@ -35,15 +36,26 @@ class Scored:
     background: Floats | None = None
     least: Doubles | None = None
     share: Doubles | None = None
-    adapted: bool = False
+    by_probability: bool = False
 
     @property
     def ranking(self) -> "Floats | Doubles":
         """What orders the labels nc: those that adaptation gives no probability come last, by score."""
-        if not self.adapted:
+        if not self.by_probability:
             return self.scores
         order: Doubles = np.where(self.probabilities > 0, self.probabilities, self.scores - self.scores.max() - 1)
         return order
+
+    def at(self, rows: Sequence[int]) -> "Scored":
+        """Return the scores of these images."""
+        kept = list(rows)
+        return replace(
+            self,
+            scores=self.scores[kept],
+            probabilities=self.probabilities[kept],
+            background=None if self.background is None else self.background[kept],
+            share=None if self.share is None else self.share[kept],
+        )
 
 
 def cosines(images: "Floats | Tensor", classes: "Tensor", bias: "Tensor | None" = None) -> Floats:

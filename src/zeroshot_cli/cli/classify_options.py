@@ -48,6 +48,18 @@ class ClassifyOptions(o.BatchOptions, o.ModelOptions, o.ImageOptions, ThresholdO
             help="Judge every label on its own: an image may have several.",
         ),
     ] = False
+    level: Annotated[
+        int | None,
+        typer.Option(
+            "--level",
+            metavar="N",
+            min=1,
+            show_default=False,
+            rich_help_panel=Panel.LABELS,
+            help="Answer with the groups of level N of the label file, 1 for the topmost; a label that is not so deep "
+            "answers itself.",
+        ),
+    ] = None
     adapt: Annotated[
         bool,
         typer.Option(

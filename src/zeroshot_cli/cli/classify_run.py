@@ -16,7 +16,7 @@ from zeroshot_cli.cli.classify_options import ClassifyOptions
 from zeroshot_cli.cli.commands.build import Classes
 from zeroshot_cli.console.terminal import ProgressBar, TableWriter, console_for, note, progress_bar
 from zeroshot_cli.display import counted
-from zeroshot_cli.records import Counts, Result, versions
+from zeroshot_cli.records import SEPARATOR, Counts, Result, versions
 from zeroshot_cli.results.formats import Extension, Format, Sink, deliver, extension_of, stream_writer
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ class ClassifyRun:
             "model": model.name,
             "pretrained": model.pretrained,
             "labels": list(classes.labels.names),
+            "groups": [SEPARATOR.join(group) for group in classes.labels.groups] if classes.labels.grouped else None,
             "prompts": classes.prompts.name,
             "background": classes.behind,
             "top_k": self.options.top_k,
@@ -187,7 +188,7 @@ class ClassifyRun:
                 results,
                 self.options.sort_mode,
                 every_label=self.rules.multi_label,
-                labels=self.classes.labels.names,
+                labels=self.classes.answers,
                 on_progress=lambda number: count(number, total),
             )
         for item in done.failed:

@@ -116,7 +116,7 @@ class LabelledImages:
 
 def read_dataset(
     path: Path | str,
-    labels: Labels | Sequence[str] | None = None,
+    labels: Labels | Sequence[str] | Mapping[str, Any] | None = None,
     *,
     image_column: str | None = None,
     label_column: str | None = None,
@@ -198,7 +198,9 @@ def read_labelled_table(
     )
 
 
-def labelled_images(given: GivenLabels, labels: Labels | Sequence[str] | None = None) -> LabelledImages:
+def labelled_images(
+    given: GivenLabels, labels: Labels | Sequence[str] | Mapping[str, Any] | None = None
+) -> LabelledImages:
     """Return the labelled images of a program: a mapping of labels to images, or pairs of an image and its label.
 
     A label is a text, or its index in `labels`; without `labels` they are those that the images have, in their order.

@@ -1,8 +1,9 @@
 """Evaluate a classifier on labelled images: what `zeroshot eval` and a Python program share, and `evaluate`."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from zeroshot_cli.classify.classifier import Classifier
 from zeroshot_cli.classify.tuning import Tuning, key_of
@@ -27,7 +28,7 @@ def evaluate(
     dataset: LabelledImages | str | os.PathLike[str] | GivenLabels,
     prompts: Prompts | str | os.PathLike[str] | Sequence[str] | None = None,
     *,
-    labels: Labels | Sequence[str] | None = None,
+    labels: Labels | Sequence[str] | Mapping[str, Any] | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
     cache: ImageCache | None = None,
@@ -105,7 +106,8 @@ def _seen(images: LabelledImages, answers: Answers, tuning: Tuning, cache: Image
 
 
 def _opened(
-    dataset: LabelledImages | str | os.PathLike[str] | GivenLabels, labels: Labels | Sequence[str] | None
+    dataset: LabelledImages | str | os.PathLike[str] | GivenLabels,
+    labels: Labels | Sequence[str] | Mapping[str, Any] | None,
 ) -> tuple[LabelledImages, KnownSet | None]:
     """Return the data set with these labels, and its row of the registry if it has a name."""
     if not isinstance(dataset, LabelledImages | str | os.PathLike):

@@ -2,7 +2,8 @@
 
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from zeroshot_cli.classify.classifier import Classifier
 from zeroshot_cli.datasets.examples import ExampleImages, examples_of, read_examples
@@ -25,7 +26,7 @@ class ExampleWarning(UserWarning):
 def tune(
     model: LoadedModel,
     examples: LabelledImages | str | os.PathLike[str] | GivenLabels,
-    labels: Labels | Sequence[str] | None = None,
+    labels: Labels | Sequence[str] | Mapping[str, Any] | None = None,
     prompts: Prompts | str | os.PathLike[str] | Sequence[str] | None = None,
     *,
     method: str = TuneMethod.AUTO,
@@ -77,7 +78,8 @@ def _unreadable(skipped: Sequence[SkippedImage], examples: int) -> Iterator[str]
 
 
 def _read(
-    examples: LabelledImages | str | os.PathLike[str] | GivenLabels, labels: Labels | Sequence[str] | None
+    examples: LabelledImages | str | os.PathLike[str] | GivenLabels,
+    labels: Labels | Sequence[str] | Mapping[str, Any] | None,
 ) -> ExampleImages:
     if not isinstance(examples, LabelledImages | str | os.PathLike):
         return examples_of(labelled_images(examples, labels))

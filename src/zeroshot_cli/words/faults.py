@@ -1,15 +1,16 @@
 """The faults of a label or template file that show without a model: all of them, where reading stops at the first."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
 from zeroshot_cli.errors import LabelsError, PromptsError
 from zeroshot_cli.images.find import IMAGE_SUFFIXES
+from zeroshot_cli.words.groups import check_groups
 from zeroshot_cli.words.labels import Label, checked_label, read_raw_labels
-from zeroshot_cli.words.nodes import Text
+from zeroshot_cli.words.nodes import Text, at
 from zeroshot_cli.words.prompts import Prompts, count_placeholders, fill, read_raw_templates
 from zeroshot_cli.words.raw_labels import RawLabel, is_number, is_wnid
 from zeroshot_cli.words.textfiles import content_lines, read_text
@@ -105,7 +106,16 @@ def lint_labels(path: Path, prompts: Prompts) -> tuple[list[Fault], list[Placed]
             placed[label.name] = replace(first, label=replace(first.label, prompts=prompts_of_both))
     if not raws:
         faults.append(Fault(str(path), 0, Kind.FORM, "", "holds no labels"))
-    return faults + list(_label_duplicates(raws, str(path))), list(placed.values())
+    faults += [*_label_duplicates(raws, str(path)), *_group_faults(placed.values(), path)]
+    return faults, list(placed.values())
+
+
+def _group_faults(placed: Iterable[Placed], path: Path) -> Iterator[Fault]:
+    """Yield the first name that stands for two groups, or for a group and a label."""
+    try:
+        check_groups((each.label.name, each.label.group, at(path, each.line)) for each in placed)
+    except LabelsError as error:
+        yield Fault(str(path), 0, Kind.DUPLICATE, "", str(error))
 
 
 def lint_templates(path: Path) -> tuple[list[Fault], list[Text]]:

@@ -1,4 +1,4 @@
-"""Labels of YAML and JSON: a list, a mapping, or one of the files in which other tools keep the names of classes.
+"""Labels of YAML and JSON: a list, a mapping, groups, or one of the files in which other tools keep names of classes.
 
 Those are a list under a key such as `names` (YOLO), objects with a name (COCO's `categories`), ids with names
 (`id2label`, ImageNet's class index), names with ids (`label2id`, `class_to_idx`), and the features in a data set's card
@@ -8,9 +8,11 @@ of Hugging Face. Nothing but the names is taken from them.
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 
 from zeroshot_cli.errors import LabelsError
+from zeroshot_cli.words.groups import checked_path
 from zeroshot_cli.words.nodes import List, Map, Node, Text, at, parse_json, parse_yaml, text_of
 from zeroshot_cli.words.prompts import count_placeholders
 from zeroshot_cli.words.raw_labels import RawLabel, Say, is_id, is_number, is_wnid, with_id
@@ -26,6 +28,7 @@ _LISTS = {
 _NAMES = ("name", "label", "classname", "labelname", "displayname", "title", "class", "category", "categoryname", "tag")
 _IDS = ("id", "index", "wnid", "classid", "labelid", "categoryid", "synset")
 _SYNONYMS = ("synonyms", "aliases", "alternativenames")
+_DESCRIBING = {*_FIELDS, *_SYNONYMS, *_IDS, "synonym", "prompt", "folders", "template", "templates", "description"}
 _ENDS_SENTENCE = re.compile(r"[.!?]$|[^\W\d_]{3}[.!?]+\s+\w")  # three letters, so that "St. Bernard" is a name
 _MANY_WORDS = 4  # beside the label's name: more than a synonym has
 _PLACEHOLDER_NAME = re.compile(r"(LABEL|CLASS)_\d+")  # what Transformers writes where nobody named the classes
@@ -53,6 +56,8 @@ def labels_of_node(root: Node | None, path: Path, say: Say) -> Iterator[RawLabel
 def _from_map(root: Map, path: Path, say: Say) -> Iterable[RawLabel]:
     """Return the labels of the first form that the mapping has."""
     pairs = [(_text(key, path), key, value) for key, value in root.pairs]
+    if (groups := _groups_of(pairs, path)) is not None:
+        return _from_groups(groups, path)
     inner = _wrapped(pairs, path)
     if inner is None and (found := list(_class_labels(root))):
         inner = _only(found, path)
@@ -72,6 +77,8 @@ def _from_map(root: Map, path: Path, say: Say) -> Iterable[RawLabel]:
     if pairs and all(isinstance(value, Text) and is_number(value.text) for _, _, value in pairs):
         say("the numbers after labels are no synonyms")
         return tuple(RawLabel(key.line, text) for text, key, _ in pairs)
+    if any(_may_be_group(value) and _may_hold(value) for _, _, value in pairs):
+        return _from_nested(root, path, say)
     for text, node, truth in pairs:
         if isinstance(truth, Text) and truth.text.lower() in ("true", "false"):
             raise LabelsError(
@@ -239,6 +246,85 @@ def _sorted_by_id(labels: Iterable[RawLabel]) -> tuple[RawLabel, ...]:
     if not all(id_.isdigit() for id_ in ids):
         return found
     return tuple(sorted(found, key=lambda label: int(label.folders[0])))
+
+
+# groups of labels
+
+_GROUPS = "groups"
+
+
+def _groups_of(pairs: Sequence[_Pair], path: Path) -> Map | None:
+    """Return the mapping under `groups:`, None where that is not a key for groups.
+
+    Raises LabelsError for labels beside it.
+    """
+    groups = next((value for text, _, value in pairs if text.strip().lower() == _GROUPS), None)
+    if not isinstance(groups, Map) or not _may_hold(groups):
+        return None
+    for text, key, value in pairs:
+        if value is not groups and not isinstance(value, Text):
+            raise LabelsError(f"{at(path, key.line)}: {text!r} is beside `groups:`; write it below that key")
+    return groups
+
+
+def _may_be_group(value: Node) -> bool:
+    """Return whether a value is a mapping of names to labels or more groups."""
+    if not isinstance(value, Map) or _describes_label(value):
+        return False
+    return all(not isinstance(inner, Text) or inner.text in _NOTHING for _, inner in value.pairs)
+
+
+def _describes_label(value: Node) -> bool:
+    """Return whether a value is a mapping with a key that says something of a label, or is misspelt."""
+    keys = [_plain(key.text) for key, _ in value.pairs if isinstance(key, Text)] if isinstance(value, Map) else []
+    return any(key in _DESCRIBING or get_close_matches(key, _FIELDS, 1, 0.8) for key in keys)
+
+
+def _from_nested(root: Map, path: Path, say: Say) -> Iterator[RawLabel]:
+    """Return the labels of nested mappings without `groups:`; a list at their top has always been of synonyms."""
+    for key, value in root.pairs:
+        if isinstance(value, List) and value.items:
+            name, first = _text(key, path), _text(value.items[0], path)
+            raise LabelsError(
+                f"{at(path, key.line)}: {name!r} may be a group of labels such as {first!r}, or a label with that "
+                f"synonym; write `groups:` above all groups, or `{name}: {{synonyms: [{first}]}}`"
+            )
+    say("nested keys are groups, and the lists in them are labels; synonyms are under `synonyms:`")
+    nothing = Text(root.line, "")
+    return _from_groups(Map(root.line, tuple((k, nothing if _is_nothing(v) else v) for k, v in root.pairs)), path)
+
+
+def _from_groups(node: Map | List, path: Path, inside: tuple[str, ...] = ()) -> Iterator[RawLabel]:
+    """Yield the labels of groups: a mapping or a list is a group, nothing or a mapping of `synonyms:` a label."""
+    if isinstance(node, List):
+        for item in node.items:
+            if isinstance(item, Map) and not _is_object(item):
+                yield from _from_groups(item, path, inside)
+            else:
+                yield from (replace(label, group=inside) for label in _from_items([item], path))
+        return
+    for key, value in node.pairs:
+        name, where = _text(key, path), at(path, key.line)
+        if isinstance(value, Text) and value.text not in _NOTHING:
+            raise LabelsError(
+                f"{where}: {value.text!r} may be a label in the group {name!r}, or its synonym; write "
+                f"`{name}: [{value.text}]` for a group, or `{name}: {{synonyms: [{value.text}]}}` for a label"
+            )
+        if isinstance(value, Text) or _describes_label(value):
+            yield replace(_from_pair(name, key.line, value, path), group=inside)
+            continue
+        found = list(_from_groups(value, path, checked_path((*inside, name), where)))
+        if not found:
+            raise LabelsError(f"{where}: the group {name!r} has no labels; add one, or write `{name}:` for a label")
+        yield from found
+
+
+def _is_object(item: Map) -> bool:
+    """Return whether an item of a list is an object such as {"name": "apple", "synonyms": [...]}."""
+    return any(
+        isinstance(key, Text) and _plain(key.text) in _NAMES and isinstance(value, Text) and value.text not in _NOTHING
+        for key, value in item.pairs
+    )
 
 
 # a label with its words

@@ -8,10 +8,12 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from zeroshot_cli.errors import LabelsError
+from zeroshot_cli.words.groups import path_of_cell
 from zeroshot_cli.words.nodes import at
 from zeroshot_cli.words.raw_labels import RawLabel, Say, is_id
 
-_COLUMNS = ("label", "synonyms", "prompt", "folder")
+_OWN = ("label", "synonyms", "prompt", "folder")
+_COLUMNS = (*_OWN, "group")
 # What others call the column of words
 _NAMES = {
     "labels", "label_name", "class_name", "classname", "labelname", "display_name", "name", "names", "class",
@@ -49,10 +51,12 @@ def read_table(text: str, path: Path, say: Say) -> Iterator[RawLabel]:
         if len(row) > len(columns):
             count = f"{len(row)} fields in {len(columns)} columns"
             raise LabelsError(f"{at(path, line)}: {count}; put text with a comma in double quotes")
-        label, synonyms, prompt, folder = (dict(zip(columns, row, strict=False)).get(name, "") for name in _COLUMNS)
+        cells = dict(zip(columns, row, strict=False))
+        label, synonyms, prompt, folder, group = (cells.get(name, "") for name in _COLUMNS)
         words, folders = (tuple(_split(cell)) if cell.strip() else () for cell in (synonyms, folder))
         prompts = (prompt,) if prompt.strip() else ()
-        yield RawLabel(line, label, words, prompts, folders, from_table=True)
+        path_of_groups = path_of_cell(group, at(path, line))
+        yield RawLabel(line, label, words, prompts, folders, path_of_groups, from_table=True)
 
 
 def _split(text: str) -> list[str]:
@@ -103,7 +107,7 @@ def _check_columns(columns: list[str], path: Path, line: int) -> None:
         if column and column in columns[:index]:
             raise LabelsError(f"{at(path, line)}: column {column!r} is given twice; remove or rename one of them")
         unlike = column in _COLUMNS or column in _NAMES or len(column) > 20
-        near = () if unlike else get_close_matches(column, _COLUMNS, n=1, cutoff=0.8)
+        near = () if unlike else get_close_matches(column, _OWN, n=1, cutoff=0.8)
         if near:
             hint = f"did you mean {near[0]!r}? The known columns are {', '.join(_COLUMNS)}"
             raise LabelsError(f"{at(path, line)}: unknown column {column!r}; {hint}")

@@ -12,19 +12,31 @@ Each folder belongs to one label. Only evaluation reads them.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from unicodedata import normalize
+from typing import Any
 
 from zeroshot_cli.errors import LabelsError, UsageError
+from zeroshot_cli.records import SEPARATOR
 from zeroshot_cli.words.doubts import doubts
+from zeroshot_cli.words.groups import check_groups, checked_path, flattened
 from zeroshot_cli.words.label_lines import read_lines
 from zeroshot_cli.words.label_nodes import read_nodes
 from zeroshot_cli.words.label_tables import read_table
 from zeroshot_cli.words.nodes import at
 from zeroshot_cli.words.prompts import checked_text, fill, has_placeholder
-from zeroshot_cli.words.raw_labels import RawLabel, Say, is_number, is_wnid, resolved, such_as, visible, wnids
+from zeroshot_cli.words.raw_labels import (
+    RawLabel,
+    Say,
+    is_number,
+    is_wnid,
+    resolved,
+    same_words,
+    such_as,
+    visible,
+    wnids,
+)
 from zeroshot_cli.words.textfiles import content_lines, did_you_mean, label_files, read_noted, read_text
 
 _READERS: dict[str, Callable[[str, Path, Say], Iterator[RawLabel]]] = {
@@ -38,13 +50,14 @@ _READERS: dict[str, Callable[[str, Path, Say], Iterator[RawLabel]]] = {
 class Label:
     """A class: its name, other words for it, and whole prompts that are used instead of templates.
 
-    `folders` are what data sets call it.
+    `folders` are what data sets call it, `group` is its path of groups, topmost first.
     """
 
     name: str
     synonyms: tuple[str, ...] = ()
     prompts: tuple[str, ...] = ()
     folders: tuple[str, ...] = ()
+    group: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +90,15 @@ class Labels:
         return cls(tuple(Label(name) for name in seen))
 
     @classmethod
-    def of_user(cls, names: "Labels | Iterable[str]") -> "Labels":
-        """Return labels as they are, or from names as `of`; raises LabelsError for two that are the same words, too."""
+    def of_user(cls, names: "Labels | Iterable[str] | Mapping[str, Any]") -> "Labels":
+        """Return labels as they are, or from names as `of`; raises LabelsError for two that are the same words, too.
+
+        A mapping names groups: `{"animal": {"mammal": ["cat", "dog"], "bird": ["sparrow"]}}`.
+        """
         if isinstance(names, Labels):
             return names
+        if isinstance(names, Mapping):
+            return cls._grouped(names)
         alone = isinstance(names, str | os.PathLike)  # which `of` refuses
         labels = cls.of(names if alone else (visible(name) if isinstance(name, str) else name for name in names))
         seen: dict[str, str] = {}
@@ -90,22 +108,35 @@ class Labels:
                 raise LabelsError(f"the labels {other!r} and {name!r} are the same words; remove one of them")
         return replace(labels, notes=doubts(labels.names))
 
+    @classmethod
+    def _grouped(cls, groups: Mapping[str, Any]) -> "Labels":
+        found = [*flattened(groups)]
+        labels = cls.of_user([name for name, _ in found])
+        paths = [path for _, path in found]
+        check_groups((label.name, path, "labels") for label, path in zip(labels, paths, strict=True))
+        items = (replace(label, group=path) for label, path in zip(labels, paths, strict=True))
+        return replace(labels, items=tuple(items))
+
     @property
     def names(self) -> tuple[str, ...]:
         """The names of the classes, by index."""
         return tuple(label.name for label in self.items)
+
+    @property
+    def groups(self) -> tuple[tuple[str, ...], ...]:
+        """The path of groups of each class, by index; all are empty where labels have no groups."""
+        return tuple(label.group for label in self.items)
+
+    @property
+    def grouped(self) -> bool:
+        """Whether a class has a group."""
+        return any(self.groups)
 
     def __len__(self) -> int:
         return len(self.items)
 
     def __iter__(self) -> Iterator[Label]:
         return iter(self.items)
-
-
-def same_words(name: str) -> str:
-    """Return what two labels share that differ in case, spaces, the form of letters, or a mark at the end."""
-    text = " ".join(normalize("NFKC", visible(name)).lower().replace("_", " ").replace("’", "'").split())
-    return text.rstrip(" .,;:!") or text
 
 
 def read_labels(name_or_path: str | Path) -> Labels:
@@ -125,6 +156,7 @@ def read_labels(name_or_path: str | Path) -> Labels:
     if not entries:
         raise LabelsError(f"{path} holds no labels; add at least one")
     _check_folders(entries, path)
+    check_groups((entry.name, entry.group, at(path, entry.line)) for entry in entries)
     notes += doubts([entry.name for entry in entries])
     return Labels(tuple(_label(entry) for entry in entries), () if built_in else tuple(notes))
 
@@ -222,8 +254,11 @@ def _merged(entries: list[RawLabel], path: Path) -> list[RawLabel]:
         if first is not None and first.name != entry.name:
             both = f"label {entry.name!r} is the same words as {first.name!r} on line {first.line}"
             raise LabelsError(f"{at(path, entry.line)}: {both}; remove one of them")
+        where = at(path, entry.line)
+        if first is not None and entry.group and first.group != entry.group:
+            groups = " and ".join(repr(SEPARATOR.join(each.group)) if each.group else "none" for each in (first, entry))
+            raise LabelsError(f"{where}: label {entry.name!r} is in two groups, {groups}; keep one")
         if first is not None and not first.takes(entry):
-            where = at(path, entry.line)
             raise LabelsError(f"{where}: label {entry.name!r} is already on line {first.line}; remove one of them")
         merged[key] = entry if first is None else first.joined(entry)
     return list(merged.values())
@@ -243,7 +278,8 @@ def _check_folders(entries: list[RawLabel], path: Path) -> None:
 def _label(entry: RawLabel) -> Label:
     names = (entry.name, *dict.fromkeys(word for word in entry.words if word != entry.name))
     prompts = (fill(prompt, name) for prompt in entry.prompts for name in names)
-    return Label(entry.name, names[1:], tuple(dict.fromkeys(prompts)), tuple(dict.fromkeys(entry.folders)))
+    folders = tuple(dict.fromkeys(entry.folders))
+    return Label(entry.name, names[1:], tuple(dict.fromkeys(prompts)), folders, entry.group)
 
 
 # checks
@@ -261,7 +297,8 @@ def _checked_entry(raw: RawLabel, path: Path) -> RawLabel:
         raise LabelsError(f"{where}: label {name!r} has a placeholder; only prompts may have one")
     synonyms = tuple(word for word in words if not filled[word])
     prompts = [*(word for word in words if filled[word]), *prompts]
-    return replace(raw, name=name, words=synonyms, prompts=tuple(prompts), folders=folders)
+    group = checked_path(raw.group, where)
+    return replace(raw, name=name, words=synonyms, prompts=tuple(prompts), folders=folders, group=group)
 
 
 def _checked(text: str, where: str) -> str:

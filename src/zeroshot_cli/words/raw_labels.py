@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from unicodedata import normalize
 
 from zeroshot_cli.display import counted
 
@@ -28,6 +29,7 @@ class RawLabel:
     words: tuple[str, ...] = ()
     prompts: tuple[str, ...] = ()
     folders: tuple[str, ...] = ()
+    group: tuple[str, ...] = ()
     from_table: bool = False
 
     def takes(self, other: "RawLabel") -> bool:
@@ -42,6 +44,7 @@ class RawLabel:
             words=self.words + other.words,
             prompts=tuple(dict.fromkeys(self.prompts + other.prompts)),
             folders=tuple(dict.fromkeys(self.folders + other.folders)),
+            group=self.group or other.group,
         )
 
 
@@ -83,6 +86,12 @@ def resolved(text: str) -> str:
 def visible(text: str) -> str:
     """Return a text without the characters that nobody sees: zero-width spaces, soft hyphens, marks of direction."""
     return _UNSEEN.sub("", text)
+
+
+def same_words(name: str) -> str:
+    """Return what two labels share that differ in case, spaces, the form of letters, or a mark at the end."""
+    text = " ".join(normalize("NFKC", visible(name)).lower().replace("_", " ").replace("’", "'").split())
+    return text.rstrip(" .,;:!") or text
 
 
 def such_as(count: int, what: str, example: str) -> str:

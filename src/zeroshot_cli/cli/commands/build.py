@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -110,8 +111,9 @@ class ThresholdOptions:
             metavar="X",
             callback=check_probability,
             rich_help_panel=Panel.UNKNOWN,
-            help="An image is unknown if the probability of its best label is lower. "
-            "With --multi-label: keep the labels of at least this probability, by default 0.5.",
+            help="An image is unknown if the probability of its best label is lower; where labels have groups, the "
+            "deepest group that reaches it answers instead. With --multi-label: keep the labels of at least this "
+            "probability, by default 0.5.",
         ),
     ] = None
     min_margin: Annotated[
@@ -198,6 +200,11 @@ class Classes:
         return {"classifier": source, "templates": self.prompts.templates, "more_words": more}
 
     @property
+    def answers(self) -> tuple[str, ...]:
+        """All that an image may be: a label, or a group of labels."""
+        return tuple(dict.fromkeys((*self.labels.names, *chain.from_iterable(self.labels.groups))))
+
+    @property
     def assumed(self) -> tuple[str, ...]:
         """What was assumed when the labels were read."""
         return assumed_of(self.labels.notes, self.background.notes if self.background is not None else ())
@@ -208,21 +215,25 @@ class Classes:
             return self.saved.model, self.saved.pretrained
         return name, pretrained
 
-    def rules(self, given: Mapping[str, float], *, multi_label: bool) -> "Rules":
-        """Return when an image has a label: thresholds as given, or else as in the classifier file.
+    def rules(self, given: Mapping[str, float], *, multi_label: bool, level: int | None = None) -> "Rules":
+        """Return when an image has a label: thresholds as given, or else as in the classifier file; and at what level.
 
         Raises UsageError for contradictions.
         """
+        from zeroshot_cli.classify.groups import check_level, levels_of
         from zeroshot_cli.classify.rejection import Rules
 
-        thresholds = dict(self.saved.thresholds) if self.saved is not None else {}
+        thresholds: dict[str, Any] = dict(self.saved.thresholds) if self.saved is not None else {}
         if multi_label:
             thresholds.pop("min_margin", None)
         thresholds |= given
-        rules = Rules(**thresholds, multi_label=multi_label)
+        rules = Rules(**thresholds, multi_label=multi_label, level=level)
         tuning = None if self.saved is None else self.saved.tuning
-        rejects = self.background is not None or (tuning is not None and tuning.thresholds is not None)
+        by_label = tuning is not None and tuning.thresholds is not None
+        rejects = self.background is not None or by_label
         rules.check(self.labels.names, background=rejects, tuned=tuning is not None, mined=self.mined)
+        by_label = by_label and rules.min_probability is None
+        check_level(level, levels_of(self.labels), multi_label=multi_label, label_thresholds=by_label)
         return rules
 
     def doubt(self, rules: "Rules") -> str | None:
@@ -279,8 +290,9 @@ def read_classes(options: LabelOptions, classifier: Path | None = None, backgrou
     Raises UsageError if there are none, or both.
     """
     from zeroshot_cli.words.common_nouns import common_nouns
-    from zeroshot_cli.words.labels import read_labels, same_words
+    from zeroshot_cli.words.labels import read_labels
     from zeroshot_cli.words.prompts import choose_prompts
+    from zeroshot_cli.words.raw_labels import same_words
 
     if classifier is not None:
         classes = _saved_classes(classifier, options)
@@ -316,7 +328,9 @@ def _saved_classes(classifier: Path, options: LabelOptions) -> Classes:
 
 
 def _labels(path: Path | None, texts: Sequence[str], images: Sequence[str], *, quiet: bool) -> "Labels":
-    from zeroshot_cli.words.labels import Labels, read_labels, same_words
+    from zeroshot_cli.words.groups import check_groups
+    from zeroshot_cli.words.labels import Labels, read_labels
+    from zeroshot_cli.words.raw_labels import same_words
 
     if path is None and not texts:
         raise UsageError(no_labels())
@@ -334,7 +348,9 @@ def _labels(path: Path | None, texts: Sequence[str], images: Sequence[str], *, q
     both = [label.name for label in from_options if same_words(label.name) in known]
     if both:
         raise UsageError(f"the label {both[0]!r} is in {path} and in --label; give it once")
-    return Labels((*from_file, *from_options), (*from_file.notes, *from_options.notes))
+    labels = Labels((*from_file, *from_options), (*from_file.notes, *from_options.notes))
+    check_groups((label.name, label.group, "--label") for label in labels)
+    return labels
 
 
 def _words_of(path: Path, images: Sequence[str]) -> list[str]:

@@ -42,7 +42,7 @@ def classify(options: ClassifyOptions, context: typer.Context) -> None:
     if options.labels is None and not options.label and options.classifier is None:
         raise UsageError(no_labels(_with_labels(context.find_root().obj or (), options.images)))
     classes = read_classes(options, options.classifier, options.background)
-    rules = classes.rules(options.thresholds(), multi_label=options.multi_label)
+    rules = classes.rules(options.thresholds(), multi_label=options.multi_label, level=options.level)
     corrected = _corrected(options, classes)
     _check_outputs(options)
     options.check_cache()
@@ -53,7 +53,7 @@ def classify(options: ClassifyOptions, context: typer.Context) -> None:
     if options.sort_into is not None:
         from zeroshot_cli.filing.sort import check_sorted_before
 
-        check_sorted_before(options.sort_into, found.paths(), options.sort_mode, classes.labels.names)
+        check_sorted_before(options.sort_into, found.paths(), options.sort_mode, classes.answers)
 
     from zeroshot_cli.embed.batches import auto_batch_size
 
