@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from zeroshot_cli.datasets.examples import read_examples
+from zeroshot_cli.datasets.labelled import read_dataset
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.words.labels import Labels
 
@@ -42,6 +43,19 @@ def test_without_labels_those_of_all_sources_count() -> None:
     assert found.labels.names == ("bat", "fox", "owl")
     assert [found.labels.names[target] for target in found.targets] == ["owl", "bat", "fox"]
     assert found.places == ("t.csv line 2", "t.csv line 3", "set")
+
+
+def test_a_folder_has_no_columns_and_a_table_beside_it_has() -> None:
+    Path("set/fox").mkdir(parents=True)
+    Path("set/fox/c.png").write_bytes(Path("c.png").read_bytes())
+    Path("t.csv").write_text("image,label,species\na.png,owl,bat\n")
+    found = read_examples(["t.csv", "set"], label_column="species")
+    assert found.labels.names == ("bat", "fox")
+    text = "--label-column species not used, for it is a folder and has no columns"
+    assert found.doubts[-1] == f"set: {text}"
+    assert not any("--label-column" in each for each in read_examples(["t.csv", "set"]).doubts)
+    data = read_dataset("set", image_column="path", label_column="species")
+    assert data.warnings[-1] == f"warning: set: --image-column path and {text}"
 
 
 def test_answers_of_eval_are_true_labels_whatever_their_rank() -> None:

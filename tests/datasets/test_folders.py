@@ -174,6 +174,19 @@ def test_captions_come_before_labels_unless_the_labels_are_named(tmp_path: Path,
         read_sources([file], PairOptions(label_column="x"))
 
 
+def test_folders_have_no_columns(tmp_path: Path, draw: Draw) -> None:
+    draw("set/cat/a.png", "set/dog/b.png", "texts/a.png")
+    (tmp_path / "texts/a.txt").write_text("a red square\n")
+    for folder, options, named in (
+        ("set", PairOptions(label_column="species"), "--label-column species"),
+        ("texts", PairOptions(image_column="x", caption_column="y"), "--image-column x and --caption-column y"),
+    ):
+        path = str(tmp_path / folder)
+        note = f"{path}: {named} not used, for it is a folder and has no columns"
+        assert read_sources([path], options).notes[0] == note
+        assert note not in read_sources([path], PLAIN).notes
+
+
 def test_labels_by_number_need_names(tmp_path: Path, draw: Draw) -> None:
     file = labelled(tmp_path, draw, "image,label\na.png,1\nb.png,0\n")
     with pytest.raises(DataError, match=r"all 2 labels are numbers, such as 1, .*--labels FILE"):

@@ -56,6 +56,11 @@ def test_images_and_their_texts_are_found(make_tar: MakeTar, form: int) -> None:
     pairs = read_pairs([tar])
     assert rows(pairs) == [(f"{tar}/deep/0.png", "a red"), (f"{tar}/deep/1.jpg", "bleu foncé")]
     assert (pairs.empty_captions, pairs.missing_files, pairs.sources) == (0, 0, (Source(str(tar), 2),))
+    table = tar.with_name("a.csv")
+    table.write_text(f"image,label\n{tar.with_name('a.png')},cat\n")
+    tar.with_name("a.png").write_bytes(RED)
+    assert [source.texts for source in read_pairs([table, tar]).sources] == [{"cat": ("cat",)}, {}]  # no classes of it
+    assert "--label-column label not used, for a tar has no columns" in read_pairs([tar], label_column="label").notes[0]
     for row, content in enumerate((RED, BLUE)):
         with pairs.open(row) as file:
             assert file.read() == content

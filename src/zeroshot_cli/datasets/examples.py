@@ -8,7 +8,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from zeroshot_cli.datasets.labelled import LabelledImages, classes_of, is_no_label, read_labelled_folder
+from zeroshot_cli.datasets.labelled import LabelledImages, classes_of, is_no_label, read_dataset
 from zeroshot_cli.datasets.matching import sorted_classes
 from zeroshot_cli.datasets.tables import find_items, is_results, read_rows
 from zeroshot_cli.display import counted
@@ -86,7 +86,10 @@ def read_examples(
     parts = []
     for path in dict.fromkeys(map(str, paths)):
         if os.path.isdir(path):
-            parts.append(_of_folder(path, labels, selection))
+            folder = read_dataset(
+                path, labels, image_column=image_column, label_column=label_column, selection=selection
+            )
+            parts.append(_of_folder(path, folder))
         elif os.path.isfile(path):
             parts.append(_of_table(Path(path), labels, image_column, label_column))
         else:
@@ -153,8 +156,7 @@ def _together(parts: Sequence[ExampleImages], labels: Labels | None) -> ExampleI
     )
 
 
-def _of_folder(path: str, labels: Labels | None, selection: Selection) -> ExampleImages:
-    found = read_labelled_folder(Path(path), labels, selection)
+def _of_folder(path: str, found: LabelledImages) -> ExampleImages:
     notes = (f"{path}: {text}" for text in (*found.left_out, *found.assumed))
     doubts = (f"{path}: {text}" for text in found.doubts)
     places = (path,) * len(found)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from zeroshot_cli.datasets.captioned import CaptionedImages, read_captioned, table_in
 from zeroshot_cli.datasets.imagenet_classes import is_wnid
-from zeroshot_cli.datasets.labelled import classes_of, read_labelled_folder
+from zeroshot_cli.datasets.labelled import classes_of, read_labelled_folder, unused_columns
 from zeroshot_cli.datasets.matching import all_numbers
 from zeroshot_cli.disk import expanded
 from zeroshot_cli.errors import DataError, UsageError
@@ -59,7 +59,11 @@ def _read(source: str, options: PairOptions, option: str) -> Pairs:
     if os.path.isdir(folder):
         table = table_in(folder)
         if table is None:
-            return _with_texts(folder, options.selection) or _with_classes(folder, options, option)
+            found = _with_texts(folder, options.selection) or _with_classes(folder, options, option)
+            unused = unused_columns(
+                image=options.image_column, caption=options.caption_column, label=options.label_column
+            )
+            return replace(found, notes=(*(f"{folder}: {text}" for text in unused), *found.notes))
     pairs = read_pairs(
         [table or source],
         image_column=options.image_column,

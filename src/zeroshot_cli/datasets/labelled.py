@@ -125,12 +125,19 @@ def read_dataset(
     """Read a folder of class folders or a table, whichever `path` is; raises UsageError if it is neither."""
     path, labels = Path(path), None if labels is None else Labels.of_user(labels)
     if os.path.isdir(path):
-        return read_labelled_folder(path, labels, selection)
+        found = read_labelled_folder(path, labels, selection)
+        return replace(found, doubts=(*found.doubts, *unused_columns(image=image_column, label=label_column)))
     if os.path.isfile(path):
         return read_labelled_table(path, labels, image_column=image_column, label_column=label_column)
     raise UsageError(
         f"{path}: no such data set; give a folder of class folders, or a CSV with the columns image and label"
     )
+
+
+def unused_columns(**named: str | None) -> tuple[str, ...]:
+    """Return a sentence about options that name columns of a folder, which has none."""
+    given = [f"--{kind}-column {name}" for kind, name in named.items() if name is not None]
+    return (f"{' and '.join(given)} not used, for it is a folder and has no columns",) if given else ()
 
 
 def read_labelled_folder(path: Path, labels: Labels | None = None, selection: Selection = USUAL) -> LabelledImages:

@@ -201,6 +201,7 @@ def _read_source(pattern: str, option: str, columns: PairColumns, root: str | No
     for name in names:
         notes: list[str] = []
         rows = len(part.images)
+        columns.classes.clear()  # a tar says nothing of them
         try:
             _read_file(name, option, columns, root, part, notes)
         except _Broken as broken:
@@ -250,6 +251,11 @@ def _read_file(name: str, option: str, columns: PairColumns, root: str | None, p
     with _opened(name, option) as file:
         form = form_of(name, file)
         if form is Form.TAR:
+            if columns.label is not None:
+                notes.append(
+                    f"--label-column {columns.label} not used, for a tar has no columns; --caption-column names an "
+                    "extension"
+                )
             try:
                 _read_tar(name, file, part, columns)
             except DataError as error:
