@@ -50,6 +50,12 @@ def show_measured(result: str, start: str) -> None:
     cog.outl(f"\nMeasured on {about['date']}, {about['machine']}, by `{about['command']}`.")
 
 
+def show_file(name: str) -> None:
+    """Paste a file that a run wrote."""
+    text = (Path(FOLDER.name) / name).read_text(encoding="utf-8")
+    _paste(f"$ cat {name}", *text.rstrip().replace("\ufeff", "").splitlines())
+
+
 def run(command: str, code: int = 0) -> list[str]:
     """Run a command line of zeroshot in its folder; return the lines that it prints.
 

@@ -62,6 +62,7 @@ UNFINISHED = [
     "pages/training.write_training_report",
     "results/parquet.write_parquet",
     "results/parquet.write_parquet",
+    "tagging/tag.write_sidecar",
 ]
 # Where a name of zeroshot's own is opened by `disk.open_own`.
 OWN = [

@@ -1,0 +1,110 @@
+"""Which keywords each image is to have, by its results, and which sidecar is the image's."""
+
+# pathlib would normalise paths that must stay as they are.
+# ruff: noqa: PTH113, PTH122
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from zeroshot_cli.datasets.tables import find_items
+from zeroshot_cli.display import counted
+from zeroshot_cli.filing.placing import absolute
+from zeroshot_cli.records import SkippedImage
+from zeroshot_cli.tagging.answers import Answer, read_answers
+
+
+class SidecarName(StrEnum):
+    """What a sidecar is called; `auto` is the one that exists, else `append`."""
+
+    AUTO = "auto"
+    APPEND = "append"
+    REPLACE = "replace"
+
+
+@dataclass(frozen=True, slots=True)
+class TagSettings:
+    """Which labels become keywords, under which `parent` names, and where they are written."""
+
+    top_k: int = 1
+    min_probability: float | None = None
+    parent: tuple[str, ...] = ()
+    naming: SidecarName = SidecarName.AUTO
+    embed: bool = False
+
+
+@dataclass(slots=True)
+class Wanted:
+    """The keywords of each image, as paths from the top of their hierarchy, and what of the results has none."""
+
+    images: dict[str, list[tuple[str, ...]]] = field(default_factory=dict)
+    unknown: int = 0
+    unreadable: int = 0
+    unsure: int = 0
+    missing: list[SkippedImage] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def passed_over(self) -> str:
+        """Return the counts of images without keywords as the end of a sentence; empty for none."""
+        counts = ((self.unknown, "unknown"), (self.unreadable, "unreadable"), (self.unsure, "not sure enough"))
+        found = [f"{count} {why}" for count, why in counts if count]
+        return f"; passed over: {', '.join(found)}" * bool(found)
+
+
+def read_wanted(results: Sequence[Path], settings: TagSettings) -> Wanted:
+    """Read what is to be written; of an image in several results the last ones count.
+
+    Raises UsageError for a file that is not there, DataError for what is wrong in one, or where no image exists.
+    """
+    chosen: dict[str, list[Answer] | None] = {}
+    wanted = Wanted()
+    for path in results:
+        answers = read_answers(path)
+        names = [*answers.images, *answers.errors.difference(answers.images)]
+        items, assumed = find_items(path, names) if names else ((), ())
+        wanted.notes += [f"{path}: {text}" for text in assumed]
+        for name, item in zip(names, items, strict=True):
+            image = item.path if isinstance(item, SkippedImage) else absolute(item)
+            chosen.pop(image, None)
+            chosen[image] = answers.images.get(name)
+    for image, labels in chosen.items():
+        if labels is None:
+            wanted.unreadable += 1
+        elif not labels:
+            wanted.unknown += 1
+        elif not os.path.isfile(image):
+            wanted.missing.append(SkippedImage(image, "missing since it was classified"))
+        else:
+            kept = [*_kept(labels, settings)]
+            wanted.unsure += not kept
+            wanted.images[image] = kept
+    return wanted
+
+
+def _kept(labels: Sequence[Answer], settings: TagSettings) -> Iterator[tuple[str, ...]]:
+    least = settings.min_probability
+    for answer in labels[: settings.top_k]:
+        if least is None or answer.probability is None or answer.probability >= least:
+            yield (*settings.parent, *answer.path)
+
+
+def sidecar_of(image: str, naming: SidecarName) -> str:
+    """Return the sidecar of an image, which need not exist: `IMG_1.jpg.xmp` or `IMG_1.xmp`."""
+    stems = {SidecarName.APPEND: [image], SidecarName.REPLACE: [os.path.splitext(image)[0]]}
+    names = stems.get(naming, [image, os.path.splitext(image)[0]])
+    found = (name + extension for name in names for extension in (".xmp", ".XMP"))
+    return next(filter(os.path.lexists, found), f"{names[0]}.xmp")
+
+
+def near(path: str) -> str:
+    """Return an absolute path as a person in the working directory would write it."""
+    return path.removeprefix(os.path.realpath(os.curdir).rstrip(os.sep) + os.sep)
+
+
+def shared_sentence(sidecar: str, images: Sequence[str]) -> str:
+    """Return what is to be said of a sidecar that belongs to several images."""
+    names = " and ".join(os.path.basename(image) for image in images[:3])  # noqa: PTH119
+    more = f" and {counted(len(images) - 3, 'other')}" if len(images) > 3 else ""
+    return f"{near(sidecar)} is the sidecar of {names}{more}, and has the keywords of all"
