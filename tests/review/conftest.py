@@ -4,10 +4,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from chromium import browser
 from PIL import Image
+from reviewed import reviewer
 
 from zeroshot_cli.records import LabelScore, Prediction, Result, SkippedImage
 from zeroshot_cli.results.formats import Format, row_writer
+
+__all__ = ["browser", "reviewer"]
 
 
 def answer(path: str, label: str, probability: float, *others: str, rejected: bool = False) -> Prediction:

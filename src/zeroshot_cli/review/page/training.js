@@ -1,0 +1,76 @@
+// "Train": the server makes a classifier from the corrections and answers again; this shows what changed.
+import { ask } from "./api.js";
+import { state } from "./state.js";
+import { $, percent, plural, shown, whole } from "./text.js";
+
+const POLL = 250; // milliseconds
+
+let onTrained = () => {};
+let running = false;
+
+export function setUp({ trained, showChanged, fail }) {
+  onTrained = trained;
+  $("train").addEventListener("click", () => start(fail));
+  $("close-training").addEventListener("click", () => {
+    $("training").hidden = true;
+    $("grid").focus();
+  });
+  $("show-changed").addEventListener("click", showChanged);
+}
+
+// The button says from how many corrections it trains, or when pressed why it cannot.
+export function nameButton(corrections) {
+  $("train").textContent = `Train from ${plural(corrections, "correction")}`;
+  $("train").setAttribute("aria-disabled", running || !state.run.can_train);
+  $("train").title = state.run.can_train ? "" : shown(state.run.why_not);
+}
+
+async function start(fail) {
+  if (running) return;
+  if (!state.run.can_train) return show(shown(state.run.why_not));
+  try {
+    await ask("api/train", {});
+    await follow();
+  } catch (error) {
+    running = false;
+    $("training").hidden = true;
+    fail(error, "The training was not started.");
+  }
+}
+
+// Also on loading the page: a training may be under way, or done.
+export async function follow() {
+  let report = await ask("api/train");
+  while (report.state === "running") {
+    running = true;
+    $("train").setAttribute("aria-disabled", "true");
+    show(report.message ? shown(report.message) : "Training…", { busy: true });
+    await new Promise((resume) => setTimeout(resume, POLL));
+    report = await ask("api/train");
+  }
+  const waited = running;
+  running = false;
+  if (report.state === "failed") show(`Not trained: ${shown(report.message)}`);
+  if (report.state !== "done") return;
+  state.changed = new Map(report.changed.map((change) => [change.n, change]));
+  if (waited) await onTrained();
+  showResult(report);
+}
+
+function show(text, { busy = false } = {}) {
+  $("training").hidden = false;
+  $("training-bar").hidden = !busy;
+  $("close-training").hidden = busy;
+  $("show-changed").hidden = $("classifier").hidden = true;
+  if ($("training-said").textContent !== text) $("training-said").textContent = text;
+}
+
+function showResult({ zero_shot: before, tuned: after, examples, changed, classifier }) {
+  const accuracy = before === null || after === null ? "" : ` Accuracy: ${percent(before)} zero-shot → ${percent(after)} tuned, cross-validated.`;
+  const moved = changed.length ? `${plural(changed.length, "answer")} of ${whole(state.images.length)} changed.` : "No answer changed.";
+  show(`Trained from ${plural(examples, "correction")}.${accuracy} ${moved}`);
+  $("show-changed").hidden = !changed.length;
+  $("show-changed").textContent = `Show ${changed.length === 1 ? "the one" : `the ${whole(changed.length)}`} that changed`;
+  $("classifier").hidden = !classifier;
+  $("classifier").textContent = classifier ? `zeroshot classify FOLDER --classifier ${shown(classifier)}` : "";
+}
