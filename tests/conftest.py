@@ -21,6 +21,7 @@ POSIX_ONLY = [
     "cli/test_train_command.py",
     "embed/test_files.py",
     "pages/test_classification.py",
+    "review/test_page.py",
 ]
 collect_ignore = POSIX_ONLY if sys.platform == "win32" else []
 

@@ -216,7 +216,7 @@ function draw() {
   if (!grid.current() && state.shown.length) grid.moveTo(Math.max(0, nextUndecided(-1)));
   const { length } = state.shown;
   $("count").textContent = isFiltered() ? `${whole(length)} of ${plural(state.images.length, "image")}` : plural(length, "image");
-  $("reset").disabled = !isFiltered();
+  $("clear").disabled = !isFiltered();
   $("empty").hidden = length > 0;
   $("empty").textContent = state.images.length ? "No image matches these filters." : "This run has no images.";
 }
@@ -351,7 +351,7 @@ function wire() {
   });
   $("filters").addEventListener("submit", (event) => event.preventDefault());
   $("filters").addEventListener("input", readFilters);
-  press("reset", clearFilters);
+  press("clear", clearFilters);
   press("show-keys", dialogs.openKeys);
   press("theme", switchTheme);
   press("show-filters", () => $("show-filters").setAttribute("aria-expanded", $("filters").classList.toggle("open")));
