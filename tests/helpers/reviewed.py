@@ -94,7 +94,7 @@ def reviewer(browser: "Browser", tmp_path: Path) -> Iterator[Reviewer]:
     reviewer = Reviewer(browser, tmp_path)
     yield reviewer
     reviewer.close()
-    assert reviewer.faults == []
+    assert reviewer.faults == [], reviewer.faults
 
 
 def log_of(folder: Path) -> list[tuple[str, str, str, str]]:

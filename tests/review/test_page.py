@@ -14,6 +14,7 @@ pytestmark = pytest.mark.slow
 
 SCRIPT = "<img src=x onerror=alert(1)>"
 ODD = "in/b/caf\udce9\n\u202egpj.png"
+ODD_SHOWN = "caf\\xe9\\n\\u202egpj.png"
 COLOURS = ("#d22", "#2d2", "#22d", "#dd2", "#2dd", "#d2d", "#999")
 
 
@@ -104,10 +105,10 @@ def names(page: "Page") -> list[str]:
 def test_images_stand_under_their_labels_the_most_doubtful_first(page: "Page") -> None:
     assert page.locator(".head b").all_text_contents() == IN_ORDER
     assert page.locator(".head .number").all_text_contents() == ["1 image", "9 images", "3 images", "1 image"]
-    odd = "caf\\xe9\\n\\u202egpj.png"
-    assert names(page) == [odd, *CATS, "dog3.png", "dog1.png", "dog2.png", "owl1.png"]
+    assert names(page) == [ODD_SHOWN, *CATS, "dog3.png", "dog1.png", "dog2.png", "owl1.png"]
     shown = page.locator(".card .number").all_text_contents()
-    assert shown == [*"55 %|31 %|50 %|60 %|70 %|80 %|85 %|88 %|89 %|90 %|35 %|40 %|> 99 %|45 %".split("|")]
+    cats = ("31 %", "50 %", "60 %", "70 %", "80 %", "85 %", "88 %", "89 %", "90 %")
+    assert shown == ["55 %", *cats, "35 %", "40 %", "> 99 %", "45 %"]
     assert page.locator("#decided").text_content() == "0 of 14 decided"
 
 
@@ -141,7 +142,7 @@ def test_decisions_are_there_when_the_page_is_left_and_opened_again(page: "Page"
     group = page.locator(".row").nth(3)  # below the heads and rows of the script, of cats in two rows
     assert page.locator(".head .number").all_text_contents() == ["1 image", "8 images", "4 images", "1 image"]
     assert group.locator(".card").last.locator(".file").text_content() == "was cat"  # the decided stand last
-    assert active(page) == "caf\\xe9\\n\\u202egpj.png"
+    assert active(page) == ODD_SHOWN
 
 
 def test_undo_takes_back_the_last_decision_and_goes_there(page: "Page", tmp_path: Path) -> None:
@@ -173,8 +174,8 @@ def test_arrows_move_by_the_geometry_of_the_grid(page: "Page") -> None:
     walk = [
         *(("ArrowRight", "cat3.png"), ("ArrowDown", "cat1.png"), ("ArrowDown", "dog1.png"), ("ArrowUp", "cat1.png")),
         *(("ArrowUp", "cat3.png"), ("End", "owl1.png"), ("ArrowRight", "owl1.png"), ("ArrowUp", "dog3.png")),
-        *(("ArrowLeft", "cat1.png"), ("PageUp", "caf\\xe9\\n\\u202egpj.png"), ("End", "owl1.png")),
-        *(("Home", "caf\\xe9\\n\\u202egpj.png"), ("ArrowUp", "caf\\xe9\\n\\u202egpj.png"), ("n", "cat2.png")),
+        *(("ArrowLeft", "cat1.png"), ("PageUp", ODD_SHOWN), ("End", "owl1.png")),
+        *(("Home", ODD_SHOWN), ("ArrowUp", ODD_SHOWN), ("n", "cat2.png")),
     ]
     for key, name in walk:
         page.keyboard.press(key)
@@ -265,7 +266,7 @@ def test_what_the_server_refuses_is_shown_and_rolled_back(page: "Page", reviewer
 
 
 def test_nothing_is_shown_as_saved_before_the_server_says_so(page: "Page") -> None:
-    held: list["Route"] = []
+    held: list[Route] = []
     page.route("**/api/decisions", lambda route: held.append(route))
     page.keyboard.press("2")
     numbered(page, ".card.pending", 1)
@@ -299,11 +300,11 @@ def test_an_ended_server_is_said_with_how_to_start_it_again(page: "Page", review
     ("field", "value", "expected"),
     [
         ("#by-label", "dog (3)", ["dog3.png", "dog1.png", "dog2.png"]),
-        ("#by-folder", "in/b (5)", ["caf\\xe9\\n\\u202egpj.png", "dog3.png", "dog1.png", "dog2.png", "owl1.png"]),
+        ("#by-folder", "in/b (5)", [ODD_SHOWN, "dog3.png", "dog1.png", "dog2.png", "owl1.png"]),
         ("#from", "88", ["cat8.png", "cat9.png", "cat1.png", "dog2.png"]),
         ("#to", "35", ["cat2.png", "dog3.png"]),
         ("#by-state", "decided", ["cat2.png"]),
-        ("#by-state", "undecided", ["caf\\xe9\\n\\u202egpj.png", *CATS[1:], "dog3.png", "dog1.png", "dog2.png", "owl1.png"]),
+        ("#by-state", "undecided", [ODD_SHOWN, *CATS[1:], "dog3.png", "dog1.png", "dog2.png", "owl1.png"]),
     ],
 )  # fmt: skip
 def test_filters(page: "Page", field: str, value: str, expected: list[str]) -> None:
@@ -474,7 +475,8 @@ def test_5000_images_keep_the_document_small(
     page.evaluate(
         """() => {
           window.tasks = []; window.frameTimes = [];
-          new PerformanceObserver(list => tasks.push(...list.getEntries().map(each => each.duration))).observe({type: "longtask"});
+          const keep = list => tasks.push(...list.getEntries().map(each => each.duration));
+          new PerformanceObserver(keep).observe({type: "longtask"});
           let last = performance.now();
           const next = now => { frameTimes.push(now - last); last = now; requestAnimationFrame(next); };
           requestAnimationFrame(next);
