@@ -71,7 +71,8 @@ def link_to(path: str, page: Path) -> str:
     if not Path(file).is_absolute():
         with suppress(ValueError):  # on another drive of Windows
             return quote(os.fsencode(os.path.relpath(file, page.parent).replace(os.sep, "/")))
-    return Path(os.path.abspath(file)).as_uri()  # noqa: PTH100 - resolves no links
+    whole = os.path.abspath(file)  # noqa: PTH100 - resolves no links
+    return Path(whole.removeprefix("/") if whole.startswith("//") else whole).as_uri()  # a host is never meant
 
 
 def data_url(image: bytes) -> str | None:

@@ -218,10 +218,11 @@ function drawConfusion(article, data) {
   canvas.addEventListener("keydown", event => {
     const direction = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
     const factor = { "+": 0.5, "-": 2 }[event.key];
-    if (event.key === "Enter" && cursor) open(cellAt(cursor.map(place => place + 0.5)));
-    if (!direction && !factor) return;
-    event.preventDefault();
-    if (factor) zoom(factor, ...(cursor ?? middle()));
+    const entered = event.key === "Enter" && cursor;
+    if (!direction && !factor && !entered) return;
+    event.preventDefault(); // so that Enter does not press the dialog's button, too
+    if (entered) open(cellAt(cursor.map(place => place + 0.5)));
+    else if (factor) zoom(factor, ...(cursor ?? middle()));
     else step(direction.map(each => each * (event.shiftKey ? 10 : 1)));
   });
   canvas.addEventListener("blur", () => { if (!document.querySelector("dialog[open]")) { cursor = null; draw(); } });
