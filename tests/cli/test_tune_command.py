@@ -365,7 +365,7 @@ def test_a_tuned_classifier_is_calibrated_on_other_images(
     assert tune_set() == 0
     command = ["calibrate", "--classifier", "my.classifier", "-o", "b.classifier"]
     assert run([*command, "set"]) == 3
-    assert "28 of the 28 examples have taught this classifier" in capsys.readouterr().err
+    assert "28 of the 28 examples have taught or calibrated this classifier" in capsys.readouterr().err
     for each in (31, 45, 57, 59, 61, 75):
         draw_angle(Path("others", "1e1" if each < 60 else "8e1", f"{each}.png"), each)
     assert run([*command, "others", "--target-precision", "0.5"]) == 0
@@ -377,6 +377,10 @@ def test_a_tuned_classifier_is_calibrated_on_other_images(
     assert torch.equal(first.weights, second.weights)
     assert (second.method, len(second.examples)) == ("gda", 34)
     assert second.thresholds is not None
+    again = ["calibrate", "others", "-o", "c.classifier", "--classifier"]
+    assert run([*again, "b.classifier"]) == 3
+    assert "calibrate it on others, or the file that it was calibrated from on these" in capsys.readouterr().err
+    assert run([*again, "my.classifier"]) == 0
 
 
 def test_thresholds_of_earlier_scores_are_left_out_and_named(capsys: pytest.CaptureFixture[str]) -> None:

@@ -136,6 +136,10 @@ def test_a_file_that_0_1_0_wrote_is_still_known(tmp_path: Path) -> None:
     assert run.by_state([FileState(b"/a", 1, 2, 3)])[0].tolist() == [0.5, -0.25]
 
 
+def test_its_folder_may_be_a_text(tmp_path: Path) -> None:
+    assert ImageCache(str(tmp_path)).path == ImageCache(tmp_path).path
+
+
 def test_nothing_is_made_before_there_is_something_to_keep(tmp_path: Path) -> None:
     run = run_of(ImageCache(tmp_path / "cache"))
     run.put([])

@@ -2,12 +2,13 @@
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from zeroshot_cli.errors import UnreadableImage
+from zeroshot_cli.errors import UnreadableImage, UsageError
 from zeroshot_cli.images.decode import Decoding, decode
 from zeroshot_cli.images.decoder_pool import Decoders, each_frame
 from zeroshot_cli.images.decoder_process import Job
@@ -61,6 +62,12 @@ def test_the_second_image_of_a_stereo_camera() -> None:
 def test_a_still_image_has_one_frame_whatever_is_asked_for() -> None:
     Image.new("RGB", (32, 32), COLOURS[3]).save("still.jpg")
     assert [colour_of(decode("still.jpg", Decoding(frames=frames))) for frames in ("middle", "7")] == [3, 3]
+
+
+@pytest.mark.parametrize("how", [{"frames": "last"}, {"frames": "-1"}, {"truncated": "maybe"}, {"fit": "stretch"}])
+def test_ways_of_reading_that_there_are_not_are_refused(how: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=next(iter(how.values()))):
+        Decoding(**how)
 
 
 @pytest.mark.parametrize("kind", KINDS)

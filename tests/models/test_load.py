@@ -64,6 +64,8 @@ def test_open_clip_loads_our_folder_and_gives_the_same_embeddings(folder: Path) 
         text = F.normalize(theirs.encode_text(tokenize(texts)), dim=-1)
     torch.testing.assert_close(ours.encode_images(images), image, atol=1e-5, rtol=0)
     torch.testing.assert_close(ours.encode_texts(texts), text, atol=1e-5, rtol=0)
+    with pytest.raises(TypeError, match="'a cat' is one text"):
+        ours.encode_texts("a cat")
     assert ours.logit_scale == pytest.approx(float(theirs.logit_scale.detach().exp()))
     assert tuple(transform.transforms[-1].mean) == (0.5, 0.4, 0.3)
 

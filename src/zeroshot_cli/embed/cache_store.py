@@ -83,8 +83,8 @@ class Store:
 
     database: Database
 
-    def __init__(self, folder: Path | None = None) -> None:
-        self.path = (folder or cache_folder()) / self.database.file
+    def __init__(self, folder: str | os.PathLike[str] | None = None) -> None:
+        self.path = (cache_folder() if folder is None else Path(folder)) / self.database.file
         self._usable = True
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None

@@ -13,7 +13,6 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -85,7 +84,7 @@ class ImageCache(Store):
 
     database = IMAGES
 
-    def __init__(self, folder: Path | None = None, *, limit: int | None = None) -> None:
+    def __init__(self, folder: str | os.PathLike[str] | None = None, *, limit: int | None = None) -> None:
         super().__init__(folder)
         self.limit = size_limit() if limit is None else limit
 

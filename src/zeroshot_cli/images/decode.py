@@ -22,7 +22,7 @@ from typing import BinaryIO
 
 from PIL import Image, UnidentifiedImageError, features
 
-from zeroshot_cli.errors import UnreadableImage
+from zeroshot_cli.errors import UnreadableImage, UsageError
 from zeroshot_cli.images import memory, rescue
 from zeroshot_cli.images.file_kinds import (
     HEAD_BYTES,
@@ -38,7 +38,7 @@ from zeroshot_cli.images.file_kinds import (
 )
 from zeroshot_cli.images.formats import extras, jpeg, tiff
 from zeroshot_cli.images.modes import keep_transparency, sides_swapped, to_rgb, upright
-from zeroshot_cli.records import Truncated
+from zeroshot_cli.records import Fit, Truncated
 
 MAX_PIXELS = 178_956_970  # where Pillow itself refuses
 DEFAULT_TIMEOUT = 60.0  # seconds for one image
@@ -89,6 +89,11 @@ class Decoding:
     truncated: str = str(Truncated.SKIP)
     frames: str = FIRST
     fit: str | None = None
+
+    def __post_init__(self) -> None:
+        is_frame = self.frames in (FIRST, MIDDLE, EACH) or (self.frames.isascii() and self.frames.isdecimal())
+        if not is_frame or self.truncated not in list(Truncated) or self.fit not in (None, *Fit):
+            raise UsageError(f"no images are read by {self}; correct truncated, frames or fit")
 
     @property
     def mode(self) -> str:

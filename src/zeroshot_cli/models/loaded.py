@@ -98,6 +98,8 @@ class LoadedModel:
     @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """Return the embeddings `(batch, embedding)` of texts, float32, of length 1, on the CPU."""
+        if isinstance(texts, str):  # whose letters would be the texts
+            raise TypeError(f"texts are a list, and {texts!r} is one text; put it into brackets")
         tokens = self.tokenizer(list(texts)).to(self.device)
         return F.normalize(_call(self.model, "encode_text", tokens).float(), dim=-1).cpu()
 

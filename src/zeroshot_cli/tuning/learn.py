@@ -123,8 +123,8 @@ def calibrate_classifier(
     if tuning is not None:
         if tuning.method != CALIBRATED and (taught := sum(key in tuning.examples for key in examples.keys)):
             raise DataError(
-                f"{taught} of the {len(examples.keys)} examples have taught this classifier, which is too sure of "
-                "them; calibrate it on others"
+                f"{taught} of the {len(examples.keys)} examples have taught or calibrated this classifier, which is "
+                "too sure of them; calibrate it on others, or the file that it was calibrated from on these"
             )
         scale = 1 / tuning.temperature
     if tuning is not None and tuning.weights is not None and tuning.bias is not None:
