@@ -78,6 +78,11 @@ def level_of(levels: Sequence[Level], number: int | None) -> Level:
     return levels[-1 if number is None else min(number, len(levels)) - 1]
 
 
+def levels_above(levels: Sequence[Level]) -> dict[int, Level]:
+    """Return the levels of groups by number, but for those where one group holds all labels."""
+    return {number: level for number, level in enumerate(levels[:-1], start=1) if len(level.names) > 1}
+
+
 def check_level(level: int | None, levels: Sequence[Level], *, multi_label: bool, label_thresholds: bool) -> None:
     """Raise UsageError where answers at a level make no sense.
 

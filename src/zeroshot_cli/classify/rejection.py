@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from zeroshot_cli.classify.groups import Level, level_of
+from zeroshot_cli.classify.groups import Level, level_of, levels_above
 from zeroshot_cli.classify.scoring import Doubles, Floats, Indices, Scored, best
 from zeroshot_cli.errors import LabelsError, UsageError
 from zeroshot_cli.records import UNKNOWN, LabelScore, Prediction
@@ -83,11 +83,11 @@ def judge(
     nearest labels; else it is rejected and keeps these. `others` are the next ones, up to `shown` in total.
     """
     own = level_of(levels, rules.level)
-    above = levels[: levels.index(own)]
+    above = levels_above(levels[: levels.index(own) + 1])
     found = _judged(paths, own.scored(scored), own, rules, top_k=top_k, shown=shown)
     if rules.multi_label or (scored.least is not None and rules.min_probability is None):
         return found  # a threshold of a label says nothing of its group
-    for level in (level for level in reversed(above) if len(level.names) > 1):  # one alone has probability 1
+    for level in reversed(above.values()):
         rows = [row for row, each in enumerate(found) if each.rejected]
         if not rows:
             break

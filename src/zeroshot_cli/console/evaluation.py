@@ -26,6 +26,7 @@ TITLES = {
     "f1_micro": "F1, micro",
     "f1_macro": "F1, macro",
 }
+_LEVEL = "top1_level"
 _CLASSIFICATION = ("top1", "top5", "mean_per_class_recall")
 _MULTI_LABEL = ("map", "f1_micro", "f1_macro")
 _RETRIEVAL = ("image_to_text_recall@1", "image_to_text_recall@5", "text_to_image_recall@1")
@@ -75,6 +76,8 @@ def worst_classes(result: EvalResult, count: int) -> list[tuple[str, int, float]
 
 def title_of(metric: str) -> str:
     """Return the name of a metric for people."""
+    if metric.startswith(_LEVEL):
+        return f"{TITLES['top1']} at level {metric.removeprefix(_LEVEL)}"
     return TITLES.get(metric) or metric.replace("_", " ")
 
 

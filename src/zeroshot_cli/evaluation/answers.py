@@ -1,22 +1,24 @@
 """What a model answered for every image of a data set: all that metrics, tables and pages are made of. No torch."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from zeroshot_cli.classify.groups import Level
 from zeroshot_cli.classify.scoring import best
 from zeroshot_cli.records import ImageAnswer, SkippedImage
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
 
 KEPT = 5  # best classes of an image
 
-Graded = tuple[Ints, Ints, Floats, Doubles, Floats, Doubles]
-"""Of some images that were read: `ranks` to `log_likelihoods`, as in Answers."""
+Graded = tuple[Ints, Ints, Floats, Doubles, Floats, Doubles, Bools]
+"""Of some images that were read: `ranks` to `right_at`, as in Answers."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,7 +30,9 @@ class Answers:
     classes; `ranks` (images,) the place of the true class from 0, where of equal scores the lower index comes first;
     `best` (images, kept) class indices, best first, at most 5, with their cosines `scores` (images, kept) and
     `probabilities` (images, kept), the softmax over all classes with the model's own temperature; `true_scores`
-    (images,) the cosine of the true class, and `log_likelihoods` (images,) the natural log of its probability.
+    (images,) the cosine of the true class, and `log_likelihoods` (images,) the natural log of its probability. Where
+    classes have groups, `right_at` (images, levels) says whether the most probable answer at each of the `levels` is
+    the true class or its group.
     """
 
     labels: tuple[str, ...]
@@ -41,6 +45,8 @@ class Answers:
     probabilities: Doubles
     true_scores: Floats
     log_likelihoods: Doubles
+    right_at: Bools = field(default_factory=lambda: np.empty((0, 0), dtype=np.bool_))
+    levels: tuple[int, ...] = field(default=(), kw_only=True)
 
     @classmethod
     def of(
@@ -49,10 +55,12 @@ class Answers:
         items: Sequence[str | SkippedImage],
         item_targets: Ints,
         parts: Sequence[Graded],
+        levels: Sequence[int] = (),
     ) -> "Answers":
         """Return answers from at least one part of them, as `graded` returns it."""
         targets = item_targets[[isinstance(item, str) for item in items]]
-        return cls(labels, tuple(items), item_targets, targets, *map(np.concatenate, zip(*parts, strict=True)))
+        found = cls(labels, tuple(items), item_targets, targets, *map(np.concatenate, zip(*parts, strict=True)))
+        return replace(found, levels=tuple(levels))
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -83,8 +91,10 @@ class Answers:
         return probabilities
 
 
-def graded(scores: Floats, logs: Doubles, targets: Ints) -> Graded:
+def graded(scores: Floats, logs: Doubles, targets: Ints, levels: Sequence[Level] = ()) -> Graded:
     """Return what Answers keep of scores and log probabilities, both (images, classes), and true classes (images,)."""
+    probabilities = np.exp(logs) if levels else logs
+    right_at = [level.summed(probabilities).argmax(axis=1) == level.places[targets] for level in levels]
     first = best(scores, min(KEPT, scores.shape[1]))
     true = targets[:, None]
     return (
@@ -94,6 +104,7 @@ def graded(scores: Floats, logs: Doubles, targets: Ints) -> Graded:
         np.exp(np.take_along_axis(logs, first, axis=1)),
         np.take_along_axis(scores, true, axis=1)[:, 0],
         np.take_along_axis(logs, true, axis=1)[:, 0],
+        np.array(right_at, dtype=np.bool_).reshape(len(levels), len(targets)).T,
     )
 
 

@@ -8,6 +8,7 @@ from itertools import chain, islice
 import numpy as np
 
 from zeroshot_cli.classify.classifier import Classifier, embeddings_of
+from zeroshot_cli.classify.groups import levels_above
 from zeroshot_cli.datasets.labelled import LabelledImages
 from zeroshot_cli.embed.batches import auto_batch_size
 from zeroshot_cli.embed.image_cache import ImageCache
@@ -96,14 +97,15 @@ def answer(
             parts.append(_scored(embeddings, own[[isinstance(item, str) for item in part]], classifier))
     if not parts:
         raise nothing_read(dataset, items)
-    return Answers.of(dataset.labels.names, items, targets, parts)
+    return Answers.of(dataset.labels.names, items, targets, parts, [*levels_above(classifier.levels)])
 
 
 def _scored(images: Floats, targets: Ints, classifier: Classifier) -> Graded:
     from scipy.special import log_softmax
 
     scores, logits = classifier.scores(images)
-    return graded(scores, log_softmax(logits, axis=1), targets)
+    levels = [*levels_above(classifier.levels).values()]
+    return graded(scores, log_softmax(logits, axis=1), targets, levels)
 
 
 def nothing_read(dataset: LabelledImages, items: Sequence[Item]) -> DataError:

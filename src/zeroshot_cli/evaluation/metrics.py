@@ -42,23 +42,31 @@ class Reliability:
 def figures(answers: Answers, *, seed: int = 0) -> Figures:
     """Return the metrics of at least one answer, and how far chance may have moved them.
 
-    The intervals of top-1, top-5 and a class's recall are Wilson's; those of mean per-class recall, calibration error
+    With groups, top-1 at a level is of the most probable groups there, as `top1_level1` is at the topmost. The
+    intervals of top-1, top-5 and a class's recall are Wilson's; those of mean per-class recall, calibration error
     and log loss are percentiles of a seeded bootstrap, a thousand resamples of the images.
     """
     n, c = len(answers.targets), len(answers.labels)
     right = int(answers.right.sum())
     among_five = int((answers.ranks < min(5, c)).sum())
     losses = -answers.log_likelihoods
+    at_levels = {f"top1_level{n}": int(answers.right_at[:, i].sum()) for i, n in enumerate(answers.levels)}
     resampled = _resampled(answers, losses, np.random.default_rng(seed))
     return Figures(
         metrics={
             "top1": right / n,
+            **{name: hits / n for name, hits in at_levels.items()},
             "top5": among_five / n,
             "mean_per_class_recall": float(_mean_recall(answers)(np.ones((1, n)))[0]),
             "ece": expected_calibration_error(answers.confidences, answers.right, bins=BINS),
             "log_loss": float(losses.mean()),
         },
-        intervals={"top1": wilson(right, n), "top5": wilson(among_five, n), **resampled},
+        intervals={
+            "top1": wilson(right, n),
+            **{name: wilson(hits, n) for name, hits in at_levels.items()},
+            "top5": wilson(among_five, n),
+            **resampled,
+        },
         per_class=_per_class(answers),
         confused=_confused(answers),
     )
