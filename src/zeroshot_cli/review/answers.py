@@ -24,7 +24,6 @@ from zeroshot_cli.embed.texts import TextCache
 from zeroshot_cli.errors import UsageError, ZeroshotError
 from zeroshot_cli.images.decode import Decoding
 from zeroshot_cli.images.decoder_pool import auto_workers
-from zeroshot_cli.models.load import load
 from zeroshot_cli.models.loaded import LoadedModel
 from zeroshot_cli.review.run import TOP, Answered, Run, Scores
 from zeroshot_cli.words.labels import Label, Labels
@@ -133,6 +132,8 @@ def completed(image: Answered, scores: Scores) -> Answered:
 
 
 def _model(run: Run) -> LoadedModel:
+    from zeroshot_cli.models.load import load
+
     settings = run.settings
     if not isinstance(settings.get("model"), str):
         raise UsageError("the record of the run, FILE.run.json, is not beside the results, so their model is not known")

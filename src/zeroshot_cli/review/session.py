@@ -32,6 +32,8 @@ class Review:
         self._answers = list(images)
         self._number = {image.path: number for number, image in enumerate(images)}
         self._trainer = None if scorer is None else Trainer(scorer, images, log.path)
+        if self._trainer is not None and (earlier := self._trainer.earlier(run.source.stat().st_mtime)):
+            self._answers = self._trainer.answers(earlier, images)
 
     def about(self) -> Json:
         """Return what the page says of the run."""

@@ -4,6 +4,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +38,22 @@ class Trainer:
         self._corrections = log
         self._busy = threading.Lock()
         self._state: dict[str, Any] = {"state": "idle", "message": ""}
+        threading.Thread(target=_warm_up, name="warm up", daemon=True).start()
 
     def state(self) -> dict[str, Any]:
         """Return how far it is, or what came of it."""
         return self._state
+
+    def earlier(self, since: float) -> Classifier | None:
+        """Return the classifier of an earlier training, unless results are newer than it (`since`) or do not fit."""
+        path, model = self._path(), self._scorer.model
+        try:
+            if path.stat().st_mtime < since:
+                return None
+            classifier = Classifier.of(read_classifier(path), model)
+        except (OSError, ZeroshotError):
+            return None
+        return classifier if {*classifier.names} >= {*self._scorer.classifier.names} else None
 
     def start(self, labels: Mapping[int, str], answers: Sequence[Answered], on_done: OnDone) -> None:
         """Learn the `labels` of images, by number; `on_done` gets the new answers. UsageError while it learns."""
@@ -76,7 +89,7 @@ class Trainer:
             )
         path = self._write(classifier)
         self._say("scoring all images")
-        new = self._answers(classifier, answers)
+        new = self.answers(classifier, answers)
         on_done(new)
         changed = [
             {"n": number, "was": before.label, "now": now.label, "probability": now.probability}
@@ -104,7 +117,8 @@ class Trainer:
         embeddings = self._scorer.embeddings[np.array(rows)]
         return EmbeddedExamples(images, embeddings, tuple(keys)).at(kept)
 
-    def _answers(self, classifier: Classifier, before: Sequence[Answered]) -> list[Answered]:
+    def answers(self, classifier: Classifier, before: Sequence[Answered]) -> list[Answered]:
+        """Return the answers of a classifier; those of images that cannot be read stay as they are."""
         scores = self._scorer.answers(classifier)
         return [
             replace(image, label=top[0][0], probability=top[0][1], top=top) if top else image
@@ -116,11 +130,16 @@ class Trainer:
         tuning = classifier.tuning
         assert tuning is not None
         classifier.tuning = replace(tuning, figures={**tuning.figures, _MARK: self._corrections.name})
+        path = self._path()
+        classifier.save(path)
+        return path
+
+    def _path(self) -> Path:
+        """Return the name of the classifier file: the first that nobody else has taken."""
         number, path = 1, self._corrections.with_suffix(".classifier")
         while path.exists() and not _is_ours(path, self._corrections.name):
             number += 1
             path = self._corrections.with_name(f"{self._corrections.stem}-{number}.classifier")
-        classifier.save(path)
         return path
 
     def _say(self, message: str) -> None:
@@ -128,6 +147,12 @@ class Trainer:
 
     def _say_encoded(self, done: int, total: int) -> None:
         self._say(f"encoding images that are not in the cache: {done} of {total}")
+
+
+def _warm_up() -> None:
+    """Import what training needs, which takes a second or two, while people look at the first images."""
+    for name in ("scipy.linalg", "scipy.optimize", "scipy.stats", "threadpoolctl"):
+        import_module(name)
 
 
 def _is_ours(path: Path, log: str) -> bool:

@@ -1,5 +1,6 @@
 """`zeroshot review` opens a page on which the answers of a run are corrected by hand."""
 
+import shlex
 import sys
 import webbrowser
 from dataclasses import dataclass
@@ -114,5 +115,7 @@ def review(options: ReviewOptions) -> None:
             serve(session, pictures, listening, on_start)
         finally:
             pictures.close()
+            done = f"{counted(decided_here(run, log), 'image')} decided, in {log.path}"
+            note(f"{done}; next: zeroshot tune {shlex.quote(str(log.path))} -o my.classifier", quiet=options.quiet)
     finally:
         log.close()
