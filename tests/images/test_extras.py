@@ -1,7 +1,9 @@
 """RAW previews and JPEG XL: with the package, and the way out without it."""
 
 import io
+import subprocess
 import sys
+from pathlib import Path
 
 import imagecodecs
 import numpy as np
@@ -82,3 +84,19 @@ def test_layers_of_photoshop_are_read_as_their_composite() -> None:
     content = head + b"\0\0" + b"".join(bytes([level]) * 16 for level in COLOUR)
     assert read_image(io.BytesIO(content)).getpixel((1, 1)) == COLOUR
     assert isinstance(Image.open(io.BytesIO(content)), Image.Image)
+
+
+@pytest.mark.slow
+def test_an_avif_of_the_shared_brand_after_a_heic(tmp_path: Path) -> None:
+    """pillow-heif takes the brand for its own, and cannot read AVIF; here it is loaded before Pillow's AVIF is."""
+    make = (
+        "import sys, pillow_heif; from PIL import Image; pillow_heif.register_heif_opener(); "
+        "image = Image.new('RGB', (16, 16), 'red'); image.save(sys.argv[1], 'HEIF'); image.save(sys.argv[2], 'AVIF')"
+    )
+    paths = [str(tmp_path / "a.heic"), str(tmp_path / "b.avif")]
+    subprocess.run([sys.executable, "-c", make, *paths], check=True)
+    avif = Path(paths[1])
+    avif.write_bytes(avif.read_bytes().replace(b"ftypavif", b"ftypmif1"))
+    read = "import sys; from zeroshot_cli.images.decode import decode; print(*(decode(p).size for p in sys.argv[1:]))"
+    found = subprocess.run([sys.executable, "-c", read, *paths], capture_output=True, text=True, check=True)
+    assert found.stdout == "(16, 16) (16, 16)\n"

@@ -24,6 +24,7 @@ def register_heic() -> None:
         raise UnreadableImage("HEIC needs an extra package: pip install 'zeroshot-cli[heic]'") from None
     with _lock:
         if "HEIF" not in Image.OPEN:
+            Image.init()  # with AVIF, which would come after it and not get its files of the brand mif1
             pillow_heif.register_heif_opener(decode_threads=1)
 
 
