@@ -36,16 +36,17 @@ _LARGEST = 1 << 26  # bytes of a sidecar
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One change of a file at an absolute path.
+    """One change of a sidecar or an image at an absolute path.
 
-    `before` are its former bytes, None where there was no file; `after` is the SHA-256 of what it was to become, and
-    `keywords` are those of ours in it.
+    `before` are a sidecar's former bytes, None where there was none; `after` is the SHA-256 of what it was to become,
+    and `keywords` are those of ours in it. An image is kept beside itself; `original` is the SHA-256 of its bytes.
     """
 
     path: str
     before: bytes | None
     after: str
     keywords: Keywords
+    original: str = ""
 
 
 class Record:
@@ -64,7 +65,8 @@ class Record:
         """Write down a change that is about to be made."""
         before = None if entry.before is None else base64.b85encode(zlib.compress(entry.before)).decode()
         keywords = {str(field): [*texts] for field, texts in entry.keywords.items() if texts}
-        self._write({"path": entry.path, "before": before, "after": entry.after, "keywords": keywords})
+        original = {"original": entry.original} if entry.original else {}
+        self._write({"path": entry.path, "before": before, **original, "after": entry.after, "keywords": keywords})
         self.entries.setdefault(entry.path, []).append(entry)
 
     def undone(self, path: str) -> None:
@@ -200,8 +202,9 @@ def _read(stream: BinaryIO, name: str) -> tuple[dict[str, list[Entry]], int]:
 
 def _entry(fields: Mapping[str, Any]) -> Entry:
     """Return the change in a line; ValueError for one that no `zeroshot tag` makes."""
-    path, before = fields["path"], fields["before"]
-    if not os.path.isabs(path) or "\0" in path or os.path.normpath(path) != path or not is_sidecar(path):
+    path, before, original = fields["path"], fields["before"], str(fields.get("original", ""))
+    known = is_sidecar(path) is not bool(original)
+    if not os.path.isabs(path) or "\0" in path or os.path.normpath(path) != path or not known:
         raise ValueError(f"{path!r} is not an absolute path of a sidecar")
     if before is not None:
         packed = zlib.decompressobj()
@@ -209,7 +212,7 @@ def _entry(fields: Mapping[str, Any]) -> Entry:
         if not packed.eof:
             raise ValueError("its bytes are cut short")
     keywords = {Field(name): [str(text) for text in texts] for name, texts in fields["keywords"].items()}
-    return Entry(path, before, str(fields["after"]), keywords)
+    return Entry(path, before, str(fields["after"]), keywords, original)
 
 
 def is_sidecar(path: str) -> bool:

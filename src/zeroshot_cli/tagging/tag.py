@@ -9,7 +9,6 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 
 from zeroshot_cli.disk import replacing
@@ -17,6 +16,7 @@ from zeroshot_cli.display import counted
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.filing.placing import error_text
 from zeroshot_cli.records import SkippedImage
+from zeroshot_cli.tagging.embed import check_exiftool, embed, images_of
 from zeroshot_cli.tagging.keywords import Keywords, among, keywords_of, new_keywords
 from zeroshot_cli.tagging.record import (
     Entry,
@@ -28,19 +28,10 @@ from zeroshot_cli.tagging.record import (
     read_if_there,
     record_of,
 )
-from zeroshot_cli.tagging.wanted import TagSettings, Wanted, near, read_wanted, shared_sentence, sidecar_of
+from zeroshot_cli.tagging.wanted import Action, TagSettings, Wanted, near, read_wanted, shared_sentence, sidecar_of
 from zeroshot_cli.tagging.xmp import NotXmp, Xmp, new_xmp
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-
-
-class Action(StrEnum):
-    """What becomes of a sidecar."""
-
-    NEW = "new"
-    MERGED = "merged"
-    RESTORED = "restored"
-    UNCHANGED = "unchanged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +62,10 @@ class Change:
 
 @dataclass(slots=True)
 class Tagged:
-    """What became of the sidecars, and what is to be said of some of them."""
+    """What became of the sidecars, or the images, and what is to be said of some of them."""
 
     wanted: Wanted
+    kind: str = "sidecar"
     changes: list[tuple[str, Action, Keywords]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     failed: list[SkippedImage] = field(default_factory=list)
@@ -85,7 +77,7 @@ class Tagged:
     def sentence(self, *, dry_run: bool = False) -> str:
         """Return the counts as a sentence."""
         new, merged = self.count(Action.NEW), self.count(Action.MERGED)
-        parts = [f"{counted(new + merged, 'sidecar')} {'would be ' * dry_run}written"]
+        parts = [f"{counted(new + merged, self.kind)} {'would be ' * dry_run}written"]
         if new and merged:
             parts[0] += f" ({new} new)"
         if restored := self.count(Action.RESTORED):
@@ -104,33 +96,58 @@ def tag(
     dry_run: bool = False,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Tagged:
-    """Write the labels of images into their sidecars, and keep a record beside the first of the results.
+    """Write the labels of images into sidecars or into them, and keep a record beside the first of the results.
 
     What an earlier call with the same first results wrote is replaced; called again after it was killed, it continues.
     Raises UsageError if the record or a disk cannot be written, and what `read_wanted` raises; a single sidecar that
     cannot be written is in `failed`.
     """
     wanted = read_wanted(results, settings)
-    tagged = Tagged(wanted)
-    sidecars = _sidecars(wanted, settings, tagged.notes)
+    tagged = Tagged(wanted, "image" if settings.embed else "sidecar")
+    if settings.embed:
+        check_exiftool()
+    files = images_of(wanted) if settings.embed else _sidecars(wanted, settings, tagged.notes)
     place = record_of(results[0])
+
+    def write(entries: Mapping[str, list[Entry]], record: Record | None) -> None:
+        entries = _of_kind(entries, embedded=settings.embed)
+        if settings.embed:
+            tagged.changes.extend(embed(files, entries, record, tagged.failed, on_progress))
+        else:
+            tagged.changes.extend(_write(files, entries, record, tagged, on_progress))
+
     if dry_run:
-        entries = read_entries(place)
-        for change in _changes(sidecars, entries, tagged.failed, on_progress):
-            tagged.changes.append((change.sidecar, change.action, change.keywords))
+        write(read_entries(place), None)
         return tagged
     with open_record(place, create=True) as record:
-        record.trust(sidecars)
-        for change in _changes(sidecars, record.entries, tagged.failed, on_progress):
-            try:
-                _apply(change, record)
-            except OSError as error:
-                tagged.failed.append(SkippedImage(change.sidecar, error_text(error)))
-                continue
-            tagged.changes.append((change.sidecar, change.action, change.keywords))
-            if change.edited:
-                tagged.notes.append(f"{near(change.sidecar)} was changed by another program; all that it wrote is kept")
+        record.trust(files)
+        write(record.entries, record)
     return tagged
+
+
+def _of_kind(entries: Mapping[str, list[Entry]], *, embedded: bool) -> dict[str, list[Entry]]:
+    """Return the changes of images, or those of sidecars: each has its own way to be undone."""
+    return {path: each for path, each in entries.items() if bool(each[0].original) is embedded}
+
+
+def _write(
+    sidecars: Mapping[str, Keywords],
+    entries: Mapping[str, Sequence[Entry]],
+    record: Record | None,
+    tagged: Tagged,
+    on_progress: Callable[[int, int], None],
+) -> Iterator[tuple[str, Action, Keywords]]:
+    """Write keywords into sidecars, and yield what became of each; nothing is written without a record."""
+    for change in _changes(sidecars, entries, tagged.failed, on_progress):
+        try:
+            if record is not None:
+                _apply(change, record)
+        except OSError as error:
+            tagged.failed.append(SkippedImage(change.sidecar, error_text(error)))
+            continue
+        yield change.sidecar, change.action, change.keywords
+        if change.edited:
+            tagged.notes.append(f"{near(change.sidecar)} was changed by another program; all that it wrote is kept")
 
 
 def _sidecars(wanted: Wanted, settings: TagSettings, notes: list[str]) -> dict[str, Keywords]:

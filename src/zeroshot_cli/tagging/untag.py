@@ -7,23 +7,28 @@ from pathlib import Path
 from zeroshot_cli.display import counted
 from zeroshot_cli.filing.placing import error_text
 from zeroshot_cli.records import SkippedImage
+from zeroshot_cli.tagging.embed import Failed, restore
 from zeroshot_cli.tagging.record import Record, open_record, record_of
 from zeroshot_cli.tagging.tag import (
-    Action,
     LockedFolder,
     change_of,
     locked_folders,
     require_writable,
     write_sidecar,
 )
+from zeroshot_cli.tagging.wanted import Action
 from zeroshot_cli.tagging.xmp import NotXmp
 
 
 @dataclass(slots=True)
 class Untagged:
-    """How many files are as they were, and were removed; which others were `edited` in between, and `kept`, and why."""
+    """How many sidecars were restored and removed, and how many `images` restored.
+
+    Others were `edited` in between, or `kept` as they are, and why.
+    """
 
     restored: int = 0
+    images: int = 0
     removed: int = 0
     edited: list[str] = field(default_factory=list)
     kept: list[SkippedImage] = field(default_factory=list)
@@ -31,6 +36,8 @@ class Untagged:
     def sentence(self) -> str:
         """Return the counts as a sentence."""
         parts = [f"{counted(self.restored, 'sidecar')} restored", f"{self.removed} removed"]
+        if self.images:
+            parts.append(f"{counted(self.images, 'image')} restored")
         if self.edited:
             parts.append(f"{len(self.edited)} changed by other programs and kept without our keywords")
         if self.kept:
@@ -58,7 +65,7 @@ def untag(
                 _undo(sidecar, record, untagged)
             except LockedFolder as error:
                 locked[str(error)] = locked.get(str(error), 0) + 1
-            except (OSError, NotXmp) as problem:
+            except (OSError, NotXmp, Failed) as problem:
                 reason = error_text(problem) if isinstance(problem, OSError) else str(problem)
                 untagged.kept.append(SkippedImage(sidecar, reason))
             on_progress(done, total)
@@ -69,6 +76,13 @@ def untag(
 
 
 def _undo(sidecar: str, record: Record, untagged: Untagged) -> None:
+    if record.entries[sidecar][0].original:
+        if restore(sidecar, record.entries[sidecar]):
+            untagged.images += 1
+        else:
+            untagged.edited.append(sidecar)
+        record.undone(sidecar)
+        return
     change = change_of(sidecar, record.entries[sidecar], {})
     if change.action is not Action.UNCHANGED:
         require_writable(sidecar)

@@ -24,9 +24,18 @@ class SidecarName(StrEnum):
     REPLACE = "replace"
 
 
+class Action(StrEnum):
+    """What becomes of a sidecar or an image."""
+
+    NEW = "new"
+    MERGED = "merged"
+    RESTORED = "restored"
+    UNCHANGED = "unchanged"
+
+
 @dataclass(frozen=True, slots=True)
 class TagSettings:
-    """Which labels become keywords, under which `parent` names, and where they are written."""
+    """Which labels become keywords, under which `parent` names, and where: in sidecars, or in the images (`embed`)."""
 
     top_k: int = 1
     min_probability: float | None = None

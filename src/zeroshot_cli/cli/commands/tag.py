@@ -62,6 +62,14 @@ class TagOptions:
             help="Call sidecars IMG_1.jpg.xmp (append) or IMG_1.xmp (replace); auto takes the one that exists.",
         ),
     ] = SidecarName.AUTO
+    embed: Annotated[
+        bool,
+        typer.Option(
+            "--embed",
+            rich_help_panel=Panel.OUTPUT,
+            help="Write into the images themselves, by exiftool; each is kept as IMG_1.jpg_original for untag.",
+        ),
+    ] = False
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -74,14 +82,15 @@ class TagOptions:
     def settings(self) -> TagSettings:
         """Return the options as the library takes them."""
         parent = tuple(name.strip() for name in self.parent.split("|") if name.strip())
-        return TagSettings(self.top_k, self.min_probability, parent, self.sidecar)
+        return TagSettings(self.top_k, self.min_probability, parent, self.sidecar, self.embed)
 
 
 @command
 def tag(options: TagOptions) -> None:
     """Write labels as keywords that photo programs read, into XMP sidecars beside the images.
 
-    What sidecars have is kept, and images are not touched. Tag again to replace the keywords; untag takes them out.
+    What sidecars have is kept, and without --embed images are not touched. Tag again to replace the keywords; untag
+    takes them out.
     """
     from zeroshot_cli.tagging.tag import tag as write_keywords
 
@@ -121,9 +130,9 @@ def untag(
     quiet: o.Quiet = False,
     debug: o.Debug = False,
 ) -> None:
-    """Undo tag: restore sidecars to the byte, and remove those that it made.
+    """Undo tag: restore sidecars and images to the byte, and remove the sidecars that it made.
 
-    A sidecar that another program changed since loses only our keywords.
+    A file that another program changed since loses only the keywords that tag wrote.
     """
     from zeroshot_cli.tagging.untag import untag as take_out
 
