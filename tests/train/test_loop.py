@@ -328,7 +328,7 @@ def test_a_locked_tower_stays_as_it_was(
 def test_wise_ft_lies_between_the_weights_and_the_result(tmp_path: Path, config: TrainConfig) -> None:
     train(config, tmp_path / "first")
     tuned = replace(config, model=str(tmp_path / "first"), lr=1e-2)
-    train(tuned, tmp_path / "tuned")
+    train(replace(tuned, wise_ft=1), tmp_path / "tuned")
     train(replace(tuned, wise_ft=0.25), tmp_path / "mixed")
     first, last, mixed = (weights_of(tmp_path / name)["visual.proj"] for name in ("first", "tuned", "mixed"))
     torch.testing.assert_close(mixed, 0.75 * first + 0.25 * last)
@@ -448,7 +448,7 @@ def test_fine_tuning_starts_from_the_weights_and_with_a_small_rate(tmp_path: Pat
     second = replace(config, model=str(tmp_path / "first"), lr=None, epochs=1)
     train(second, tmp_path / "second", on_start=infos.append)
     assert infos[0].lr == 5e-4  # so few parameters can move as those of a new model do
-    assert infos[0].chosen == {"lr": 5e-4}
+    assert infos[0].chosen == {"lr": 5e-4, "wise_ft": 0.5}
     before, after = weights_of(tmp_path / "first"), weights_of(tmp_path / "second")
     moved = max(float((after[name] - before[name]).abs().max()) for name in before)
     assert 0 < moved < 3e-3  # in three steps of Adam, each about the rate

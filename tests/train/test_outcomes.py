@@ -202,9 +202,10 @@ def test_a_run_that_is_not_complete_is_not_extended(tmp_path: Path, config: Trai
 def test_a_run_that_an_earlier_version_began_goes_on_as_it_began(
     tmp_path: Path, config: TrainConfig, model_yaml: ModelYaml
 ) -> None:
-    """Its checkpoints have the learning rate that it chose, and no word of batch norm, whose statistics moved."""
+    """Its checkpoints have the learning rate that it chose, no mixture, and no word of batch norm, which moved."""
     train(replace(config, model=model_yaml("resnet")), tmp_path / "one")
-    earlier = replace(config, model=str(tmp_path / "one"), lr=2e-5, train_batch_norm=True, save_every=3)
+    model = str(tmp_path / "one")
+    earlier = replace(config, model=model, lr=2e-5, train_batch_norm=True, wise_ft=1, save_every=3)
     train(earlier, tmp_path / "whole")
     events = loop.train(earlier, tmp_path / "run")
     for event in events:
@@ -216,7 +217,7 @@ def test_a_run_that_an_earlier_version_began_goes_on_as_it_began(
     for name in ("train_batch_norm", "lora", "label_column"):
         del state["config"][name]
     (saved / "state.json").write_text(json.dumps(state))
-    left_open = replace(earlier, lr=None, train_batch_norm=False)
+    left_open = replace(earlier, lr=None, train_batch_norm=False, wise_ft=None)
     _, step = train(left_open, tmp_path / "run", resume=True)
     assert step == 8
     whole, resumed = (load_file(tmp_path / name / "model/open_clip_model.safetensors") for name in ("whole", "run"))

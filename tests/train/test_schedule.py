@@ -74,8 +74,10 @@ def test_what_is_left_open_suits_the_number_of_pairs(pairs: int, processes: int,
     assert found.batch_size == batch
     assert found.epochs == (10 if pairs <= 5000 else 32)
     assert settled(TrainConfig(data=("x",)), pairs=pairs, trained=False).epochs == 32
-    given = settled(TrainConfig(batch_size=7, epochs=3), pairs=pairs, trained=True)
-    assert (given.batch_size, given.epochs) == (7, 3)
+    assert found.wise_ft == (0.5 if pairs < 300 else None)
+    assert settled(TrainConfig(data=("x",)), pairs=pairs, trained=False).wise_ft is None
+    given = settled(TrainConfig(batch_size=7, epochs=3, wise_ft=1.0), pairs=pairs, trained=True)
+    assert (given.batch_size, given.epochs, given.wise_ft) == (7, 3, None)
 
 
 @pytest.mark.parametrize(

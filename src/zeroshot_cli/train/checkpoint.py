@@ -161,7 +161,7 @@ def load_checkpoint(checkpoint: Path, model: nn.Module, optimizer: Optimizer, av
 
 
 def as_begun(config: TrainConfig, checkpoints: Path) -> TrainConfig:
-    """Return the settings of a run that is resumed, with the learning rate that it began with where they have none.
+    """Return the settings of a run that is resumed, with the learning rate and mixture that it began with.
 
     Other versions choose another; what an earlier one did that was no setting yet is as it was. Raises CheckpointError.
     """
@@ -170,7 +170,9 @@ def as_begun(config: TrainConfig, checkpoints: Path) -> TrainConfig:
     begun = newest[1].config
     rate = begun.get("lr")
     lr = float(rate) if config.lr is None and isinstance(rate, int | float) else config.lr
-    return replace(config, lr=lr, **{name: value for name, value in _EARLIER.items() if name not in begun})
+    mixture = begun.get("wise_ft") if config.wise_ft is None else config.wise_ft
+    earlier = {name: value for name, value in _EARLIER.items() if name not in begun}
+    return replace(config, lr=lr, wise_ft=1.0 if mixture is None else mixture, **earlier)
 
 
 def check_same(saved: Mapping[str, Any], now: Mapping[str, Any], *, where: Path) -> None:

@@ -33,7 +33,7 @@ from zeroshot_cli.train.schedule import Course, Schedule, Speed, verdict
 from zeroshot_cli.train.start import Prepared, prepare
 from zeroshot_cli.train.validate import Accuracy, Validation
 
-_CHOSEN = ("epochs", "batch_size", "lr")  # where they are left open
+_CHOSEN = ("epochs", "batch_size", "lr", "wise_ft")  # where they are left open
 BAD_STEPS = 3  # in a row without a finite loss and gradient: then the run ends
 
 Event = Checked | Started | Before | Encoded | Stepped | Saved | Finished
@@ -112,6 +112,7 @@ class _Run:
     def started(self) -> Started:
         """Return what is about to be done."""
         assert self.prepared.preflight is not None
+        settings = self.config.to_dict() | {"lr": self.schedule.peak}
         return Started(
             preflight=self.prepared.preflight,
             origin=self.prepared.start.origin,
@@ -125,9 +126,7 @@ class _Run:
             lr=self.schedule.peak,
             processes=self.world.size,
             assumed=self.prepared.assumed,
-            chosen={
-                name: self.schedule.peak if name == "lr" else getattr(self.config, name) for name in self.left_open
-            },
+            chosen={name: settings[name] for name in self.left_open if settings[name] is not None},
         )
 
     def resume(self) -> None:

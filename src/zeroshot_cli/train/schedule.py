@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from statistics import fmean
 from typing import Any
 
@@ -18,6 +18,7 @@ LR_TIMES_PARAMETERS = 1.5e3  # from weights: 1e-5 for 150 million parameters, mo
 LORA_TIMES = 20
 EPOCHS, BATCH = 32, 256
 FEW_PAIRS, FEW_EPOCHS = 5_000, 10  # from weights: more epochs of few pairs unlearn what the weights know
+VERY_FEW_PAIRS, MIXTURE = 300, 0.5  # and of these, the whole step: halfway back, a model gains on other images too
 MIN_SAVE_STEPS = 100  # a checkpoint every epoch, but short epochs share one
 FEW_STEPS = 20  # of a run whose loss is not judged
 SPEED_WINDOW = 20  # steps over which images a second are measured
@@ -36,15 +37,18 @@ class Settled(TrainConfig):
 
 
 def settled(config: TrainConfig, *, pairs: int, trained: bool, processes: int = 1) -> Settled:
-    """Return the settings with epochs and batch size that suit the number of pairs, where they are left open.
+    """Return the settings with epochs, batch size and mixture that suit the number of pairs, where they are left open.
 
-    Batches are up to a sixth of the pairs: a power of two of at most 256, and a multiple of the processes.
+    Batches are up to a sixth of the pairs: a power of two of at most 256, and a multiple of the processes. A mixture of
+    1, the trained weights alone, is none.
     """
     batch = min(BATCH, 2 ** max(1, int(math.log2(max(pairs, 6) / 6))))
     epochs = FEW_EPOCHS if trained and pairs <= FEW_PAIRS else EPOCHS
-    chosen = {"epochs": epochs, "batch_size": max(1, batch // processes) * processes}
+    mixture = MIXTURE if trained and pairs < VERY_FEW_PAIRS else None
+    chosen = {"epochs": epochs, "batch_size": max(1, batch // processes) * processes, "wise_ft": mixture}
     given = {each.name: getattr(config, each.name) for each in fields(config)}
-    return Settled(**given | {name: value for name, value in chosen.items() if given[name] is None})
+    found = Settled(**given | {name: value for name, value in chosen.items() if given[name] is None})
+    return replace(found, wise_ft=None) if found.wise_ft == 1 else found
 
 
 def fine_tuning_lr(parameters: int, batch_size: int = BATCH, *, lora: int | None = None) -> float:

@@ -128,7 +128,7 @@ def _check_options(config: TrainConfig) -> None:
         raise UsageError("--caption-column and --label-column each name the column of texts; omit one of them")
     trained_before = has_weights(config)
     check_locks(config, trained_before)
-    if config.wise_ft is not None and not trained_before:
+    if config.wise_ft not in (None, 1) and not trained_before:
         raise UsageError("--wise-ft mixes the result with the weights that it came from, and a new model has none")
     if config.lora is not None and not trained_before:
         raise UsageError(
