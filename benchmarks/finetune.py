@@ -89,7 +89,7 @@ def main() -> None:
         if not table.is_file():
             sys.exit(f"{table}: no such file; recipes/tiny/README.md says where it comes from")
     warnings.simplefilter("ignore")
-    print("| set | examples | start | kept back | unseen | epochs, batch, learning rate | seconds |")
+    print("| set | examples | start | kept back | unseen | epochs, batch, learning rate, mixture | seconds |")
     print("|---|---|---|---|---|---|---|")
     for name in options.sets or ("clothing", "grocery", "drawings"):
         table, source, label = options.photos, name, "label"
