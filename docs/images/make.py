@@ -1,9 +1,10 @@
 """Make the images of README.md from real runs of `zeroshot` on the example images: `make images`.
 
-terminal.svg is what the command draws on a terminal, which is a pseudo-terminal here; report.png is its HTML report as
-Chromium shows it, which must be installed. Look at both afterwards: a program cannot tell whether they are good.
+terminal.svg is what the command draws on a terminal, which is a pseudo-terminal here; report.png is its HTML report and
+evaluation.png that of `zeroshot eval`, as Chromium shows them, which must be installed. Look at all of them afterwards:
+a program cannot tell whether they are good.
 
-    python docs/images/make.py [terminal | report]
+    python docs/images/make.py [terminal | report | evaluation]
 """
 
 import argparse
@@ -30,24 +31,27 @@ ROOT = HERE.parents[1]
 TERMINAL = "zeroshot classify examples/images/[a-c]* --labels examples/labels.txt"
 WANTED = "apple", "pizza"  # of README's second recipe
 REPORT = "zeroshot classify examples/images {} --background {} --output {}"
+EVALUATION = "zeroshot eval ./examples --model tiny --report {}"
 COLUMNS = 84
-WIDTH, HEIGHT = 1080, 1130  # of the report's image
+REPORT_SIZE, EVALUATION_SIZE = (1080, 1022), (1280, 1180)
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("image", nargs="?", choices=("terminal", "report"), help="one of them only")
+    parser.add_argument("image", nargs="?", choices=("terminal", "report", "evaluation"), help="one of them only")
     only = parser.parse_args().image
     with tempfile.TemporaryDirectory() as folder:
         for name in [name for name in os.environ if name.startswith("ZEROSHOT_")]:
             del os.environ[name]
         os.environ["ZEROSHOT_CACHE_DIR"] = str(Path(folder) / "cache")
         os.environ["ZEROSHOT_CONFIG"] = str(Path(folder) / "config.yaml")  # where no model is the default but ours
-        if only != "report":
+        if only in (None, "terminal"):
             draw_terminal(TERMINAL)
-        if only != "terminal":
+        if only in (None, "report"):
             shoot_report(Path(folder))
+        if only in (None, "evaluation"):
+            shoot_evaluation(Path(folder))
 
 
 def draw_terminal(command: str) -> None:
@@ -87,23 +91,36 @@ def on_a_terminal(command: str) -> tuple[str, str]:
 
 
 def shoot_report(folder: Path) -> None:
-    """The top of the report, in as many colours as a small PNG needs."""
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser is None:
-        sys.exit("report.png needs Chromium, which is not installed")
-    report, shot = folder / "report.html", folder / "report.png"
     others = folder / "others.txt"
     labels = (ROOT / "examples/labels.txt").read_text(encoding="utf-8").split("\n")
     others.write_text("\n".join(label for label in labels if label not in WANTED), encoding="utf-8")
     wanted = " ".join(f"--label {label}" for label in WANTED)
-    command = REPORT.format(wanted, shlex.quote(str(others)), shlex.quote(str(report)))
-    subprocess.run(arguments(command), cwd=ROOT, check=True, capture_output=True)
+    shoot("report", REPORT.format(wanted, shlex.quote(str(others)), "{}"), REPORT_SIZE, folder, cwd=ROOT)
+
+
+def shoot_evaluation(folder: Path) -> None:
+    """The examples in class folders, and the smallest model, since the other one makes too few mistakes."""
+    images = folder / "examples"
+    for image in (ROOT / "examples/images").iterdir():
+        named = images / image.stem.replace("_", " ")
+        named.mkdir(parents=True)
+        shutil.copy(image, named)
+    shoot("evaluation", EVALUATION, EVALUATION_SIZE, folder, cwd=folder)
+
+
+def shoot(name: str, command: str, size: tuple[int, int], folder: Path, *, cwd: Path) -> None:
+    """The top of the page that `command` writes, in as many colours as a small PNG needs."""
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        sys.exit(f"{name}.png needs Chromium, which is not installed")
+    page, shot = folder / f"{name}.html", folder / f"{name}.png"
+    subprocess.run(arguments(command.format(shlex.quote(str(page)))), cwd=cwd, check=True, capture_output=True)
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--virtual-time-budget=5000"]
-    options += [f"--user-data-dir={folder / 'profile'}", f"--window-size={WIDTH},{HEIGHT}", f"--screenshot={shot}"]
-    subprocess.run([browser, *options, report.as_uri()], check=True, capture_output=True)
+    options += [f"--user-data-dir={folder / 'profile'}", f"--window-size={size[0]},{size[1]}", f"--screenshot={shot}"]
+    subprocess.run([browser, *options, page.as_uri()], check=True, capture_output=True)
     with Image.open(shot) as image:
-        small = image.convert("RGB").quantize(192, dither=Image.Dither.NONE)
-        small.save(HERE / "report.png", optimize=True)
+        small = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+        small.save(HERE / f"{name}.png", optimize=True)
 
 
 def arguments(command: str) -> list[str]:
