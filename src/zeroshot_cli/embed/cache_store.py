@@ -1,8 +1,7 @@
 """Keep embeddings in SQLite files that several processes may use at once, and that nothing depends on.
 
-A file that is damaged is set aside, one that cannot be used is done without; both with a warning. Here is the format of
-the files, how large they may grow, and how they are emptied while others use them. No torch here, so that
-`zeroshot cache` answers at once.
+A damaged file is set aside, one that cannot be used is done without; both with a warning. Here is the files' format, how
+large they may grow, and how they are emptied while others use them. No torch here: `zeroshot cache` answers at once.
 """
 
 import os
@@ -57,7 +56,7 @@ TEXTS = Database(
 )
 IMAGES = Database(
     "images",
-    ("embeddings", "files"),
+    ("embeddings", "files", "blocks"),
     """
     CREATE TABLE IF NOT EXISTS embeddings (
         key BLOB PRIMARY KEY, embedding BLOB NOT NULL, checksum INTEGER NOT NULL, used INTEGER NOT NULL);
@@ -66,6 +65,8 @@ IMAGES = Database(
         path BLOB PRIMARY KEY, size INTEGER NOT NULL, modified INTEGER NOT NULL, changed INTEGER NOT NULL,
         content BLOB NOT NULL, used INTEGER NOT NULL);
     CREATE INDEX IF NOT EXISTS files_used ON files (used);
+    CREATE TABLE IF NOT EXISTS blocks (
+        key BLOB PRIMARY KEY, content BLOB NOT NULL, checksum INTEGER NOT NULL, used INTEGER NOT NULL);
     """,
 )
 DATABASES = (TEXTS, IMAGES)

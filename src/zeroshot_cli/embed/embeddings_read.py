@@ -1,8 +1,10 @@
-"""Read the embeddings of texts from a file as `embeddings_file.py` describes it, whoever wrote it."""
+"""Read the embeddings of texts or images from a file as `embeddings_file.py` describes it, whoever wrote it."""
 
+import os
 import zipfile
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,69 +16,96 @@ from torch import Tensor
 from zeroshot_cli.disk import open_plain
 from zeroshot_cli.display import shown
 from zeroshot_cli.documents import load_json
+from zeroshot_cli.embed.embeddings_file import EmbeddingsFormat, Subject
 from zeroshot_cli.errors import DataError, UsageError
 
-_Found = tuple[Sequence[object], Tensor]
 _BROKEN = (ValueError, KeyError, TypeError, NotImplementedError, EOFError, RuntimeError, AttributeError)
 _SHOWN = 60  # characters of a text in a message
+_WRITE = {Subject.TEXT: "zeroshot embed --texts", Subject.PATH: "zeroshot embed"}
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingsRead:
+    """The texts or paths of a file, their embeddings (names, embedding), float32, and what they came from, if known.
+
+    The embeddings have the lengths that they have in the file.
+    """
+
+    names: list[str]
+    embeddings: Tensor
+    about: dict[str, str] = field(default_factory=dict)
+
+
+def is_embeddings_file(path: str) -> bool:
+    """Return whether a name has the extension of a file of embeddings."""
+    return path.lower().endswith(tuple(f".{form}" for form in EmbeddingsFormat))
 
 
 def read_text_embeddings(path: Path) -> tuple[list[str], Tensor]:
-    """Return the texts of a file and their embeddings (texts, embedding), float32, of the lengths that they have.
+    """Return the texts of a file and their embeddings; raises as `read_embeddings_file`."""
+    found = read_embeddings_file(path, Subject.TEXT)
+    return found.names, found.embeddings
 
-    Texts without an embedding are left out. Raises UsageError for a file that cannot be opened or is of another kind,
-    DataError for one without texts, or with an embedding that has no direction: zero, infinite or NaN.
+
+def read_embeddings_file(path: Path, subject: Subject) -> EmbeddingsRead:
+    """Return the texts, or the paths of images, of a file with their embeddings; those without one are left out.
+
+    Raises UsageError for a file that cannot be opened or is of another kind, DataError for one without texts or paths,
+    or with an embedding that has no direction: zero, infinite or NaN.
     """
     read = {".npz": _npz, ".parquet": _parquet, ".safetensors": _safetensors}.get(path.suffix.lower())
     if read is None:
-        raise UsageError(f"{path} is not a .npz, .parquet or .safetensors file, as zeroshot embed --texts writes them")
+        raise UsageError(f"{path} is not a .npz, .parquet or .safetensors file, as {_WRITE[subject]} writes them")
     try:
         with open_plain(path) as file:
-            texts, embeddings = read(path, file)
-        texts = _checked(texts, embeddings)
+            names, embeddings, about = read(path, file, subject)
+        names = _checked(names, embeddings, subject)
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror or error}; check the path") from None
     except (*_BROKEN, zipfile.BadZipFile, zlib.error, SafetensorError) as error:
         reason = shown(f"no {error}" if isinstance(error, KeyError) else str(error))[:200]
-        raise DataError(
-            f"{path} holds no embeddings of texts: {reason}; write it with zeroshot embed --texts"
-        ) from None
+        what = "texts" if subject is Subject.TEXT else "images"
+        raise DataError(f"{path} holds no embeddings of {what}: {reason}; write it with {_WRITE[subject]}") from None
     embeddings = embeddings.float()
     norms = embeddings.norm(dim=1)
     bad = (~(norms.isfinite() & (norms > 0))).nonzero().flatten().tolist()
     if bad:
         raise DataError(
-            f"{path}: {len(bad)} of its {len(texts)} embeddings are zero, infinite or NaN, the first that of "
-            f"{shown(texts[bad[0]])[:_SHOWN]!r}; remove them"
+            f"{path}: {len(bad)} of its {len(names)} embeddings are zero, infinite or NaN, the first that of "
+            f"{shown(names[bad[0]])[:_SHOWN]!r}; remove them"
         )
-    return texts, embeddings
+    return EmbeddingsRead(names, embeddings, {key: text for key, text in about.items() if isinstance(text, str)})
 
 
-def _checked(texts: Sequence[object], embeddings: Tensor) -> list[str]:
-    """Return the texts. Raises ValueError where something is missing."""
+_Found = tuple[Sequence[object], Tensor, dict[str, object]]
+
+
+def _checked(texts: Sequence[object], embeddings: Tensor, subject: Subject) -> list[str]:
+    """Return the texts or paths. Raises ValueError where something is missing."""
     if embeddings.ndim != 2 or not embeddings.is_floating_point():
         kind = str(embeddings.dtype).removeprefix("torch.")
         raise ValueError(f"its embeddings are {kind} of shape {list(embeddings.shape)}, not a row of floats for each")
     found = [text for text in texts if isinstance(text, str)]
     if not len(found) == len(texts) == len(embeddings):
-        raise ValueError(f"it has {len(found)} texts and {len(embeddings)} embeddings")
+        raise ValueError(f"it has {len(found)} {subject}s and {len(embeddings)} embeddings")
     if not found:
         raise ValueError("it is empty")
     return found
 
 
-def _npz(path: Path, file: BinaryIO) -> _Found:
+def _npz(path: Path, file: BinaryIO, subject: Subject) -> _Found:
     with np.load(file, allow_pickle=False) as arrays:
-        return arrays["texts"].tolist(), torch.from_numpy(arrays["embeddings"])
+        about = load_json(str(arrays["metadata"])) if "metadata" in arrays else {}
+        return arrays[f"{subject}s"].tolist(), torch.from_numpy(arrays["embeddings"]), dict(about)
 
 
-def _safetensors(path: Path, file: BinaryIO) -> _Found:
+def _safetensors(path: Path, file: BinaryIO, subject: Subject) -> _Found:
     with safe_open(path, framework="pt") as tensors:
-        texts = load_json((tensors.metadata() or {})["texts"])
-        return list(texts), tensors.get_tensor("embeddings")
+        about = tensors.metadata() or {}
+        return list(load_json(about[f"{subject}s"])), tensors.get_tensor("embeddings"), about
 
 
-def _parquet(path: Path, file: BinaryIO) -> _Found:
+def _parquet(path: Path, file: BinaryIO, subject: Subject) -> _Found:
     try:
         import pyarrow.compute as pc
         import pyarrow.parquet as pq
@@ -89,4 +118,9 @@ def _parquet(path: Path, file: BinaryIO) -> _Found:
     if len(widths) > 1:
         raise ValueError(f"its embeddings have {min(widths)} to {max(widths)} numbers")
     numbers = rows.flatten().to_numpy(zero_copy_only=False)
-    return table["text"].to_pylist(), torch.from_numpy(numbers.reshape(len(rows), widths[0] if widths else 1).copy())
+    names = table[subject.value].to_pylist()
+    if "path_bytes" in table.column_names:
+        exact = zip(names, table["path_bytes"].to_pylist(), strict=True)
+        names = [name if raw is None else os.fsdecode(raw) for name, raw in exact]
+    about = {key.decode(): text.decode() for key, text in (table.schema.metadata or {}).items() if b"ARROW" not in key}
+    return names, torch.from_numpy(numbers.reshape(len(rows), widths[0] if widths else 1).copy()), about

@@ -3,7 +3,8 @@
 The key is a hash of the file's content, the model's fingerprint (weights and preprocessing), how the file is decoded,
 precision, kind of device, shape of a batch, versions of torch and Pillow. Two runs that agree in these compute the same
 bits, so a cached embedding is the one that would be computed. A second table tells the content of a file by its path
-while its size and times stay the same, so that it need not be read.
+while its size and times stay the same, so that it need not be read. A third has the embeddings of the images of a
+folder once more, in one piece, so that looking at all of many images takes no look-up for each (see `matrices`).
 """
 
 import hashlib
@@ -11,6 +12,7 @@ import json
 import os
 import sqlite3
 import time
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -39,7 +41,7 @@ Embedding = npt.NDArray[np.float32]
 _VERSION = "2"  # of the keys: raised when the same image would get another embedding
 _READ_ANEW = b"\0 0.2.0"  # 0.1.0 kept embeddings of TIFF files that it misread
 _TIFF = (".tif", ".tiff")
-_SETTLED = 2_000_000_000  # nanoseconds after which a file that changes again gets another time
+SETTLED = 2_000_000_000  # nanoseconds after which a file that changes again gets another time
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ class FileState:
             status = os.stat(path)  # noqa: PTH116
         except (OSError, ValueError):
             return None
-        if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) < _SETTLED:
+        if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) < SETTLED:
             return None
         inside = path if os.path.isabs(path) else os.path.join(os.getcwd(), path)  # noqa: PTH109, PTH117, PTH118
         absolute = os.fsencode(inside)
@@ -162,6 +164,30 @@ class RunCache:
         if images and self._store.limit:
             self._store.use(lambda database: self._write(database, images), None)
 
+    def block(self, name: bytes, state: bytes) -> Embedding | None:
+        """Return the embeddings (images, embedding) that were kept under a name in this state, None if there are none.
+
+        `state` has 32 bytes, and is that of all files of the block.
+        """
+        key = self._key(name)
+        nothing: bytes | None = None
+        content = self._store.read(lambda database: _read_block(database, key), nothing)
+        if content is None or not content.startswith(state):
+            return None
+        return np.frombuffer(content, "<f4", offset=len(state)).astype(np.float32, copy=False).reshape(-1, self._width)
+
+    def put_block(self, name: bytes, state: bytes, embeddings: Embedding) -> None:
+        """Keep the embeddings of files in one piece, in place of an earlier state's."""
+        key, content = self._key(name), state + embeddings.astype("<f4").tobytes()
+
+        def write(database: sqlite3.Connection) -> None:
+            with database:
+                make_room(database, self._store.limit, 1)
+                _write_block(database, key, content)
+
+        if self._store.limit:
+            self._store.use(write, None)
+
     def _key(self, content: bytes) -> bytes:
         return hashlib.sha256(self._setting + content).digest()
 
@@ -193,6 +219,20 @@ def _files(database: sqlite3.Connection, keys: Sequence[bytes]) -> Iterator[tupl
         if not isinstance(content, bytes):
             raise sqlite3.DatabaseError("a hash is not bytes")
         yield FileState(*state), content, last
+
+
+def _read_block(database: sqlite3.Connection, key: bytes) -> bytes | None:
+    for content, checksum, last in database.execute("SELECT content, checksum, used FROM blocks WHERE key = ?", (key,)):
+        if not isinstance(content, bytes) or zlib.crc32(content) != checksum:
+            raise sqlite3.DatabaseError("a block does not fit its checksum")
+        mark_used(database, "blocks", "key", [(key, last)])
+        return content
+    return None
+
+
+def _write_block(database: sqlite3.Connection, key: bytes, content: bytes) -> None:
+    row = (key, content, zlib.crc32(content), int(time.time()))
+    database.execute("INSERT OR REPLACE INTO blocks VALUES (?, ?, ?, ?)", row)
 
 
 def _embedding(content: bytes) -> Embedding:
