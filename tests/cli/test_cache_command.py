@@ -103,7 +103,7 @@ def test_info_counts_what_is_there(full: Path, capsys: pytest.CaptureFixture[str
     assert rows(captured.out) == {
         "cache": ["entries", "size", "limit", "file"],
         "texts": ["3 texts", size_text((full / "texts.sqlite").stat().st_size), "", str(full / "texts.sqlite")],
-        "images": ["2000 embeddings, 1 file", size_text(images.stat().st_size), "2.1 GB", str(images)],
+        "images": ["2000 embeddings, 1 file, 0 blocks", size_text(images.stat().st_size), "2.1 GB", str(images)],
         "fingerprints": ["2 fingerprints", "20 B", "", str(full / "fingerprints.json")],
         "texts, damaged": ["", "1.2 kB", "", str(full / "texts.sqlite.damaged")],
     }
@@ -119,7 +119,7 @@ def test_cache_alone_is_info(full: Path, capsys: pytest.CaptureFixture[str]) -> 
 def test_info_makes_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["cache", "info"]) == 0
     found = rows(capsys.readouterr().out)
-    assert found["images"] == ["0 embeddings, 0 files", "0 B", "2.1 GB", str(folder / "images.sqlite")]
+    assert found["images"] == ["0 embeddings, 0 files, 0 blocks", "0 B", "2.1 GB", str(folder / "images.sqlite")]
     assert found["fingerprints"][0] == "0 fingerprints"
     assert not folder.exists()
 
@@ -182,7 +182,7 @@ def test_no_content_is_a_traceback(content: bytes, folder: Path, capsys: pytest.
     assert all(line.startswith("warning: ") for line in capsys.readouterr().err.splitlines())
     assert run(["cache", "clear"]) == 0
     assert run(["cache", "info"]) == 0
-    assert rows(capsys.readouterr().out)["images"][0] == "0 embeddings, 0 files"
+    assert rows(capsys.readouterr().out)["images"][0] == "0 embeddings, 0 files, 0 blocks"
 
 
 def test_a_folder_that_is_a_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -260,7 +260,7 @@ def test_clear_empties_both_and_says_what_was_freed(full: Path, capsys: pytest.C
     lines = captured.err.splitlines()
     assert lines[0].startswith(f"{full / 'texts.sqlite'}: 3 texts removed, ")
     freed = size_text(before + 1_000_000 - after)
-    assert lines[1:] == [f"{full / 'images.sqlite'}: 2000 embeddings, 1 file removed, {freed} freed"]
+    assert lines[1:] == [f"{full / 'images.sqlite'}: 2000 embeddings, 1 file, 0 blocks removed, {freed} freed"]
     assert captured.out == ""
     assert count(full / "texts.sqlite", "texts") == 0
     assert count(full / "images.sqlite", "embeddings") == count(full / "images.sqlite", "files") == 0
@@ -297,7 +297,7 @@ def test_quiet_clear_says_nothing(full: Path, capsys: pytest.CaptureFixture[str]
 def test_another_process_goes_on_with_the_same_file(full: Path, other_process: Callable[[str], str]) -> None:
     inode = (full / "images.sqlite").stat().st_ino
     (cleared,) = clear([IMAGES])
-    assert (cleared.removed, cleared.in_use) == ({"embeddings": 2000, "files": 1}, False)
+    assert (cleared.removed, cleared.in_use) == ({"embeddings": 2000, "files": 1, "blocks": 0}, False)
     assert cleared.freed > 4_000_000
     assert other_process("SELECT count(*) FROM embeddings") == "[(0,)]"
     assert other_process("INSERT INTO embeddings VALUES (x'01', x'02', 3, 4)") == "[]"

@@ -65,7 +65,7 @@ def test_other_labels_on_the_same_images_need_no_image_pass(
 def test_files_that_are_as_they_were_are_not_even_read(
     classify: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(image_cache, "_SETTLED", -(10**18))  # the pictures were drawn just now
+    monkeypatch.setattr(image_cache, "SETTLED", -(10**18))  # the pictures were drawn just now
     Path("p/bad.bmp").unlink()
     expected = classify("p", *THINGS, "--no-cache")
     assert classify("p", *ANIMALS).code == 0
@@ -78,7 +78,7 @@ def test_files_that_are_as_they_were_are_not_even_read(
 def test_a_file_of_the_same_size_and_time_that_was_changed_is_read_again(
     classify: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(image_cache, "_SETTLED", -(10**18))
+    monkeypatch.setattr(image_cache, "SETTLED", -(10**18))
     before = classify("p", *ANIMALS).rows
     status = Path("p/3.bmp").stat()
     time.sleep(0.05)  # a clock tick, so that it gets another time of change

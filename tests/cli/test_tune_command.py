@@ -251,7 +251,7 @@ def test_embeddings_that_are_no_numbers(
 
 
 def test_a_second_run_reads_no_image(angles: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zeroshot_cli.embed.image_cache._SETTLED", 0)
+    monkeypatch.setattr("zeroshot_cli.embed.image_cache.SETTLED", 0)
     assert tune_set() == 0
     encoded = len(angles)
     assert encoded > 0

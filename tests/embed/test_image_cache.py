@@ -168,7 +168,7 @@ def test_the_state_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     path = tmp_path / os.fsdecode(b"caf\xe9.png")
     path.write_bytes(b"12345")
     assert FileState.of(str(path)) is None  # it may be changed again within the same tick of the clock
-    monkeypatch.setattr(image_cache, "_SETTLED", -(10**18))
+    monkeypatch.setattr(image_cache, "SETTLED", -(10**18))
     status = path.stat()
     expected = FileState(os.fsencode(path), 5, status.st_mtime_ns, status.st_ctime_ns)
     assert FileState.of(str(path)) == FileState.of(path.name) == expected

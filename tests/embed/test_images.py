@@ -55,7 +55,7 @@ def grey_images(folder: Path, levels: list[int]) -> list[str]:
 @pytest.fixture(autouse=True)
 def _files_are_trusted_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else a file that was written in the last two seconds is not known by its path."""
-    monkeypatch.setattr(image_cache, "_SETTLED", -(10**18))
+    monkeypatch.setattr(image_cache, "SETTLED", -(10**18))
 
 
 def encode(

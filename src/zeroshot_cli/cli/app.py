@@ -27,6 +27,7 @@ from zeroshot_cli.cli.commands.classify import classify, unsort
 from zeroshot_cli.cli.commands.embed import cache_app, embed
 from zeroshot_cli.cli.commands.eval import evaluate
 from zeroshot_cli.cli.commands.review import review
+from zeroshot_cli.cli.commands.search import duplicates, search
 from zeroshot_cli.cli.commands.tag import tag, untag
 from zeroshot_cli.cli.commands.train import train
 from zeroshot_cli.cli.commands.tune import calibrate, tune
@@ -80,6 +81,8 @@ app.command()(build)
 app.command()(tune)
 app.command()(calibrate)
 app.command()(embed)
+app.command()(search)
+app.command()(duplicates)
 app.add_typer(models.app, name="models")
 app.add_typer(prompts.app, name="prompts")
 app.add_typer(cache_app, name="cache")

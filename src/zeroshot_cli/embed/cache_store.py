@@ -1,7 +1,7 @@
 """Keep embeddings in SQLite files that several processes may use at once, and that nothing depends on.
 
-A damaged file is set aside, one that cannot be used is done without; both with a warning. Here is the files' format, how
-large they may grow, and how they are emptied while others use them. No torch here: `zeroshot cache` answers at once.
+A damaged file is set aside, one that cannot be used is done without; both with a warning. Here are the files' format,
+how large they may grow, and how they are emptied while in use. No torch here: `zeroshot cache` answers at once.
 """
 
 import os

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import chain
 from typing import TYPE_CHECKING, BinaryIO
 
 from zeroshot_cli.errors import DataError, UsageError
@@ -92,21 +93,21 @@ def find_images(
     that is not a list of paths; DataError where there is no image at all.
     """
     search = _Search(selection)
-    found: dict[str, str | SkippedImage] = {}
+    parts: list[Sequence[str | SkippedImage]] = []
     empty: list[str] = []
     for given in search.named(inputs, stdin, null_separated):
-        items: Iterable[str | SkippedImage] = [given]
+        items: Sequence[str | SkippedImage] = [given]
         if isinstance(given, str) and os.path.isdir(given):
             items = search.images_below(given)
             empty += [] if items else [given]
         elif search.excluded(path_of(given)):
             search.left_out.excluded += 1
             continue
-        for item in items:
-            found.setdefault(search.place(path_of(item)), item)
+        parts.append(items)
+    found = parts[0] if len(parts) == 1 else search.once(chain.from_iterable(parts))  # a folder has each file once
     notes = (*search.notes, *search.left_out.notes())
-    _check_any(inputs, found.values(), search.left_out, notes)
-    return FoundImages(tuple(found.values()), dict(search.left_out.others), notes, tuple(empty))
+    _check_any(inputs, found, search.left_out, notes)
+    return FoundImages(tuple(found), dict(search.left_out.others), notes, tuple(empty))
 
 
 def path_of(item: "ImageItem") -> str:
@@ -159,6 +160,13 @@ class _Search:
         self.notes: list[str] = []
         self._outside = _identity(selection.outside)
         self._real_folder = lru_cache(maxsize=1024)(os.path.realpath)
+
+    def once(self, items: Iterable[str | SkippedImage]) -> list[str | SkippedImage]:
+        """Return the items without those that are another's file by another name."""
+        found: dict[str, str | SkippedImage] = {}
+        for item in items:
+            found.setdefault(self.place(path_of(item)), item)
+        return list(found.values())
 
     def place(self, path: str) -> str:
         """Return what is the same for two names of one file, such as "a.jpg" and "./a.jpg"; links are not followed."""

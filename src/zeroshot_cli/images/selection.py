@@ -1,7 +1,7 @@
 """What of a folder is taken: no hidden files, none that a program keeps for itself, none that the user excludes."""
 
 # pathlib would change how a path is written, and results carry it as it was given.
-# ruff: noqa: PTH119, PTH120, PTH122
+# ruff: noqa: PTH119, PTH122
 
 import fnmatch
 import os
@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 # Visible folders that systems and programs fill with thumbnails, deleted files and older versions, in lower case.
 _SYSTEM_FOLDERS = frozenset(
@@ -57,7 +58,7 @@ USUAL = Selection()
 
 def byproduct(path: str) -> str | None:
     """Return the kind, for a count, of a file or folder that is hidden or that a program keeps; None for others."""
-    name = os.path.basename(path)
+    folder, name = os.path.split(path)
     if name.startswith("._"):
         return "._*"  # AppleDouble: what macOS stores beside a file on disks of others
     if name.startswith(".") and name not in (".", ".."):  # which are folders by another name
@@ -68,10 +69,15 @@ def byproduct(path: str) -> str | None:
     for kind, pattern in _SYSTEM_PATTERNS:
         if pattern.fullmatch(low):
             return kind
-    parent = os.path.basename(os.path.dirname(path)).casefold()
+    parent = _low_name(folder)
     if parent.endswith(_LIBRARIES) and low not in _IN_LIBRARY:
         return f"*{os.path.splitext(parent)[1]}"
     return name if (parent, low) == _CAPTURE_ONE else None
+
+
+@lru_cache(maxsize=64)  # the images of a folder ask for the same one
+def _low_name(folder: str) -> str:
+    return os.path.basename(folder).casefold()
 
 
 class Excluded:
@@ -85,6 +91,8 @@ class Excluded:
 
     def __call__(self, path: str) -> bool:
         """Return whether a file or folder is excluded."""
+        if self._names is None and self._paths is None:
+            return False
         path = path.replace(os.sep, "/").rstrip("/")
         named = self._names is not None and self._names.fullmatch(path.rpartition("/")[2])
         return bool(named or (self._paths is not None and self._paths.fullmatch(path)))

@@ -1,14 +1,24 @@
-"""Files that are copies of each other: the same bytes, or nearly the same image, and the one of each group to keep."""
+"""Files that are copies of each other: the same bytes, or nearly the same pixels, and the one of each group to keep."""
 
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import chain
+
+import numpy as np
 
 from zeroshot_cli.embed.image_cache import ImageCache, contents_of
-from zeroshot_cli.search.duplicates import Labels, groups_of
 from zeroshot_cli.search.nearest import Floats
+from zeroshot_cli.search.pairs import Pairs, groups_of, near_pairs
+from zeroshot_cli.search.pixels import COARSELY_ALIKE, Crops, alike, coarse, crops_of, likeness
+
+THRESHOLD = 0.96  # docs/duplicates.md has the measurement
+NEAR = 0.7  # the least cosine of embeddings at which pixels are compared
+
+OnProgress = Callable[[int, int], None]
+Thumbnails = Callable[[Sequence[str]], Iterable[bytes | None]]
 
 
 class Match(StrEnum):
@@ -21,7 +31,7 @@ class Match(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A file of a group, from 1; `score` is its cosine with the file to keep, `size` in bytes."""
+    """A file of a group, from 1; `score` is how alike it is to the file to keep, at most 1, `size` is in bytes."""
 
     group: int
     path: str
@@ -30,24 +40,93 @@ class Copy:
     size: int
 
 
-def identical(paths: Sequence[str], cache: ImageCache | None) -> tuple[list[bytes | None], list[tuple[int, int]]]:
-    """Return a hash of the content of files that have the size of another, and the pairs with the same content.
+@dataclass(frozen=True, slots=True)
+class _File:
+    """What is known of a file: a hash of its content, if another has its size, its size and when it was changed."""
 
-    Each file is paired with the first that has its bytes. A file that `cache` knows is not read.
+    content: bytes | None
+    size: int
+    modified: int
+
+
+def find_copies(
+    paths: Sequence[str],
+    embeddings: Floats,
+    threshold: float = THRESHOLD,
+    *,
+    thumbnails: Thumbnails,
+    cache: ImageCache | None = None,
+    on_progress: OnProgress | None = None,
+) -> list[list[Copy]]:
+    """Return the groups of images that are copies, each with the file to keep first: the largest, then the oldest.
+
+    `embeddings` (images, embedding) are normalised; those of images with a cosine of 0.7 and more have their pixels
+    compared, which `thumbnails` gives as encoded images, or None. Images are connected where these correlate to
+    `threshold`. The others of a group follow, those of the same bytes first, then the most alike.
     """
+    files = _files(paths, cache)
+    same = _same(files)
+    first = np.setdiff1d(np.arange(len(paths)), same[:, 1])  # of files with the same bytes one is enough
+    near = first[_has_near(embeddings[first], on_progress)]
+    crops = np.zeros((len(near), *crops_of(None).shape), dtype=np.uint8)
+    for place, thumbnail in enumerate(thumbnails([paths[place] for place in near])):
+        crops[place] = crops_of(thumbnail)
+    pairs = alike(_candidates(embeddings[near], crops), crops, threshold)
+    groups = groups_of(len(paths), chain([same], (near[some] for some in pairs)))
+    row_of = {int(place): row for row, place in enumerate(near)}
+    for copied, original in same[:, ::-1]:
+        row_of[int(copied)] = row_of.get(int(original), -1)
+    return [_group(number, places, paths, files, _Likeness(crops, row_of)) for number, places in enumerate(groups, 1)]
+
+
+def _has_near(embeddings: Floats, on_progress: OnProgress | None) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
+    found = np.zeros(len(embeddings), dtype=bool)
+    for pairs in near_pairs(embeddings, NEAR, on_progress=on_progress):
+        found[pairs.ravel()] = True
+    return found
+
+
+def _candidates(embeddings: Floats, crops: Crops) -> Iterator[Pairs]:
+    """Yield pairs that are roughly alike by pixels, and near by their embeddings."""
+    for pairs in near_pairs(coarse(crops), COARSELY_ALIKE):
+        cosines = np.einsum("ij,ij->i", embeddings[pairs[:, 0]], embeddings[pairs[:, 1]])
+        yield pairs[cosines >= np.float32(NEAR)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Likeness:
+    """The colours of images, and the row in them that an image has."""
+
+    crops: Crops
+    row_of: dict[int, int]
+
+    def __call__(self, one: int, other: int) -> float:
+        a, b = self.row_of[one], self.row_of[other]
+        return float(likeness(self.crops[a][None], self.crops[b][None])[0])
+
+
+def _group(
+    number: int, places: Sequence[int], paths: Sequence[str], files: Sequence[_File], alike_to: _Likeness
+) -> list[Copy]:
+    keep, *others = sorted(places, key=lambda place: (-files[place].size, files[place].modified, place))
+    group = []
+    for place in others:
+        same = files[place].content is not None and files[place].content == files[keep].content
+        match, score = (Match.IDENTICAL, 1.0) if same else (Match.SIMILAR, alike_to(keep, place))
+        group.append(Copy(number, paths[place], match, score, files[place].size))
+    group.sort(key=lambda copy: (copy.match is Match.SIMILAR, -copy.score))
+    return [Copy(number, paths[keep], Match.KEEP, 1.0, files[keep].size), *group]
+
+
+def _files(paths: Sequence[str], cache: ImageCache | None) -> list[_File]:
+    """Return what is known of files; read are only those with the size of another, which `cache` does not know."""
+    stated = [_size_and_time(path) for path in paths]
     by_size: defaultdict[int, list[int]] = defaultdict(list)
-    for place, path in enumerate(paths):
-        by_size[_size_and_time(path)[0]].append(place)
-    places = sorted(place for size, some in by_size.items() if len(some) > 1 and size >= 0 for place in some)
-    hashes: list[bytes | None] = [None] * len(paths)
-    for place, content in zip(places, contents_of([paths[place] for place in places], cache), strict=True):
-        hashes[place] = content
-    first: dict[bytes, int] = {}
-    pairs = []
-    for place, content in enumerate(hashes):
-        if content is not None and first.setdefault(content, place) != place:
-            pairs.append((first[content], place))
-    return hashes, pairs
+    for place, (size, _) in enumerate(stated):
+        by_size[size].append(place)
+    asked = sorted(place for size, some in by_size.items() if size >= 0 and len(some) > 1 for place in some)
+    contents = dict(zip(asked, contents_of([paths[place] for place in asked], cache), strict=True))
+    return [_File(contents.get(place), *numbers) for place, numbers in enumerate(stated)]
 
 
 def _size_and_time(path: str) -> tuple[int, int]:
@@ -59,23 +138,12 @@ def _size_and_time(path: str) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def copies(
-    paths: Sequence[str], embeddings: Floats, labels: Labels, hashes: Sequence[bytes | None]
-) -> list[list[Copy]]:
-    """Return the groups of files that are copies, each with the one to keep first: the largest, then the oldest.
-
-    The others follow, those of the same bytes first, then by their cosine.
-    """
-    found = []
-    for number, places in enumerate(groups_of(labels), start=1):
-        facts = {place: _size_and_time(paths[place]) for place in places}
-        keep, *others = sorted(places, key=lambda place: (-facts[place][0], facts[place][1], place))
-        group = [Copy(number, paths[keep], Match.KEEP, 1.0, facts[keep][0])]
-        for place in others:
-            same = hashes[place] is not None and hashes[place] == hashes[keep]
-            score = 1.0 if same else float(embeddings[keep] @ embeddings[place])
-            match = Match.IDENTICAL if same else Match.SIMILAR
-            group.append(Copy(number, paths[place], match, score, facts[place][0]))
-        group[1:] = sorted(group[1:], key=lambda copy: (copy.match, -copy.score))
-        found.append(group)
-    return found
+def _same(files: Sequence[_File]) -> Pairs:
+    """Return each file with the bytes of an earlier one as a pair with the first that has them."""
+    first: dict[bytes, int] = {}
+    pairs = [
+        (first[file.content], place)
+        for place, file in enumerate(files)
+        if file.content is not None and first.setdefault(file.content, place) != place
+    ]
+    return np.array(pairs, dtype=np.intp).reshape(-1, 2)

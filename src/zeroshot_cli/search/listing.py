@@ -22,7 +22,6 @@ class ListingFile(StrEnum):
 
     CSV = "csv"
     JSONL = "jsonl"
-    HTML = "html"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
+_NOTHING = 1e-6  # length of a direction that is only rounding
 Block = tuple[Sequence[int], Floats]  # the places of images among all, and their embeddings
 
 
@@ -14,16 +15,15 @@ def query_of(wanted: Sequence[Floats], unwanted: Sequence[Floats] = ()) -> Float
 
     ValueError where nothing is wanted, or nothing is left of it.
     """
-    if not wanted:
+    if not len(wanted):
         raise ValueError("a query needs something that is wanted")
-    query = np.mean(wanted, axis=0, dtype=np.float64)
-    if unwanted:
-        query -= np.mean(unwanted, axis=0, dtype=np.float64)
-    length = np.linalg.norm(query)
-    if length < 1e-6:
+    query = np.array(wanted, dtype=np.float64).mean(axis=0)
+    if len(unwanted):
+        query = query - np.array(unwanted, dtype=np.float64).mean(axis=0)
+    length = float(np.linalg.norm(query))
+    if length < _NOTHING:
         raise ValueError("what is wanted and what is not are the same")
-    direction: Floats = (query / length).astype(np.float32)
-    return direction
+    return np.asarray(query / length, dtype=np.float32)
 
 
 def scores_of(blocks: Iterable[Block], query: Floats, images: int) -> Floats:

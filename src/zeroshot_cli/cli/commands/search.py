@@ -1,0 +1,258 @@
+"""`zeroshot search`: the images that fit a text or look like an image; `zeroshot duplicates`: near-copies."""
+
+import os
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from zeroshot_cli.cli import options as o
+from zeroshot_cli.cli.command import Panel, check_cosine, command, finish
+from zeroshot_cli.cli.listing_options import INPUTS, ListingOptions
+from zeroshot_cli.console.search import print_linked
+from zeroshot_cli.console.terminal import note, progress_bar
+from zeroshot_cli.display import counted, size_text
+from zeroshot_cli.errors import DataError, UsageError
+from zeroshot_cli.search.copies import THRESHOLD
+from zeroshot_cli.search.listing import Listing
+
+if TYPE_CHECKING:
+    from zeroshot_cli.models.loaded import LoadedModel
+    from zeroshot_cli.search.copies import Copy
+    from zeroshot_cli.search.library import Library
+    from zeroshot_cli.search.nearest import Floats
+
+
+_EXAMPLE = "zeroshot search 'a red boat'"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchOptions(ListingOptions):
+    """The options of `zeroshot search`."""
+
+    given: Annotated[
+        tuple[str, ...],
+        typer.Argument(metavar="[TEXT] IMAGES", show_default=False, help=f"What to look for, then where: {INPUTS}"),
+    ] = ()
+    like: Annotated[
+        tuple[str, ...],
+        typer.Option(
+            "--like",
+            metavar="IMAGE",
+            show_default=False,
+            rich_help_panel=Panel.DATA,
+            help="Find images that look like this one; repeatable, and TEXT may be added or omitted.",
+        ),
+    ] = ()
+    unlike: Annotated[
+        tuple[str, ...],
+        typer.Option(
+            "--not",
+            metavar="TEXT",
+            show_default=False,
+            rich_help_panel=Panel.DATA,
+            help="What the images should not show; repeatable.",
+        ),
+    ] = ()
+    top: Annotated[
+        int,
+        typer.Option("--top", metavar="N", min=1, rich_help_panel=Panel.OUTPUT, help="How many images to find."),
+    ] = 20
+    min_score: Annotated[
+        float | None,
+        typer.Option(
+            "--min-score",
+            metavar="COSINE",
+            callback=check_cosine,
+            show_default=False,
+            rich_help_panel=Panel.OUTPUT,
+            help="Only images whose cosine with the query is at least this.",
+        ),
+    ] = None
+
+
+@command
+def search(options: SearchOptions) -> None:
+    """Find the images that fit a text, or look like an image: the best first.
+
+    Images are encoded once, and found from the cache after that.
+    """
+    # What takes no time comes first: a mistake shows before the model is loaded.
+    text, inputs = _text_and_images(options)
+    options.check_outputs()
+    library, found = options.library(inputs)
+    model = options.load_for(library)
+    size = options.batch_of(model, found)
+    options.say(model, found)
+    query = _query(options, model, text, size)
+    from zeroshot_cli.search.nearest import best, scores_of
+
+    paths = library.paths()
+    with progress_bar(quiet=options.quiet) as bar:
+        blocks = library.blocks(options.embedded(model, library.items, size), bar.counter("searching", "images"))
+        scores = scores_of(blocks, query, len(paths))
+    hits = [(paths[place], float(scores[place])) for place in best(scores, options.top, options.min_score)]
+    rows = [{"path": path, "rank": rank, "score": score} for rank, (path, score) in enumerate(hits, start=1)]
+    listing = Listing(("path", "rank", "score"), rows, [path for path, _ in hits])
+    named = _named(text, options)
+    options.write(
+        listing,
+        lambda: print_linked(
+            ("rank", "score", "path"), [(str(row["rank"]), f"{row['score']:.4f}", str(row["path"])) for row in rows]
+        ),
+    )
+    options.say_unread(library, found)
+    searched = len(paths) - len(library.skipped)
+    what = f"{counted(len(hits), 'image')} of {searched:,} for {named}"
+    note(f"{what}, model {model.title}.", quiet=options.quiet)
+    finish(len(library.skipped), ignore_errors=options.ignore_errors)
+
+
+def _text_and_images(options: SearchOptions) -> tuple[str | None, Sequence[str]]:
+    """Return the text and the images: the first argument is the text, but with --like only where it is no path.
+
+    Raises UsageError where one of them is missing, or they have changed places.
+    """
+    for path in options.like:
+        if not os.path.isfile(path):  # noqa: PTH113 (a NUL in the path is no error here)
+            raise UsageError(f"--like {path}: there is no such file; give an image")
+    first, rest = (options.given or ("",))[0], options.given[1:]
+    is_path = os.path.lexists(first)
+    if options.like and (not first or first == "-" or is_path):
+        text, inputs = None, options.given
+    else:
+        text, inputs = first, rest
+        if not text.strip():
+            raise UsageError(f"nothing to search for; give a text, as in {_EXAMPLE} photos/, or --like IMAGE")
+    if is_path and text is not None and not any(os.path.lexists(each) or os.sep in each for each in inputs):
+        if not inputs:
+            raise UsageError(f"the text to search for comes first: {_EXAMPLE} {shlex.quote(text)}")
+        if os.path.isdir(first) and inputs != ("-",):  # noqa: PTH112
+            raise UsageError(f"the text comes first: zeroshot search {shlex.join([*inputs, text])}")
+    if not inputs:
+        raise UsageError(f"no images to search; add a folder, as in {_EXAMPLE} photos/")
+    return text, inputs
+
+
+def _query(options: SearchOptions, model: "LoadedModel", text: str | None, size: int) -> "Floats":
+    """Return the direction of what is looked for; DataError for an image of --like that cannot be read."""
+    from zeroshot_cli.classify.language import warning_of_language
+    from zeroshot_cli.embed.prompt_ensemble import class_embeddings
+    from zeroshot_cli.embed.texts import TextCache
+    from zeroshot_cli.search.nearest import query_of
+
+    texts = [*([] if text is None else [text]), *options.unlike]
+    if texts and (doubt := warning_of_language(texts, model.name)):
+        note(f"warning: {doubt}", quiet=options.quiet)
+    cache = TextCache() if options.cache else None
+    embedded = [*class_embeddings(model, [[each] for each in texts], cache=cache).numpy()] if texts else []
+    images = []
+    for block in options.embedded(model, options.like, size) if options.like else ():
+        for _, item in block.skipped:
+            raise DataError(f"--like {item.path} cannot be read: {item.reason}; give another image")
+        images += list(block.embeddings)
+    known = 0 if text is None else 1
+    try:
+        return query_of([*embedded[:known], *images], embedded[known:])
+    except ValueError as error:
+        raise UsageError(f"{error}; change TEXT, --like or --not") from None
+
+
+def _named(text: str | None, options: SearchOptions) -> str:
+    """Return what was looked for, as a sentence has it."""
+    parts = [] if text is None else [repr(text)]
+    parts += [f"like {path}" for path in options.like]
+    return " and ".join(parts) + "".join(f", not {each!r}" for each in options.unlike)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DuplicatesOptions(ListingOptions):
+    """The options of `zeroshot duplicates`."""
+
+    images: Annotated[
+        tuple[str, ...],
+        typer.Argument(
+            metavar="IMAGES",
+            show_default=False,
+            help="Files, folders (searched recursively), globs, or - for paths on standard input.",
+        ),
+    ]
+    threshold: Annotated[
+        float,
+        typer.Option(
+            "--threshold",
+            metavar="N",
+            callback=check_cosine,
+            rich_help_panel=Panel.DATA,
+            help="How alike the pixels of copies are at least, from 0 to 1 for the same.",
+        ),
+    ] = THRESHOLD
+
+
+@command
+def duplicates(options: DuplicatesOptions) -> None:
+    """Find near-copies: the same bytes, resized, recompressed or slightly cropped images, in groups.
+
+    The first of each group is the one to keep: the largest file, then the oldest. Nothing is ever deleted.
+    """
+    options.check_outputs()
+    library, found = options.library(options.images)
+    if library.files:
+        raise UsageError(f"{library.files[0][0]} has no pixels to compare; give the images themselves")
+    model = options.load_for(library)
+    options.say(model, found)
+    groups = _groups(options, library, model, options.batch_of(model, found))
+    copies = [copy for group in groups for copy in group]
+    others = [copy for group in groups for copy in group[1:]]
+    rows = [
+        {"group": copy.group, "path": copy.path, "match": str(copy.match), "score": copy.score, "size": copy.size}
+        for copy in copies
+    ]
+    listing = Listing(("group", "path", "match", "score", "size"), rows, [copy.path for copy in others])
+    options.write(
+        listing,
+        lambda: print_linked(
+            ("group", "match", "score", "size", "path"),
+            [(str(c.group), str(c.match), f"{c.score:.4f}", size_text(c.size), c.path) for c in copies],
+            texts=("match",),
+        ),
+    )
+    options.say_unread(library, found)
+    images = len(library.items) - len(library.skipped)
+    beyond = f"{counted(len(others), 'image')} beyond those to keep ({size_text(sum(copy.size for copy in others))})"
+    what = f"{counted(images, 'image')}, {counted(len(groups), 'group')} of copies, {beyond}"
+    note(f"{what}; nothing was deleted; model {model.title}.", quiet=options.quiet)
+    finish(len(library.skipped), ignore_errors=options.ignore_errors)
+
+
+def _groups(
+    options: DuplicatesOptions, library: "Library", model: "LoadedModel", batch_size: int
+) -> "list[list[Copy]]":
+    """Return the groups of copies among the images that can be read."""
+    import numpy as np
+
+    from zeroshot_cli.embed.image_cache import ImageCache
+    from zeroshot_cli.images.decoder_pool import auto_workers, thumbnails
+    from zeroshot_cli.search.copies import find_copies
+
+    paths = library.paths()
+    embeddings = np.empty((len(paths), model.embed_dim), np.float32)
+    workers = o.as_count(options.workers) or auto_workers(model.device.type)
+    with progress_bar(quiet=options.quiet) as bar:
+        embedded = options.embedded(model, library.items, batch_size)
+        for places, block in library.blocks(embedded, bar.counter("encoding", "images")):
+            embeddings[places] = block
+        unread = {place for place, _ in library.skipped}
+        kept = [place for place in range(len(paths)) if place not in unread]
+        return find_copies(
+            [paths[place] for place in kept],
+            embeddings[kept],
+            options.threshold,
+            thumbnails=lambda some: bar.track(
+                thumbnails(some, workers=workers, decoding=options.decoding()), len(some), "comparing pixels"
+            ),
+            cache=ImageCache() if options.cache else None,
+            on_progress=bar.counter("comparing", "tiles"),
+        )
