@@ -3,7 +3,7 @@
 Copies are made of some of the photographs: at half the size, at JPEG quality 60, and without 5 % at each side. Recall
 is the share of copies that are found as a pair with their original, precision the share of right pairs among all pairs
 of photographs and copies. Two photographs of one thing, taken one after the other, count as wrong; those with one label
-are counted apart. For comparison, the first table has embeddings alone.
+are counted apart. For comparison, the first rows have embeddings alone.
 
     python benchmarks/duplicates.py [--data DIR] [--model small] [--copied 1000]
 
@@ -75,12 +75,13 @@ def main() -> None:
     kinds = np.repeat([-1, *range(len(KINDS))], [len(rows), *[options.copied] * len(KINDS)])
     print(f"{len(rows):,} photographs and {len(KINDS) * options.copied:,} copies of {options.copied:,} of them\n")
     near = np.concatenate(list(near_pairs(x, min(COSINES))))
-    report("cosine of embeddings alone", COSINES, near, products(x, near), (owners, labels, kinds))
+    print(f"| at least | {' | '.join(KINDS)} | precision | wrong pairs with one label | with two |")
+    print("|---|" + "---:|" * (len(KINDS) + 3))
+    report("cosine", COSINES, near, products(x, near), (owners, labels, kinds))
     rough = np.concatenate(list(near_pairs(coarse(crops), COARSELY_ALIKE)))
     rough = rough[products(x, rough) >= NEAR]
     alike = np.concatenate([likeness(crops[part[:, 0]], crops[part[:, 1]]) for part in in_parts(rough)])
-    print()
-    report(f"pixels, where the cosine is {NEAR} or more", THRESHOLDS, rough, alike, (owners, labels, kinds))
+    report(f"cosine {NEAR}, pixels", THRESHOLDS, rough, alike, (owners, labels, kinds))
 
 
 def report(
@@ -94,14 +95,13 @@ def report(
     first, second = pairs.T
     right = owners[first] == owners[second]
     one_label = labels[first] == labels[second]
-    print(f"| {title} | {' | '.join(KINDS)} | precision | wrong pairs with one label | with two |")
-    print("|---|" + "---:|" * (len(KINDS) + 3))
     for threshold in thresholds:
         found = scores >= np.float32(threshold)
         of_originals = found & right & (kinds[first] == -1)
         shares = [np.sum(of_originals & (kinds[second] == kind)) / np.sum(kinds == kind) for kind in range(len(KINDS))]
         wrong = found & ~right
-        name = f"**{threshold:.2f}**" if thresholds is THRESHOLDS and threshold == THRESHOLD else f"{threshold:.2f}"
+        bold = "**" * (thresholds is THRESHOLDS and threshold == THRESHOLD)
+        name = f"{bold}{title} {threshold:.2f}{bold}"
         cells = [name, *(f"{share:.1%}" for share in shares), f"{right[found].mean():.1%}"]
         print(f"| {' | '.join(cells)} | {np.sum(wrong & one_label):,} | {np.sum(wrong & ~one_label):,} |", flush=True)
 
