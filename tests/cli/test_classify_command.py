@@ -210,7 +210,7 @@ def test_labels_of_a_file_and_on_the_spot_are_joined(
         (["--label", "cat", "--label", "cat"], 2, ["--label", "'cat'"]),
         (["--label", "cat", "--prompts", "{tmp}/none.yaml"], 2, ["none.yaml"]),
         (["--label", "cat", "--prompts", "{tmp}/bare.txt"], 3, ["bare.txt"]),
-        (["--label", "cat", "--output", "{tmp}/out.xlsx"], 2, ["out.xlsx", ".csv"]),
+        (["--label", "cat", "--output", "{tmp}/out.xls"], 2, ["out.xls", ".csv"]),
         (["--label", "cat", "--output", "{labels}"], 2, ["labels.txt", "'.txt'"]),
         (["--label", "cat", "--output", "{tmp}/there.csv"], 2, ["there.csv", "--overwrite"]),
         (["--label", "cat", "--model", "{tmp}/none"], 2, ["none"]),
@@ -319,6 +319,7 @@ def test_help_shows_every_option_and_the_environment_variables_of_shared_ones(
     }
     own = """--all-files --exclude --excel-safe
         --labels --label --classifier --prompts --template --top-k --null --output --overwrite --resume --format
+            --summary --thumbnails --output-encoding
         --cache --no-cache --min-score --min-probability --min-margin --background --multi-label --adapt
         --sort-into --sort-mode --exact-decode --truncated --frames --fit
         --max-pixels --decode-timeout --ignore-errors --help"""

@@ -122,8 +122,10 @@ def test_a_report_among_outputs_changes_none_of_them(classify: Callable[..., Any
 def test_interrupted_after_any_batch_and_resumed_the_bytes_are_the_same(
     classify: Callable[..., Any], angle_model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names = [f"out.{ending}" for ending in ("csv", "tsv", "jsonl", "parquet", "html")]
+    names = [f"out.{ending}" for ending in ("csv", "tsv", "jsonl", "parquet", "xlsx", "html")]
     command = ["pictures", *SETTING, "--batch-size", "1", "--top-k", "2", "--no-cache", *outputs(*names)]
+    command += ["--summary", "summary.csv", "--output-encoding", "utf-8-sig", "--thumbnails"]
+    names.append("summary.csv")
     assert classify(*command).code == 4
     whole = {name: undated(name) for name in names}
     for batches in (0, 1, 4, 6):

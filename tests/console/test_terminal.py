@@ -7,7 +7,8 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress, TextColumn
 
-from zeroshot_cli.console.terminal import ProgressBar, TableWriter, console_for, progress_bar
+from zeroshot_cli.console.results_table import TableWriter
+from zeroshot_cli.console.terminal import ProgressBar, console_for, progress_bar
 from zeroshot_cli.display import shown
 from zeroshot_cli.records import LabelScore, Prediction, Result, SkippedImage
 

@@ -147,10 +147,10 @@ def test_the_ending_names_the_form(name: str, ending: str) -> None:
     assert extension_of(Path(name)) is Extension(ending)
 
 
-@pytest.mark.parametrize("name", ["out.xlsx", "out.table", "out", ".csv", "out.json"])
+@pytest.mark.parametrize("name", ["out.xls", "out.table", "out", ".csv", "out.json"])
 def test_other_endings_are_refused(name: str) -> None:
     with pytest.raises(
-        UsageError, match=rf"cannot write {name}: .* expected one of \.csv, \.tsv, \.jsonl, \.parquet, \.html"
+        UsageError, match=rf"cannot write {name}: .* expected one of \.csv, \.tsv, \.jsonl, \.parquet, \.xlsx, \.html"
     ):
         extension_of(Path(name))
 

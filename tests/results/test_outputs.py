@@ -415,7 +415,7 @@ def test_two_runs_do_not_write_one_file(tmp_path: Path, switches: dict[str, bool
 @pytest.mark.parametrize(
     ("names", "switches", "message"),
     [
-        (["out.xlsx"], {}, r"'\.xlsx'; expected one of \.csv"),
+        (["out.xls"], {}, r"'\.xls'; expected one of \.csv"),
         (["missing/out.csv"], {}, "there is no folder .*missing; create it first"),
         (["folder.csv"], {"overwrite": True}, "it is a folder; name a file in it"),
         (["x" * 300 + ".csv"], {}, "File name too long"),

@@ -10,7 +10,7 @@ from zeroshot_cli.cli import options as o
 from zeroshot_cli.cli.command import Panel
 from zeroshot_cli.cli.commands.build import ClassifierFile, LabelOptions, ThresholdOptions
 from zeroshot_cli.filing.manifest import SortMode
-from zeroshot_cli.results.formats import Format
+from zeroshot_cli.results.formats import Format, OutputEncoding
 
 if TYPE_CHECKING:
     from zeroshot_cli.results.targets import Targets
@@ -96,9 +96,23 @@ class ClassifyOptions(o.BatchOptions, o.ModelOptions, o.ImageOptions, ThresholdO
             metavar="FILE",
             show_default=False,
             rich_help_panel=Panel.OUTPUT,
-            help="Write a .csv, .tsv, .jsonl, .parquet or .html file; repeatable.",
+            help="Write a .csv, .tsv, .jsonl, .parquet, .xlsx or .html file; repeatable.",
         ),
     ] = ()
+    summary: Annotated[
+        Path | None,
+        typer.Option(
+            "--summary",
+            metavar="FILE",
+            show_default=False,
+            rich_help_panel=Panel.OUTPUT,
+            help="Write how many images have which label in which folder, as .csv, .tsv or .jsonl.",
+        ),
+    ] = None
+    thumbnails: Annotated[
+        bool,
+        typer.Option("--thumbnails", rich_help_panel=Panel.OUTPUT, help="Show the images in .xlsx files, too."),
+    ] = False
     overwrite: o.Overwrite = False
     resume: Annotated[
         bool,
@@ -113,9 +127,17 @@ class ClassifyOptions(o.BatchOptions, o.ModelOptions, o.ImageOptions, ThresholdO
         typer.Option(
             "--format",
             rich_help_panel=Panel.OUTPUT,
-            help="The format of standard output. Default: a table on a terminal, csv in a pipe.",
+            help="The format of standard output. Default: a table of the first 50 rows on a terminal, csv in a pipe.",
         ),
     ] = None
+    output_encoding: Annotated[
+        OutputEncoding,
+        typer.Option(
+            "--output-encoding",
+            rich_help_panel=Panel.OUTPUT,
+            help="The encoding of .csv and .tsv files; Excel needs utf-8-sig for umlauts.",
+        ),
+    ] = OutputEncoding.UTF_8
     excel_safe: o.ExcelSafe = False
     sort_into: Annotated[
         Path | None,
@@ -135,4 +157,4 @@ class ClassifyOptions(o.BatchOptions, o.ModelOptions, o.ImageOptions, ThresholdO
         from zeroshot_cli.filing.manifest import MANIFEST
         from zeroshot_cli.results.targets import Targets
 
-        return Targets(self.output, None if self.sort_into is None else self.sort_into / MANIFEST)
+        return Targets(self.output, None if self.sort_into is None else self.sort_into / MANIFEST, self.summary)

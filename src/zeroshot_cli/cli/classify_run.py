@@ -14,10 +14,21 @@ from typing import TYPE_CHECKING, Any
 from zeroshot_cli.cli import options as o
 from zeroshot_cli.cli.classify_options import ClassifyOptions
 from zeroshot_cli.cli.commands.build import Classes
-from zeroshot_cli.console.terminal import ProgressBar, TableWriter, console_for, note, progress_bar
+from zeroshot_cli.console.counts import print_counts
+from zeroshot_cli.console.results_table import SHOWN_ROWS, TableWriter
+from zeroshot_cli.console.terminal import ProgressBar, console_for, note, progress_bar
 from zeroshot_cli.display import counted
 from zeroshot_cli.records import SEPARATOR, Counts, Result, versions
-from zeroshot_cli.results.formats import Extension, Format, Sink, deliver, extension_of, stream_writer
+from zeroshot_cli.results.formats import (
+    Extension,
+    Format,
+    OutputEncoding,
+    Sink,
+    deliver,
+    extension_of,
+    stream_writer,
+)
+from zeroshot_cli.results.xlsx import MOST_THUMBNAILS, Thumbnails, write_xlsx
 
 if TYPE_CHECKING:
     from zeroshot_cli.classify.classifier import Adapting, Classifier
@@ -74,6 +85,8 @@ class ClassifyRun:
             "batch_size": self.options.batch_size,
             "exact_decode": self.options.exact_decode,
             "excel_safe": self.options.excel_safe or None,  # None, as in records that lack it
+            "output_encoding": None if self.options.output_encoding is OutputEncoding.UTF_8 else "utf-8-sig",
+            "thumbnails": self.options.thumbnails or None,
             "max_pixels": self.options.decoding().max_pixels,
             **self.options.reading(),
             "texts of the labels": _hash(classes.prompts.fill(classes.labels)),
@@ -123,7 +136,18 @@ class ClassifyRun:
                 self.adapting.track = lambda encoded: bar.track(encoded, len(items), "encoding", images=len)
                 self.adapting.on_progress = bar.counter("adapting", "images")
                 blocks_shown = blocks
-            return deliver(blocks_shown, [*outputs.sinks, out], before=outputs.kept)
+            return deliver(blocks_shown, [*outputs.sinks, outputs.tally, out], before=outputs.kept)
+
+    def say_the_end(self, found: "FoundImages", outputs: "Outputs", counts: Counts) -> None:
+        """Print the counts, what was left out and the files written on standard error."""
+        if self.options.quiet:
+            return
+        if outputs.tally.images == counts.images:
+            print_counts(outputs.tally)
+        wrote = [f"wrote {', '.join(map(str, outputs.written))}"] if outputs.written else []
+        total = f"{counts.sentence().removesuffix('.')}, model {self.classifier.model.title}."
+        for text in (*found.warnings, *self.adapted, *self.corrected(found.paths()), *wrote, total):
+            note(text)
 
     def finish(self, outputs: "Outputs", counts: Counts) -> int:
         """Make the reports and sort the images; return how many could not be filed."""
@@ -134,24 +158,30 @@ class ClassifyRun:
             unfiled = self._sort(folder, results, counts.classified)
 
         def html(path: Path, results: Results) -> None:
-            self._write_report(path, results, counts.classified, outputs.assumed)
+            from zeroshot_cli.pages.classification import write_html
 
-        outputs.finish(counts, html=html, sort=sort)
+            with self._thumbnails(path, counts.classified) as thumbnails:
+                write_html(path, results, about=self._about(outputs.assumed), thumbnails=thumbnails)
+
+        def xlsx(path: Path, results: Results) -> None:
+            total = min(counts.classified, MOST_THUMBNAILS)
+            with self._thumbnails(path, total) as thumbnails:
+                drawn = thumbnails if self.options.thumbnails else None
+                for text in write_xlsx(path, results, noted=outputs.noted, thumbnails=drawn):
+                    note(text, quiet=self.options.quiet)
+
+        outputs.finish(counts, html=html, xlsx=xlsx, sort=sort)
         return unfiled
 
-    def _write_report(self, path: Path, results: Results, total: int, assumed: Sequence[str]) -> None:
+    @contextmanager
+    def _thumbnails(self, path: Path, total: int) -> Iterator[Thumbnails]:
+        """Give a function that draws small images for the file at `path`, under a progress bar."""
         from zeroshot_cli.images.decoder_pool import auto_workers, thumbnails
-        from zeroshot_cli.pages.classification import write_html
 
         workers, decoding = o.as_count(self.options.workers) or auto_workers(), self.options.decoding()
         with progress_bar(quiet=self.options.quiet) as bar:
-            write_html(
-                path,
-                results,
-                about=self._about(assumed),
-                thumbnails=lambda paths: bar.track(
-                    thumbnails(paths, workers=workers, decoding=decoding), total, f"drawing {path.name}"
-                ),
+            yield lambda paths: bar.track(
+                thumbnails(paths, workers=workers, decoding=decoding), total, f"drawing {path.name}"
             )
 
     def _about(self, assumed: Sequence[str]) -> list[tuple[str, str]]:
@@ -210,7 +240,9 @@ def _standard_output(form: Format, options: ClassifyOptions, *, ranks: bool) -> 
         bar = bar_stack.enter_context(progress_bar(quiet=options.quiet or rows_on_terminal))
         sink: Sink
         if form is Format.TABLE:
-            sink = table = TableWriter(console_for(sys.stdout), ranks=ranks, paused=bar.paused)
+            cut = options.form is None  # --format table asks for all rows
+            most = SHOWN_ROWS if cut and sys.stdout.isatty() else sys.maxsize
+            sink = table = TableWriter(console_for(sys.stdout), ranks=ranks, most=most, paused=bar.paused)
             stack.callback(table.close)  # after the bar is gone
         else:
             noted = options.reading()["truncated"] is not None

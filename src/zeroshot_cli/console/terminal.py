@@ -7,25 +7,20 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import TYPE_CHECKING, TextIO, TypeVar
 
-from zeroshot_cli.disk import writing
 from zeroshot_cli.display import shown
 from zeroshot_cli.models.default import BETTER_DOWNLOAD, BETTER_MODEL, Chosen, Source
-from zeroshot_cli.records import Result, SkippedImage
-from zeroshot_cli.results.formats import DELIMITERS, Format, delimited_row, labels_to_show
+from zeroshot_cli.results.formats import DELIMITERS, Format, delimited_row
 
 if TYPE_CHECKING:  # rich is slow to import, and `zeroshot --version` does not need it
     from rich.console import Console
     from rich.progress import Progress, TaskID
-    from rich.table import Table
 
 T = TypeVar("T")
-CHUNK = 200  # images in one table; more follow in further tables of the same widths
 _ASSUMED = 3  # notes in the one line
-_FIXED_WIDTH = 34  # columns of score, probability and rank, with their gaps
 _PIPE_WIDTH = 10_000  # wide enough that a table in a pipe is never folded
 
 
@@ -61,95 +56,6 @@ def console_for(stream: TextIO) -> "Console":
     from rich.console import Console
 
     return Console(file=stream, width=None if stream.isatty() else _PIPE_WIDTH, highlight=False, emoji=False)
-
-
-class TableWriter:
-    """A sink that draws tables of 200 images, all with the column widths of the first.
-
-    `paused` gives a context to draw in, such as a paused progress bar on the same terminal.
-    """
-
-    def __init__(
-        self,
-        console: "Console",
-        *,
-        ranks: bool,
-        paused: Callable[[], AbstractContextManager[None]] = nullcontext,
-    ) -> None:
-        self._console = console
-        self._ranks = ranks
-        self._paused = paused
-        self._items: list[Result] = []
-        self._widths: tuple[int, int] | None = None
-
-    def write(self, items: Sequence[Result]) -> None:
-        """Draw every table that is full."""
-        self._items.extend(items)
-        while len(self._items) >= CHUNK:
-            self._draw()
-
-    def close(self) -> None:
-        """Draw what is left."""
-        if self._items:
-            self._draw()
-
-    def _draw(self) -> None:
-        items, self._items = self._items[:CHUNK], self._items[CHUNK:]
-        first = self._widths is None
-        self._widths = self._widths or _widths(items, self._console.width)
-        table = _table(items, self._widths, ranks=self._ranks, header=first)
-        with self._paused(), writing("standard output"):
-            self._console.print(table)
-
-
-def _widths(items: Sequence[Result], available: int) -> tuple[int, int]:
-    """Return the widths of path and label: what they need, or their share of the terminal."""
-    from rich.cells import cell_len
-
-    room = max(available - _FIXED_WIDTH, 20)
-    path = max(4, *(cell_len(shown(item.path)) for item in items))
-    label = max(5, *(cell_len(text) for item in items for text in _label_texts(item)))
-    if path + label <= room:
-        return path, label
-    label = min(label, max(room // 3, room - path))
-    return room - label, label
-
-
-def _label_texts(item: Result) -> list[str]:
-    if isinstance(item, SkippedImage):
-        return [shown(item.reason)]
-    return [shown(best.label) for best in labels_to_show(item)]
-
-
-def _table(items: Sequence[Result], widths: tuple[int, int], *, ranks: bool, header: bool) -> "Table":
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, show_header=header, show_edge=False, pad_edge=False)
-    table.add_column("path", width=widths[0], overflow="fold")
-    if ranks:
-        table.add_column("rank", width=4, justify="right")
-    table.add_column("label", width=widths[1], overflow="fold")
-    table.add_column("score", width=7, justify="right")
-    table.add_column("probability", width=11, justify="right")
-    for item in items:
-        _add_rows(table, item, ranks=ranks)
-    return table
-
-
-def _add_rows(table: "Table", item: Result, *, ranks: bool) -> None:
-    """Add a line for each label, the first with the path; an unreadable image has its reason as label."""
-    from rich.text import Text
-
-    path = Text(shown(item.path))  # Text, because a str would be read as markup
-    if isinstance(item, SkippedImage):
-        table.add_row(path, *[""] * ranks, Text(shown(item.reason), style="red"), "", "")
-        return
-    for rank, best in enumerate(labels_to_show(item), start=1):
-        style = "yellow" if item.rejected else "bold" if rank == 1 else "dim"
-        rank_cell = [str(rank)] * ranks
-        label = Text(shown(best.label), style=style)
-        table.add_row(path if rank == 1 else "", *rank_cell, label, f"{best.score:.4f}", f"{best.probability:.4f}")
 
 
 def print_rows(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -5,6 +5,7 @@ row, `unknown`, with the score and the probability of the nearest label.
 Paths are written as given, byte for byte; in JSONL, bytes that are not UTF-8 are lone surrogates, as `\udcff`.
 """
 
+import codecs
 import csv
 import json
 import re
@@ -22,6 +23,7 @@ from zeroshot_cli.errors import UsageError
 from zeroshot_cli.records import UNKNOWN, Counts, LabelScore, Prediction, Result, SkippedImage
 
 COLUMNS = ("path", "rank", "label", "score", "probability", "error")
+MARK = codecs.BOM_UTF8  # by which Excel knows UTF-8
 NOTE = "note"  # one more column where images may be read in part
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _QUOTED = re.compile('["\n\r]')
@@ -37,6 +39,13 @@ class Format(StrEnum):
     JSONL = "jsonl"
 
 
+class OutputEncoding(StrEnum):
+    """How tables in files are encoded; `utf-8-sig` is UTF-8 that begins with a mark, by which Excel knows it."""
+
+    UTF_8 = "utf-8"
+    UTF_8_SIG = "utf-8-sig"
+
+
 DELIMITERS = {Format.CSV: ",", Format.TSV: "\t"}
 
 
@@ -47,6 +56,7 @@ class Extension(StrEnum):
     TSV = "tsv"
     JSONL = "jsonl"
     PARQUET = "parquet"
+    XLSX = "xlsx"
     HTML = "html"
 
 
@@ -79,11 +89,20 @@ class Writer:
 
 
 def row_writer(
-    append: Callable[[bytes], None], form: Format, *, header: bool = True, noted: bool = False, excel_safe: bool = False
+    append: Callable[[bytes], None],
+    form: Format,
+    *,
+    header: bool = True,
+    noted: bool = False,
+    excel_safe: bool = False,
+    marked: bool = False,
 ) -> Writer:
-    """Return a sink that appends rows in a format, with its header first; `noted` adds the column of notes."""
+    """Return a sink that appends rows in a format, with its header first, which a byte order mark precedes if `marked`.
+
+    `noted` adds the column of notes.
+    """
     if header and header_of(form, noted=noted):
-        append(header_of(form, noted=noted))
+        append(header_of(form, noted=noted, marked=marked))
     return Writer(append, partial(rendered, form=form, noted=noted, excel_safe=excel_safe))
 
 
@@ -129,10 +148,10 @@ def _noted(item: Result, fields: tuple[str, ...]) -> tuple[str, ...]:
     return (*fields, "" if isinstance(item, SkippedImage) else item.note)
 
 
-def header_of(form: Format, *, noted: bool = False) -> bytes:
-    """Return the first line of a file, empty for JSONL."""
+def header_of(form: Format, *, noted: bool = False, marked: bool = False) -> bytes:
+    """Return the first line of a file, after a byte order mark if it is `marked`; empty for JSONL."""
     columns = (*COLUMNS, NOTE) if noted else COLUMNS
-    return b"" if form is Format.JSONL else to_bytes(delimited_row(columns, DELIMITERS[form]))
+    return b"" if form is Format.JSONL else MARK * marked + to_bytes(delimited_row(columns, DELIMITERS[form]))
 
 
 def extension_of(path: Path) -> Extension:

@@ -5,12 +5,13 @@ A run can be killed between any two of its steps: files are opened, locked and e
 journal, and the record names those still to be made; the journal is removed.
 """
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from zeroshot_cli.disk import writing
 from zeroshot_cli.display import counted
@@ -24,12 +25,14 @@ from zeroshot_cli.results.formats import (
     Writer,
     extension_of,
     journal_lines,
+    no_formula,
     parse_line,
     row_writer,
 )
 from zeroshot_cli.results.parquet import write_parquet
 from zeroshot_cli.results.resume import Scanner, journal_items, keep_whole, scanner_of
 from zeroshot_cli.results.run_record import RunRecord, as_plain, first_difference, read_record, write_record
+from zeroshot_cli.results.summary import Tally, write_summary
 from zeroshot_cli.results.targets import Targets, check_own
 
 T = TypeVar("T")
@@ -40,34 +43,46 @@ Maker = Callable[[Path, Results], object]  # makes a report at a path, from resu
 class Outputs:
     """The open files of a run.
 
-    `sinks` take the results still to come, `kept` counts those that the files already hold, `complete` says that they
-    hold all, and `notes` are sentences for the user.
+    `sinks` take the results still to come, and `tally` counts them by label. `kept` counts those that the files already
+    hold, which the tally has too; `complete` says that they hold all. `written` are the files that this run wrote, and
+    `notes` are sentences for the user.
     """
 
-    def __init__(
-        self, targets: Targets, record: RunRecord, files: Mapping[Path, AppendFile], kept: Counts, notes: Sequence[str]
-    ) -> None:
+    def __init__(self, start: "_Start", record: RunRecord, kept: Counts, notes: Sequence[str]) -> None:
+        targets, files = start.targets, start.files
         self._targets = targets
         self._record = record
         self.kept = kept
+        self.tally = start.tally
         self.complete = record.complete
         self.notes = tuple(notes)
         self._journal = files.get(targets.journal) if targets.journal is not None else None
         self.sinks: list[Sink] = []
+        self.written = list[Path]()
         if not self.complete:  # a finished run takes no more results
+            self.written += targets.streamed
             for path in targets.streamed:
                 self.sinks.append(self._row_writer(files[path], _format(path)))
             if self._journal is not None:
                 self.sinks.append(Writer(self._journal.append, journal_lines))
 
     def _row_writer(self, file: AppendFile, form: Format) -> Sink:
-        excel_safe = bool(self._record.settings.get("excel_safe"))
-        return row_writer(file.append, form, header=not file.size, noted=self._noted, excel_safe=excel_safe)
+        safe, marked = self._excel_safe, self._marked
+        return row_writer(file.append, form, header=not file.size, noted=self.noted, excel_safe=safe, marked=marked)
 
     @property
-    def _noted(self) -> bool:
+    def noted(self) -> bool:
         """Whether images may be read in part, which a note then says."""
         return bool(self._record.settings.get("truncated"))
+
+    @property
+    def _excel_safe(self) -> bool:
+        return bool(self._record.settings.get("excel_safe"))
+
+    @property
+    def _marked(self) -> bool:
+        """Whether CSV and TSV begin with a byte order mark."""
+        return bool(self._record.settings.get("output_encoding"))
 
     @property
     def assumed(self) -> tuple[str, ...]:
@@ -83,11 +98,11 @@ class Outputs:
         """Return those of all items that are still to be classified."""
         return items[len(items) if self.complete else self.done :]
 
-    def finish(self, counts: Counts, *, html: Maker | None = None, sort: Maker | None = None) -> None:
+    def finish(self, counts: Counts, *, sort: Maker | None = None, **makers: Maker) -> None:
         """Mark the run complete, with the counts of all its images; make its reports; remove the journal.
 
-        `sort`, which may move the images, comes last. Raises UsageError if a report cannot be written (`--resume`
-        makes what is missing), ValueError if a report has no maker.
+        The `makers` are by extension, as `html`; `sort`, which may move the images, comes last. Raises UsageError if a
+        report cannot be written (`--resume` makes what is missing), ValueError if a report has no maker.
         """
         if self._targets.record is None:
             return
@@ -96,22 +111,30 @@ class Outputs:
             self._note(replace(self._record, complete=True, counts=counts, to_make=to_make))
         for path in self._targets.derived:
             if str(path) in self._record.to_make:
-                self._make(path, html, sort)
+                self._make(path, self._maker(path, sort, makers))
+                if path != self._targets.folder:
+                    self.written.append(path)
                 rest = tuple(name for name in self._record.to_make if name != str(path))
                 self._note(replace(self._record, to_make=rest))
         if self._journal is not None and self._targets.journal is not None:
             self._journal.close()
             self._targets.journal.unlink(missing_ok=True)
 
-    def _make(self, path: Path, html: Maker | None, sort: Maker | None) -> None:
-        if path == self._targets.folder:
-            maker = sort
-        else:
-            parquet = partial(write_parquet, noted=self._noted)
-            maker = parquet if extension_of(path) is Extension.PARQUET else html
+    def _make(self, path: Path, maker: Maker | None) -> None:
         if maker is None or self._journal is None:
             raise ValueError(f"nothing here makes {path}")
         maker(path, partial(read_journal, self._journal))
+
+    def _maker(self, path: Path, sort: Maker | None, makers: Mapping[str, Maker]) -> Maker | None:
+        """Return what makes a report, or fills the folder."""
+        if path == self._targets.folder:
+            return sort
+        if path == self._targets.summary:
+            every, safe = self.tally.every_label, self._excel_safe
+            return partial(write_summary, every_label=every, excel_safe=safe, marked=self._marked)
+        extension = extension_of(path)
+        own = {Extension.PARQUET: partial(write_parquet, noted=self.noted)}
+        return own.get(extension) or makers.get(extension)
 
     def _note(self, record: RunRecord) -> None:
         if self._targets.record is not None:
@@ -148,6 +171,7 @@ def open_outputs(
     places = {
         "outputs": list(map(str, targets.paths)),
         "sort_into": None if not targets.folder else str(targets.folder),
+        "summary": targets.summary and str(targets.summary),
     }
     record = replace(record, settings=as_plain({**record.settings, **places}), resolved=as_plain(record.resolved))
     with ExitStack() as closing:
@@ -167,6 +191,7 @@ class _Start:
         self.closing = closing
         self.undo = undo
         self.files: dict[Path, AppendFile] = {}
+        self.tally = _tally(record.settings)
 
     def begin(self, *, exclusive: bool, notes: Sequence[str] = ()) -> Outputs:
         """Begin with empty files; with `exclusive` none may exist, except what an earlier run left behind."""
@@ -185,7 +210,7 @@ class _Start:
         if self.targets.record is not None:
             self.undo.callback(self.targets.record.unlink, missing_ok=True)
             write_record(self.targets.record, self.record)
-        return Outputs(self.targets, self.record, self.files, Counts(), notes)
+        return Outputs(self, self.record, Counts(), notes)
 
     def resume(self, expected: Iterable[str]) -> Outputs:
         """Resume the files of an earlier run, or begin if there is none."""
@@ -209,9 +234,9 @@ class _Start:
         missing = [path for path in scanners if path not in self.files]
         if missing:
             return self._start_over(missing[0])
-        kept = keep_whole([(self.files[path], scan) for path, scan in scanners.items()], expected)
+        kept = keep_whole([(self.files[path], scan) for path, scan in scanners.items()], expected, self.tally)
         note = f"--resume: kept {counted(kept.images, 'image')} of {self.targets.anchor}; classifying the rest"
-        return Outputs(self.targets, earlier, self.files, kept, [note])
+        return Outputs(self, earlier, kept, [note])
 
     def _finished(self, earlier: RunRecord, expected: Iterable[str]) -> Outputs:
         """Leave the files of a finished run alone; only missing reports are still to be made."""
@@ -227,7 +252,18 @@ class _Start:
         else:
             self._check_number(kept.images, expected)
             note = f"--resume: {targets.anchor} is finished, with {counted(kept.images, 'image')}; nothing to do"
-        return Outputs(targets, replace(earlier, to_make=tuple(map(str, to_make))), self.files, kept, [note])
+        self._count()
+        return Outputs(self, replace(earlier, to_make=tuple(map(str, to_make))), kept, [note])
+
+    def _count(self) -> None:
+        """Count the images of a finished run by label, where one of its files has them."""
+        scanners = [(path, scanner_of(_format(path), complete=True)) for path in self.targets.streamed]
+        for path, scan in [*scanners, (self.targets.journal, journal_items)]:
+            if path in self.files:
+                with self.files[path].reader() as stream:
+                    for item in scan(stream, str(path)):
+                        self.tally.add(os.fsdecode(item.path), item.labels, item.outcome)
+                return
 
     def _check_number(self, number: int, expected: Iterable[str]) -> None:
         now = sum(1 for _ in expected)
@@ -259,6 +295,13 @@ class _Start:
         with writing(str(folder)):
             folder.mkdir()
         self.undo.callback(_remove_if_empty, folder)
+
+
+def _tally(settings: Mapping[str, Any]) -> Tally:
+    """Return an empty tally for a run, which knows its labels by what --excel-safe makes of them."""
+    labels = settings.get("labels") or []
+    names = {no_formula(label): label for label in labels} if settings.get("excel_safe") else {}
+    return Tally(every_label=bool(settings.get("multi_label")), names=names | {label: label for label in labels})
 
 
 def _remove_if_empty(folder: Path) -> None:

@@ -9,13 +9,12 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from enum import Enum
 from functools import partial
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from zeroshot_cli.documents import load_json
 from zeroshot_cli.errors import UsageError
-from zeroshot_cli.records import UNKNOWN, Counts, SkippedImage
+from zeroshot_cli.records import UNKNOWN, Counts
 from zeroshot_cli.results.append_file import AppendFile
 from zeroshot_cli.results.formats import (
     COLUMNS,
@@ -29,38 +28,34 @@ from zeroshot_cli.results.formats import (
     rows_in,
     to_bytes,
 )
+from zeroshot_cli.results.summary import Outcome, Tally, labels_of, outcome_of
 
 MAX_RECORD = 1 << 24  # bytes of a CSV record
 
 
-class Kind(Enum):
-    """The outcome of an image."""
-
-    LABELLED = "labelled"
-    UNKNOWN = "unknown"
-    UNREADABLE = "unreadable"
-
-
 @dataclass(frozen=True, slots=True)
 class Item:
-    """An image that is whole in a file: its path, where its bytes end, its outcome."""
+    """An image that is whole in a file: its path, where its bytes end, its outcome and labels."""
 
     path: bytes
     end: int
-    kind: Kind
+    outcome: Outcome
+    labels: tuple[str, ...] = ()
 
 
 Scanner = Callable[[BinaryIO, str], Iterator[Item]]  # takes a file's bytes and its name
 
 
-def keep_whole(files: Sequence[tuple[AppendFile, Scanner]], expected: Iterable[str]) -> Counts:
+def keep_whole(
+    files: Sequence[tuple[AppendFile, Scanner]], expected: Iterable[str], tally: Tally | None = None
+) -> Counts:
     """Cut all files to the images that are whole in each of them; return their counts, taken from the last file.
 
-    With no image left, a file is empty. Raises UsageError, and cuts nothing, if the images are not the first of the
-    `expected` paths.
+    Their labels are added to the `tally`. With no image left, a file is empty. Raises UsageError, and cuts nothing, if
+    the images are not the first of the `expected` paths.
     """
     ends = [0] * len(files)
-    kinds = dict.fromkeys(Kind, 0)
+    outcomes = dict.fromkeys(Outcome, 0)
     paths = iter(expected)
     with ExitStack() as stack:
         scans = [scan(stack.enter_context(file.reader()), file.name) for file, scan in files]
@@ -70,16 +65,18 @@ def keep_whole(files: Sequence[tuple[AppendFile, Scanner]], expected: Iterable[s
             for (file, _), item in zip(files, items, strict=True):
                 _check_path(file.name, number, item.path, path)
             ends = [item.end for item in items]
-            kinds[items[-1].kind] += 1
+            outcomes[items[-1].outcome] += 1
+            if tally is not None:
+                tally.add(path or "", items[-1].labels, items[-1].outcome)
     for (file, _), end in zip(files, ends, strict=True):
         file.truncate(end)
-    labelled, unknown = kinds[Kind.LABELLED], kinds[Kind.UNKNOWN]
-    return Counts(classified=labelled + unknown, unreadable=kinds[Kind.UNREADABLE], unknown=unknown)
+    labelled, unknown = outcomes[Outcome.LABELLED], outcomes[Outcome.UNKNOWN]
+    return Counts(classified=labelled + unknown, unreadable=outcomes[Outcome.UNREADABLE], unknown=unknown)
 
 
-def scanner_of(form: Format) -> Scanner:
-    """Return the function that finds the whole images in a file of results."""
-    return _json_items if form is Format.JSONL else partial(_delimited_items, form)
+def scanner_of(form: Format, *, complete: bool = False) -> Scanner:
+    """Return the function that finds the whole images in a file of results, which a finished run left `complete`."""
+    return _json_items if form is Format.JSONL else partial(_delimited_items, form, complete)
 
 
 def journal_items(stream: BinaryIO, _name: str) -> Iterator[Item]:
@@ -89,11 +86,7 @@ def journal_items(stream: BinaryIO, _name: str) -> Iterator[Item]:
             result = parse_line(line)
         except ValueError:
             return
-        if isinstance(result, SkippedImage):
-            kind = Kind.UNREADABLE
-        else:
-            kind = Kind.UNKNOWN if result.rejected else Kind.LABELLED
-        yield Item(to_bytes(result.path), end, kind)
+        yield Item(to_bytes(result.path), end, outcome_of(result), labels_of(result))
 
 
 def _check_path(name: str, number: int, path: bytes, expected: str | None) -> None:
@@ -111,28 +104,40 @@ def _json_items(stream: BinaryIO, name: str) -> Iterator[Item]:
     for line, end in _whole_lines(stream):
         try:
             fields = load_json(line)
-            path = to_bytes(fields["path"])
+            path, kind = to_bytes(fields["path"]), _outcome_in(fields)
         except (ValueError, TypeError, KeyError, AttributeError):  # zeros, after a power cut
             if not start:
                 raise _not_ours(name) from None
             return
-        kind = Kind.UNREADABLE if "error" in fields else Kind.UNKNOWN if "nearest" in fields else Kind.LABELLED
-        yield Item(path, end, kind)
+        yield Item(path, end, *kind)
         start = end
+
+
+def _outcome_in(fields: dict[str, Any]) -> tuple[Outcome, tuple[str, ...]]:
+    """Return what became of the image of a JSON object, and its labels."""
+    if "error" in fields:
+        return Outcome.UNREADABLE, ()
+    if "nearest" in fields:
+        return Outcome.UNKNOWN, (UNKNOWN,)
+    return Outcome.LABELLED, tuple(str(each["label"]) for each in fields["predictions"])
 
 
 def _not_ours(name: str) -> UsageError:
     return UsageError(f"--resume: {name} was not written by zeroshot; name another file, or --overwrite")
 
 
-def _delimited_items(form: Format, stream: BinaryIO, name: str) -> Iterator[Item]:
-    """Yield the images of a CSV or TSV file; the last may lack ranks, so it is whole only when another follows."""
+def _delimited_items(form: Format, complete: bool, stream: BinaryIO, name: str) -> Iterator[Item]:
+    """Yield the images of a CSV or TSV file; the last may lack ranks, so it is whole only when another follows.
+
+    That of a `complete` file has them all.
+    """
     begin = stream.readline()
-    headers = [header_of(form, noted=noted) for noted in (False, True)]
+    kinds = [(noted, marked) for noted in (False, True) for marked in (False, True)]
+    headers = [header_of(form, noted=noted, marked=marked) for noted, marked in kinds]
     header = next((each for each in headers if each.startswith(begin)), None)
     if header is None:
         raise _not_ours(name)
-    columns = len(COLUMNS) + headers.index(header)
+    columns = len(COLUMNS) + kinds[headers.index(header)][0]
     last: Item | None = None
     end = len(header)
     for record in csv_records(stream, longest=MAX_RECORD):
@@ -142,12 +147,18 @@ def _delimited_items(form: Format, stream: BinaryIO, name: str) -> Iterator[Item
         end += len(record)
         path, rank, label, *_ = fields
         if last is not None and path == last.path:
-            last = Item(path, end, last.kind)
+            last = Item(path, end, last.outcome, (*last.labels, _text(label)))
             continue
         if last is not None:
             yield last
-        kind = Kind.UNREADABLE if not rank else Kind.UNKNOWN if label == UNKNOWN.encode() else Kind.LABELLED
-        last = Item(path, end, kind)
+        outcome = Outcome.UNREADABLE if not rank else Outcome.UNKNOWN if label == UNKNOWN.encode() else Outcome.LABELLED
+        last = Item(path, end, outcome, (_text(label),) * bool(rank))
+    if complete and last is not None:
+        yield last
+
+
+def _text(field: bytes) -> str:
+    return field.decode("utf-8", "surrogateescape")
 
 
 def _fields(record: bytes, delimiter: str, columns: int) -> list[bytes] | None:

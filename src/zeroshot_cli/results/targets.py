@@ -7,17 +7,20 @@ from pathlib import Path
 from zeroshot_cli.disk import check_output, open_plain, refuse_link
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.results.append_file import is_special
-from zeroshot_cli.results.formats import STREAMED, Extension, extension_of, is_journal
+from zeroshot_cli.results.formats import STREAMED, Extension, extension_of, format_of, is_journal
 from zeroshot_cli.results.parquet import check_parquet
 from zeroshot_cli.results.run_record import RunRecord, is_record, read_record
+from zeroshot_cli.results.summary import SummaryFormat
+from zeroshot_cli.results.xlsx import check_xlsx
 
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """The output files of a run, in the order given, and the manifest in the folder that images are sorted into."""
+    """The output files of a run, in the order given, the manifest in the folder to sort into, and the summary."""
 
     paths: tuple[Path, ...]
     manifest: Path | None = None
+    summary: Path | None = None
 
     @property
     def folder(self) -> Path | None:
@@ -33,7 +36,7 @@ class Targets:
     def derived(self) -> tuple[Path, ...]:
         """The files that are made when all images are done, and the folder."""
         files = tuple(path for path in self.paths if extension_of(path) not in STREAMED)
-        return files if self.folder is None else (*files, self.folder)
+        return (*files, *filter(None, (self.summary, self.folder)))
 
     def is_made(self, path: Path) -> bool:
         """Return whether an output exists; a folder counts once its manifest does."""
@@ -49,7 +52,7 @@ class Targets:
     def anchor(self) -> Path | None:
         """The output that the record lies beside; pipes and devices have none."""
         candidates = [path for path in self.paths if not is_special(path)]
-        return candidates[0] if candidates else self.manifest
+        return candidates[0] if candidates else self.summary or self.manifest
 
     @property
     def record(self) -> Path | None:
@@ -77,13 +80,20 @@ def check_outputs(targets: Targets, *, overwrite: bool, resume: bool = False) ->
     """Raise UsageError now for everything about the outputs that would fail after an hour's work."""
     if overwrite and resume:
         raise UsageError("`--overwrite` starts over and `--resume` continues; give one of them")
-    if resume and not targets.paths and targets.folder is None:
+    if resume and targets.anchor is None and not targets.paths:
         raise UsageError("`--resume` needs `--output FILE`")
     for path in targets.paths:
         if extension_of(path) is Extension.PARQUET:
             check_parquet()
+        if extension_of(path) is Extension.XLSX:
+            check_xlsx()
         check_output(path, overwrite=overwrite or resume)
         _check_special(path, resume=resume)
+    if targets.summary is not None:
+        format_of(targets.summary, SummaryFormat)
+        check_output(targets.summary, overwrite=overwrite or resume)
+        if is_special(targets.summary):
+            raise UsageError(f"cannot write {targets.summary}: it is a pipe or a device; name a file")
     if targets.folder is not None:
         _check_folder(targets.folder)
     _check_distinct(targets)
@@ -114,7 +124,7 @@ def check_own(targets: Targets) -> None:
     """Raise UsageError if outputs exist without the record of their run; empty files do not count."""
     if targets.record is None or read_record(targets.record) is not None:
         return
-    for path in targets.paths:
+    for path in (*targets.paths, *filter(None, [targets.summary])):
         if path.exists() and path.stat().st_size:
             raise UsageError(
                 f"--resume: {path} exists without the record of its run, {targets.record}; "
@@ -142,10 +152,12 @@ def _check_distinct(targets: Targets) -> None:
     """Raise UsageError if one file would be two things."""
     own = {path.resolve() for path in (targets.record, targets.journal, targets.manifest, targets.folder) if path}
     seen = set[Path]()
-    for path in targets.paths:
+    given = [("--output", path) for path in targets.paths]
+    for option, path in (*given, *(("--summary", path) for path in (targets.summary,) if path)):
         place = path.resolve()
         if place in own:
-            raise UsageError(f"--output {path} is a file that the run needs itself; name another")
+            raise UsageError(f"{option} {path} is a file that the run needs itself; name another")
         if place in seen:
-            raise UsageError(f"--output {path} is given twice; give each file once")
+            again = "is given twice; give each file once" if option == "--output" else "is an --output; name another"
+            raise UsageError(f"{option} {path} {again}")
         seen.add(place)

@@ -20,6 +20,7 @@ from zeroshot_cli.display import counted
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.filing.manifest import SortMode
 from zeroshot_cli.records import assumed_of
+from zeroshot_cli.results.formats import OutputEncoding
 
 if TYPE_CHECKING:
     from zeroshot_cli.classify.classifier import Adapting
@@ -75,14 +76,7 @@ def classify(options: ClassifyOptions, context: typer.Context) -> None:
         note_assumed(run.assumed, quiet=options.quiet, verbose=options.verbose)
         counts = run.deliver(outputs, found)
         unfiled = run.finish(outputs, counts)
-    corrected_by_hand = run.corrected(found.paths())
-    for text in (
-        *found.warnings,
-        *run.adapted,
-        *corrected_by_hand,
-        f"{counts.sentence().removesuffix('.')}, model {model.title}.",
-    ):
-        note(text, quiet=options.quiet)
+    run.say_the_end(found, outputs, counts)
     finish(unfiled or (counts.unreadable and not options.ignore_errors))
 
 
@@ -141,6 +135,12 @@ def _check_outputs(options: ClassifyOptions) -> None:
     if options.sort_into is None and options.sort_mode is not SortMode.COPY:
         raise UsageError(f"--sort-mode {options.sort_mode} needs --sort-into DIR; add it")
     check_outputs(options.targets(), overwrite=options.overwrite, resume=options.resume)
+    extensions = {path.suffix.lower() for path in options.output}
+    if options.thumbnails and ".xlsx" not in extensions:
+        raise UsageError("--thumbnails shows the images in an .xlsx file; add --output FILE.xlsx")
+    tables = extensions | {options.summary.suffix.lower() if options.summary else ""}
+    if options.output_encoding is not OutputEncoding.UTF_8 and tables.isdisjoint((".csv", ".tsv")):
+        raise UsageError(f"--output-encoding {options.output_encoding} is for .csv and .tsv files; name one of these")
     if options.sort_into is not None and options.frames == "each":
         raise UsageError("--sort-into files images, and --frames each labels their frames; omit one of them")
     if options.sort_into is not None:
