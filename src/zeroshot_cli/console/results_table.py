@@ -42,7 +42,7 @@ class TableWriter:
         self._console = console
         self._ranks = ranks
         self._rows_left = most
-        self._unreadable: list[Result] = []  # after the rows that are shown
+        self._unreadable: list[SkippedImage] = []  # after the rows that are shown
         self._hidden = 0
         self._paused = paused
         self._items: list[Result] = []
@@ -63,12 +63,17 @@ class TableWriter:
 
     def close(self) -> None:
         """Draw what is left, and say how many images are not shown."""
-        self._items += self._unreadable
+        from rich.text import Text
+
         if self._items:
             self._draw()
+        lines = [Text(f"{shown(item.path)}: {shown(item.reason)}", style="red") for item in self._unreadable]
         if self._hidden:
+            more = f"… {counted(self._hidden, 'more image')}; --format table shows all"
+            lines.append(Text(more, style="dim"))
+        for line in lines:
             with self._paused(), writing("standard output"):
-                self._console.print(f"… {counted(self._hidden, 'more image')}; --format table shows all", style="dim")
+                self._console.print(line)
 
     def _draw(self) -> None:
         items, self._items = self._items[:CHUNK], self._items[CHUNK:]

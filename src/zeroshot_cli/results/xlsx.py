@@ -6,6 +6,7 @@ filters; a path is a link to its file. One sheet takes 1,048,576 rows, and what 
 """
 
 import io
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
 from datetime import datetime
@@ -57,14 +58,15 @@ def write_xlsx(
     """
     check_xlsx()
     import xlsxwriter
-    from xlsxwriter.exceptions import XlsxWriterException
+    from xlsxwriter.exceptions import FileCreateError
 
     with ExitStack() as stack:
         unfinished = stack.enter_context(replacing(path, resumable=True))
         stack.enter_context(writing(str(path), resumable=True))
         folder = stack.enter_context(TemporaryDirectory(prefix="zeroshot-"))
-        options = {"constant_memory": True, "tmpdir": folder, "use_zip64": True}
-        book = xlsxwriter.Workbook(str(unfinished), options)
+        stream = stack.enter_context(_Unfailing(unfinished, "r+"))
+        book = xlsxwriter.Workbook(stream, {"constant_memory": True, "tmpdir": folder, "use_zip64": True})
+        stack.callback(_close_rows, book)
         book.set_properties({"created": _CREATED})
         columns = (*RESULTS, *[NOTE] * noted)
         sheets = _Sheets(book, path, columns, drawn=thumbnails is not None)
@@ -78,9 +80,46 @@ def write_xlsx(
         sheets.end()
         try:
             book.close()
-        except XlsxWriterException as error:
-            raise error.args[0] if isinstance(error.args[0], OSError) else OSError(str(error)) from error
+        except FileCreateError as error:
+            raise error.args[0] from None  # the OSError
+        if stream.error is not None:
+            raise stream.error
         return [*sheets.notes()]
+
+
+class _Unfailing(io.FileIO):
+    """A file that keeps its first error, and may be closed: a ZipFile writes its end when it is thrown away, too."""
+
+    error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Write all bytes, or none once there was an error."""
+        rest = memoryview(data)
+        try:
+            while rest and self.error is None and not self.closed:
+                rest = rest[super().write(rest) :]
+        except OSError as error:
+            self.error = error
+        return len(data)
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """Move in the file."""
+        return 0 if self.closed else super().seek(offset, whence)
+
+    def tell(self) -> int:
+        """Return the place in the file."""
+        return 0 if self.closed else super().tell()
+
+    def flush(self) -> None:
+        """Do nothing: every write goes to the file."""
+
+
+def _close_rows(book: Any) -> None:
+    """Close the files that rows are collected in, which a workbook leaves open when it fails."""
+    for sheet in book.worksheets():
+        for file in (sheet.row_data_fh, sheet.fh):
+            with suppress(OSError):
+                file.close()
 
 
 class _Sheets:
@@ -129,7 +168,7 @@ class _Sheets:
                 if place or not self._link(column, path, text):
                     form = "text" if text == no_formula(text) else "formula"
                     self._sheet.write_string(self._row, column, text, self._formats[form])
-            elif value is not None:
+            elif value is not None and math.isfinite(value):
                 form = "score" if isinstance(value, float) else "text"
                 self._sheet.write_number(self._row, column, value, self._formats[form])
 
@@ -137,8 +176,8 @@ class _Sheets:
         """Write a path as a link to its file; return False if there can be none."""
         address = ""
         with suppress(UnicodeEncodeError):  # no file has such a name
-            address = Path(path).absolute().as_uri()
-        if self._links == MOST_LINKS or not 0 < len(address) <= _LONGEST_LINK:
+            address = Path(path).absolute().as_uri() if self._links < MOST_LINKS else ""
+        if not 0 < len(address) <= _LONGEST_LINK:
             self._unlinked += 1
             return False
         self._links += 1
