@@ -58,8 +58,8 @@ class TestSummary:
     def test_the_best_label_counts_and_with_multi_label_each(self, classify: Callable[..., Any]) -> None:
         assert classify("a", "b", *SETTING, "--top-k", 2, "--summary", "s.csv").code == 4
         assert lines("s.csv")[1:] == ROWS
-        Path("background.txt").write_text("240\n")
-        every = ("--multi-label", "--background", "background.txt", "--min-probability", 0, "--summary", "m.jsonl")
+        Path("behind.csv").write_text("label,prompt\n240,240\n")
+        every = ("--multi-label", "--background", "behind.csv", "--min-probability", 0, "--summary", "m.jsonl")
         assert classify("a", *SETTING, *every).code == 0
         assert [[*json.loads(line).values()] for line in lines("m.jsonl")] == [
             [label, "a", "labelled", 2] for label in ("0", "120", "60")
