@@ -34,7 +34,8 @@ class Page:
         self.log = Corrections(results.with_name("corrections.csv"))
         run = read_run(results)
         self.pictures = Pictures(run, EXACTLY, follow_links=follow_links)
-        self.app = application(Review(run, self.log, None, "no record"), self.pictures, token=TOKEN, port=PORT)
+        self.review = Review(run, self.log, None, "no record")
+        self.app = application(self.review, self.pictures, token=TOKEN, port=PORT)
         self.client = TestClient(self.app, base_url=f"http://{HOST}", raise_server_exceptions=False)
 
     def get(self, path: str, **headers: str) -> Any:
@@ -246,6 +247,17 @@ def test_other_methods_are_refused(page: Page, method: str) -> None:
     assert page.post("api/images", {}).status_code == 405
 
 
+def test_the_address_that_a_browser_is_started_with_works_once(page: Page) -> None:
+    page.client = TestClient(
+        application(page.review, page.pictures, token=TOKEN, port=PORT, once="n0nce"), base_url=f"http://{HOST}"
+    )
+    assert page.client.get("/n0nce", headers={"host": "evil.example"}).status_code == 403
+    first = page.client.get("/n0nce", follow_redirects=False)
+    assert (first.status_code, first.headers["location"]) == (307, f"/{TOKEN}/")
+    assert page.client.get("/n0nce", follow_redirects=False).status_code == 404
+    assert page.client.get("/", follow_redirects=False).status_code == 404
+
+
 # What is asked for
 
 
@@ -342,7 +354,7 @@ def test_names_with_scripts_are_no_markup(tmp_path: Path, write_results: Write) 
         ({"images": [0], "kind": "label", "label": ["x"]}, "are texts"),
         ({"images": [0], "kind": "label", "label": "a\u0000b"}, "control character"),
         ({"images": [0], "kind": "label", "label": "a\nb"}, "control character"),
-        ({"images": [0], "kind": "label", "label": "\ud800"}, "control character"),
+        ({"images": [0], "kind": "label", "label": "\ud800"}, "not valid Unicode"),
     ],
 )
 def test_what_is_no_decision_is_refused_whole(page: Page, body: object, says: str) -> None:

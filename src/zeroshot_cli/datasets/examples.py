@@ -6,6 +6,7 @@
 import os
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 from zeroshot_cli.datasets.labelled import LabelledImages, classes_of, is_no_label, read_dataset
@@ -107,11 +108,13 @@ def read_examples(
 def read_corrections(path: Path, labels: Labels) -> dict[str, str]:
     """Return the labels that people gave images, by absolute path, from a table as `read_examples` takes it.
 
-    An image that matches none of the labels has "unknown". Raises DataError for a label that is none of `labels`.
+    An image that matches none of the labels has "unknown", and rows with a group of labels are passed over. Raises
+    DataError for a label that is none of `labels`.
     """
     table = read_rows(path, results=True)
     rows = _latest(table.rows) if _is_log(table.header) else table.rows
-    rows = [row for row in rows if not is_no_label(row[2][0], labels)]
+    groups = _groups(labels)
+    rows = [row for row in rows if not is_no_label(row[2][0], labels) and row[2][0] not in groups]
     if is_results(table.header):
         rows, _ = _first_ranks(path, rows, table.header, table.image)
     given = {value: place for place, _, (value,) in reversed(rows)}
@@ -206,9 +209,17 @@ def _labelled(rows: Sequence[PlacedRow], labels: Labels | None) -> tuple[list[Pl
     empty = [is_no_label(value, labels) for _, _, (value,) in rows]
     reserved = labels is None or UNKNOWN not in labels.names
     unknown = [reserved and value.casefold() == UNKNOWN for _, _, (value,) in rows]
+    groups = set[str]() if labels is None else _groups(labels)
+    grouped = [value in groups for _, _, (value,) in rows]
     others = [f"{counted(sum(unknown), 'row')} labelled {UNKNOWN!r}"] * any(unknown)
+    others += [f"{counted(sum(grouped), 'row')} labelled with a group"] * any(grouped)
     others += [f"{counted(sum(empty), 'row')} without a label"] * any(empty)
-    return [row for row, *no in zip(rows, empty, unknown, strict=True) if not any(no)], others
+    return [row for row, *no in zip(rows, empty, unknown, grouped, strict=True) if not any(no)], others
+
+
+def _groups(labels: Labels) -> set[str]:
+    """Return the names of groups that no label has, with which `classify` answers where no label is sure enough."""
+    return {*chain.from_iterable(labels.groups)} - {*labels.names}
 
 
 def _first_ranks(

@@ -25,6 +25,7 @@ from zeroshot_cli.errors import UsageError, ZeroshotError
 from zeroshot_cli.images.decode import Decoding
 from zeroshot_cli.images.decoder_pool import auto_workers
 from zeroshot_cli.models.loaded import LoadedModel
+from zeroshot_cli.records import SEPARATOR
 from zeroshot_cli.review.run import TOP, Answered, Run, Scores
 from zeroshot_cli.words.labels import Label, Labels
 from zeroshot_cli.words.prompts import Prompts, read_prompts
@@ -150,8 +151,7 @@ def _classifier(run: Run, model: LoadedModel) -> Classifier:
     if isinstance(source := resolved.get("classifier"), str):
         classifier = Classifier.of(read_classifier(source), model)
     else:
-        more = resolved.get("more_words") or {}
-        labels = Labels(tuple(Label(name, *map(tuple, more.get(name, ()))) for name in run.labels))
+        labels = _labels(run)
         templates = resolved.get("templates")
         name = str(settings.get("prompts"))
         prompts = Prompts(name, "", name, tuple(templates)) if templates else read_prompts(name)
@@ -163,6 +163,19 @@ def _classifier(run: Run, model: LoadedModel) -> Classifier:
     if classifier.names != run.labels or settings.get("tuning") != tuning:
         raise UsageError(f"the classifier file {os.fspath(source or '')} is another than the images were classified by")
     return classifier
+
+
+def _labels(run: Run) -> Labels:
+    """Return the labels of a run with their synonyms, whole prompts and groups."""
+    more, groups = run.resolved.get("more_words") or {}, run.settings.get("groups") or [""] * len(run.labels)
+    paths = [tuple(group.split(SEPARATOR)) if group else () for group in groups]
+    words = [more.get(name, ((), ())) for name in run.labels]
+    return Labels(
+        tuple(
+            Label(name, tuple(synonyms), tuple(prompts), group=path)
+            for name, (synonyms, prompts), path in zip(run.labels, words, paths, strict=True)
+        )
+    )
 
 
 def scorer_of(run: Run) -> "tuple[Scorer | None, str]":

@@ -45,11 +45,16 @@ def refusal(status: int, sentence: str) -> AsJson:
 
 
 class Guard:
-    """Passes a request on, without the token, if it is the page's own; the answer gets headers of safety."""
+    """Passes a request on, without the token, if it is the page's own; the answer gets headers of safety.
 
-    def __init__(self, app: ASGIApp, *, token: str, port: int) -> None:
+    `/once` leads to the page a single time: a browser is started with this address, which other users of the machine
+    may see in the list of processes.
+    """
+
+    def __init__(self, app: ASGIApp, *, token: str, port: int, once: str = "") -> None:
         self._app = app
         self._token = token.encode()
+        self._once = once
         self._hosts = (f"127.0.0.1:{port}", f"localhost:{port}")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -80,6 +85,9 @@ class Guard:
         host = headers.getlist("host")
         if len(host) != 1 or host[0] not in self._hosts:
             return refusal(403, "the page has another address; use the one that zeroshot review has printed")
+        if self._once and secrets.compare_digest(scope["path"].encode("utf-8", "replace"), f"/{self._once}".encode()):
+            self._once = ""
+            return Response(status_code=307, headers={"location": f"/{self._token.decode()}/"})
         token, slash, rest = scope["path"].removeprefix("/").partition("/")
         if not secrets.compare_digest(token.encode("utf-8", "replace"), self._token):
             return refusal(404, "there is no such page; use the whole address that zeroshot review has printed")

@@ -143,12 +143,12 @@ async def _on_bug(_: Request, error: Exception) -> Response:
     return refusal(500, f"a bug in zeroshot, please report it: {type(error).__name__}: {error}")
 
 
-def application(review: Review, pictures: Pictures, *, token: str, port: int) -> ASGIApp:
-    """Return the application for a server at a port; all its addresses begin with `/token/`."""
+def application(review: Review, pictures: Pictures, *, token: str, port: int, once: str = "") -> ASGIApp:
+    """Return the application for a server at a port; all its addresses begin with `/token/`, but for `/once`."""
     handlers: dict[Any, Any] = {ZeroshotError: _on_error, HTTPException: _on_refusal, Exception: _on_bug}
     app = Starlette(routes=_Api(review, pictures).routes(), exception_handlers=handlers)
     app.router.redirect_slashes = False
-    return Guard(app, token=token, port=port)
+    return Guard(app, token=token, port=port, once=once)
 
 
 def listen(port: int | None) -> socket.socket:
@@ -167,10 +167,10 @@ def listen(port: int | None) -> socket.socket:
     return listening
 
 
-def serve(review: Review, pictures: Pictures, listening: socket.socket, on_start: Callable[[str], None]) -> None:
-    """Serve the page until Ctrl-C; `on_start` gets its address."""
-    port, token = listening.getsockname()[1], secrets.token_urlsafe(24)
-    app = application(review, pictures, token=token, port=port)
+def serve(review: Review, pictures: Pictures, listening: socket.socket, on_start: Callable[[str, str], None]) -> None:
+    """Serve the page until Ctrl-C; `on_start` gets its address, and one that leads there a single time."""
+    port, token, once = listening.getsockname()[1], secrets.token_urlsafe(24), secrets.token_urlsafe(24)
+    app = application(review, pictures, token=token, port=port, once=once)
     config = uvicorn.Config(
         app,
         log_level="error",
@@ -182,5 +182,5 @@ def serve(review: Review, pictures: Pictures, listening: socket.socket, on_start
         lifespan="off",
         timeout_graceful_shutdown=_PATIENCE,
     )
-    on_start(f"http://127.0.0.1:{port}/{token}/")
+    on_start(f"http://127.0.0.1:{port}/{token}/", f"http://127.0.0.1:{port}/{once}")
     uvicorn.Server(config).run(sockets=[listening])

@@ -147,7 +147,7 @@ class Review:
         if label is None:
             raise LabelsError("the decision lacks a label; give one")
         (name,) = Labels.of_user([label]).names
-        if any(category(character) in ("Cc", "Cs") for character in name):
+        if any(category(character) == "Cc" for character in name):
             raise LabelsError(f"{name!r} has a control character; leave it out")
         if name.casefold() in (UNKNOWN, "nan", "<na>", "#n/a"):
             raise LabelsError(f"{name!r} is reserved for images without a label; use another word")

@@ -98,7 +98,7 @@ def review(options: ReviewOptions) -> None:
         session = Review(run, log, scorer, why_not)
         pictures = Pictures(run, decoding_of(run), follow_links=options.follow_links)
 
-        def on_start(address: str) -> None:
+        def on_start(address: str, once: str) -> None:
             print(address)
             sys.stdout.flush()
             done = f", {decided_here(run, log)} of them decided" if decided_here(run, log) else ""
@@ -109,7 +109,7 @@ def review(options: ReviewOptions) -> None:
                 note(f"no classifier can be trained: {why_not}", quiet=options.quiet)
             note("Ctrl-C ends it", quiet=options.quiet)
             if options.browser:
-                webbrowser.open(address)
+                webbrowser.open(once)
 
         try:
             serve(session, pictures, listening, on_start)
