@@ -192,7 +192,7 @@ def _cell(result: EvalResult, metric: str, results: Sequence[EvalResult]) -> str
 def _differences(comparisons: _Comparisons) -> str:
     rows = [
         (
-            f"{first + 1} − {second + 1}",
+            f"{first + 1}\N{NO-BREAK SPACE}−\N{NO-BREAK SPACE}{second + 1}",
             points(each.difference),
             f"{points(each.interval[0])} to {points(each.interval[1])}",
             f"{each.first_only:,}",
