@@ -215,7 +215,13 @@ def test_corrections_count_after_results(here: Path) -> None:
     log = Path("corrections.csv")
     log.write_text("path,label,was,when\na.jpg,dog,cat,1\nb.jpg,unknown,cat,2\na.jpg,fox,dog,3\nc.jpg,,dog,4\n")
     run()
+    alone = tag([log], TagSettings(), dry_run=True)
+    told = (
+        "results.csv was tagged before, and keeps its keywords; zeroshot tag results.csv corrections.csv corrects them"
+    )
+    assert alone.wanted.notes == [told]
     tagged = run(RESULTS, log, min_probability=0.95)
+    assert tagged.wanted.notes == []
     assert (tagged.wanted.unknown, tagged.wanted.unsure) == (1, 1)
     assert subject("a.jpg.xmp") == ["fox"]
     assert not Path("b.jpg.xmp").exists()
@@ -256,6 +262,22 @@ def test_every_form_of_results(here: Path) -> None:
             found[top_k, least] = [texts.get(Field.TAGS) for _, _, texts in tagged.changes]
         cat, jay = "z/animal/mammal/cat", "z/animal/bird/jay"
         assert found == {(1, None): [[cat]], (2, None): [[cat, jay]], (2, 0.5): [[cat]], (1, 0.7): []}, name
+
+
+def test_the_record_of_a_run_says_where_images_are_and_that_they_have_several_labels(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw("work/in/a.jpg", "work/in/b.jpg", "elsewhere/x")
+    results, log = Path("elsewhere/r.csv"), Path("elsewhere/corrections.csv")
+    results.write_text(HEADER + "in/a.jpg,1,cat,0.3,0.9,\nin/a.jpg,2,sofa,0.3,0.8,\nin/b.jpg,1,cat,0.3,0.9,\n")
+    log.write_text("path,label,was,when\nin/b.jpg,dog,cat,1\n")
+    record = {"settings": {"multi_label": True}, "resolved": {"folder": f"{here}/work"}}
+    Path("elsewhere/r.csv.run.json").write_text(json.dumps(record))
+    run(results, log)
+    assert subject("work/in/a.jpg.xmp") == ["cat", "sofa"]
+    assert subject("work/in/b.jpg.xmp") == ["dog"]
+    run(results, log, top_k=1)
+    assert subject("work/in/a.jpg.xmp") == ["cat"]
 
 
 def test_labels_of_jsonl_corrected_by_hand(here: Path) -> None:

@@ -1,19 +1,23 @@
 """Which keywords each image is to have, by its results, and which sidecar is the image's."""
 
 # pathlib would normalise paths that must stay as they are.
-# ruff: noqa: PTH113, PTH122
+# ruff: noqa: PTH113, PTH118, PTH122
 
 import os
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
 from zeroshot_cli.datasets.tables import find_items
+from zeroshot_cli.disk import read_notes
 from zeroshot_cli.display import counted
 from zeroshot_cli.filing.placing import absolute
 from zeroshot_cli.records import SkippedImage
+from zeroshot_cli.results.targets import Targets
 from zeroshot_cli.tagging.answers import Answer, read_answers
+from zeroshot_cli.tagging.record import EXTENSION, record_of
 
 
 class SidecarName(StrEnum):
@@ -35,9 +39,12 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TagSettings:
-    """Which labels become keywords, under which `parent` names, and where: in sidecars, or in the images (`embed`)."""
+    """Which labels become keywords, under which `parent` names, and where: in sidecars, or in the images (`embed`).
 
-    top_k: int = 1
+    Without `top_k` it is the best label, and of a run with --multi-label all.
+    """
+
+    top_k: int | None = None
     min_probability: float | None = None
     parent: tuple[str, ...] = ()
     naming: SidecarName = SidecarName.AUTO
@@ -67,17 +74,23 @@ def read_wanted(results: Sequence[Path], settings: TagSettings) -> Wanted:
 
     Raises UsageError for a file that is not there, DataError for what is wrong in one, or where no image exists.
     """
-    chosen: dict[str, list[Answer] | None] = {}
-    wanted = Wanted()
+    chosen: dict[str, Sequence[Answer] | None] = {}
+    wanted, folder = Wanted(), ""
     for path in results:
         answers = read_answers(path)
+        folder, multi_label = _run_of(path, folder)
         names = [*answers.images, *answers.errors.difference(answers.images)]
-        items, assumed = find_items(path, names) if names else ((), ())
+        places = [os.path.join(folder, name) for name in names]
+        cells = [there if folder and os.path.isfile(there) else name for there, name in zip(places, names, strict=True)]
+        items, assumed = find_items(path, cells) if cells else ((), ())
+        most = settings.top_k or (None if multi_label else 1)
         wanted.notes += [f"{path}: {text}" for text in assumed]
         for name, item in zip(names, items, strict=True):
             image = item.path if isinstance(item, SkippedImage) else absolute(item)
             chosen.pop(image, None)
-            chosen[image] = answers.images.get(name)
+            chosen[image] = None if name not in answers.images else answers.images[name][:most]
+    if answers.is_log and len(results) == 1:
+        wanted.notes += _other_records(results[0])
     for image, labels in chosen.items():
         if labels is None:
             wanted.unreadable += 1
@@ -92,9 +105,30 @@ def read_wanted(results: Sequence[Path], settings: TagSettings) -> Wanted:
     return wanted
 
 
+def _run_of(path: Path, before: str) -> tuple[str, bool]:
+    """Return the folder in which a run was started, and whether its images have several labels, if its record says so.
+
+    A log of corrections has no record: its images are those of the results `before` it.
+    """
+    record = Targets((path,)).record
+    notes = read_notes(record) if record is not None else {}
+    resolved, asked = (part if isinstance(part := notes.get(key), dict) else {} for key in ("resolved", "settings"))
+    folder = resolved.get("folder")
+    return folder if isinstance(folder, str) else before, bool(asked.get("multi_label"))
+
+
+def _other_records(log: Path) -> Iterator[str]:
+    """Yield what to type where the results that a log corrects were tagged before."""
+    for record in sorted(log.parent.glob(f"*{EXTENSION}")):
+        tagged = record.with_name(record.name.removesuffix(EXTENSION))
+        if record != record_of(log) and tagged.exists():
+            names = f"{shlex.quote(str(tagged))} {shlex.quote(str(log))}"
+            yield f"{tagged} was tagged before, and keeps its keywords; zeroshot tag {names} corrects them"
+
+
 def _kept(labels: Sequence[Answer], settings: TagSettings) -> Iterator[tuple[str, ...]]:
     least = settings.min_probability
-    for answer in labels[: settings.top_k]:
+    for answer in labels:
         if least is None or answer.probability is None or answer.probability >= least:
             yield (*settings.parent, *answer.path)
 

@@ -28,11 +28,16 @@ class TagOptions:
         ),
     ]
     top_k: Annotated[
-        int,
+        int | None,
         typer.Option(
-            "--top-k", metavar="N", min=1, rich_help_panel=Panel.LABELS, help="The N best labels of an image."
+            "--top-k",
+            metavar="N",
+            min=1,
+            show_default=False,
+            rich_help_panel=Panel.LABELS,
+            help="The N best labels of an image. Default: 1; for a run with --multi-label, all.",
         ),
-    ] = 1
+    ] = None
     min_probability: Annotated[
         float | None,
         typer.Option(
