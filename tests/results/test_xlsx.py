@@ -115,7 +115,7 @@ def test_numbers_that_are_none(tmp_path: Path) -> None:
 
 def test_notes_have_a_column(tmp_path: Path) -> None:
     items: list[Result] = [Prediction("a.png", CAT[:1], None, note="half of it"), SkippedImage("b.png", "gone")]
-    (sheet,) = sheets(tmp_path / "out.xlsx", items, noted=True)
+    (sheet,) = sheets(tmp_path / "out.xlsx", items, more=["note"])
     assert [row[5:] for row in values(sheet)] == [("error", "note"), (None, "half of it"), ("gone", None)]
 
 

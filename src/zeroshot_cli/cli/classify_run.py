@@ -20,6 +20,7 @@ from zeroshot_cli.console.terminal import ProgressBar, console_for, note, progre
 from zeroshot_cli.display import counted
 from zeroshot_cli.records import SEPARATOR, Counts, Result, versions
 from zeroshot_cli.results.formats import (
+    GROUP,
     Extension,
     Format,
     OutputEncoding,
@@ -129,7 +130,7 @@ class ClassifyRun:
         )
         ranks = self.rules.multi_label or (options.top_k or 1) > 1
         form = options.form or (Format.TABLE if sys.stdout.isatty() else Format.CSV)
-        with closing(blocks), _standard_output(form, options, ranks=ranks) as (bar, out):
+        with closing(blocks), _standard_output(form, options, outputs.more, ranks=ranks) as (bar, out):
             if self.adapting is None:
                 blocks_shown: Iterable[list[Result]] = bar.track(blocks, len(items), "classifying", images=len)
             else:
@@ -167,7 +168,7 @@ class ClassifyRun:
             total = min(counts.classified, MOST_THUMBNAILS)
             with self._thumbnails(path, total) as thumbnails:
                 drawn = thumbnails if self.options.thumbnails else None
-                for text in write_xlsx(path, results, noted=outputs.noted, thumbnails=drawn):
+                for text in write_xlsx(path, results, more=outputs.more, thumbnails=drawn):
                     note(text, quiet=self.options.quiet)
 
         outputs.finish(counts, html=html, xlsx=xlsx, sort=sort)
@@ -232,8 +233,10 @@ def _hash(texts: Sequence[Sequence[str]]) -> str:
 
 
 @contextmanager
-def _standard_output(form: Format, options: ClassifyOptions, *, ranks: bool) -> Iterator[tuple[ProgressBar, Sink]]:
-    """Yield a progress bar and the sink of standard output; rows on a terminal need no bar."""
+def _standard_output(
+    form: Format, options: ClassifyOptions, more: Sequence[str], *, ranks: bool
+) -> Iterator[tuple[ProgressBar, Sink]]:
+    """Yield a progress bar and the sink of standard output, with `more` columns; rows on a terminal need no bar."""
     rows_on_terminal = form is not Format.TABLE and sys.stdout.isatty()
     with ExitStack() as stack:
         bar_stack = ExitStack()
@@ -242,10 +245,10 @@ def _standard_output(form: Format, options: ClassifyOptions, *, ranks: bool) -> 
         if form is Format.TABLE:
             cut = options.form is None  # --format table asks for all rows
             most = SHOWN_ROWS if cut and sys.stdout.isatty() else sys.maxsize
-            sink = table = TableWriter(console_for(sys.stdout), ranks=ranks, most=most, paused=bar.paused)
+            console, grouped = console_for(sys.stdout), GROUP in more
+            sink = table = TableWriter(console, ranks=ranks, grouped=grouped, most=most, paused=bar.paused)
             stack.callback(table.close)  # after the bar is gone
         else:
-            noted = options.reading()["truncated"] is not None
-            sink = stream_writer(sys.stdout.buffer, form, noted=noted, excel_safe=options.excel_safe)
+            sink = stream_writer(sys.stdout.buffer, form, more=more, excel_safe=options.excel_safe)
         stack.push(bar_stack)
         yield bar, sink

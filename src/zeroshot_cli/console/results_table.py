@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from zeroshot_cli.disk import writing
 from zeroshot_cli.display import counted, shown
-from zeroshot_cli.records import Result, SkippedImage
+from zeroshot_cli.records import LabelScore, Result, SkippedImage
 from zeroshot_cli.results.formats import labels_to_show
 
 if TYPE_CHECKING:
@@ -36,17 +36,19 @@ class TableWriter:
         console: "Console",
         *,
         ranks: bool,
+        grouped: bool = False,
         most: int = sys.maxsize,
         paused: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self._console = console
         self._ranks = ranks
+        self._grouped = grouped
         self._rows_left = most
         self._unreadable: list[SkippedImage] = []  # after the rows that are shown
         self._hidden = 0
         self._paused = paused
         self._items: list[Result] = []
-        self._widths: tuple[int, int] | None = None
+        self._widths: tuple[int, int, int] | None = None
 
     def write(self, items: Sequence[Result]) -> None:
         """Draw every table that is full."""
@@ -83,21 +85,24 @@ class TableWriter:
         with self._paused(), writing("standard output"):
             self._console.print(table)
 
-    def _widths_for(self, items: Sequence[Result]) -> tuple[int, int]:
-        """Return the widths of path and label: what they need, or their share of the terminal."""
+    def _widths_for(self, items: Sequence[Result]) -> tuple[int, int, int]:
+        """Return the widths of path, label and group: what they need, or their share of the terminal."""
         from rich.cells import cell_len
 
-        room = max(self._console.width - _FIXED_WIDTH, 20)
+        groups = [shown(best.path_of_group) for item in items for best in _labels(item)] if self._grouped else []
+        group = max(5, *map(cell_len, groups)) if groups else 0
+        group = min(group, max(self._console.width // 4, 12))
+        room = max(self._console.width - _FIXED_WIDTH - (group and group + 2), 20)
         path = max(4, *(cell_len(shown(item.path)) for item in items))
         label = max(5, *(cell_len(text) for item in items for text in _label_texts(item)))
         if self._console.is_terminal and len(items) == CHUNK:  # more may come, with longer paths
             path = max(path, min(room - label, _USUAL_PATH))
         if path + label <= room:
-            return path, label
+            return path, label, group
         label = min(label, max(room // 3, room - path))
-        return room - label, label
+        return room - label, label, group
 
-    def _table(self, items: Sequence[Result], widths: tuple[int, int], *, header: bool) -> "Table":
+    def _table(self, items: Sequence[Result], widths: tuple[int, int, int], *, header: bool) -> "Table":
         from rich import box
         from rich.table import Table
 
@@ -108,31 +113,40 @@ class TableWriter:
         table.add_column("label", width=widths[1], overflow="fold")
         table.add_column("score", width=7, justify="right")
         table.add_column("probability", width=11, justify="right")
+        if self._grouped:
+            table.add_column("group", width=widths[2], overflow="fold")
         for item in items:
             path = shown(item.path)
-            _add_rows(table, item, shortened(path, widths[0]) if self._console.is_terminal else path, ranks=self._ranks)
+            name = shortened(path, widths[0]) if self._console.is_terminal else path
+            _add_rows(table, item, name, ranks=self._ranks, grouped=self._grouped)
         return table
 
 
 def _label_texts(item: Result) -> list[str]:
     if isinstance(item, SkippedImage):
         return [shown(item.reason)]
-    return [shown(best.label) for best in labels_to_show(item)]
+    return [shown(best.label) for best in _labels(item)]
 
 
-def _add_rows(table: "Table", item: Result, name: str, *, ranks: bool) -> None:
+def _labels(item: Result) -> tuple[LabelScore, ...]:
+    return () if isinstance(item, SkippedImage) else labels_to_show(item)
+
+
+def _add_rows(table: "Table", item: Result, name: str, *, ranks: bool, grouped: bool) -> None:
     """Add a line for each label, the first with the path; an unreadable image has its reason as label."""
     from rich.text import Text
 
     path = Text(name)  # Text, because a str would be read as markup
     if isinstance(item, SkippedImage):
-        table.add_row(path, *[""] * ranks, Text(shown(item.reason), style="red"), "", "")
+        table.add_row(path, *[""] * ranks, Text(shown(item.reason), style="red"), *[""] * (2 + grouped))
         return
     for rank, best in enumerate(labels_to_show(item), start=1):
         style = "yellow" if item.rejected else "bold" if rank == 1 else "dim"
         rank_cell = [str(rank)] * ranks
         label = Text(shown(best.label), style=style)
-        table.add_row(path if rank == 1 else "", *rank_cell, label, f"{best.score:.4f}", f"{best.probability:.4f}")
+        numbers = (f"{best.score:.4f}", f"{best.probability:.4f}")
+        group = [Text(shown(best.path_of_group), style="dim")] * grouped
+        table.add_row(path if rank == 1 else "", *rank_cell, label, *numbers, *group)
 
 
 def shortened(path: str, width: int) -> str:

@@ -20,11 +20,12 @@ from zeroshot_cli.disk import write_all, writing
 from zeroshot_cli.display import escaped, shown_lines
 from zeroshot_cli.documents import load_json
 from zeroshot_cli.errors import UsageError
-from zeroshot_cli.records import UNKNOWN, Counts, LabelScore, Prediction, Result, SkippedImage
+from zeroshot_cli.records import SEPARATOR, UNKNOWN, Counts, LabelScore, Prediction, Result, SkippedImage
 
 COLUMNS = ("path", "rank", "label", "score", "probability", "error")
 MARK = codecs.BOM_UTF8  # by which Excel knows UTF-8
 NOTE = "note"  # one more column where images may be read in part
+GROUP = "group"  # one more, the last, where labels have groups: the path, with slashes
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _QUOTED = re.compile('["\n\r]')
 _NO_BYTE = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # surrogates that stand for no byte of a path
@@ -93,20 +94,20 @@ def row_writer(
     form: Format,
     *,
     header: bool = True,
-    noted: bool = False,
+    more: Sequence[str] = (),
     excel_safe: bool = False,
     marked: bool = False,
 ) -> Writer:
     """Return a sink that appends rows in a format, with its header first, which a byte order mark precedes if `marked`.
 
-    `noted` adds the column of notes.
+    `more` are columns that only some runs have: NOTE, GROUP.
     """
-    if header and header_of(form, noted=noted):
-        append(header_of(form, noted=noted, marked=marked))
-    return Writer(append, partial(rendered, form=form, noted=noted, excel_safe=excel_safe))
+    if header and header_of(form, more):
+        append(header_of(form, more, marked=marked))
+    return Writer(append, partial(rendered, form=form, more=more, excel_safe=excel_safe))
 
 
-def stream_writer(stream: BinaryIO, form: Format, *, noted: bool = False, excel_safe: bool = False) -> Writer:
+def stream_writer(stream: BinaryIO, form: Format, *, more: Sequence[str] = (), excel_safe: bool = False) -> Writer:
     """Return a sink that writes to standard output, flushed after every block; on a terminal, text is escaped.
 
     Raises UsageError if it cannot be written; a closed pipe stays a BrokenPipeError.
@@ -120,7 +121,7 @@ def stream_writer(stream: BinaryIO, form: Format, *, noted: bool = False, excel_
         with writing("standard output"):
             write_all(stream, data)
 
-    return row_writer(append, form, noted=noted, excel_safe=excel_safe)
+    return row_writer(append, form, more=more, excel_safe=excel_safe)
 
 
 def _shown_json(text: str) -> str:
@@ -128,14 +129,15 @@ def _shown_json(text: str) -> str:
     return escaped(text, lambda character: json.dumps(character)[1:-1], keep="\n")
 
 
-def rendered(items: Sequence[Result], form: Format, *, noted: bool = False, excel_safe: bool = False) -> bytes:
+def rendered(items: Sequence[Result], form: Format, *, more: Sequence[str] = (), excel_safe: bool = False) -> bytes:
     """Return a block of results as it is written to a file; with `excel_safe` no text is a formula."""
     if form is Format.JSONL:
         # Escaped here, not by ensure_ascii: every other script stays readable.
-        return "".join(map(json_line, items)).encode("utf-8", "backslashreplace")
+        lines = (json_line(item, grouped=GROUP in more) for item in items)
+        return "".join(lines).encode("utf-8", "backslashreplace")
     delimiter = DELIMITERS[form]
     text_of = no_formula if excel_safe else str
-    rows = (_noted(item, fields) if noted else fields for item in items for fields in _rows(item, text_of))
+    rows = (fields for item in items for fields in _rows(item, text_of, more))
     return to_bytes("".join(delimited_row(fields, delimiter) for fields in rows))
 
 
@@ -144,13 +146,9 @@ def no_formula(text: str) -> str:
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 
-def _noted(item: Result, fields: tuple[str, ...]) -> tuple[str, ...]:
-    return (*fields, "" if isinstance(item, SkippedImage) else item.note)
-
-
-def header_of(form: Format, *, noted: bool = False, marked: bool = False) -> bytes:
+def header_of(form: Format, more: Sequence[str] = (), *, marked: bool = False) -> bytes:
     """Return the first line of a file, after a byte order mark if it is `marked`; empty for JSONL."""
-    columns = (*COLUMNS, NOTE) if noted else COLUMNS
+    columns = (*COLUMNS, *more)
     return b"" if form is Format.JSONL else MARK * marked + to_bytes(delimited_row(columns, DELIMITERS[form]))
 
 
@@ -184,9 +182,9 @@ def delimited_row(fields: Sequence[str], delimiter: str) -> str:
     return delimiter.join(_quoted(field, delimiter) for field in fields) + "\n"
 
 
-def json_line(item: Result) -> str:
-    """Return one image as a JSON object on one line; lone surrogates are not escaped yet."""
-    return json.dumps(_as_json(item), ensure_ascii=False) + "\n"
+def json_line(item: Result, *, grouped: bool = False) -> str:
+    """Return one image as a JSON object on one line, labels `grouped` by path; lone surrogates are not escaped yet."""
+    return json.dumps(_as_json(item, grouped=grouped), ensure_ascii=False) + "\n"
 
 
 def _quoted(field: str, delimiter: str) -> str:
@@ -196,14 +194,32 @@ def _quoted(field: str, delimiter: str) -> str:
     return field
 
 
-def _rows(item: Result, text_of: Callable[[str], str]) -> list[tuple[str, ...]]:
+def _rows(item: Result, text_of: Callable[[str], str], more: Sequence[str]) -> list[tuple[str, ...]]:
     """Return the fields of an image's rows; `text_of` writes paths, labels and reasons, but no number."""
+    path = text_of(item.path)
     if isinstance(item, SkippedImage):
-        return [(text_of(item.path), "", "", "", "", text_of(item.reason))]
+        return [(path, "", "", "", "", text_of(item.reason), *more_fields(item, None, more))]
     return [
-        (text_of(item.path), str(rank), text_of(best.label), f"{best.score:.6f}", f"{best.probability:.6f}", "")
+        (
+            path,
+            str(rank),
+            text_of(best.label),
+            f"{best.score:.6f}",
+            f"{best.probability:.6f}",
+            "",
+            *map(text_of, others),
+        )
         for rank, best in enumerate(labels_to_show(item), start=1)
+        for others in [more_fields(item, best, more)]
     ]
+
+
+def more_fields(item: Result, best: LabelScore | None, more: Sequence[str]) -> tuple[str, ...]:
+    """Return what columns that only some runs have say of an image and one of its labels; mostly nothing."""
+    if not more:
+        return ()
+    known = {NOTE: "" if isinstance(item, SkippedImage) else item.note, GROUP: best.path_of_group if best else ""}
+    return tuple(known[name] for name in more)
 
 
 def labels_to_show(item: Prediction) -> tuple[LabelScore, ...]:
@@ -211,17 +227,18 @@ def labels_to_show(item: Prediction) -> tuple[LabelScore, ...]:
     return (LabelScore(UNKNOWN, item.score, item.probability),) if item.rejected else item.predictions
 
 
-def _as_json(item: Result) -> dict[str, Any]:
+def _as_json(item: Result, *, grouped: bool) -> dict[str, Any]:
     if isinstance(item, SkippedImage):
         return {"path": item.path, "error": item.reason}
     return {
         "path": item.path,
         "label": item.label,
         **({"nearest": item.nearest} if item.rejected else {}),
+        **({GROUP: SEPARATOR.join(item.group)} if grouped else {}),
         "score": _rounded(item.score),
         "probability": _rounded(item.probability),
         "margin": None if item.margin is None else _rounded(item.margin),
-        "predictions": [_label_json(best) for best in item.predictions],
+        "predictions": [_label_json(best, grouped=grouped) for best in item.predictions],
         **({"note": item.note} if item.note else {}),
     }
 
@@ -259,8 +276,9 @@ def is_torn(record: bytes) -> bool:
     return not record.endswith(b"\n") or record.count(b'"') % 2 == 1
 
 
-def _label_json(best: LabelScore) -> dict[str, Any]:
-    return {"label": best.label, "score": _rounded(best.score), "probability": _rounded(best.probability)}
+def _label_json(best: LabelScore, *, grouped: bool) -> dict[str, Any]:
+    found = {"label": best.label, "score": _rounded(best.score), "probability": _rounded(best.probability)}
+    return {**found, GROUP: best.path_of_group} if grouped else found
 
 
 def _rounded(value: float) -> float:
@@ -314,16 +332,20 @@ def _exact(item: Result) -> dict[str, Any]:
         return {"path": item.path, "error": item.reason}
     return {
         "path": item.path,
-        "predictions": [(best.label, best.score, best.probability) for best in item.predictions],
+        "predictions": list(map(_exact_label, item.predictions)),
         "margin": item.margin,
         "rejected": item.rejected,
-        "others": [(best.label, best.score, best.probability) for best in item.others],
+        "others": list(map(_exact_label, item.others)),
         **({"note": item.note} if item.note else {}),
     }
 
 
+def _exact_label(best: LabelScore) -> tuple[Any, ...]:
+    return (best.label, best.score, best.probability, *best.group)
+
+
 def _labels(rows: list[list[Any]]) -> tuple[LabelScore, ...]:
-    return tuple(LabelScore(label, score, probability) for label, score, probability in rows)
+    return tuple(LabelScore(label, score, probability, tuple(group)) for label, score, probability, *group in rows)
 
 
 def deliver(blocks: Iterable[Sequence[Result]], sinks: Sequence[Sink], *, before: Counts | None = None) -> Counts:

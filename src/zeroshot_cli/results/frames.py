@@ -9,7 +9,8 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from zeroshot_cli.errors import UsageError
-from zeroshot_cli.records import EvalResult, Result
+from zeroshot_cli.records import EvalResult, Prediction, Result
+from zeroshot_cli.results.formats import GROUP
 from zeroshot_cli.results.parquet import ANSWERS, RESULTS, arrow_text, schema_of, typed_rows
 
 if TYPE_CHECKING:
@@ -53,7 +54,10 @@ def _columns(results: Iterable[Result] | EvalResult) -> tuple[Mapping[str, str],
     if isinstance(results, EvalResult):
         types, rows = ANSWERS, [tuple(map(_as_utf8, astuple(answer))) for answer in results.answers]
     else:
-        types, rows = RESULTS, [row for item in results for row in typed_rows(item)]
+        items = list(results)
+        more = [GROUP] * any(best.group for item in items if isinstance(item, Prediction) for best in item.predictions)
+        types = {**RESULTS, **dict.fromkeys(more, "string")}
+        rows = [row for item in items for row in typed_rows(item, more)]
     return types, {name: [row[place] for row in rows] for place, name in enumerate(types)}
 
 

@@ -19,6 +19,8 @@ from zeroshot_cli.errors import UsageError
 from zeroshot_cli.records import Counts, Result
 from zeroshot_cli.results.append_file import AppendFile
 from zeroshot_cli.results.formats import (
+    GROUP,
+    NOTE,
     Extension,
     Format,
     Sink,
@@ -68,12 +70,13 @@ class Outputs:
 
     def _row_writer(self, file: AppendFile, form: Format) -> Sink:
         safe, marked = self._excel_safe, self._marked
-        return row_writer(file.append, form, header=not file.size, noted=self.noted, excel_safe=safe, marked=marked)
+        return row_writer(file.append, form, header=not file.size, more=self.more, excel_safe=safe, marked=marked)
 
     @property
-    def noted(self) -> bool:
-        """Whether images may be read in part, which a note then says."""
-        return bool(self._record.settings.get("truncated"))
+    def more(self) -> tuple[str, ...]:
+        """The columns that not every run has: of notes, where images may be read in part, and of groups."""
+        settings = self._record.settings
+        return (*[NOTE] * bool(settings.get("truncated")), *[GROUP] * bool(settings.get("groups")))
 
     @property
     def _excel_safe(self) -> bool:
@@ -133,7 +136,7 @@ class Outputs:
             every, safe = self.tally.every_label, self._excel_safe
             return partial(write_summary, every_label=every, excel_safe=safe, marked=self._marked)
         extension = extension_of(path)
-        own = {Extension.PARQUET: partial(write_parquet, noted=self.noted)}
+        own = {Extension.PARQUET: partial(write_parquet, more=self.more)}
         return own.get(extension) or makers.get(extension)
 
     def _note(self, record: RunRecord) -> None:

@@ -5,7 +5,7 @@ One row per image and rank, with the columns of the CSV, typed: `path`, `label` 
 path are escaped, as in `\xff`. The other formats keep them as they are.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from importlib.util import find_spec
 from itertools import islice
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from zeroshot_cli.disk import replacing, writing
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.records import Result, SkippedImage
-from zeroshot_cli.results.formats import COLUMNS, NOTE, labels_to_show, to_bytes
+from zeroshot_cli.results.formats import COLUMNS, labels_to_show, more_fields, to_bytes
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -35,15 +35,15 @@ def check_parquet() -> None:
         raise UsageError("writing .parquet needs pyarrow: pip install 'zeroshot-cli[parquet]'")
 
 
-def write_parquet(path: Path, results: Callable[[], Iterator[Result]], *, noted: bool = False) -> None:
+def write_parquet(path: Path, results: Callable[[], Iterator[Result]], *, more: Sequence[str] = ()) -> None:
     """Write all results, 10,000 images per row group; UsageError if the file cannot be written.
 
-    `noted` adds the column of notes.
+    `more` are columns of text that only some runs have: NOTE, GROUP.
     """
     check_parquet()
     import pyarrow.parquet as pq
 
-    schema = schema_of({**RESULTS, NOTE: "string"} if noted else RESULTS)
+    schema = schema_of({**RESULTS, **dict.fromkeys(more, "string")})
     with ExitStack() as stack:
         unfinished = stack.enter_context(replacing(path, resumable=True))
         stack.enter_context(writing(str(path), resumable=True))
@@ -51,7 +51,7 @@ def write_parquet(path: Path, results: Callable[[], Iterator[Result]], *, noted:
         writer = stack.enter_context(pq.ParquetWriter(file, schema))
         remaining = results()
         while block := list(islice(remaining, ROW_GROUP)):
-            rows = [row for item in block for row in typed_rows(item, noted=noted)]
+            rows = [row for item in block for row in typed_rows(item, more)]
             writer.write_table(_table(rows, schema), row_group_size=len(rows))
 
 
@@ -69,15 +69,15 @@ def _table(rows: list[_Row], schema: "pa.Schema") -> "pa.Table":
     return pa.table([pa.array(column, form.type) for column, form in zip(columns, schema, strict=True)], schema=schema)
 
 
-def typed_rows(item: Result, *, noted: bool = False) -> list[_Row]:
+def typed_rows(item: Result, more: Sequence[str] = ()) -> list[_Row]:
     """Return the rows of an image, a label each, or the one with its reason."""
     path = arrow_text(item.path)
     if isinstance(item, SkippedImage):
-        return [(path, None, None, None, None, arrow_text(item.reason), *((None,) * noted))]
-    note = (item.note or None,) * noted
+        return [(path, None, None, None, None, arrow_text(item.reason), *(None for _ in more))]
     return [
-        (path, rank, arrow_text(best.label), best.score, best.probability, None, *note)
+        (path, rank, arrow_text(best.label), best.score, best.probability, None, *others)
         for rank, best in enumerate(labels_to_show(item), start=1)
+        for others in [[arrow_text(text) or None for text in more_fields(item, best, more)]]
     ]
 
 

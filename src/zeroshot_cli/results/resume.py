@@ -19,6 +19,8 @@ from zeroshot_cli.results.append_file import AppendFile
 from zeroshot_cli.results.formats import (
     COLUMNS,
     DELIMITERS,
+    GROUP,
+    NOTE,
     Format,
     csv_records,
     header_of,
@@ -132,12 +134,12 @@ def _delimited_items(form: Format, complete: bool, stream: BinaryIO, name: str) 
     That of a `complete` file has them all.
     """
     begin = stream.readline()
-    kinds = [(noted, marked) for noted in (False, True) for marked in (False, True)]
-    headers = [header_of(form, noted=noted, marked=marked) for noted, marked in kinds]
+    kinds = [(more, marked) for more in ((), (NOTE,), (GROUP,), (NOTE, GROUP)) for marked in (False, True)]
+    headers = [header_of(form, more, marked=marked) for more, marked in kinds]
     header = next((each for each in headers if each.startswith(begin)), None)
     if header is None:
         raise _not_ours(name)
-    columns = len(COLUMNS) + kinds[headers.index(header)][0]
+    columns = len(COLUMNS) + len(kinds[headers.index(header)][0])
     last: Item | None = None
     end = len(header)
     for record in csv_records(stream, longest=MAX_RECORD):

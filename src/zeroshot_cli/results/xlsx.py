@@ -7,7 +7,7 @@ filters; a path is a link to its file. One sheet takes 1,048,576 rows, and what 
 
 import io
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from datetime import datetime
 from importlib.util import find_spec
@@ -20,7 +20,7 @@ from zeroshot_cli.disk import replacing, writing
 from zeroshot_cli.display import counted, shown
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.records import Result, SkippedImage
-from zeroshot_cli.results.formats import NOTE, no_formula
+from zeroshot_cli.results.formats import no_formula
 from zeroshot_cli.results.parquet import RESULTS, typed_rows
 
 # What Excel can do (support.microsoft.com, "Excel specifications and limits")
@@ -48,13 +48,13 @@ def write_xlsx(
     path: Path,
     results: Callable[[], Iterator[Result]],
     *,
-    noted: bool = False,
+    more: Sequence[str] = (),
     thumbnails: Thumbnails | None = None,
 ) -> list[str]:
     """Write all results, row by row; return what the file lacks, as sentences.
 
-    `noted` adds the column of notes. `thumbnails` yields, for each path of a classified image and in that order, a
-    small encoded image or None; the first 10,000 are shown. Raises UsageError if the file cannot be written.
+    `more` are columns that only some runs have. `thumbnails` yields, for each path of a classified image and in that
+    order, a small encoded image or None; the first 10,000 are shown. Raises UsageError if the file cannot be written.
     """
     check_xlsx()
     import xlsxwriter
@@ -68,13 +68,13 @@ def write_xlsx(
         book = xlsxwriter.Workbook(stream, {"constant_memory": True, "tmpdir": folder, "use_zip64": True})
         stack.callback(_close_rows, book)
         book.set_properties({"created": _CREATED})
-        columns = (*RESULTS, *[NOTE] * noted)
+        columns = (*RESULTS, *more)
         sheets = _Sheets(book, path, columns, drawn=thumbnails is not None)
         classified = (item.path for item in results() if not isinstance(item, SkippedImage))
         images = iter(()) if thumbnails is None else thumbnails(islice(classified, MOST_THUMBNAILS))
         for item in results():
             image = None if isinstance(item, SkippedImage) else next(images, None)
-            for row in typed_rows(item, noted=noted):
+            for row in typed_rows(item, more):
                 sheets.add(item.path, row, image)
                 image = None
         sheets.end()
