@@ -72,13 +72,14 @@ def _row(item: Result, report: Path) -> dict[str, Any]:
         "address": link_to(item.path, report),
         "rejected": item.rejected,
         "margin": None if item.margin is None else _rounded(item.margin),
-        "predictions": [_triple(each) for each in item.predictions],
-        "others": [_triple(each) for each in item.others],
+        "predictions": [_label(each) for each in item.predictions],
+        "others": [_label(each) for each in item.others],
     }
 
 
-def _triple(each: LabelScore) -> list[Any]:
-    return [each.label, _rounded(each.score), _rounded(each.probability)]
+def _label(each: LabelScore) -> list[Any]:
+    group = [each.path_of_group] if each.group else []
+    return [each.label, _rounded(each.score), _rounded(each.probability), *group]
 
 
 def _rounded(value: float) -> float | None:

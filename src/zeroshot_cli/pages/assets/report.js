@@ -23,8 +23,8 @@
     return items;
   }
 
-  function labelScore([label, score, probability]) {
-    return { label: shown(label), score, probability };
+  function labelScore([label, score, probability, group = ""]) {
+    return { label: shown(label), score, probability, group: shown(group) };
   }
 
   function prepare(item) {
@@ -54,13 +54,13 @@
       item.thumbnail = thumbnail++;
       if (item.rejected) unknown.items.push(item);
       else {
-        const { label } = item.nearest;
-        if (!labels.has(label)) labels.set(label, { kind: "label", name: label, note: "", items: [] });
+        const { label, group } = item.nearest;
+        if (!labels.has(label)) labels.set(label, { kind: "label", name: label, note: group, items: [] });
         labels.get(label).items.push(item);
       }
     }
     const { compare } = new Intl.Collator("en", { numeric: true });
-    const sections = [...labels.values()].sort((a, b) => compare(a.name, b.name));
+    const sections = [...labels.values()].sort((a, b) => compare(a.note, b.note) || compare(a.name, b.name));
     for (const section of [...sections, unknown]) section.items.sort(byDoubt);
     return [...sections, unknown, unreadable].filter((section) => section.items.length);
   }
@@ -263,22 +263,22 @@
     const labels = sections.filter(({ kind }) => kind === "label");
     const others = sections.filter(({ kind }) => kind !== "label");
     addChoice(null, "All");
-    for (const section of [...others, ...labels]) addChoice(section, section.name);
+    for (const section of [...others, ...labels]) addChoice(section, section.name, section.kind === "label" ? section.note : "");
     if (labels.length) choices.at(-labels.length).entry.className = "apart";
   }
 
-  function addChoice(section, text) {
+  function addChoice(section, text, group = "") {
     const entry = element("li");
     const choice = element("button");
     const number = element("span", "number");
     choice.type = "button";
-    choice.title = text;
+    choice.title = group ? `${text} (${group})` : text;
     choice.tabIndex = section ? -1 : 0;
     choice.append(element("span", "name", text), number);
     choice.addEventListener("click", () => choose(section));
     entry.append(choice);
     $("labels").append(entry);
-    choices.push({ section, button: choice, number, entry, searched: text.toLowerCase() });
+    choices.push({ section, button: choice, number, entry, searched: `${text} ${group}`.toLowerCase() });
   }
 
   function choose(section) {
@@ -429,10 +429,12 @@
     if (!$("viewer").open) $("viewer").showModal();
   }
 
-  function rowOf({ label, score, probability }, className) {
+  function rowOf({ label, score, probability, group }, className) {
     const row = element("tr", className);
     const name = element("td");
-    name.append(element("span", "name", label), barOf(probability));
+    name.append(element("span", "name", label));
+    if (group) name.append(element("span", "file", group));
+    name.append(barOf(probability));
     row.append(name, element("td", "", fraction(probability, 4)), element("td", "", fraction(score, 4)));
     return row;
   }
