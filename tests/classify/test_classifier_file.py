@@ -116,6 +116,24 @@ def test_another_model_is_refused(built: Path, angle_model: Any) -> None:
         Classifier.of(read_classifier(built), angle_model)
 
 
+def test_groups_are_read_as_they_were_built(built: Path, angle_model: Any) -> None:
+    groups = {"far": {"left": ["120", "180"]}, "near": ["0"]}
+    Classifier(angle_model, groups, TENS).save(built)
+    with safe_open(built, framework="pt") as file:
+        metadata = file.metadata()
+    assert json.loads(metadata["groups"]) == [["far", "left"], ["far", "left"], ["near"]]
+    assert metadata["format"] == "zeroshot-classifier-1"  # versions without groups answer with its labels
+    read = load_classifier(built, angle_model)
+    assert read.labels == Labels.of_user(groups)
+    assert [level.names for level in read.levels] == [("far", "near"), ("left", "0"), ("120", "180", "0")]
+
+
+def test_a_file_without_groups_has_none(built: Path) -> None:
+    with safe_open(built, framework="pt") as file:
+        assert "groups" not in file.metadata()
+    assert not read_classifier(built).labels.grouped
+
+
 def rewritten(built: Path, tensors: dict[str, torch.Tensor] | None = None, **metadata: str | None) -> None:
     with safe_open(built, framework="pt") as file:
         changed = {**file.metadata(), **metadata}
@@ -143,6 +161,11 @@ def rewritten(built: Path, tensors: dict[str, torch.Tensor] | None = None, **met
         ({"templates": '"{}"'}, "a template is not a text"),
         ({"thresholds": '{"min_score": NaN}'}, "thresholds {'min_score': nan}"),
         ({"thresholds": '{"min_score": 2}'}, "thresholds"),
+        ({"groups": '[["a"], "b", []]'}, "a group is not a text"),
+        ({"groups": '[["a"], [" b"], []]'}, "group (' b',)"),
+        ({"groups": '[["a"], ["b/c"], []]'}, "has a slash"),
+        ({"groups": '[["3"], [], ["3"]]'}, "'3' is a label, and '3' is a group"),
+        ({"groups": '[["a"], ["b"]]'}, "damaged"),
         ({"thresholds": "[]"}, "damaged"),
         ({"versions": "[]"}, "damaged"),
         ({"temperature": "nan"}, "temperature nan"),

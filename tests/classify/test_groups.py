@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from zeroshot_cli.classify.groups import levels_of
-from zeroshot_cli.classify.rejection import Rules, judge
+from zeroshot_cli.classify.groups import check_level, levels_of
+from zeroshot_cli.classify.rejection import Rules, corrected, judge
 from zeroshot_cli.classify.scoring import Scored
+from zeroshot_cli.errors import UsageError
 from zeroshot_cli.records import Prediction
 from zeroshot_cli.words.labels import Labels
 
@@ -157,3 +158,32 @@ def test_labels_without_groups_have_one_level() -> None:
     assert (level.names, level.groups) == (("cat", "dog"), ((), ()))
     rows = scored((0.1, 0.2, 0.3, 0.4))
     assert level.scored(rows) is rows
+
+
+@pytest.mark.parametrize(
+    ("level", "rules", "words"),
+    [
+        (0, {}, "--level counts from 1, the topmost groups, not 0"),
+        (1, {"multi_label": True}, "omit one of them"),
+        (1, {"label_thresholds": True}, "thresholds were found for labels; give --min-probability X"),
+    ],
+)
+def test_a_level_that_makes_no_sense_is_refused(level: int, rules: dict[str, bool], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        check_level(level, LEVELS, **{"multi_label": False, "label_thresholds": False} | rules)
+
+
+def test_a_level_needs_groups_and_may_be_deeper_than_they_are() -> None:
+    check_level(9, LEVELS, multi_label=False, label_thresholds=True)  # those are the labels themselves
+    with pytest.raises(UsageError, match="these labels have none; nest them in a .yaml file under `groups:`"):
+        check_level(1, levels_of(Labels.of(["cat", "dog"])), multi_label=False, label_thresholds=False)
+
+
+def test_an_image_that_a_person_labelled_has_the_answer_of_its_level() -> None:
+    rows = scored((0.25, 0.3, 0.35, 0.1))
+    (found,) = judged(rows, level=2)
+    level = LEVELS[1]
+    (sparrow,) = level.places[[0]]
+    right = corrected(found, int(sparrow), level.scored(rows), 0, level)
+    assert told(right) == [("bird", "animal/bird", 0.35, log(0.25))]
+    assert corrected(found, None, level.scored(rows), 0, level).group == ()

@@ -63,6 +63,14 @@ def test_answers_of_eval_are_true_labels_whatever_their_rank() -> None:
     assert read(content) == [("a.png", "cat")]
 
 
+def test_answers_that_are_groups_teach_no_label() -> None:
+    content = "path,rank,label,score,probability,error,group\na.png,1,cat,0.2,0.9,,pet\nb.png,1,pet,0.2,0.9,,pet\n"
+    labels = Labels.of_user({"pet": ["cat", "dog"]})
+    assert read(content, labels) == [("a.png", "cat")]
+    Path("t.csv").write_text(content)
+    assert "t.csv: 1 row labelled with a group passed over" in read_examples(["t.csv"], labels).passed_over
+
+
 def test_unknown_may_be_a_label() -> None:
     assert read("image,label\na.png,unknown\n", Labels.of(["unknown", "cat"])) == [("a.png", "unknown")]
 

@@ -121,9 +121,9 @@ def _json(value: object) -> str:
 
 def _parse(metadata: Mapping[str, str], embeddings: Tensor, source: str) -> SavedClassifier:
     names, synonyms, class_prompts = (load_json(metadata[key]) for key in ("labels", "synonyms", "class_prompts"))
-    groups = load_json(metadata["groups"]) if "groups" in metadata else [()] * len(names)
+    groups = load_json(metadata["groups"]) if "groups" in metadata else [[]] * len(names)
     labels = tuple(
-        Label(name, _texts(others, "a synonym"), _texts(prompts, "a prompt"), group=tuple(group))
+        Label(name, _texts(others, "a synonym"), _texts(prompts, "a prompt"), group=_texts(group, "a group"))
         for name, others, prompts, group in zip(_texts(names, "a label"), synonyms, class_prompts, groups, strict=True)
     )
     _check_groups(labels)
@@ -156,7 +156,7 @@ def _check_groups(labels: Sequence[Label]) -> None:
     """Raise ValueError or TypeError where groups are not what a label file may have."""
     try:
         for label in labels:
-            if label.group != checked_path(_texts(list(label.group), "a group"), "groups"):
+            if label.group != checked_path(label.group, "groups"):
                 raise ValueError(f"group {label.group}")
         check_groups((label.name, label.group, "groups") for label in labels)
     except LabelsError as error:
