@@ -17,13 +17,13 @@ from zeroshot_cli.display import shown
 from zeroshot_cli.records import SkippedImage
 
 MOST_SKIPPED = 200  # images that are named
-_ASSETS = Path(__file__).with_name("assets")
+ASSETS = Path(__file__).with_name("assets")
 _ESCAPES = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}  # so that no text ends or opens an element
 
 
 def asset(name: str) -> str:
     """Return the text of a file that pages are made of."""
-    return (_ASSETS / name).read_text(encoding="utf-8")
+    return (ASSETS / name).read_text(encoding="utf-8")
 
 
 def filled(name: str, values: Mapping[str, str]) -> str:

@@ -18,11 +18,13 @@ from starlette.types import ASGIApp
 
 from zeroshot_cli.documents import load_json
 from zeroshot_cli.errors import UnreadableImage, UsageError, ZeroshotError
+from zeroshot_cli.pages.shared import ASSETS
 from zeroshot_cli.review.guard import AsJson, Guard, refusal
 from zeroshot_cli.review.pictures import Pictures, open_folder
 from zeroshot_cli.review.session import Review
 
 _PAGE = Path(__file__).with_name("page")
+_SHARED = tuple(ASSETS / name for name in ("theme.css", "theme.js"))  # the colours of all pages
 _TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 _LARGEST = 4 << 20  # bytes of a request: decisions on half a million images
 _WHILE_OPEN = {"cache-control": "private, max-age=3600"}
@@ -40,7 +42,7 @@ class _Api:
 
     def routes(self) -> list[Route]:
         return [
-            Route("/", _page("index.html", "text/html")),
+            Route("/", _page(_PAGE / "index.html", "text/html")),
             Route("/static/{name}", _static),
             Route("/api/run", self._get(self._review.about)),
             Route("/api/images", self._get(self._review.images)),
@@ -97,20 +99,20 @@ class _Api:
         return StreamingResponse(found.content, media_type=found.media_type, headers=headers)
 
 
-def _page(name: str, media_type: str) -> Handler:
+def _page(path: Path, media_type: str) -> Handler:
     async def handle(_: Request) -> Response:
-        return Response(await run_in_threadpool((_PAGE / name).read_bytes), media_type=media_type)
+        return Response(await run_in_threadpool(path.read_bytes), media_type=media_type)
 
     return handle
 
 
 async def _static(request: Request) -> Response:
     """Answer with a file of the page: only names that its folder has, so no path leads out of it."""
-    names = {path.name: _TYPES[path.suffix] for path in _PAGE.iterdir() if path.suffix in _TYPES}
-    name = request.path_params["name"]
-    if name not in names:
+    files = {path.name: path for path in (*_PAGE.iterdir(), *_SHARED) if path.suffix in _TYPES}
+    path = files.get(request.path_params["name"])
+    if path is None:
         raise HTTPException(404)
-    return await _page(name, names[name])(request)
+    return await _page(path, _TYPES[path.suffix])(request)
 
 
 async def _object(request: Request) -> dict[str, Any]:

@@ -288,23 +288,6 @@ function clicked(event) {
   grid.moveTo(image.position, { extend: event.shiftKey });
 }
 
-// Light and dark
-
-function isDark() {
-  const chosen = document.documentElement.dataset.theme;
-  return chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-}
-
-function nameTheme() {
-  $("theme").textContent = isDark() ? "Light" : "Dark";
-  $("theme").setAttribute("aria-label", `Switch to ${isDark() ? "light" : "dark"} colours`);
-}
-
-function switchTheme() {
-  document.documentElement.dataset.theme = isDark() ? "light" : "dark";
-  nameTheme();
-}
-
 // Start
 
 let pinging = null;
@@ -353,20 +336,17 @@ function wire() {
   $("filters").addEventListener("input", readFilters);
   press("clear", clearFilters);
   press("show-keys", dialogs.openKeys);
-  press("theme", switchTheme);
   press("show-filters", () => $("show-filters").setAttribute("aria-expanded", $("filters").classList.toggle("open")));
   press("selecting", () => {
     $("selecting").ariaPressed = String($("selecting").ariaPressed !== "true");
     $("grid").focus();
   });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", nameTheme);
   window.addEventListener("beforeunload", (event) => waiting() && !state.ended && event.preventDefault());
   document.addEventListener("visibilitychange", () => document.hidden || ping());
   setInterval(() => document.hidden || ping(), PING);
 }
 
 async function begin() {
-  nameTheme();
   state.run = await ask("api/run");
   document.title = `${shown(state.run.name)} · zeroshot review`;
   $("name").textContent = shown(state.run.name);
