@@ -1,10 +1,11 @@
-"""Make the images of README.md from real runs of `zeroshot` on the example images: `make images`.
+"""Make the images of README.md and docs/ from real runs of `zeroshot` on the example images: `make images`.
 
-terminal.svg is what the command draws on a terminal, which is a pseudo-terminal here; report.png is its HTML report and
-evaluation.png that of `zeroshot eval`, as Chromium shows them, which must be installed. Look at all of them afterwards:
-a program cannot tell whether they are good.
+terminal.svg is what the command draws on a terminal, which is a pseudo-terminal here; report.png is its HTML report,
+evaluation.png that of `zeroshot eval`, and review-light.png and review-dark.png the page of `zeroshot review` after a few
+keys, as Chromium shows them, which must be installed. Look at all of them afterwards: a program cannot tell whether they
+are good.
 
-    python docs/images/make.py [terminal | report | evaluation]
+    python docs/images/make.py [terminal | report | evaluation | review]
 """
 
 import argparse
@@ -32,6 +33,11 @@ TERMINAL = "zeroshot classify examples/images/[a-c]* --labels examples/labels.tx
 WANTED = "apple", "pizza"  # of README's second recipe
 REPORT = "zeroshot classify examples/images {} --background {} --output {}"
 EVALUATION = "zeroshot eval ./examples --model tiny --report {}"
+CLASSIFY = "zeroshot classify examples/images {} --output {}"
+REVIEW = "zeroshot review {} --no-browser"
+KINDS = "an animal", "a plant", "food", "a building", "a vehicle", "a thing of the house", "the sky"
+RIGHT = ""
+DECISIONS = "thing", "food", "thing", RIGHT, "vehicle", RIGHT  # of the first images; what is typed of another label
 COLUMNS = 84
 REPORT_SIZE, EVALUATION_SIZE = (1080, 1022), (1280, 1180)
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -39,7 +45,9 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("image", nargs="?", choices=("terminal", "report", "evaluation"), help="one of them only")
+    parser.add_argument(
+        "image", nargs="?", choices=("terminal", "report", "evaluation", "review"), help="one of them only"
+    )
     only = parser.parse_args().image
     with tempfile.TemporaryDirectory() as folder:
         for name in [name for name in os.environ if name.startswith("ZEROSHOT_")]:
@@ -52,6 +60,8 @@ def main() -> None:
             shoot_report(Path(folder))
         if only in (None, "evaluation"):
             shoot_evaluation(Path(folder))
+        if only in (None, "review"):
+            shoot_review(Path(folder))
 
 
 def draw_terminal(command: str) -> None:
@@ -110,17 +120,59 @@ def shoot_evaluation(folder: Path) -> None:
 
 def shoot(name: str, command: str, size: tuple[int, int], folder: Path, *, cwd: Path) -> None:
     """The top of the page that `command` writes, in as many colours as a small PNG needs."""
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser is None:
-        sys.exit(f"{name}.png needs Chromium, which is not installed")
     page, shot = folder / f"{name}.html", folder / f"{name}.png"
     subprocess.run(arguments(command.format(shlex.quote(str(page)))), cwd=cwd, check=True, capture_output=True)
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--virtual-time-budget=5000"]
     options += [f"--user-data-dir={folder / 'profile'}", f"--window-size={size[0]},{size[1]}", f"--screenshot={shot}"]
-    subprocess.run([browser, *options, page.as_uri()], check=True, capture_output=True)
+    subprocess.run([chromium(), *options, page.as_uri()], check=True, capture_output=True)
+    save_small(shot, f"{name}.png")
+
+
+def shoot_review(folder: Path) -> None:
+    """The page of review, in light and dark, after some decisions and with some images selected."""
+    from playwright.sync_api import sync_playwright
+
+    answers, shot = folder / "answers.csv", folder / "review.png"
+    kinds = " ".join(f"--label {shlex.quote(kind)}" for kind in KINDS)
+    subprocess.run(arguments(CLASSIFY.format(kinds, answers)), cwd=ROOT, check=True, capture_output=True)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox", "--disable-gpu"])
+        for scheme in ("light", "dark"):
+            server = subprocess.Popen(
+                arguments(REVIEW.format(answers.name)),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                cwd=folder,
+                text=True,
+            )
+            page = browser.new_page(viewport={"width": 1080, "height": 746}, color_scheme=scheme)
+            page.goto(server.stdout.readline().strip())
+            page.locator(".card.active").wait_for()
+            for typed in DECISIONS:
+                page.keyboard.press("l" if typed else "r")
+                if typed:
+                    page.keyboard.type(typed)
+                    page.keyboard.press("Enter")
+            page.keyboard.press("Shift+ArrowRight")
+            page.wait_for_timeout(2000)  # thumbnails
+            page.screenshot(path=shot)
+            save_small(shot, f"review-{scheme}.png")
+            server.kill()
+            server.wait()
+            (folder / "corrections.csv").unlink()
+
+
+def chromium() -> str:
+    """Return the path of Chromium, without which there are no images of pages."""
+    if found := next(filter(None, map(shutil.which, BROWSERS)), None):
+        return found
+    sys.exit("images of pages need Chromium, which is not installed")
+
+
+def save_small(shot: Path, name: str) -> None:
+    """Write an image in as many colours as a small PNG needs."""
     with Image.open(shot) as image:
-        small = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
-        small.save(HERE / f"{name}.png", optimize=True)
+        image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(HERE / name, optimize=True)
 
 
 def arguments(command: str) -> list[str]:
