@@ -1,9 +1,9 @@
 """Make the images of README.md and docs/ from real runs of `zeroshot` on the example images: `make images`.
 
 terminal.svg is what the command draws on a terminal, which is a pseudo-terminal here; report.png is its HTML report,
-evaluation.png that of `zeroshot eval`, and review-light.png and review-dark.png the page of `zeroshot review` after a few
-keys, as Chromium shows them, which must be installed. Look at all of them afterwards: a program cannot tell whether they
-are good.
+evaluation.png that of `zeroshot eval`, and review-light.png and review-dark.png the page of `zeroshot review` after a
+few keys, as Chromium shows them, which must be installed. Look at all of them afterwards: a program cannot tell whether
+they are good.
 
     python docs/images/make.py [terminal | report | evaluation | review]
 """

@@ -249,6 +249,7 @@ function keyOf({ key, code, shiftKey }) {
 
 function pressed(event) {
   const viewing = dialogs.isOpen("viewer");
+  if (event.key === "Escape" && event.target.closest("#filters")) return $("grid").focus();
   if (event.altKey || event.target.closest("input, select, textarea") || dialogs.isOpen("picker") || dialogs.isOpen("keys")) return;
   const key = keyOf(event);
   const control = event.ctrlKey || event.metaKey;

@@ -1,5 +1,5 @@
 // "Train": the server makes a classifier from the corrections and answers again; this shows what changed.
-import { ask } from "./api.js";
+import { ask, inTurn } from "./api.js";
 import { state } from "./state.js";
 import { $, percent, plural, shown, whole } from "./text.js";
 
@@ -28,9 +28,10 @@ export function nameButton(corrections) {
 async function start(fail) {
   if (running) return;
   if (!state.run.can_train) return show(shown(state.run.why_not));
+  $("grid").focus();
   try {
-    await ask("api/train", {});
-    await follow();
+    await inTurn("api/train", {}); // after the decisions that it learns from
+    await follow({ asked: true });
   } catch (error) {
     running = false;
     $("training").hidden = true;
@@ -38,8 +39,8 @@ async function start(fail) {
   }
 }
 
-// Also on loading the page: a training may be under way, or done.
-export async function follow() {
+// Also on loading the page, unasked: a training may be under way, or done.
+export async function follow({ asked = false } = {}) {
   let report = await ask("api/train");
   while (report.state === "running") {
     running = true;
@@ -48,12 +49,13 @@ export async function follow() {
     await new Promise((resume) => setTimeout(resume, POLL));
     report = await ask("api/train");
   }
-  const waited = running;
+  const news = asked || running;
   running = false;
-  if (report.state === "failed") show(`Not trained: ${shown(report.message)}`);
+  $("train").setAttribute("aria-disabled", !state.run.can_train);
+  if (report.state === "failed" && news) show(`Not trained: ${shown(report.message)}`);
   if (report.state !== "done") return;
   state.changed = new Map(report.changed.map((change) => [change.n, change]));
-  if (waited) await onTrained();
+  if (news) await onTrained();
   showResult(report);
 }
 
@@ -66,7 +68,8 @@ function show(text, { busy = false } = {}) {
 }
 
 function showResult({ zero_shot: before, tuned: after, examples, changed, classifier }) {
-  const accuracy = before === null || after === null ? "" : ` Accuracy: ${percent(before)} zero-shot → ${percent(after)} tuned, cross-validated.`;
+  const unknown = before === null || after === null;
+  const accuracy = unknown ? " Too few to measure the accuracy." : ` Accuracy: ${percent(before)} zero-shot → ${percent(after)} tuned, cross-validated.`;
   const moved = changed.length ? `${plural(changed.length, "answer")} of ${whole(state.images.length)} changed.` : "No answer changed.";
   show(`Trained from ${plural(examples, "correction")}.${accuracy} ${moved}`);
   $("show-changed").hidden = !changed.length;
