@@ -22,6 +22,7 @@ import pytest
 from zeroshot_cli.classify.classifier_file import read_classifier
 from zeroshot_cli.cli.app import run
 from zeroshot_cli.embed import image_cache
+from zeroshot_cli.review import server
 from zeroshot_cli.review.answers import scorer_of
 from zeroshot_cli.review.corrections import Corrections
 from zeroshot_cli.review.run import read_run
@@ -35,7 +36,7 @@ def in_folder(
     angles: list[tuple[int, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, draw_angle: Callable[..., Path]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(image_cache, "_SETTLED", 0)  # the cache knows files that are just written, too
+    monkeypatch.setattr(image_cache, "SETTLED", 0)  # the cache knows files that are just written, too
     monkeypatch.setenv("ZEROSHOT_DEVICE", "cpu")
     monkeypatch.setenv("ZEROSHOT_MODEL", "angles")
     for degrees in DEGREES:
@@ -128,6 +129,24 @@ def test_images_that_the_cache_lacks_are_encoded_and_unreadable_ones_keep_their_
     correct_all(review)
     done = trained(review)
     assert (done["state"], done["examples"]) == ("done", 26)
+
+
+@pytest.mark.parametrize("mode", ["move", "copy", "link"])
+def test_a_sorted_folder_is_reviewed_and_trained_from(
+    in_folder: object, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    sorting = ["--sort-into", "sorted", "--sort-mode", mode]
+    assert classify("--labels", "labels.txt", "--prompts", "plain", *sorting) == 0
+    found: list[Review] = []
+    monkeypatch.setattr(server, "serve", lambda review, *_: found.append(review))
+    assert run(["review", "sorted", "--no-browser"]) == 0
+    about, images = found[0].about(), found[0].images()["images"]
+    assert (about["name"], about["images"], about["missing"], about["can_train"]) == ("sorted", 28, 0, True)
+    # by hand, of the two: 1 / (1 + exp(10 * (cos(50°) - cos(20°)))) for 30 degrees, whose label is 1e1
+    assert {Path(image["path"]).name: image["probability"] for image in images}["30.png"] == pytest.approx(
+        0.9512, abs=1e-4
+    )
+    assert all(Path(image["path"]).is_file() for image in images)
 
 
 def test_a_new_label_and_a_file_of_somebody_else(in_folder: object, opened: Callable[[], Review]) -> None:
@@ -337,7 +356,8 @@ def test_two_servers_on_one_log_refuse_each_other_and_ctrl_c_ends_one(results: s
     assert third.end(signal.SIGINT)[0] == 130
     code, errors = first.end(signal.SIGINT)
     assert code == 130
-    assert "1 image decided, in corrections.csv; next: zeroshot tune corrections.csv" in errors
+    assert "40 images; decisions go to corrections.csv" in errors
+    assert "Ctrl-C ends it; next: zeroshot tune corrections.csv -o my.classifier" in errors
     assert "Traceback" not in errors
     assert not Path("others.csv").exists()  # nothing was decided
     again = Server(results)

@@ -86,13 +86,11 @@ class Review:
         if self._trainer is None:
             raise UsageError(f"no classifier can be trained here: {self._why_not}")
         with self._lock:
-            decided = self._log.decided
+            decided, known = self._log.decided, set(self._labels())
         labels = {
-            number: decided[path].label
-            for path, number in self._number.items()
-            if path in decided
-            and decided[path].kind in (Kind.RIGHT, Kind.LABEL)
-            and decided[path].label in self._labels()
+            self._number[path]: each.label
+            for path, each in decided.items()
+            if path in self._number and each.kind in (Kind.RIGHT, Kind.LABEL) and each.label in known
         }
         self._trainer.start(labels, list(self._answers), self._replace)
 
@@ -153,8 +151,3 @@ class Review:
             raise LabelsError(f"{name!r} is reserved for images without a label; use another word")
         Labels.of_user([*labels, name])
         return name
-
-
-def decided_here(run: Run, log: Corrections) -> int:
-    """Return how many of the images have been decided before."""
-    return sum(log.of(image.path) is not None for image in run.images)

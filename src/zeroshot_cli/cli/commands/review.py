@@ -3,18 +3,23 @@
 import shlex
 import sys
 import webbrowser
+from contextlib import closing
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from zeroshot_cli.cli import options as o
 from zeroshot_cli.cli.command import Panel, command
-from zeroshot_cli.console.terminal import note
+from zeroshot_cli.console.terminal import note, progress_bar
 from zeroshot_cli.display import counted
 from zeroshot_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from zeroshot_cli.review.corrections import Corrections
+    from zeroshot_cli.review.run import Run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,33 +94,35 @@ def review(options: ReviewOptions) -> None:
     from zeroshot_cli.review.corrections import Corrections, log_beside
     from zeroshot_cli.review.pictures import Pictures
     from zeroshot_cli.review.server import listen, serve
-    from zeroshot_cli.review.session import Review, decided_here
+    from zeroshot_cli.review.session import Review
 
     log = Corrections(options.corrections or log_beside(run.source))
-    try:
-        listening = listen(options.port)
+    with closing(log), listen(options.port) as listening:
         scorer, why_not = scorer_of(run)
+        if scorer is not None and any(image.probability is None for image in run.images):
+            with progress_bar(quiet=options.quiet) as bar:  # a sorted folder has labels alone
+                scorer.encode(run.images, bar.counter("encoding", "images"))
         session = Review(run, log, scorer, why_not)
-        pictures = Pictures(run, decoding_of(run), follow_links=options.follow_links)
 
         def on_start(address: str, once: str) -> None:
             print(address)
             sys.stdout.flush()
-            done = f", {decided_here(run, log)} of them decided" if decided_here(run, log) else ""
-            note(f"{counted(len(run.images), 'image')}{done}; decisions go to {log.path}", quiet=options.quiet)
-            if run.missing:
-                note(f"warning: {counted(run.missing, 'image')} no longer there, not shown", quiet=options.quiet)
-            if why_not:
-                note(f"no classifier can be trained: {why_not}", quiet=options.quiet)
-            note("Ctrl-C ends it", quiet=options.quiet)
+            _say(options, run, log, why_not)
             if options.browser:
                 webbrowser.open(once)
 
-        try:
+        with closing(Pictures(run, decoding_of(run), follow_links=options.follow_links)) as pictures:
             serve(session, pictures, listening, on_start)
-        finally:
-            pictures.close()
-            done = f"{counted(decided_here(run, log), 'image')} decided, in {log.path}"
-            note(f"{done}; next: zeroshot tune {shlex.quote(str(log.path))} -o my.classifier", quiet=options.quiet)
-    finally:
-        log.close()
+
+
+def _say(options: ReviewOptions, run: "Run", log: "Corrections", why_not: str) -> None:
+    done = sum(log.of(image.path) is not None for image in run.images)
+    decided = f", {done} of them decided" if done else ""
+    notes = [f"{counted(len(run.images), 'image')}{decided}; decisions go to {log.path}"]
+    if run.missing:
+        notes.append(f"warning: {counted(run.missing, 'image')} no longer there, not shown")
+    if why_not:
+        notes.append(f"no classifier can be trained: {why_not}")
+    notes.append(f"Ctrl-C ends it; next: zeroshot tune {shlex.quote(str(log.path))} -o my.classifier")
+    for text in notes:
+        note(text, quiet=options.quiet)
