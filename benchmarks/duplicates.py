@@ -28,7 +28,8 @@ from zeroshot_cli.embed.batches import auto_batch_size
 from zeroshot_cli.embed.matrices import embedded_images
 from zeroshot_cli.images.decode import Decoding
 from zeroshot_cli.images.decoder_pool import auto_workers, thumbnails
-from zeroshot_cli.search.copies import NEAR, THRESHOLD
+from zeroshot_cli.search.copies import NEAR
+from zeroshot_cli.search.listing import THRESHOLD
 from zeroshot_cli.search.pairs import near_pairs
 from zeroshot_cli.search.pixels import COARSELY_ALIKE, coarse, crops_of, likeness
 

@@ -145,6 +145,15 @@ def test_output_files(run: Callable[..., Printed]) -> None:
     assert run("search", "60", "photos", "-o", "a.xml").code == 2
 
 
+@pytest.mark.parametrize("command", [["search", "60", "photos"], ["duplicates", "photos"]])
+def test_a_page(run: Callable[..., Printed], command: list[str]) -> None:
+    assert run(*command, "-o", "a.html").code == 0
+    text = Path("a.html").read_text()
+    assert "photos/060.png" in text
+    assert f"zeroshot {command[0]}" in text
+    assert run(*command, "-o", "a.html").code == 2
+
+
 def test_the_second_search_encodes_no_image(run: Callable[..., Printed], angles: list[tuple[int, ...]]) -> None:
     first = run("search", "70", "photos")
     assert angles

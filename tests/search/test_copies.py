@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zeroshot_cli.search.copies import Copy, Match, find_copies
+from zeroshot_cli.search.copies import Copy, find_copies
+from zeroshot_cli.search.listing import Match
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "images"
 

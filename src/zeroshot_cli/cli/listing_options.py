@@ -1,7 +1,7 @@
 """The options that `zeroshot search` and `zeroshot duplicates` share: which images, and where what was found goes."""
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,16 +10,17 @@ import typer
 
 from zeroshot_cli.cli import options as o
 from zeroshot_cli.cli.command import Panel
-from zeroshot_cli.console.terminal import note, note_assumed
+from zeroshot_cli.console.terminal import ProgressBar, note, note_assumed, progress_bar
 from zeroshot_cli.disk import check_output, write_all, write_file, writing
 from zeroshot_cli.display import shown_lines
-from zeroshot_cli.records import SkippedImage, assumed_of
+from zeroshot_cli.records import SkippedImage, assumed_of, versions
 from zeroshot_cli.search.listing import Listing, ListingFile, ListingFormat
 
 if TYPE_CHECKING:
     from zeroshot_cli.embed.matrices import Embedded
     from zeroshot_cli.images.find import FoundImages
     from zeroshot_cli.models.loaded import LoadedModel
+    from zeroshot_cli.pages.found import FoundPage
     from zeroshot_cli.search.library import Library
 
 _UNREADABLE = 5  # that are named on standard error
@@ -56,7 +57,7 @@ class ListingOptions(o.BatchOptions, o.ModelOptions, o.ImageOptions, o.MessageOp
             metavar="FILE",
             show_default=False,
             rich_help_panel=Panel.OUTPUT,
-            help="Also write a .csv or .jsonl file; repeatable.",
+            help="Also write a .csv or .jsonl file, or a .html page with thumbnails; repeatable.",
         ),
     ] = ()
     overwrite: o.Overwrite = False
@@ -125,19 +126,41 @@ class ListingOptions(o.BatchOptions, o.ModelOptions, o.ImageOptions, o.MessageOp
 
     def say_unread(self, library: "Library", found: "FoundImages") -> None:
         """Name what could not be read, at most five images unless --verbose is given."""
-        lines = [f"{item.path}: {item.reason}" for _, item in sorted(library.skipped, key=lambda each: each[0])]
+        lines = [f"{item.path}: {item.reason}" for item in library.unread()]
         lines += library.notes
         most = len(lines) if self.verbose else _UNREADABLE
         rest = [f"and {len(lines) - most} more; --verbose names all"] if len(lines) > most else []
         for text in (*lines[:most], *rest, *found.warnings):
             note(text, quiet=self.quiet)
 
-    def write(self, listing: Listing, table: Callable[[], None]) -> None:
+    def about(self, model: "LoadedModel", found: "FoundImages") -> list[tuple[str, str]]:
+        """Return what a page says of the run."""
+        rows = {
+            "model": model.title,
+            "fingerprint of the weights": model.fingerprint,
+            "computed on": f"{model.device.type} in {model.precision}",
+            **{name: value for name, value in self.reading().items() if value},
+            "assumed": "\n".join(assumed_of(found.assumed, model.notes)),
+            "versions": ", ".join(f"{name} {number}" for name, number in versions("pillow").items()),
+        }
+        return [(name, value) for name, value in rows.items() if value]
+
+    def thumbnails(self, bar: ProgressBar, description: str) -> "Callable[[Sequence[str]], Iterable[bytes | None]]":
+        """Return what draws the thumbnails of paths, with a progress bar."""
+        from zeroshot_cli.images.decoder_pool import auto_workers, thumbnails
+
+        workers, decoding = o.as_count(self.workers) or auto_workers(), self.decoding()
+        return lambda paths: bar.track(thumbnails(paths, workers=workers, decoding=decoding), len(paths), description)
+
+    def write(self, listing: Listing, page: "Callable[[], FoundPage]", table: Callable[[], None]) -> None:
         """Write the output files, then standard output, where `table` prints for people."""
         from zeroshot_cli.results.formats import format_of
 
         for path in self.output:
-            write_file(path, listing.rendered(format_of(path, ListingFile)))
+            if (kind := format_of(path, ListingFile)) is ListingFile.HTML:
+                self._write_page(page(), path)
+            else:
+                write_file(path, listing.rendered(kind))
         on_terminal = sys.stdout.isatty()
         form = self.form or (ListingFormat.TABLE if on_terminal and not self.null else ListingFormat.PATHS)
         if form is ListingFormat.TABLE:
@@ -148,3 +171,9 @@ class ListingOptions(o.BatchOptions, o.ModelOptions, o.ImageOptions, o.MessageOp
             data = shown_lines(data.decode("utf-8", "surrogateescape")).encode()
         with writing("standard output"):
             write_all(sys.stdout.buffer, data)
+
+    def _write_page(self, page: "FoundPage", path: Path) -> None:
+        from zeroshot_cli.pages.found import write_found_html
+
+        with progress_bar(quiet=self.quiet) as bar:
+            write_found_html(page, path, thumbnails=self.thumbnails(bar, f"drawing {path.name}"))

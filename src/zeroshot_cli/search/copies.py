@@ -4,29 +4,20 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from itertools import chain
 
 import numpy as np
 
 from zeroshot_cli.embed.image_cache import ImageCache, contents_of
+from zeroshot_cli.search.listing import THRESHOLD, Match
 from zeroshot_cli.search.nearest import Floats
 from zeroshot_cli.search.pairs import Pairs, groups_of, near_pairs
 from zeroshot_cli.search.pixels import COARSELY_ALIKE, Crops, alike, coarse, crops_of, likeness
 
-THRESHOLD = 0.96  # docs/duplicates.md has the measurement
 NEAR = 0.7  # the least cosine of embeddings at which pixels are compared
 
 OnProgress = Callable[[int, int], None]
 Thumbnails = Callable[[Sequence[str]], Iterable[bytes | None]]
-
-
-class Match(StrEnum):
-    """What a file of a group is: the one to keep, the same bytes as that, or nearly the same image."""
-
-    KEEP = "keep"
-    IDENTICAL = "identical"
-    SIMILAR = "similar"
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,10 @@ class Library:
         own = [item.path if isinstance(item, SkippedImage) else item for item in self.items]
         return own + [name for _, read in self.files for name in read.names]
 
+    def unread(self) -> list[SkippedImage]:
+        """Return the images that could not be read, in order."""
+        return [item for _, item in sorted(self.skipped, key=lambda each: each[0])]
+
     def model(self) -> tuple[str, str | None] | None:
         """Return the name and the weights of the model that made the first file, None where that is not known."""
         for _, read in self.files:

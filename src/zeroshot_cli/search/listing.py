@@ -7,6 +7,16 @@ from enum import StrEnum
 
 from zeroshot_cli.results.formats import delimited_row, to_bytes
 
+THRESHOLD = 0.96  # how alike copies are; docs/duplicates.md has the measurement
+
+
+class Match(StrEnum):
+    """What a file of a group is: the one to keep, the same bytes as that, or nearly the same image."""
+
+    KEEP = "keep"
+    IDENTICAL = "identical"
+    SIMILAR = "similar"
+
 
 class ListingFormat(StrEnum):
     """How what was found is printed."""
@@ -22,6 +32,7 @@ class ListingFile(StrEnum):
 
     CSV = "csv"
     JSONL = "jsonl"
+    HTML = "html"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,18 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zeroshot_cli.cli import options as o
 from zeroshot_cli.cli.command import Panel, check_cosine, command, finish
 from zeroshot_cli.cli.listing_options import INPUTS, ListingOptions
 from zeroshot_cli.console.search import print_linked
 from zeroshot_cli.console.terminal import note, progress_bar
 from zeroshot_cli.display import counted, size_text
 from zeroshot_cli.errors import DataError, UsageError
-from zeroshot_cli.search.copies import THRESHOLD
-from zeroshot_cli.search.listing import Listing
+from zeroshot_cli.search.listing import THRESHOLD, Listing, Match
 
 if TYPE_CHECKING:
     from zeroshot_cli.models.loaded import LoadedModel
+    from zeroshot_cli.pages.found import FoundPage
     from zeroshot_cli.search.copies import Copy
     from zeroshot_cli.search.library import Library
     from zeroshot_cli.search.nearest import Floats
@@ -97,15 +96,23 @@ def search(options: SearchOptions) -> None:
     rows = [{"path": path, "rank": rank, "score": score} for rank, (path, score) in enumerate(hits, start=1)]
     listing = Listing(("path", "rank", "score"), rows, [path for path, _ in hits])
     named = _named(text, options)
+    what = f"{counted(len(hits), 'image')} of {len(paths) - len(library.skipped):,} for {named}"
+
+    def page() -> "FoundPage":
+        from zeroshot_cli.pages.found import FoundImage, FoundPage
+
+        images = [FoundImage(path, f"{rank}. {score:.4f}") for rank, (path, score) in enumerate(hits, start=1)]
+        about = [("searched", what), *options.about(model, found)]
+        return FoundPage("search", named, [("", images)], about, library.unread())
+
     options.write(
         listing,
+        page,
         lambda: print_linked(
             ("rank", "score", "path"), [(str(row["rank"]), f"{row['score']:.4f}", str(row["path"])) for row in rows]
         ),
     )
     options.say_unread(library, found)
-    searched = len(paths) - len(library.skipped)
-    what = f"{counted(len(hits), 'image')} of {searched:,} for {named}"
     note(f"{what}, model {model.title}.", quiet=options.quiet)
     finish(len(library.skipped), ignore_errors=options.ignore_errors)
 
@@ -211,8 +218,26 @@ def duplicates(options: DuplicatesOptions) -> None:
         for copy in copies
     ]
     listing = Listing(("group", "path", "match", "score", "size"), rows, [copy.path for copy in others])
+    images = len(library.items) - len(library.skipped)
+    beyond = f"{counted(len(others), 'image')} beyond those to keep ({size_text(sum(copy.size for copy in others))})"
+    what = f"{counted(images, 'image')}, {counted(len(groups), 'group')} of copies, {beyond}"
+
+    def page() -> "FoundPage":
+        from zeroshot_cli.pages.found import FoundImage, FoundPage
+
+        sections = [
+            (
+                f"{number}. {counted(len(group), 'image')}",
+                [FoundImage(c.path, _line(c), c.match is Match.KEEP) for c in group],
+            )
+            for number, group in enumerate(groups, start=1)
+        ]
+        about = [("found", what), ("threshold", f"{options.threshold:g}"), *options.about(model, found)]
+        return FoundPage("duplicates", ", ".join(options.images), sections, about, library.unread())
+
     options.write(
         listing,
+        page,
         lambda: print_linked(
             ("group", "match", "score", "size", "path"),
             [(str(c.group), str(c.match), f"{c.score:.4f}", size_text(c.size), c.path) for c in copies],
@@ -220,11 +245,14 @@ def duplicates(options: DuplicatesOptions) -> None:
         ),
     )
     options.say_unread(library, found)
-    images = len(library.items) - len(library.skipped)
-    beyond = f"{counted(len(others), 'image')} beyond those to keep ({size_text(sum(copy.size for copy in others))})"
-    what = f"{counted(images, 'image')}, {counted(len(groups), 'group')} of copies, {beyond}"
     note(f"{what}; nothing was deleted; model {model.title}.", quiet=options.quiet)
     finish(len(library.skipped), ignore_errors=options.ignore_errors)
+
+
+def _line(copy: "Copy") -> str:
+    """Return what a page says of a file."""
+    what = f"similar, {copy.score:.3f}" if copy.match is Match.SIMILAR else str(copy.match)
+    return f"{what}, {size_text(copy.size)}"
 
 
 def _groups(
@@ -234,12 +262,10 @@ def _groups(
     import numpy as np
 
     from zeroshot_cli.embed.image_cache import ImageCache
-    from zeroshot_cli.images.decoder_pool import auto_workers, thumbnails
     from zeroshot_cli.search.copies import find_copies
 
     paths = library.paths()
     embeddings = np.empty((len(paths), model.embed_dim), np.float32)
-    workers = o.as_count(options.workers) or auto_workers(model.device.type)
     with progress_bar(quiet=options.quiet) as bar:
         embedded = options.embedded(model, library.items, batch_size)
         for places, block in library.blocks(embedded, bar.counter("encoding", "images")):
@@ -250,9 +276,7 @@ def _groups(
             [paths[place] for place in kept],
             embeddings[kept],
             options.threshold,
-            thumbnails=lambda some: bar.track(
-                thumbnails(some, workers=workers, decoding=options.decoding()), len(some), "comparing pixels"
-            ),
+            thumbnails=options.thumbnails(bar, "comparing pixels"),
             cache=ImageCache() if options.cache else None,
             on_progress=bar.counter("comparing", "tiles"),
         )
