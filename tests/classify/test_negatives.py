@@ -125,3 +125,8 @@ def test_a_background_replaces_the_other(angle_model: Any) -> None:
     assert classifier.background is None
     with pytest.raises(LabelsError, match=r"'unknown' is reserved"):
         Rules().check(["unknown"], background=True, mined=True)
+
+
+def test_nouns_that_name_a_group_are_left_out() -> None:
+    labels = Labels.of_user({"bird": ["owl"], "vehicle": ["car"]})
+    assert naming_none(labels, ["birds", "owl", "stone", "vehicle"]) == [2]

@@ -433,7 +433,7 @@
     const row = element("tr", className);
     const name = element("td");
     name.append(element("span", "name", label));
-    if (group) name.append(element("span", "file", group));
+    if (group) name.append(" \u00b7 ", element("span", "file", group));
     name.append(barOf(probability));
     row.append(name, element("td", "", fraction(probability, 4)), element("td", "", fraction(score, 4)));
     return row;
