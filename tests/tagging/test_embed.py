@@ -14,9 +14,9 @@ from tests.filing.test_sort import here, synced
 from tests.tagging.test_tag import RESULTS, run, say, state
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.tagging import embed as embedding
-from zeroshot_cli.tagging.tag import Action, tag
+from zeroshot_cli.tagging.settings import Action, TagSettings
+from zeroshot_cli.tagging.tag import tag
 from zeroshot_cli.tagging.untag import untag
-from zeroshot_cli.tagging.wanted import TagSettings
 
 __all__ = ["here", "synced"]  # fixtures
 TAGS = ("Subject", "HierarchicalSubject", "TagsList")

@@ -11,9 +11,9 @@ from sidecars import OF_PROGRAMS
 
 from tests.filing.test_sort import here, synced
 from tests.tagging.test_tag import draw
+from zeroshot_cli.tagging.settings import TagSettings
 from zeroshot_cli.tagging.tag import tag
 from zeroshot_cli.tagging.untag import untag
-from zeroshot_cli.tagging.wanted import TagSettings
 
 __all__ = ["here", "synced"]  # fixtures
 LABELS = ["Äpfel & „Birnen“", "<b>", "猫🐈", "naïve café", "a]]>b"]

@@ -18,9 +18,9 @@ from zeroshot_cli.errors import DataError, InputError, UsageError
 from zeroshot_cli.filing import known
 from zeroshot_cli.tagging import tag as tagging
 from zeroshot_cli.tagging.keywords import Field
-from zeroshot_cli.tagging.tag import Action, Tagged, tag
+from zeroshot_cli.tagging.settings import Action, SidecarName, TagSettings
+from zeroshot_cli.tagging.tag import Tagged, tag
 from zeroshot_cli.tagging.untag import Untagged, untag
-from zeroshot_cli.tagging.wanted import SidecarName, TagSettings
 from zeroshot_cli.tagging.xmp import Xmp
 
 __all__ = ["here", "public", "synced"]  # fixtures

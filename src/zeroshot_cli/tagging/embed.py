@@ -23,7 +23,8 @@ from zeroshot_cli.filing.placing import copy_file, error_text, remove_if_there
 from zeroshot_cli.records import SkippedImage
 from zeroshot_cli.tagging.keywords import Field, Keywords, keywords_of, new_keywords
 from zeroshot_cli.tagging.record import Entry, Record
-from zeroshot_cli.tagging.wanted import Action, Wanted, near
+from zeroshot_cli.tagging.settings import Action, near
+from zeroshot_cli.tagging.wanted import Wanted
 
 ORIGINAL = "_original"  # what exiftool adds to the name of an image as it was
 _TAGS = {

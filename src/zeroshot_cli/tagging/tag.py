@@ -28,7 +28,8 @@ from zeroshot_cli.tagging.record import (
     read_if_there,
     record_of,
 )
-from zeroshot_cli.tagging.wanted import Action, TagSettings, Wanted, near, read_wanted, shared_sentence, sidecar_of
+from zeroshot_cli.tagging.settings import Action, TagSettings, near
+from zeroshot_cli.tagging.wanted import Wanted, read_wanted, shared_sentence, sidecar_of
 from zeroshot_cli.tagging.xmp import NotXmp, Xmp, new_xmp
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)

@@ -9,6 +9,7 @@ from zeroshot_cli.filing.placing import error_text
 from zeroshot_cli.records import SkippedImage
 from zeroshot_cli.tagging.embed import Failed, restore
 from zeroshot_cli.tagging.record import Record, open_record, record_of
+from zeroshot_cli.tagging.settings import Action
 from zeroshot_cli.tagging.tag import (
     LockedFolder,
     change_of,
@@ -16,7 +17,6 @@ from zeroshot_cli.tagging.tag import (
     require_writable,
     write_sidecar,
 )
-from zeroshot_cli.tagging.wanted import Action
 from zeroshot_cli.tagging.xmp import NotXmp
 
 

@@ -7,7 +7,6 @@ import os
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 
 from zeroshot_cli.datasets.tables import find_items
@@ -18,37 +17,7 @@ from zeroshot_cli.records import SkippedImage
 from zeroshot_cli.results.targets import Targets
 from zeroshot_cli.tagging.answers import Answer, read_answers
 from zeroshot_cli.tagging.record import EXTENSION, record_of
-
-
-class SidecarName(StrEnum):
-    """What a sidecar is called; `auto` is the one that exists, else `append`."""
-
-    AUTO = "auto"
-    APPEND = "append"
-    REPLACE = "replace"
-
-
-class Action(StrEnum):
-    """What becomes of a sidecar or an image."""
-
-    NEW = "new"
-    MERGED = "merged"
-    RESTORED = "restored"
-    UNCHANGED = "unchanged"
-
-
-@dataclass(frozen=True, slots=True)
-class TagSettings:
-    """Which labels become keywords, under which `parent` names, and where: in sidecars, or in the images (`embed`).
-
-    Without `top_k` it is the best label, and of a run with --multi-label all.
-    """
-
-    top_k: int | None = None
-    min_probability: float | None = None
-    parent: tuple[str, ...] = ()
-    naming: SidecarName = SidecarName.AUTO
-    embed: bool = False
+from zeroshot_cli.tagging.settings import SidecarName, TagSettings, near
 
 
 @dataclass(slots=True)
@@ -139,11 +108,6 @@ def sidecar_of(image: str, naming: SidecarName) -> str:
     names = stems.get(naming, [image, os.path.splitext(image)[0]])
     found = (name + extension for name in names for extension in (".xmp", ".XMP"))
     return next(filter(os.path.lexists, found), f"{names[0]}.xmp")
-
-
-def near(path: str) -> str:
-    """Return an absolute path as a person in the working directory would write it."""
-    return path.removeprefix(os.path.realpath(os.curdir).rstrip(os.sep) + os.sep)
 
 
 def shared_sentence(sidecar: str, images: Sequence[str]) -> str:

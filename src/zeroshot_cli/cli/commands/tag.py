@@ -9,7 +9,7 @@ import typer
 from zeroshot_cli.cli import options as o
 from zeroshot_cli.cli.command import Panel, check_probability, command, finish
 from zeroshot_cli.console.terminal import note, print_rows, progress_bar
-from zeroshot_cli.tagging.wanted import SidecarName, TagSettings, near
+from zeroshot_cli.tagging.settings import SidecarName, TagSettings, near
 
 if TYPE_CHECKING:
     from zeroshot_cli.tagging.tag import Tagged
