@@ -58,30 +58,45 @@ def test_a_selection_is_undone_as_one_and_again_and_again_after_a_restart(path: 
     log.decide(choices("a", decision=CAT))
     log.decide(choices("a", "b", "c"))
     log.decide(choices("c", decision=Decision(Kind.UNWANTED)))
-    assert log.undo() == ["c"]
+    assert log.undo("abc") == ["c"]
     assert log.of("c") == DOG
     log.close()
     log = Corrections(path)
-    assert log.undo() == ["a", "b", "c"]
+    assert log.undo("abc") == ["a", "b", "c"]
     assert log.decided == {"a": CAT}
     log.close()
     log = Corrections(path)
-    assert log.undo() == ["a"]
-    assert log.undo() == []
+    assert log.undo("abc") == ["a"]
+    assert log.undo("abc") == []
     log.close()
     assert [row["label"] for row in rows(path)][-5:] == ["dog", "cat", "", "", ""]  # what each has from then on
+    assert state(path) == {}
+
+
+def test_an_undo_passes_over_decisions_on_images_of_other_runs(path: Path) -> None:
+    log = Corrections(path)
+    log.decide(choices("a", "other"))
+    log.decide(choices("other", decision=CAT))
+    assert log.undo({"a", "b"}) == ["a"]
+    assert log.undo({"a", "b"}) == []
+    log.close()
+    assert state(path) == {"other": CAT}
+    log = Corrections(path)
+    assert log.undo({"other"}) == ["other"]
+    assert log.undo({"other"}) == ["other"]
+    log.close()
     assert state(path) == {}
 
 
 def test_a_decision_after_an_undo_is_a_group_of_its_own(path: Path) -> None:
     log = Corrections(path)
     log.decide(choices("a", "b"))
-    log.undo()
+    log.undo("abc")
     log.decide(choices("a", decision=CAT))
     log.close()
     log = Corrections(path)
-    assert log.undo() == ["a"]
-    assert log.undo() == []
+    assert log.undo("abc") == ["a"]
+    assert log.undo("abc") == []
     log.close()
 
 
@@ -112,7 +127,7 @@ def test_a_line_that_a_kill_has_torn_is_cut_and_the_next_is_whole(path: Path, ke
 def test_every_byte_at_which_a_write_may_end_leaves_a_log_that_opens(path: Path) -> None:
     log = Corrections(path)
     log.decide(choices("a", 'b"\n,', decision=CAT))
-    log.undo()
+    log.undo(log.decided)
     log.close()
     whole = path.read_bytes()
     for end in range(len(whole) + 1):
@@ -179,7 +194,7 @@ def decided(tmp_path: Path, path: Path) -> Path:
     log.decide(choices("c.jpg", decision=Decision(Kind.UNKNOWN)))
     log.decide(choices("d.jpg", decision=Decision(Kind.UNWANTED)))
     log.decide(choices("e.jpg", "b.jpg", decision=Decision(Kind.LABEL, "cow")))
-    log.undo()
+    log.undo(log.decided)
     log.close()
     return path
 

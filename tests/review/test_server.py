@@ -5,6 +5,7 @@ import io
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -107,6 +108,13 @@ def test_decisions_are_answered_when_they_are_on_the_disk_and_undone(page: Page)
     assert page.post("api/undo", {}).json()["images"] == [{"n": 1, "decision": None}]
     assert page.post("api/undo", {}).json()["images"] == [{"n": 0, "decision": None}, {"n": 2, "decision": None}]
     assert page.post("api/undo", {}).json()["images"] == []
+
+
+def test_right_means_the_label_that_the_page_showed_though_training_has_changed_it_since(page: Page) -> None:
+    page.review._replace([replace(image, label="dog") for image in page.review.run.images])
+    body = {"images": [0, 1, 2], "kind": "right", "seen": ["cat", "dog", "unknown"]}
+    decided = [each["decision"]["label"] for each in page.post("api/decisions", body).json()["images"]]
+    assert decided == ["cat", "dog", "unknown"]
 
 
 def test_a_review_goes_on_where_it_was_left(page: Page, results: Path) -> None:
@@ -349,6 +357,10 @@ def test_names_with_scripts_are_no_markup(tmp_path: Path, write_results: Write) 
         ({"images": ["0"], "kind": "right"}, "numbers of the images"),
         ({"images": [0, 99], "kind": "right"}, "there is no image 99"),
         ({"images": [-1], "kind": "right"}, "there is no image -1"),
+        ({"images": [0], "kind": "right", "seen": "cat"}, "seen are labels"),
+        ({"images": [0], "kind": "right", "seen": [1]}, "seen are labels"),
+        ({"images": [0], "kind": "right", "seen": []}, "one for each"),
+        ({"images": [0], "kind": "right", "seen": ["wolf"]}, "one for each"),
         ({"images": [0], "kind": "wrong"}, "'wrong' is no decision"),
         ({"images": [0], "kind": 1}, "are texts"),
         ({"images": [0], "kind": "label", "label": ["x"]}, "are texts"),

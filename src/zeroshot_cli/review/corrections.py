@@ -3,12 +3,13 @@
 Columns: `path`, the `label` that the image has from now on, the label that it `was`, `when` (UTC), and the `decision`.
 The last line of an image counts, also for `zeroshot tune` and `classify --corrections`, which read only path and label:
 an image that is unknown or unwanted is labelled "unknown", and one whose only decision was undone has no label.
-Lines with the same `when` were decided together; an undo takes back the last of these groups.
+Lines with the same `when` were decided together; an undo takes back the last of these groups, as far as it is on images
+of the run that is reviewed: runs in one folder share the log.
 """
 
 import csv
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -99,12 +100,12 @@ class Corrections:
         for each in choices:
             self._decided(each.path, each.decision, when)
 
-    def undo(self) -> list[str]:
-        """Take back the last decisions; return the paths of their images, none where there is nothing to undo."""
-        if not self._groups:
+    def undo(self, known: Container[str]) -> list[str]:
+        """Take back the last decisions on images that are known; return their paths, none where there is nothing."""
+        paths = next(filter(None, ([path for path in group if path in known] for group in reversed(self._groups))), [])
+        if not paths:
             return []
-        paths, when = [*self._groups[-1]], self._now()
-        rows = []
+        when, rows = self._now(), []
         for path in paths:
             history = self._history[path]
             before = history[-2].label if len(history) > 1 else ""

@@ -69,7 +69,10 @@ class _Api:
             raise UsageError("images are the numbers of the images, such as [0, 1]")
         if not isinstance(kind, str) or not (label is None or isinstance(label, str)):
             raise UsageError("kind and label are texts")
-        return AsJson(await run_in_threadpool(self._review.decide, numbers, kind, label))
+        seen = given.get("seen")
+        if seen is not None and not (isinstance(seen, list) and all(isinstance(each, str) for each in seen)):
+            raise UsageError('seen are labels, such as ["cat", "dog"]')
+        return AsJson(await run_in_threadpool(self._review.decide, numbers, kind, label, seen))
 
     async def _undo(self, request: Request) -> Response:
         await _object(request)

@@ -57,8 +57,11 @@ class Review:
         with self._lock:
             return {"images": [self._image(number) for number in range(len(self._answers))]}
 
-    def decide(self, numbers: Sequence[int], kind: str, label: str | None) -> Json:
-        """Decide the same of several images; UsageError or LabelsError for what makes no sense."""
+    def decide(self, numbers: Sequence[int], kind: str, label: str | None, seen: Sequence[str] | None = None) -> Json:
+        """Decide the same of several images; UsageError or LabelsError for what makes no sense.
+
+        What is right is the label that was `seen` on each, which training may have changed since.
+        """
         with self._lock:
             known = Kind(kind) if kind in list(Kind) else None
             if known is None:
@@ -66,20 +69,19 @@ class Review:
             if known is Kind.LABEL:
                 label = self._checked(label)
             choices = []
-            for number in dict.fromkeys(numbers):
-                image = self._answers[self._checked_number(number)]
+            for number, right in self._seen(numbers, seen).items():
+                image = self._answers[number]
                 before = self._log.of(image.path)
                 was = image.label if before is None else before.label
-                name = label or "" if known is Kind.LABEL else image.label if known is Kind.RIGHT else UNKNOWN
+                name = label or "" if known is Kind.LABEL else right if known is Kind.RIGHT else UNKNOWN
                 choices.append(Choice(image.path, was, Decision(known, name)))
             self._log.decide(choices)
             return self._decisions([self._number[each.path] for each in choices])
 
     def undo(self) -> Json:
-        """Take back the last decision, of however many images; one of an image that is not here says nothing of it."""
+        """Take back the last decision on images of this run, of however many; the log may have others, too."""
         with self._lock:
-            paths = self._log.undo()
-            return self._decisions([self._number[path] for path in paths if path in self._number])
+            return self._decisions([self._number[path] for path in self._log.undo(self._number)])
 
     def train(self) -> None:
         """Begin to train; UsageError where that is not possible, or is being done."""
@@ -136,6 +138,19 @@ class Review:
         if not 0 <= number < len(self._answers):
             raise UsageError(f"there is no image {number}; they are numbered from 0 to {len(self._answers) - 1}")
         return number
+
+    def _seen(self, numbers: Sequence[int], seen: Sequence[str] | None) -> dict[int, str]:
+        """Return the label that was seen on each image, by default its label now."""
+        now = {number: self.image(number).label for number in numbers}
+        if seen is None:
+            return now
+        labels = {*self._labels()}
+        if len(seen) != len(numbers) or any(
+            label not in labels and label not in (now[number], self.run.images[number].label)
+            for number, label in zip(numbers, seen, strict=True)
+        ):
+            raise UsageError("seen are the labels that the images had on the page, one for each")
+        return dict(zip(numbers, seen, strict=True))
 
     def _checked(self, label: str | None) -> str:
         """Return a label as it is kept: one of the run's, or a new one."""

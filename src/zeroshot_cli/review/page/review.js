@@ -51,6 +51,7 @@ function decide(kind, label) {
 async function save(images, decisions, kind, label) {
   const body = { images: images.map(({ n }) => n), kind };
   if (kind === "label") body.label = label;
+  if (kind === "right") body.seen = decisions.map((decision) => decision.label); // training may have changed it
   const settle = (place) => {
     if (images[place].pending === decisions[place]) images[place].pending = undefined;
   };
