@@ -12,9 +12,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
@@ -333,7 +333,7 @@ def test_kills_in_mid_decision_lose_nothing_that_was_answered(results: str) -> N
             with urlopen(sent, timeout=60) as answer:
                 answer.read()
             answered = dict.fromkeys(range(40), "cow")
-        except (OSError, HTTPError):  # killed before it could answer: written or not, whole lines all the same
+        except (OSError, HTTPException):  # killed before it could answer: written or not, whole lines all the same
             answered = {}
         killer.wait()
         server.process.communicate()
