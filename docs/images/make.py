@@ -1,11 +1,11 @@
 """Make the images of README.md and docs/ from real runs of `zeroshot` on the example images: `make images`.
 
 terminal.svg is what the command draws on a terminal, which is a pseudo-terminal here; report.png is its HTML report,
-evaluation.png that of `zeroshot eval`, and review-light.png and review-dark.png the page of `zeroshot review` after a
-few keys, as Chromium shows them, which must be installed. Look at all of them afterwards: a program cannot tell whether
-they are good.
+evaluation.png that of `zeroshot eval`, search.png the page of `zeroshot search`, and review-light.png and
+review-dark.png the page of `zeroshot review` after a few keys, as Chromium shows them, which must be installed. Look at
+all of them afterwards: a program cannot tell whether they are good.
 
-    python docs/images/make.py [terminal | report | evaluation | review]
+    python docs/images/make.py [terminal | report | evaluation | search | review]
 """
 
 import argparse
@@ -33,20 +33,21 @@ TERMINAL = "zeroshot classify examples/images/[a-c]* --labels examples/labels.tx
 WANTED = "apple", "pizza"  # of README's second recipe
 REPORT = "zeroshot classify examples/images {} --background {} --output {}"
 EVALUATION = "zeroshot eval ./examples --model tiny --report {}"
+SEARCH = "zeroshot search 'a boat on the sea' examples/images --top 12 --output {}"
 CLASSIFY = "zeroshot classify examples/images {} --output {}"
 REVIEW = "zeroshot review {} --no-browser"
 KINDS = "an animal", "a plant", "food", "a building", "a vehicle", "a thing of the house", "the sky"
 RIGHT = ""
 DECISIONS = "thing", "food", "thing", RIGHT, "vehicle", RIGHT  # of the first images; what is typed of another label
 COLUMNS = 84
-REPORT_SIZE, EVALUATION_SIZE = (1080, 1022), (1280, 1180)
+REPORT_SIZE, EVALUATION_SIZE, SEARCH_SIZE = (1080, 1022), (1280, 1180), (1100, 640)
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "image", nargs="?", choices=("terminal", "report", "evaluation", "review"), help="one of them only"
+        "image", nargs="?", choices=("terminal", "report", "evaluation", "search", "review"), help="one of them only"
     )
     only = parser.parse_args().image
     with tempfile.TemporaryDirectory() as folder:
@@ -60,6 +61,8 @@ def main() -> None:
             shoot_report(Path(folder))
         if only in (None, "evaluation"):
             shoot_evaluation(Path(folder))
+        if only in (None, "search"):
+            shoot("search", SEARCH, SEARCH_SIZE, Path(folder), cwd=ROOT)
         if only in (None, "review"):
             shoot_review(Path(folder))
 
