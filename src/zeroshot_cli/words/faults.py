@@ -10,7 +10,7 @@ from zeroshot_cli.errors import LabelsError, PromptsError
 from zeroshot_cli.images.find import IMAGE_SUFFIXES
 from zeroshot_cli.words.groups import check_groups
 from zeroshot_cli.words.labels import Label, checked_label, read_raw_labels
-from zeroshot_cli.words.nodes import Text, at
+from zeroshot_cli.words.nodes import Text
 from zeroshot_cli.words.prompts import Prompts, count_placeholders, fill, read_raw_templates
 from zeroshot_cli.words.raw_labels import RawLabel, is_number, is_wnid
 from zeroshot_cli.words.textfiles import content_lines, read_text
@@ -113,9 +113,10 @@ def lint_labels(path: Path, prompts: Prompts) -> tuple[list[Fault], list[Placed]
 def _group_faults(placed: Iterable[Placed], path: Path) -> Iterator[Fault]:
     """Yield the first name that stands for two groups, or for a group and a label."""
     try:
-        check_groups((each.label.name, each.label.group, at(path, each.line)) for each in placed)
+        check_groups((each.label.name, each.label.group, str(each.line)) for each in placed)
     except LabelsError as error:
-        yield Fault(str(path), 0, Kind.DUPLICATE, "", str(error))
+        line, _, what = str(error).partition(": ")
+        yield Fault(str(path), int(line), Kind.DUPLICATE, "", what)
 
 
 def lint_templates(path: Path) -> tuple[list[Fault], list[Text]]:
