@@ -319,7 +319,7 @@ def test_help_shows_every_option_and_the_environment_variables_of_shared_ones(
     }
     own = """--all-files --exclude --excel-safe
         --labels --label --classifier --prompts --template --top-k --null --output --overwrite --resume --format
-            --summary --thumbnails --output-encoding
+            --summary --thumbnails --output-encoding --corrections --level
         --cache --no-cache --min-score --min-probability --min-margin --background --multi-label --adapt
         --sort-into --sort-mode --exact-decode --truncated --frames --fit
         --max-pixels --decode-timeout --ignore-errors --help"""
