@@ -91,6 +91,9 @@ class Reviewer:
 
 @pytest.fixture
 def reviewer(browser: "Browser", tmp_path: Path) -> Iterator[Reviewer]:
+    from playwright.sync_api import expect
+
+    expect.set_options(timeout=15_000)  # a machine that does other things answers late
     reviewer = Reviewer(browser, tmp_path)
     yield reviewer
     reviewer.close()
