@@ -280,6 +280,20 @@ def test_the_record_of_a_run_says_where_images_are_and_that_they_have_several_la
     assert subject("work/in/a.jpg.xmp") == ["cat"]
 
 
+def test_corrected_labels_have_their_own_groups(here: Path) -> None:
+    draw("a.jpg", "b.jpg", "c.jpg")
+    header = HEADER.replace("error", "error,group")
+    RESULTS.write_text(
+        f"{header}a.jpg,1,jay,0.3,0.9,,animal/mammal\nb.jpg,1,cat,0.3,0.9,,animal/mammal\nc.jpg,1,cat,,,,\n"
+    )
+    Path("log.csv").write_text("path,label,was,when\nb.jpg,bird,cat,1\nc.jpg,car,cat,2\n")
+    settings = {"labels": ["cat", "jay", "car"], "groups": ["animal/mammal", "animal/bird", ""]}
+    Path("results.csv.run.json").write_text(json.dumps({"settings": settings, "resolved": {"folder": str(here)}}))
+    run(RESULTS, Path("log.csv"))
+    found = [Xmp(Path(f"{name}.jpg.xmp").read_bytes()).keywords[Field.TAGS] for name in "abc"]
+    assert found == [["animal/bird/jay"], ["animal/bird"], ["car"]]
+
+
 def test_labels_of_jsonl_corrected_by_hand(here: Path) -> None:
     draw("a.jpg")
     line = {"path": "a.jpg", "label": "dog", "probability": 0.2, "predictions": [{"label": "cat", "probability": 0.2}]}

@@ -5,15 +5,16 @@
 
 import os
 import shlex
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from zeroshot_cli.datasets.tables import find_items
 from zeroshot_cli.disk import read_notes
 from zeroshot_cli.display import counted
 from zeroshot_cli.filing.placing import absolute
-from zeroshot_cli.records import SkippedImage
+from zeroshot_cli.records import SEPARATOR, SkippedImage
 from zeroshot_cli.results.targets import Targets
 from zeroshot_cli.tagging.answers import Answer, read_answers
 from zeroshot_cli.tagging.record import EXTENSION, record_of
@@ -44,20 +45,22 @@ def read_wanted(results: Sequence[Path], settings: TagSettings) -> Wanted:
     Raises UsageError for a file that is not there, DataError for what is wrong in one, or where no image exists.
     """
     chosen: dict[str, Sequence[Answer] | None] = {}
-    wanted, folder = Wanted(), ""
+    wanted, run = Wanted(), _Run()
     for path in results:
         answers = read_answers(path)
-        folder, multi_label = _run_of(path, folder)
+        run = _run_of(path, run)
+        folder = run.folder
         names = [*answers.images, *answers.errors.difference(answers.images)]
         places = [os.path.join(folder, name) for name in names]
         cells = [there if folder and os.path.isfile(there) else name for there, name in zip(places, names, strict=True)]
         items, assumed = find_items(path, cells) if cells else ((), ())
-        most = settings.top_k or (None if multi_label else 1)
+        most = settings.top_k or (None if run.multi_label else 1)
         wanted.notes += [f"{path}: {text}" for text in assumed]
         for name, item in zip(names, items, strict=True):
             image = item.path if isinstance(item, SkippedImage) else absolute(item)
             chosen.pop(image, None)
-            chosen[image] = None if name not in answers.images else answers.images[name][:most]
+            found = answers.images.get(name)
+            chosen[image] = None if found is None else [*map(run.grouped, found[:most])]
     if answers.is_log and len(results) == 1:
         wanted.notes += _other_records(results[0])
     for image, labels in chosen.items():
@@ -74,16 +77,43 @@ def read_wanted(results: Sequence[Path], settings: TagSettings) -> Wanted:
     return wanted
 
 
-def _run_of(path: Path, before: str) -> tuple[str, bool]:
-    """Return the folder in which a run was started, and whether its images have several labels, if its record says so.
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What the record of a run says: where it was started, whether images have several labels, and the groups.
 
-    A log of corrections has no record: its images are those of the results `before` it.
+    `groups` are the paths of labels and of groups by name, none where the labels had no groups.
+    """
+
+    folder: str = ""
+    multi_label: bool = False
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def grouped(self, answer: Answer) -> Answer:
+        """Return an answer with the groups of its label, which a correction does not have, or those of another."""
+        return replace(answer, group=self.groups.get(answer.label, answer.group))
+
+
+def _run_of(path: Path, before: _Run) -> _Run:
+    """Return the run that wrote results, as far as its record says.
+
+    A log of corrections has no record: its images and groups are those of the results `before` it.
     """
     record = Targets((path,)).record
     notes = read_notes(record) if record is not None else {}
     resolved, asked = (part if isinstance(part := notes.get(key), dict) else {} for key in ("resolved", "settings"))
     folder = resolved.get("folder")
-    return folder if isinstance(folder, str) else before, bool(asked.get("multi_label"))
+    if not isinstance(folder, str):
+        return replace(before, multi_label=bool(asked.get("multi_label")))
+    return _Run(folder, bool(asked.get("multi_label")), _groups_in(asked))
+
+
+def _groups_in(settings: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    names, groups = settings.get("labels"), settings.get("groups")
+    if not isinstance(names, list) or not isinstance(groups, list):
+        return {}
+    paths = {str(name): tuple(str(group).split(SEPARATOR)) * bool(group) for name, group in zip(names, groups)}  # noqa: B905
+    above = {path[end - 1]: path[:end] for path in paths.values() for end in range(1, len(path) + 1)}
+    return above | paths
 
 
 def _other_records(log: Path) -> Iterator[str]:
