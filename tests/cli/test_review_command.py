@@ -11,9 +11,12 @@ import signal
 import subprocess
 import sys
 import time
+import webbrowser
 from collections.abc import Callable, Iterator
 from http.client import HTTPException
 from pathlib import Path
+from queue import Queue
+from threading import Event
 from typing import Any
 from urllib.request import Request, urlopen
 
@@ -147,6 +150,21 @@ def test_a_sorted_folder_is_reviewed_and_trained_from(
         0.9512, abs=1e-4
     )
     assert all(Path(image["path"]).is_file() for image in images)
+
+
+def test_the_server_begins_while_a_text_browser_waits_for_the_page(
+    in_folder: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, visited = Event(), Queue[tuple[str, bool]]()
+
+    def serve(_: object, __: object, ___: object, on_start: Callable[[str, str], None]) -> None:
+        on_start("http://127.0.0.1/token/", "http://127.0.0.1/once")
+        begun.set()
+
+    monkeypatch.setattr(server, "serve", serve)
+    monkeypatch.setattr(webbrowser, "open", lambda address: visited.put((address, begun.wait(20))))
+    assert run(["review", "r.csv"]) == 0
+    assert visited.get(timeout=30) == ("http://127.0.0.1/once", True)
 
 
 def test_a_new_label_and_a_file_of_somebody_else(in_folder: object, opened: Callable[[], Review]) -> None:

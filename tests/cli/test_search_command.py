@@ -213,6 +213,7 @@ def test_embeddings_of_texts_are_no_images(run: Callable[..., Printed]) -> None:
         (["duplicates"], 2, "IMAGES"),
         (["duplicates", "empty"], 3, "no image found"),
         (["duplicates", "photos", "--threshold", "1.5"], 2, "cosine"),
+        (["duplicates", "photos", "--frames", "each"], 2, "compares whole files"),
     ],
 )
 def test_mistakes(run: Callable[..., Printed], arguments: list[str], code: int, said: str) -> None:
@@ -296,6 +297,13 @@ def test_no_duplicates(run: Callable[..., Printed]) -> None:
     done = run("duplicates", "photos/090.png", "photos/180.png")
     assert (done.code, done.out) == (0, b"")
     assert "2 images, 0 groups of copies" in done.err
+
+
+def test_names_of_one_file_are_no_copies(run: Callable[..., Printed]) -> None:
+    Path("photos/000-link.png").symlink_to("090.png")
+    Path("photos/same.png").hardlink_to("photos/090.png")
+    done = run("duplicates", "photos/000-link.png", "photos/090.png", "photos/same.png")
+    assert (done.code, done.out) == (0, b"")  # what is printed may be deleted
 
 
 def test_duplicates_need_pixels(run: Callable[..., Printed]) -> None:

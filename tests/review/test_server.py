@@ -255,6 +255,14 @@ def test_other_methods_are_refused(page: Page, method: str) -> None:
     assert page.post("api/images", {}).status_code == 405
 
 
+def test_browsers_leave_out_port_80(page: Page) -> None:
+    app = application(page.review, page.pictures, token=TOKEN, port=80)
+    client = TestClient(app, base_url="http://127.0.0.1")
+    assert client.get(f"/{TOKEN}/api/run").status_code == 200
+    assert client.post(f"/{TOKEN}/api/undo", json={}, headers={"origin": "http://127.0.0.1"}).status_code == 200
+    assert client.get(f"/{TOKEN}/api/run", headers={"host": "evil.example"}).status_code == 403
+
+
 def test_the_address_that_a_browser_is_started_with_works_once(page: Page) -> None:
     page.client = TestClient(
         application(page.review, page.pictures, token=TOKEN, port=PORT, once="n0nce"), base_url=f"http://{HOST}"
@@ -394,6 +402,9 @@ def test_a_folder_is_opened_by_number(page: Page, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(pictures.subprocess, "Popen", lambda command, **_: started.append(command))
     assert page.post("api/open-folder", {"image": 1}).status_code == 200
     assert started[0][1:] == [str(page.log.path.parent / "photos")]
+    monkeypatch.setattr(pictures.sys, "platform", "darwin")
+    assert page.post("api/open-folder", {"image": 1}).status_code == 200
+    assert started.pop() == ["open", "-R", str(page.log.path.parent / "photos" / "b.png")]  # starts no photos.app
     assert page.post("api/open-folder", {"image": "../.."}).status_code == 400
     assert page.post("api/open-folder", {"image": 7}).status_code == 400
     assert len(started) == 1

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zeroshot_cli.search.copies import Copy, find_copies
+from zeroshot_cli.search.copies import Copy, find_copies, once_each
 from zeroshot_cli.search.listing import Match
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "images"
@@ -112,3 +112,14 @@ def test_files_that_are_not_there_are_like_no_other() -> None:
     rows = np.tile(np.array([[1, 0]], np.float32), (3, 1))
     assert find_copies(["missing.jpg", "a.gif#1", "nul\0.jpg"], rows, thumbnails=lambda some: [None] * len(some)) == []
     assert find_copies([], rows[:0], thumbnails=lambda some: []) == []
+
+
+def test_a_file_counts_once_under_a_name_that_is_no_link() -> None:
+    save("b.jpg", "dog.jpg")
+    Path("a.jpg").symlink_to("b.jpg")
+    Path("c.jpg").hardlink_to("b.jpg")
+    shutil.copy("b.jpg", "d.jpg")
+    Path("folder").symlink_to(".")
+    paths = ["a.jpg", "b.jpg", "c.jpg", "d.jpg", "folder/d.jpg", "missing.jpg", "a.gif#1", "nul\0.jpg"]
+    assert once_each(paths) == [1, 3, 5, 6, 7]
+    assert once_each(["a.jpg", "d.jpg"]) == [0, 1]

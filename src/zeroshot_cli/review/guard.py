@@ -26,6 +26,7 @@ _HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
 }
+_HTTP = 80  # the port that browsers leave out of Host and Origin
 _METHODS = ("GET", "HEAD", "POST")
 
 
@@ -55,7 +56,8 @@ class Guard:
         self._app = app
         self._token = token.encode()
         self._once = once
-        self._hosts = (f"127.0.0.1:{port}", f"localhost:{port}")
+        names = ("127.0.0.1", "localhost")
+        self._hosts = names if port == _HTTP else tuple(f"{name}:{port}" for name in names)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""

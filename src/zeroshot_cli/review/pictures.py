@@ -123,15 +123,18 @@ def _pieces(file: BinaryIO, size: int) -> Iterator[bytes]:
 
 def open_folder(file: str) -> None:
     """Open the folder of an image in the system's file manager; UsageError where there is none."""
-    folder = os.path.dirname(unframed(file))
-    program = {"win32": "explorer", "darwin": "open"}.get(sys.platform, "xdg-open")
+    shown = unframed(file)
+    folder = os.path.dirname(shown)
+    opened = ["explorer" if sys.platform == "win32" else "xdg-open", folder]
+    if sys.platform == "darwin":
+        opened = ["open", "-R", shown]  # in the Finder: a folder that is named photos.app would be started
     try:
         subprocess.Popen(
-            [program, folder],
+            opened,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
     except OSError as error:
-        raise UsageError(f"cannot open {folder} with {program} ({error.strerror})") from error
+        raise UsageError(f"cannot open {folder} with {opened[0]} ({error.strerror})") from error

@@ -70,6 +70,22 @@ def find_copies(
     return [_group(number, places, paths, files, _Likeness(crops, row_of)) for number, places in enumerate(groups, 1)]
 
 
+def once_each(paths: Sequence[str]) -> list[int]:
+    """Return the places of files, each of which counts once: of several names, as links are, the first that is no link.
+
+    Names of one file are no copies, and whoever deletes what a link leads to has nothing left.
+    """
+    chosen: dict[tuple[int, int] | str, int] = {}
+    for place, path in sorted(enumerate(paths), key=lambda each: os.path.islink(each[1])):  # noqa: PTH114
+        try:
+            status = os.stat(path)  # noqa: PTH116
+        except (OSError, ValueError):
+            chosen[path] = place
+        else:
+            chosen.setdefault((status.st_dev, status.st_ino) if status.st_ino else path, place)
+    return sorted(chosen.values())
+
+
 def _has_near(embeddings: Floats, on_progress: OnProgress | None) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
     found = np.zeros(len(embeddings), dtype=bool)
     for pairs in near_pairs(embeddings, NEAR, on_progress=on_progress):

@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+import threading
 import webbrowser
 from contextlib import closing
 from dataclasses import dataclass
@@ -109,7 +110,8 @@ def review(options: ReviewOptions) -> None:
             sys.stdout.flush()
             _say(options, run, log, why_not)
             if options.browser:
-                webbrowser.open(once)
+                # A text browser waits for the page, whose server begins after this.
+                threading.Thread(target=webbrowser.open, args=(once,), daemon=True).start()
 
         with closing(Pictures(run, decoding_of(run), follow_links=options.follow_links)) as pictures:
             serve(session, pictures, listening, on_start)

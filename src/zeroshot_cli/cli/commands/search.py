@@ -205,6 +205,8 @@ def duplicates(options: DuplicatesOptions) -> None:
     The first of each group is the one to keep: the largest file, then the oldest. Nothing is ever deleted.
     """
     options.check_outputs()
+    if options.frames == "each":
+        raise UsageError("--frames each: duplicates compares whole files; give first, middle or a number")
     library, found = options.library(options.images)
     if library.files:
         raise UsageError(f"{library.files[0][0]} has no pixels to compare; give the images themselves")
@@ -262,7 +264,7 @@ def _groups(
     import numpy as np
 
     from zeroshot_cli.embed.image_cache import ImageCache
-    from zeroshot_cli.search.copies import find_copies
+    from zeroshot_cli.search.copies import find_copies, once_each
 
     paths = library.paths()
     embeddings = np.empty((len(paths), model.embed_dim), np.float32)
@@ -271,7 +273,7 @@ def _groups(
         for places, block in library.blocks(embedded, bar.counter("encoding", "images")):
             embeddings[places] = block
         unread = {place for place, _ in library.skipped}
-        kept = [place for place in range(len(paths)) if place not in unread]
+        kept = [place for place in once_each(paths) if place not in unread]
         return find_copies(
             [paths[place] for place in kept],
             embeddings[kept],
