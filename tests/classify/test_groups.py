@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from zeroshot_cli.classify.groups import check_level, levels_of
+from zeroshot_cli.classify.groups import answers_by_name, check_level, levels_of
 from zeroshot_cli.classify.rejection import Rules, corrected, judge
 from zeroshot_cli.classify.scoring import Scored
 from zeroshot_cli.errors import UsageError
@@ -177,6 +177,24 @@ def test_a_level_needs_groups_and_may_be_deeper_than_they_are() -> None:
     check_level(9, LEVELS, multi_label=False, label_thresholds=True)  # those are the labels themselves
     with pytest.raises(UsageError, match="these labels have none; nest them in a"):
         check_level(1, levels_of(Labels.of(["cat", "dog"])), multi_label=False, label_thresholds=False)
+
+
+def test_what_a_person_said_is_answered_at_the_level_or_above() -> None:
+    def answers(number: int | None) -> dict[str, str]:
+        found = answers_by_name(LABELS, LEVELS, number)
+        return {name: "/".join([*level.groups[index], level.names[index]]) for name, (level, index) in found.items()}
+
+    sparrow, bird, animal, car = "animal/bird/sparrow", "animal/bird/bird", "animal/animal", "vehicle/car"
+    names = ("sparrow", "bird", "animal", "car")
+    for number, own in ((None, (sparrow, bird, animal, car)), (2, (bird, bird, animal, car)), (1, (animal,) * 3)):
+        found = answers(number)
+        assert tuple(found[name] for name in names)[: len(own)] == own
+    assert answers(1)["car"] == answers(1)["vehicle"] == "vehicle/vehicle"
+    rows = scored((0.25, 0.3, 0.35, 0.1))
+    level, index = answers_by_name(LABELS, LEVELS, None)["animal"]
+    (found,) = judged(rows, top_k=2)
+    said = corrected(found, index, level.scored(rows), 0, level)
+    assert told(said) == [("animal", "animal", 0.65, log(0.3)), ("car", "vehicle", 0.35, log(0.35))]
 
 
 def test_an_image_that_a_person_labelled_has_the_answer_of_its_level() -> None:

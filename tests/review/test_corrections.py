@@ -212,6 +212,14 @@ def test_tune_learns_from_what_has_a_label_in_the_end(decided: Path) -> None:
     )
 
 
+def test_classify_gets_groups_too(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"not looked at")
+    (tmp_path / "t.csv").write_text("image,label\na.jpg,pet\n")
+    assert read_corrections(tmp_path / "t.csv", Labels.of_user({"pet": ["cat", "dog"]})) == {
+        str(tmp_path / "a.jpg"): "pet"
+    }
+
+
 def test_classify_gets_the_same_labels_and_what_is_unknown(decided: Path, tmp_path: Path) -> None:
     found = read_corrections(decided, Labels.of(["cat", "dog", "horse"]))
     assert found == {

@@ -14,7 +14,7 @@ from torch import Tensor
 from zeroshot_cli.classify.adapt import Candidates, check_adapting
 from zeroshot_cli.classify.adapt import adapt as adapt_to
 from zeroshot_cli.classify.classifier_file import THRESHOLDS, SavedClassifier, read_classifier, write_classifier
-from zeroshot_cli.classify.groups import check_level, level_of, levels_of
+from zeroshot_cli.classify.groups import answers_by_name, check_level, level_of, levels_of
 from zeroshot_cli.classify.negatives import AUTO, Negatives, mine
 from zeroshot_cli.classify.rejection import Rules, corrected, judge
 from zeroshot_cli.classify.scoring import Doubles, Floats, Scored, cosines, score, score_tuned
@@ -306,14 +306,15 @@ class Classifier:
         images = [item for item in block if isinstance(item, EmbeddedImage)]
         judged = judge([image.path for image in images], scored, self.levels, rules, top_k=top_k, shown=shown)
         if self.corrected:
-            own = level_of(self.levels, rules.level)
-            place_of = dict(zip(self.names, own.places.tolist(), strict=True))
+            answers = answers_by_name(self.labels, self.levels, rules.level)
+            unknown = level_of(self.levels, rules.level), None
             labels = [self.corrected.get(os.path.abspath(image.path)) for image in images]  # noqa: PTH100
-            answers = own.scored(scored)
-            judged = [
-                each if label is None else corrected(each, place_of.get(label), answers, row, own)
-                for row, (each, label) in enumerate(zip(judged, labels, strict=True))
-            ]
+            found = {label: answers.get(label, unknown) for label in labels if label is not None}
+            scores = {level: level.scored(scored) for level, _ in found.values()}
+            for row, label in enumerate(labels):
+                if label is not None:
+                    level, index = found[label]
+                    judged[row] = corrected(judged[row], index, scores[level], row, level)
         predictions = (
             replace(each, note=image.note) if image.note else each for each, image in zip(judged, images, strict=True)
         )

@@ -78,6 +78,20 @@ def level_of(levels: Sequence[Level], number: int | None) -> Level:
     return levels[-1 if number is None else min(number, len(levels)) - 1]
 
 
+def answers_by_name(labels: "Labels", levels: Sequence[Level], number: int | None) -> dict[str, tuple[Level, int]]:
+    """Return, by the name of each label and group, the level and the index of what answers it at a level or above."""
+    own = level_of(levels, number)
+    usable = levels[: levels.index(own) + 1]
+    places = [(level, {name: index for index, name in enumerate(level.names)}) for level in usable]
+    found = {}
+    for label in labels:
+        path = (*label.group, label.name)
+        for end in range(1, len(path) + 1):
+            answer = path[: min(end, len(usable))][-1]
+            found[path[end - 1]] = next((level, at[answer]) for level, at in reversed(places) if answer in at)
+    return found
+
+
 def levels_above(levels: Sequence[Level]) -> dict[int, Level]:
     """Return the levels of groups by number, but for those where one group holds all labels."""
     return {number: level for number, level in enumerate(levels[:-1], start=1) if len(level.names) > 1}

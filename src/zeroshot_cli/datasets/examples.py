@@ -108,28 +108,27 @@ def read_examples(
 def read_corrections(path: Path, labels: Labels) -> dict[str, str]:
     """Return the labels that people gave images, by absolute path, from a table as `read_examples` takes it.
 
-    An image that matches none of the labels has "unknown", and rows with a group of labels are passed over. Raises
-    DataError for a label that is none of `labels`.
+    An image that matches none of the labels has "unknown", and one may have a group of labels. Raises DataError for
+    what is neither.
     """
     table = read_rows(path, results=True)
     rows = _latest(table.rows) if _is_log(table.header) else table.rows
     groups = _groups(labels)
-    rows = [row for row in rows if not is_no_label(row[2][0], labels) and row[2][0] not in groups]
+    rows = [row for row in rows if not is_no_label(row[2][0], labels)]
     if is_results(table.header):
         rows, _ = _first_ranks(path, rows, table.header, table.image)
     given = {value: place for place, _, (value,) in reversed(rows)}
     unknown = {value for value in given if value.casefold() == UNKNOWN and UNKNOWN not in labels.names}
-    places = {value: place for value, place in given.items() if value not in unknown}
+    answers = dict.fromkeys(unknown, UNKNOWN) | {value: value for value in groups.intersection(given)}
+    places = {value: place for value, place in given.items() if value not in answers}
     index_of = classes_of(places, labels, str(path), kind="label", places=places).index_of if places else {}
+    answers |= {value: labels.names[index] for value, index in index_of.items()}
     cells = [image for _, image, _ in rows]
     try:
         items: Sequence[ImageItem] = find_items(path, cells)[0] if cells else ()
     except DataError:  # none of them is there, so none will be classified
         items = cells
-    return {
-        os.path.abspath(path_of(item)): UNKNOWN if value in unknown else labels.names[index_of[value]]
-        for item, (_, _, (value,)) in zip(items, rows, strict=True)
-    }
+    return {os.path.abspath(path_of(item)): answers[value] for item, (_, _, (value,)) in zip(items, rows, strict=True)}
 
 
 def examples_of(images: LabelledImages) -> ExampleImages:
