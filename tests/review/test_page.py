@@ -1,6 +1,7 @@
 """The page of `zeroshot review` in headless Chromium, with the server that comes with it: keys, filters, dialogs."""
 
 import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -373,6 +374,13 @@ def test_a_path_is_copied_as_a_shell_takes_it(page: "Page") -> None:
     said(page, "Copied the path.")
 
 
+@pytest.mark.parametrize("name", ["plain/r-1.csv", "my photos/r.csv", "cat's $HOME `r`.csv", "line\nbreak \\ 'r'.csv"])
+def test_a_name_in_a_command_is_what_a_shell_reads(page: "Page", name: str) -> None:
+    quoted = page.evaluate("async (name) => (await import('./static/text.js')).quoted(name)", name)
+    done = subprocess.run(["bash", "-c", f"printf %s {quoted}"], capture_output=True, check=True)
+    assert done.stdout.decode() == name
+
+
 def test_the_folder_of_an_image_opens(reviewer: Reviewer, results: Path, tmp_path: Path) -> None:
     program = tmp_path / "bin" / "xdg-open"
     program.parent.mkdir()
@@ -443,6 +451,8 @@ def test_on_a_phone(reviewer: Reviewer, results: Path, tmp_path: Path) -> None:
     page = reviewer.open(reviewer.serve(results), viewport={"width": 390, "height": 800}, has_touch=True)
     width = "Math.max(document.documentElement.scrollWidth, document.body.scrollWidth, grid.scrollWidth)"
     assert page.evaluate(width) == 390
+    buttons = [page.get_by_role("button", name=name).bounding_box() for name in ("Train from", "Filters", "Auto")]
+    assert len({box["y"] for box in buttons if box}) == 1  # the header has one row of buttons
     assert page.locator(".row").nth(1).locator(".card").count() == 3
     page.get_by_role("button", name="Filters").tap()
     page.get_by_role("button", name="Select many").tap()

@@ -385,7 +385,7 @@ def test_what_is_no_decision_is_refused_whole(page: Page, body: object, says: st
 
 
 def test_too_much_is_refused(page: Page) -> None:
-    answer = page.post("api/decisions", b" " * (5 << 20))
+    answer = page.post("api/decisions", b" " * (17 << 20))
     assert (answer.status_code, answer.json()) == (413, {"error": "that is too much at once"})
 
 

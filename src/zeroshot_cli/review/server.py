@@ -26,7 +26,7 @@ from zeroshot_cli.review.session import Review
 _PAGE = Path(__file__).with_name("page")
 _SHARED = tuple(ASSETS / name for name in ("theme.css", "theme.js"))  # the colours of all pages
 _TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
-_LARGEST = 4 << 20  # bytes of a request: decisions on half a million images
+_LARGEST = 16 << 20  # bytes of a request: decisions on half a million images, with their labels
 _WHILE_OPEN = {"cache-control": "private, max-age=3600"}
 _PATIENCE = 2  # seconds for answers under way, once the server is to end
 

@@ -3,7 +3,7 @@ import { Ended, Refused, ask, inTurn, waiting } from "./api.js";
 import * as dialogs from "./dialogs.js";
 import * as grid from "./grid.js";
 import { arrange, counts, decisionOf, filters, isFiltered, nameOf, nextUndecided, said, state, takeImages } from "./state.js";
-import { $, element, fileOf, percent, plural, shown, whole } from "./text.js";
+import { $, element, fileOf, percent, plural, quoted, shown, whole } from "./text.js";
 import * as training from "./training.js";
 
 const PING = 5000; // milliseconds between two looks whether the server is there
@@ -31,7 +31,7 @@ let lost = 0; // decisions that the server did not get
 function ended(what = "") {
   state.ended = true;
   const text = element("p", "", `The server of this page has ended. ${what} What was saved before is kept. To go on, type `);
-  text.append(element("code", "", `zeroshot review ${shown(state.run?.name ?? "RESULTS")}`), " and use the page that it opens.");
+  text.append(element("code", "", `zeroshot review ${quoted(state.run?.name ?? "RESULTS")}`), " and use the page that it opens.");
   alertOf(text);
 }
 

@@ -31,6 +31,12 @@ export function copied(path) {
   return `$'${shown(path.replace(/[\\']/g, "\\$&"))}'`;
 }
 
+// A path in a command: quoted where a shell would read it otherwise.
+export function quoted(path) {
+  if (shown(path) !== path || /^[\w@%+=:,./-]+$/.test(path)) return copied(path);
+  return `'${path.replaceAll("'", "'\\''")}'`;
+}
+
 export const fileOf = (path) => shown(path.slice(path.lastIndexOf("/") + 1));
 
 export function percent(share) {

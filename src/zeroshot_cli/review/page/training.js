@@ -1,7 +1,7 @@
 // "Train": the server makes a classifier from the corrections and answers again; this shows what changed.
 import { ask, inTurn } from "./api.js";
 import { state } from "./state.js";
-import { $, percent, plural, shown, whole } from "./text.js";
+import { $, percent, plural, quoted, shown, whole } from "./text.js";
 
 const POLL = 250; // milliseconds
 
@@ -75,5 +75,5 @@ function showResult({ zero_shot: before, tuned: after, examples, changed, classi
   $("show-changed").hidden = !changed.length;
   $("show-changed").textContent = `Show ${changed.length === 1 ? "the one" : `the ${whole(changed.length)}`} that changed`;
   $("classifier").hidden = !classifier;
-  $("classifier").textContent = classifier ? `zeroshot classify FOLDER --classifier ${shown(classifier)}` : "";
+  $("classifier").textContent = classifier ? `zeroshot classify FOLDER --classifier ${quoted(classifier)}` : "";
 }
