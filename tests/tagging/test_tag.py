@@ -294,6 +294,24 @@ def test_corrected_labels_have_their_own_groups(here: Path) -> None:
     assert found == [["animal/bird/jay"], ["animal/bird"], ["car"]]
 
 
+def test_quotes_of_excel_safe_are_no_part_of_paths_and_labels(here: Path) -> None:
+    draw("=1.jpg", "-dash/b.jpg", "'c.jpg")
+    say(("'=1.jpg", "'@home"), ("'-dash/b.jpg", "cat"), ("'c.jpg", "'quoted'"))
+    Path("results.csv.run.json").write_text(json.dumps({"settings": {"excel_safe": True}}))
+    run()
+    found = [subject(f"{name}.xmp") for name in ("=1.jpg", "-dash/b.jpg", "'c.jpg")]
+    assert found == [["@home"], ["cat"], ["'quoted'"]]
+
+
+def test_a_frame_gets_no_keywords_and_the_reason_says_so(here: Path) -> None:
+    draw("a.gif", "b.jpg")
+    say(("a.gif#1", "cat"), ("b.jpg", "cat"), ("gone.gif#0", "cat"))
+    assert [item.reason.partition(",")[0] for item in run().wanted.missing] == [
+        "a frame",
+        "missing since it was classified",
+    ]
+
+
 def test_labels_of_jsonl_corrected_by_hand(here: Path) -> None:
     draw("a.jpg")
     line = {"path": "a.jpg", "label": "dog", "probability": 0.2, "predictions": [{"label": "cat", "probability": 0.2}]}

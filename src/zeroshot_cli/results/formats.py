@@ -146,6 +146,11 @@ def no_formula(text: str) -> str:
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 
+def as_was(text: str) -> str:
+    """Return text without the quote that `no_formula` put before it."""
+    return text[1:] if text.startswith("'") and text[1:].startswith(_FORMULA) else text
+
+
 def header_of(form: Format, more: Sequence[str] = (), *, marked: bool = False) -> bytes:
     """Return the first line of a file, after a byte order mark if it is `marked`; empty for JSONL."""
     columns = (*COLUMNS, *more)

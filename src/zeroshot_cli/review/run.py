@@ -18,6 +18,7 @@ from zeroshot_cli.documents import load_json
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.filing.manifest import MANIFEST, SortMode, read_manifest
 from zeroshot_cli.records import UNKNOWN
+from zeroshot_cli.results.formats import as_was
 from zeroshot_cli.results.run_record import RunRecord, read_record
 from zeroshot_cli.results.targets import Targets
 
@@ -25,7 +26,6 @@ TOP = 5  # labels that a page offers
 _NEEDED = {"path", "label", "probability"}
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _PROBED = 200  # images that are looked for in a folder
-_FORMULA = tuple(f"'{each}" for each in "=+-@\t\r")
 
 Scores = tuple[tuple[str, float], ...]
 
@@ -251,7 +251,7 @@ def _placed(images: Sequence[Answered], source: Path, record: RunRecord | None) 
     """
     excel_safe = record is not None and bool(record.settings.get("excel_safe"))
     if excel_safe and source.suffix.lower() in _DELIMITERS:
-        images = [replace(each, path=_plain(each.path), label=_plain(each.label)) for each in images]
+        images = [replace(each, path=as_was(each.path), label=as_was(each.label)) for each in images]
     bases = [os.getcwd(), os.path.dirname(os.path.abspath(source))]  # noqa: PTH100
     if record is not None and isinstance(folder := record.resolved.get("folder"), str):
         bases.insert(0, folder)
@@ -265,10 +265,6 @@ def _placed(images: Sequence[Answered], source: Path, record: RunRecord | None) 
         file = moved.get(os.path.normpath(file), file)
         placed.append(replace(each, file=file, missing=not _is_there(file)))
     return placed
-
-
-def _plain(text: str) -> str:
-    return text[1:] if text.startswith(_FORMULA) else text
 
 
 def _is_there(file: str) -> bool:

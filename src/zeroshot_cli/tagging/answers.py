@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -12,6 +12,7 @@ from zeroshot_cli.documents import load_json
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.pairs.tables import Form, form_of
 from zeroshot_cli.records import UNKNOWN
+from zeroshot_cli.results.formats import as_was
 
 _DELIMITERS = (",", "\t", ";")
 _COLUMNS = ("path", "label", "rank", "probability", "error", "group", "was", "when")
@@ -42,6 +43,14 @@ class Answers:
     images: dict[str, list[Answer]] = field(default_factory=dict)
     errors: set[str] = field(default_factory=set)
     is_log: bool = False
+
+    def as_were(self) -> "Answers":
+        """Return the answers of a table of `classify --excel-safe` without its quotes."""
+        images = {
+            as_was(path): [replace(each, label=as_was(each.label)) for each in answers]
+            for path, answers in self.images.items()
+        }
+        return Answers(images, {*map(as_was, self.errors)}, self.is_log)
 
 
 def read_answers(path: Path) -> Answers:

@@ -49,6 +49,7 @@ def read_wanted(results: Sequence[Path], settings: TagSettings) -> Wanted:
     for path in results:
         answers = read_answers(path)
         run = _run_of(path, run)
+        answers = answers.as_were() if run.excel_safe else answers
         folder = run.folder
         names = [*answers.images, *answers.errors.difference(answers.images)]
         places = [os.path.join(folder, name) for name in names]
@@ -69,7 +70,7 @@ def read_wanted(results: Sequence[Path], settings: TagSettings) -> Wanted:
         elif not labels:
             wanted.unknown += 1
         elif not os.path.isfile(image):
-            wanted.missing.append(SkippedImage(image, "missing since it was classified"))
+            wanted.missing.append(SkippedImage(image, _why_missing(image)))
         else:
             kept = [*_kept(labels, settings)]
             wanted.unsure += not kept
@@ -81,11 +82,13 @@ def read_wanted(results: Sequence[Path], settings: TagSettings) -> Wanted:
 class _Run:
     """What the record of a run says: where it was started, whether images have several labels, and the groups.
 
-    `groups` are the paths of labels and of groups by name, none where the labels had no groups.
+    `excel_safe` says that its tables have quotes before formulas. `groups` are the paths of labels and of groups by
+    name, none where the labels had no groups.
     """
 
     folder: str = ""
     multi_label: bool = False
+    excel_safe: bool = False
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def grouped(self, answer: Answer) -> Answer:
@@ -101,10 +104,18 @@ def _run_of(path: Path, before: _Run) -> _Run:
     record = Targets((path,)).record
     notes = read_notes(record) if record is not None else {}
     resolved, asked = (part if isinstance(part := notes.get(key), dict) else {} for key in ("resolved", "settings"))
-    folder = resolved.get("folder")
+    folder, several = resolved.get("folder"), bool(asked.get("multi_label"))
+    excel_safe = bool(asked.get("excel_safe")) and path.suffix.lower() in (".csv", ".tsv")
     if not isinstance(folder, str):
-        return replace(before, multi_label=bool(asked.get("multi_label")))
-    return _Run(folder, bool(asked.get("multi_label")), _groups_in(asked))
+        return replace(before, multi_label=several, excel_safe=excel_safe)
+    return _Run(folder, several, excel_safe, _groups_in(asked))
+
+
+def _why_missing(image: str) -> str:
+    file, mark, number = image.rpartition("#")
+    if mark and number.isdecimal() and os.path.isfile(file):
+        return "a frame, and keywords are of whole files; classify without --frames each"
+    return "missing since it was classified"
 
 
 def _groups_in(settings: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
