@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("small_model")]
 
 IMAGES = 300
 KILLS = 20
-NAMES = ("out.csv", "out.jsonl", "out.parquet", "out.html")
+NAMES = ("out.csv", "out.jsonl", "out.parquet", "out.html", "out.xlsx")
 OUTPUTS = [part for name in NAMES for part in ("--output", name)]
 LABELS = ["--label", "cat", "--label", "dog", "--label", "horse"]
 # Small batches, one decoder and no cache: the run takes longer, and has more moments to be killed at.
@@ -135,7 +136,7 @@ def assert_no_process_is_left(folder: Path) -> None:
 
 def contents(folder: Path) -> dict[str, bytes]:
     """The bytes of the outputs, the HTML report without its date."""
-    return {name: re.sub(rb'\["date","[^"]*"\]', b"", (folder / name).read_bytes()) for name in NAMES}
+    return {name: contents_of(folder / name) for name in NAMES}
 
 
 def remove_outputs() -> None:
@@ -205,12 +206,16 @@ def assert_valid_so_far(whole: dict[str, bytes]) -> None:
     """What is in the files is the beginning of what will be, and a report is not there or whole."""
     for name in ("out.csv", "out.jsonl"):
         assert whole[name].startswith(Path(name).read_bytes())
-    for name in ("out.parquet", "out.html"):
+    for name in ("out.parquet", "out.xlsx", "out.html"):
         if Path(name).exists():
             assert contents_of(name) == whole[name]
 
 
-def contents_of(name: str) -> bytes:
+def contents_of(name: str | Path) -> bytes:
+    """The bytes of a file, a page's without its date, of a workbook its sheet, for its links are to other folders."""
+    if Path(name).suffix == ".xlsx":
+        with zipfile.ZipFile(name) as book:
+            return book.read("xl/worksheets/sheet1.xml")
     return re.sub(rb'\["date","[^"]*"\]', b"", Path(name).read_bytes())
 
 
@@ -273,6 +278,7 @@ def test_two_processes_on_the_same_folder_and_new_cache(
             code, out, err = finish(process)
             assert (code, err) == (
                 4,
+                f"wrote {number}.csv\n"
                 f"{IMAGES} images classified, 2 could not be read, model {os.environ['ZEROSHOT_MODEL']}.\n",
             )
             assert out == expected == Path(f"{number}.csv").read_bytes()
@@ -310,6 +316,7 @@ def test_memory_is_flat(cache: str, start: Callable[..., Any], tmp_path: Path, p
         code, out, err = finish(process)
         assert (code, err) == (
             0,
+            "wrote out.csv, out.jsonl, out.parquet\n"
             f"{count} images classified, 0 could not be read, model {os.environ['ZEROSHOT_MODEL']}.\n",
         )
         assert out.count(b"\n") == 2 * count + 1
