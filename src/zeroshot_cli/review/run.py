@@ -167,10 +167,7 @@ def _of_delimited(source: Path) -> Iterator[Answered | None]:
         with open_plain(source) as file:
             text = file.read().decode("utf-8-sig", "surrogateescape")
         rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=_DELIMITERS[source.suffix.lower()])
-        if not {*(rows.fieldnames or ())} >= _NEEDED:
-            raise DataError(
-                f"{source}, line 1: not what zeroshot classify wrote: it lacks {', '.join(sorted(_NEEDED))}"
-            )
+        _check_columns(f"{source}, line 1", rows.fieldnames or ())
         whole = (row for row in rows if None not in row.values())  # a run that was killed leaves a torn line
         yield from _of_rows(source, whole)
     except csv.Error as error:
@@ -189,9 +186,14 @@ def _of_parquet(source: Path) -> Iterator[Answered | None]:
         rows = pq.read_table(source).to_pylist()
     except pa.ArrowInvalid as error:
         raise DataError(f"{source}: not a Parquet file ({error})") from None
-    if rows and not rows[0].keys() >= _NEEDED:
-        raise DataError(f"{source}: not what zeroshot classify wrote: it lacks {', '.join(sorted(_NEEDED))}")
+    if rows:
+        _check_columns(str(source), rows[0])
     yield from _of_rows(source, rows)
+
+
+def _check_columns(place: str, columns: Iterable[str]) -> None:
+    if lacking := sorted(_NEEDED - {*columns}):
+        raise DataError(f"{place}: not what zeroshot classify wrote: it lacks {', '.join(lacking)}; give its results")
 
 
 def _of_rows(source: Path, rows: Iterable[Mapping[str, Any]]) -> Iterator[Answered | None]:
