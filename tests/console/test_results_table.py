@@ -51,9 +51,12 @@ def test_a_path_never_takes_more_than_there_is(width: int) -> None:
         assert width < 16 or not path.endswith(".webp") or found.endswith(".webp")
 
 
-def drawn(*items: Result, width: int = 80, most: int = sys.maxsize, ranks: bool = False) -> list[str]:
+def drawn(
+    *items: Result, width: int = 80, most: int = sys.maxsize, ranks: bool = False, grouped: bool = False
+) -> list[str]:
     stream = io.StringIO()
-    writer = TableWriter(Console(file=stream, force_terminal=True, width=width, no_color=True), ranks=ranks, most=most)
+    console = Console(file=stream, force_terminal=True, width=width, no_color=True)
+    writer = TableWriter(console, ranks=ranks, grouped=grouped, most=most)
     for item in items:
         writer.write([item])
     writer.close()
@@ -101,6 +104,17 @@ def test_a_row_is_a_line_on_a_terminal_and_whole_in_a_pipe(width: int) -> None:
     writer.write([Prediction(path, (CAT,), None)])
     writer.close()
     assert path in stream.getvalue()
+
+
+@pytest.mark.parametrize(("ranks", "width"), [(False, 80), (True, 90)])
+def test_a_row_with_a_group_is_a_line_too(ranks: bool, width: int) -> None:
+    best = LabelScore("crescent moon", 0.25, 0.9, ("living thing", "animal", "mammal"))
+    path = "photographs of the year/crescent_moon.png"
+    lines = drawn(Prediction(path, (best, best), None), width=width, ranks=ranks, grouped=True)
+    assert len(lines) == 4
+    assert all(len(line) <= width for line in lines)
+    assert " crescent moon " in lines[2]
+    assert lines[2].endswith("/mammal")
 
 
 def test_paths_to_come_may_be_longer_than_the_first() -> None:

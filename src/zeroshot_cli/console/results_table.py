@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 CHUNK = 200  # images in one table; more follow in further tables of the same widths
 SHOWN_ROWS = 50  # on a terminal, unless all are asked for
-_FIXED_WIDTH = 34  # columns of score, probability and rank, with their gaps
+_GAP = 3
+_NUMBERS = 7 + 11 + 3 * _GAP  # columns of score and probability, with their gaps
+_RANK = 4 + _GAP
 _USUAL_PATH = 60  # columns for paths that are still to come
 _LONGEST_EXTENSION = 12
 _MOST_UNREADABLE = 10
@@ -27,8 +29,8 @@ class TableWriter:
     """A sink that draws tables of 200 images, all with the column widths of the first.
 
     After `most` rows it only counts, and says so at the end, below ten more images that could not be read. On a
-    terminal, paths are cut in the middle of their folders. `paused` gives a context to draw in, such as a paused
-    progress bar on the same terminal.
+    terminal, paths, of folders or groups, are cut in their middle. `paused` gives a context to draw in, such as a
+    paused progress bar on the same terminal.
     """
 
     def __init__(
@@ -92,14 +94,16 @@ class TableWriter:
         groups = [shown(best.path_of_group) for item in items for best in _labels(item)] if self._grouped else []
         group = max(5, *map(cell_len, groups)) if groups else 0
         group = min(group, max(self._console.width // 4, 12))
-        room = max(self._console.width - _FIXED_WIDTH - (group and group + 2), 20)
+        room = max(self._console.width - _NUMBERS - _RANK * self._ranks - (group and group + _GAP), 20)
         path = max(4, *(cell_len(shown(item.path)) for item in items))
+        name = max((cell_len(shown(best.label)) for item in items for best in _labels(item)), default=0)
         label = max(5, *(cell_len(text) for item in items for text in _label_texts(item)))
         if self._console.is_terminal and len(items) == CHUNK:  # more may come, with longer paths
             path = max(path, min(room - label, _USUAL_PATH))
         if path + label <= room:
             return path, label, group
-        label = min(label, max(room // 3, room - path))
+        least = min(name, room // 2) if self._console.is_terminal else 0  # paths can be cut there
+        label = min(label, max(room // 3, room - path, least))
         return room - label, label, group
 
     def _table(self, items: Sequence[Result], widths: tuple[int, int, int], *, header: bool) -> "Table":
@@ -116,10 +120,15 @@ class TableWriter:
         if self._grouped:
             table.add_column("group", width=widths[2], overflow="fold")
         for item in items:
-            path = shown(item.path)
-            name = shortened(path, widths[0]) if self._console.is_terminal else path
-            _add_rows(table, item, name, ranks=self._ranks, grouped=self._grouped)
+            cut = shortened if self._console.is_terminal else _whole
+            name = cut(shown(item.path), widths[0])
+            groups = [cut(shown(best.path_of_group), widths[2]) for best in _labels(item)] if self._grouped else None
+            _add_rows(table, item, name, ranks=self._ranks, groups=groups)
         return table
+
+
+def _whole(path: str, _width: int) -> str:
+    return path
 
 
 def _label_texts(item: Result) -> list[str]:
@@ -132,20 +141,23 @@ def _labels(item: Result) -> tuple[LabelScore, ...]:
     return () if isinstance(item, SkippedImage) else labels_to_show(item)
 
 
-def _add_rows(table: "Table", item: Result, name: str, *, ranks: bool, grouped: bool) -> None:
-    """Add a line for each label, the first with the path; an unreadable image has its reason as label."""
+def _add_rows(table: "Table", item: Result, name: str, *, ranks: bool, groups: Sequence[str] | None) -> None:
+    """Add a line for each label, the first with the path; an unreadable image has its reason as label.
+
+    `groups` are those of the labels, None for a table without them.
+    """
     from rich.text import Text
 
     path = Text(name)  # Text, because a str would be read as markup
     if isinstance(item, SkippedImage):
-        table.add_row(path, *[""] * ranks, Text(shown(item.reason), style="red"), *[""] * (2 + grouped))
+        table.add_row(path, *[""] * ranks, Text(shown(item.reason), style="red"), "", "", *[""] * (groups is not None))
         return
     for rank, best in enumerate(labels_to_show(item), start=1):
         style = "yellow" if item.rejected else "bold" if rank == 1 else "dim"
         rank_cell = [str(rank)] * ranks
         label = Text(shown(best.label), style=style)
         numbers = (f"{best.score:.4f}", f"{best.probability:.4f}")
-        group = [Text(shown(best.path_of_group), style="dim")] * grouped
+        group = [] if groups is None else [Text(groups[rank - 1], style="dim")]
         table.add_row(path if rank == 1 else "", *rank_cell, label, *numbers, *group)
 
 
