@@ -67,6 +67,8 @@ def test_answers_that_are_groups_teach_no_label() -> None:
     content = "path,rank,label,score,probability,error,group\na.png,1,cat,0.2,0.9,,pet\nb.png,1,pet,0.2,0.9,,pet\n"
     labels = Labels.of_user({"pet": ["cat", "dog"]})
     assert read(content, labels) == [("a.png", "cat")]
+    assert read(content) == [("a.png", "cat")]  # without labels, the column says so
+    assert read(content.replace(",,pet\n", ",,animal/pet\n")) == [("a.png", "cat")]
     Path("t.csv").write_text(content)
     assert "t.csv: 1 row labelled with a group passed over" in read_examples(["t.csv"], labels).passed_over
 

@@ -4,21 +4,21 @@
 # ruff: noqa: PTH100, PTH112, PTH113
 
 import os
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
 from zeroshot_cli.datasets.labelled import LabelledImages, classes_of, is_no_label, read_dataset
 from zeroshot_cli.datasets.matching import sorted_classes
-from zeroshot_cli.datasets.tables import find_items, is_results, read_rows
+from zeroshot_cli.datasets.tables import Table, find_items, is_results, read_rows
 from zeroshot_cli.display import counted
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.images.find import path_of
 from zeroshot_cli.images.given import ImageItem
 from zeroshot_cli.images.selection import USUAL, Selection
 from zeroshot_cli.pairs.tables import PlacedRow
-from zeroshot_cli.records import UNKNOWN, assumed_of
+from zeroshot_cli.records import SEPARATOR, UNKNOWN, assumed_of
 from zeroshot_cli.words.labels import Labels
 
 
@@ -116,7 +116,7 @@ def read_corrections(path: Path, labels: Labels) -> dict[str, str]:
     groups = _groups(labels)
     rows = [row for row in rows if not is_no_label(row[2][0], labels)]
     if is_results(table.header):
-        rows, _ = _first_ranks(path, rows, table.header, table.image)
+        rows, _ = _first_ranks(rows, _column(path, table, "rank"))
     given = {value: place for place, _, (value,) in reversed(rows)}
     unknown = {value for value in given if value.casefold() == UNKNOWN and UNKNOWN not in labels.names}
     answers = dict.fromkeys(unknown, UNKNOWN) | {value: value for value in groups.intersection(given)}
@@ -168,11 +168,13 @@ def _of_folder(path: str, found: LabelledImages) -> ExampleImages:
 def _of_table(path: Path, labels: Labels | None, image_column: str | None, label_column: str | None) -> ExampleImages:
     table = read_rows(path, image_column=image_column, label_column=label_column, results=True)
     rows = _latest(table.rows) if _is_log(table.header) else table.rows
-    rows, passed_over = _labelled(rows, labels)
-    notes = [*table.notes]
+    notes, answered = [*table.notes], dict[str, str]()
     if is_results(table.header):
         notes.append("its labels are taken as checked by hand")
-        rows, more = _first_ranks(path, rows, table.header, table.image)
+        answered = _column(path, table, "group")
+    rows, passed_over = _labelled(rows, labels, answered)
+    if is_results(table.header):
+        rows, more = _first_ranks(rows, _column(path, table, "rank"))
         passed_over += more
     passed_over = [f"{text} passed over" for text in passed_over]
     first_place: dict[str, str] = {}
@@ -203,13 +205,15 @@ def _latest(rows: Sequence[PlacedRow]) -> Sequence[PlacedRow]:
     return [*{image: (place, image, label) for place, image, label in rows}.values()]
 
 
-def _labelled(rows: Sequence[PlacedRow], labels: Labels | None) -> tuple[list[PlacedRow], list[str]]:
-    """Return the rows that have a label, and what the others are."""
+def _labelled(
+    rows: Sequence[PlacedRow], labels: Labels | None, answered: Mapping[str, str]
+) -> tuple[list[PlacedRow], list[str]]:
+    """Return the rows that have a label, and what the others are; `answered` are the groups of results, by place."""
     empty = [is_no_label(value, labels) for _, _, (value,) in rows]
     reserved = labels is None or UNKNOWN not in labels.names
     unknown = [reserved and value.casefold() == UNKNOWN for _, _, (value,) in rows]
     groups = set[str]() if labels is None else _groups(labels)
-    grouped = [value in groups for _, _, (value,) in rows]
+    grouped = [value in groups or value == _last(answered.get(place, "")) for place, _, (value,) in rows]
     others = [f"{counted(sum(unknown), 'row')} labelled {UNKNOWN!r}"] * any(unknown)
     others += [f"{counted(sum(grouped), 'row')} labelled with a group"] * any(grouped)
     others += [f"{counted(sum(empty), 'row')} without a label"] * any(empty)
@@ -221,14 +225,21 @@ def _groups(labels: Labels) -> set[str]:
     return {*chain.from_iterable(labels.groups)} - {*labels.names}
 
 
-def _first_ranks(
-    path: Path, rows: list[PlacedRow], header: Sequence[str], image: str
-) -> tuple[list[PlacedRow], list[str]]:
-    """Return the rows of the first rank, and what the others are; JSONL has no ranks."""
-    column = next((name for name in header if name.casefold() == "rank"), None)
+def _last(group: str) -> str | None:
+    """Return the name of a group that its path ends with; an answer of that name is the group itself."""
+    return group.rpartition(SEPARATOR)[2] or None
+
+
+def _column(path: Path, table: Table, name: str) -> dict[str, str]:
+    """Return a further column of results, by place; nothing where they lack it, as JSONL lacks ranks."""
+    column = next((each for each in table.header if each.casefold() == name), None)
     if column is None:
-        return rows, []
-    ranks = {place: rank for place, _, (rank,) in read_rows(path, image_column=image, label_column=column).rows}
-    kept = [row for row in rows if ranks[row[0]] in ("1", "")]
+        return {}
+    return {place: value for place, _, (value,) in read_rows(path, image_column=table.image, label_column=column).rows}
+
+
+def _first_ranks(rows: Sequence[PlacedRow], ranks: Mapping[str, str]) -> tuple[list[PlacedRow], list[str]]:
+    """Return the rows of the first rank, and what the others are."""
+    kept = [row for row in rows if ranks.get(row[0], "") in ("1", "")]
     others = len(rows) - len(kept)
     return kept, [f"{counted(others, 'row')} with a rank over 1"] * bool(others)
