@@ -16,6 +16,9 @@ from sidecars import DARKTABLE, DIGIKAM, LIGHTROOM, OF_PROGRAMS
 from tests.filing.test_sort import here, not_root, public, synced
 from zeroshot_cli.errors import DataError, InputError, UsageError
 from zeroshot_cli.filing import known
+from zeroshot_cli.filing.manifest import SortMode
+from zeroshot_cli.filing.sort import sort_into
+from zeroshot_cli.records import LabelScore, Prediction
 from zeroshot_cli.tagging import tag as tagging
 from zeroshot_cli.tagging.keywords import Field
 from zeroshot_cli.tagging.settings import Action, SidecarName, TagSettings
@@ -301,6 +304,18 @@ def test_quotes_of_excel_safe_are_no_part_of_paths_and_labels(here: Path) -> Non
     run()
     found = [subject(f"{name}.xmp") for name in ("=1.jpg", "-dash/b.jpg", "'c.jpg")]
     assert found == [["@home"], ["cat"], ["'quoted'"]]
+
+
+def test_images_that_were_moved_are_tagged_where_they_are(here: Path) -> None:
+    draw("in/a.jpg")
+    say(("in/a.jpg", "cat"))
+    results = [Prediction("in/a.jpg", (LabelScore("cat", 0.3, 0.9),), None)]
+    sort_into(Path("sorted"), lambda: iter(results), SortMode.MOVE, labels=["cat"])
+    notes = {"settings": {"sort_into": "sorted"}, "resolved": {"folder": str(here)}}
+    Path("results.csv.run.json").write_text(json.dumps(notes))
+    run()
+    assert subject("sorted/cat/a.jpg.xmp") == ["cat"]
+    assert untag(RESULTS) == Untagged(removed=1)
 
 
 def test_a_frame_gets_no_keywords_and_the_reason_says_so(here: Path) -> None:

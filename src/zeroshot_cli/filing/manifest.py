@@ -193,6 +193,15 @@ def read_manifest(path: str) -> list[Entry]:
             return _read(file, path)[0]
 
 
+def moved_by(manifest: str) -> dict[str, str]:
+    """Return where the files that a manifest says were moved are, by where they were; none without a manifest."""
+    if not os.path.lexists(manifest):
+        return {}
+    root = os.path.dirname(manifest)
+    entries = read_manifest(manifest)
+    return {entry.source: os.path.join(root, entry.target) for entry in entries if entry.action is SortMode.MOVE}
+
+
 def _refuse_special(path: str) -> None:
     with suppress(OSError):
         mode = os.lstat(path).st_mode

@@ -16,7 +16,7 @@ from typing import Any
 from zeroshot_cli.disk import open_plain
 from zeroshot_cli.documents import load_json
 from zeroshot_cli.errors import DataError, UsageError
-from zeroshot_cli.filing.manifest import MANIFEST, SortMode, read_manifest
+from zeroshot_cli.filing.manifest import MANIFEST, SortMode, moved_by, read_manifest
 from zeroshot_cli.records import UNKNOWN
 from zeroshot_cli.results.formats import as_was
 from zeroshot_cli.results.run_record import RunRecord, read_record
@@ -288,12 +288,7 @@ def _moved(record: RunRecord | None, base: str) -> dict[str, str]:
     folder = None if record is None else record.settings.get("sort_into")
     if not isinstance(folder, str):
         return {}
-    manifest = os.path.join(base, folder, MANIFEST)
-    if not os.path.isfile(manifest):
-        return {}
-    root = os.path.dirname(manifest)
-    entries = read_manifest(manifest)
-    return {entry.source: os.path.join(root, entry.target) for entry in entries if entry.action is SortMode.MOVE}
+    return moved_by(os.path.join(base, folder, MANIFEST))
 
 
 def _tops(images: Iterable[Answered]) -> tuple[str, ...]:

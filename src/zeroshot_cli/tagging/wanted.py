@@ -13,6 +13,7 @@ from typing import Any
 from zeroshot_cli.datasets.tables import find_items
 from zeroshot_cli.disk import read_notes
 from zeroshot_cli.display import counted
+from zeroshot_cli.filing.manifest import MANIFEST, moved_by
 from zeroshot_cli.filing.placing import absolute
 from zeroshot_cli.records import SEPARATOR, SkippedImage
 from zeroshot_cli.results.targets import Targets
@@ -50,10 +51,9 @@ def read_wanted(results: Sequence[Path], settings: TagSettings) -> Wanted:
         answers = read_answers(path)
         run = _run_of(path, run)
         answers = answers.as_were() if run.excel_safe else answers
-        folder = run.folder
         names = [*answers.images, *answers.errors.difference(answers.images)]
-        places = [os.path.join(folder, name) for name in names]
-        cells = [there if folder and os.path.isfile(there) else name for there, name in zip(places, names, strict=True)]
+        places = [run.place_of(name) for name in names]
+        cells = [there if os.path.isfile(there) else name for there, name in zip(places, names, strict=True)]
         items, assumed = find_items(path, cells) if cells else ((), ())
         most = settings.top_k or (None if run.multi_label else 1)
         wanted.notes += [f"{path}: {text}" for text in assumed]
@@ -82,6 +82,7 @@ def read_wanted(results: Sequence[Path], settings: TagSettings) -> Wanted:
 class _Run:
     """What the record of a run says: where it was started, whether images have several labels, and the groups.
 
+    `moved` has where --sort-into moved images, by where they were.
     `excel_safe` says that its tables have quotes before formulas. `groups` are the paths of labels and of groups by
     name, none where the labels had no groups.
     """
@@ -90,6 +91,12 @@ class _Run:
     multi_label: bool = False
     excel_safe: bool = False
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    moved: Mapping[str, str] = field(default_factory=dict)
+
+    def place_of(self, name: str) -> str:
+        """Return where the image of a path in the results is."""
+        place = os.path.join(self.folder, name)
+        return self.moved.get(os.path.normpath(place), place)
 
     def grouped(self, answer: Answer) -> Answer:
         """Return an answer with the groups of its label, which a correction does not have, or those of another."""
@@ -108,7 +115,9 @@ def _run_of(path: Path, before: _Run) -> _Run:
     excel_safe = bool(asked.get("excel_safe")) and path.suffix.lower() in (".csv", ".tsv")
     if not isinstance(folder, str):
         return replace(before, multi_label=several, excel_safe=excel_safe)
-    return _Run(folder, several, excel_safe, _groups_in(asked))
+    sorted_into = asked.get("sort_into")
+    moved = moved_by(os.path.join(folder, sorted_into, MANIFEST)) if isinstance(sorted_into, str) else {}
+    return _Run(folder, several, excel_safe, _groups_in(asked), moved)
 
 
 def _why_missing(image: str) -> str:
