@@ -86,7 +86,10 @@ def test_paths_of_any_bytes_are_written_byte_for_byte(
     inputs = {"folder": ["p"], "stdin": ["-", "-0"], "arguments": ["--", *map(os.fsdecode, paths)]}[way]
     files = [part for ending in ("jsonl", "tsv", "parquet", "html") for part in ("--output", f"out.{ending}")]
     ended = classify(*LABELS, *files, *inputs)
-    assert ended.err == f"{len(NAMES)} images classified, 0 could not be read, model {os.environ['ZEROSHOT_MODEL']}.\n"
+    assert ended.err.splitlines() == [
+        "wrote out.jsonl, out.tsv, out.parquet, out.html",
+        f"{len(NAMES)} images classified, 0 could not be read, model {os.environ['ZEROSHOT_MODEL']}.",
+    ]
     assert ended.code == 0
     expected = sorted(paths) if way == "folder" else paths
     assert [os.fsencode(row["path"]) for row in ended.rows] == expected
@@ -190,7 +193,10 @@ def test_a_decoder_that_crashes_or_hangs_costs_one_image(
     files = ["--output", "out.html", "--output", "out.jsonl"]
     ended = classify("p", *LABELS, "--batch-size", 4, "--no-cache", "--decode-timeout", 2, *files)
     assert ended.code == 4
-    assert ended.err == f"6 images classified, 1 could not be read, model {os.environ['ZEROSHOT_MODEL']}.\n"
+    assert ended.err.splitlines() == [
+        "wrote out.jsonl, out.html",
+        f"6 images classified, 1 could not be read, model {os.environ['ZEROSHOT_MODEL']}.",
+    ]
     assert [(row["path"], row["error"]) for row in ended.rows if row["error"]] == [(f"p/3 {name}", reason)]
     assert [row for row in ended.rows if not row["error"]] == expected
     assert {"path": f"p/3 {name}", "error": reason} in map(json.loads, Path("out.jsonl").read_text().splitlines())

@@ -24,6 +24,7 @@ from zeroshot_cli.words.labels import Labels
 SETTING = ["--label", "0", "--label", "60", "--label", "120", "--prompts", "plain", "--batch-size", "4"]
 PATHS = ["p/010.png", "p/029.png", "p/200.png"]
 FILES = [part for ending in ("csv", "tsv", "jsonl", "parquet", "html") for part in ("--output", f"out.{ending}")]
+WROTE = "wrote out.csv, out.tsv, out.jsonl, out.parquet, out.html\n"
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +63,7 @@ def test_rejection_is_the_same_in_every_form(
     assert ended.code == 0
     unknown = labels.count("unknown")
     counts = f"3 images classified,{f' {unknown} of them unknown,' if unknown else ''} 0 could not be read"
-    assert ended.err == f"{counts}, model small.\n"
+    assert ended.err == f"{WROTE}{counts}, model small.\n"
     rows = ended.rows
     assert [row["label"] for row in rows] == labels
     # The numbers are those of the nearest label, whatever it is called.
@@ -121,7 +122,8 @@ def test_labels_judged_one_by_one_in_every_form(
     draw_angle(Path("p/090.png"), 90)  # cos 30 is less than cos 0, the background's
     command = ["p", *SETTING, "--multi-label", "--background", "ninety.csv"]
     ended = classify(*command, *FILES)
-    assert (ended.code, ended.err) == (0, "4 images classified, 1 of them unknown, 0 could not be read, model small.\n")
+    counts = "4 images classified, 1 of them unknown, 0 could not be read"
+    assert (ended.code, ended.err) == (0, f"{WROTE}{counts}, model small.\n")
     expected = [
         ("p/010.png", "1", "0", 10, 80),
         ("p/010.png", "2", "60", 50, 80),
@@ -234,7 +236,8 @@ def test_a_background_of_common_nouns(
     Path("auto").write_text("0\n")  # no label file: it has no extension
     command = ["p", *SETTING, "--background", "auto"]
     ended = classify(*command, "--output", "out.csv", "--output", "out.html")
-    first, last = ended.err.splitlines()
+    first, wrote, last = ended.err.splitlines()
+    assert wrote == "wrote out.csv, out.html"
     assert first == "--background auto encodes 120 common nouns, once; the cache keeps them."
     assert last == "3 images classified, 1 of them unknown, 0 could not be read, model small."
     assert [row["label"] for row in ended.rows] == ["0", "0", "unknown"]

@@ -18,7 +18,6 @@ OTHER_WORDS = {
     "label": "classify",
     "predict": "classify",
     "run": "classify",
-    "tag": "classify",
     "test": "eval",
     "version": "--version",
 }

@@ -38,6 +38,8 @@ EXTRAS = {  # name of the extra → (package that it brings, what for)
     "jxl": ("pillow-jxl-plugin", "JPEG XL images"),
     "raw": ("rawpy", "previews in RAW photos"),
     "parquet": ("pyarrow", "Parquet tables"),
+    "xlsx": ("xlsxwriter", ".xlsx files"),
+    "review": ("starlette", "zeroshot review"),
     "webdataset": ("webdataset", "WebDataset shards"),
     "hf": ("transformers", "models of Transformers"),
     "tensorboard": ("tensorboard", "--report-to tensorboard"),
