@@ -61,6 +61,12 @@ def test_untag_names_what_was_edited(zeroshot: Zeroshot) -> None:
         (["tag", "a.jpg"], 3, "error: a.jpg has no column 'path'"),
         (["tag", "results.csv", "--min-probability", "nan"], 2, "error: "),
         (["tag", "results.csv", "--top-k", "0"], 2, "error: "),
+        (
+            ["tag", "results.csv", "--parent", "pets||cats"],
+            2,
+            "error: --parent 'pets||cats' has a name without letters",
+        ),
+        (["tag", "results.csv", "--parent", "|"], 2, "error: --parent '|' has"),
         (["tag", "results.csv", "--sidecar", "beside"], 2, "error: "),
         (["untag", "results.csv"], 2, "error: there is no record results.csv.tags.jsonl; name the results"),
     ],

@@ -211,6 +211,12 @@ def test_without_the_token_there_is_nothing(page: Page, path: str) -> None:
     assert "photos" not in answer.text
 
 
+def test_a_number_without_end_is_nothing(page: Page) -> None:
+    """Python refuses to read it, with an error of its own."""
+    answer = page.client.get(f"/{TOKEN}/image/{'9' * 5000}")
+    assert (answer.status_code, answer.json()) == (404, {"error": "there is nothing here"})
+
+
 @pytest.mark.parametrize(
     "headers",
     [

@@ -27,6 +27,7 @@ _HEADERS = {
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
 }
 _HTTP = 80  # the port that browsers leave out of Host and Origin
+_LONGEST = 200  # characters after the token: the numbers of images and the names of files are short
 _METHODS = ("GET", "HEAD", "POST")
 
 
@@ -93,6 +94,8 @@ class Guard:
         token, slash, rest = scope["path"].removeprefix("/").partition("/")
         if not secrets.compare_digest(token.encode("utf-8", "replace"), self._token):
             return refusal(404, "there is no such page; use the whole address that zeroshot review has printed")
+        if len(rest) > _LONGEST:
+            return refusal(404, "there is nothing here")
         if scope["method"] not in _METHODS:
             return refusal(405, f"{scope['method']} is not used here")
         is_page = scope["method"] != "POST" and not rest

@@ -9,6 +9,7 @@ import typer
 from zeroshot_cli.cli import options as o
 from zeroshot_cli.cli.command import Panel, check_probability, command, finish
 from zeroshot_cli.console.terminal import note, print_rows, progress_bar
+from zeroshot_cli.errors import UsageError
 from zeroshot_cli.tagging.settings import SidecarName, TagSettings, near
 
 if TYPE_CHECKING:
@@ -86,7 +87,9 @@ class TagOptions:
 
     def settings(self) -> TagSettings:
         """Return the options as the library takes them."""
-        parent = tuple(name.strip() for name in self.parent.split("|") if name.strip())
+        parent = tuple(name.strip() for name in self.parent.split("|")) if self.parent else ()
+        if not all(parent):
+            raise UsageError(f"--parent {self.parent!r} has a name without letters; write it as 'zeroshot|objects'")
         return TagSettings(self.top_k, self.min_probability, parent, self.sidecar, self.embed)
 
 
