@@ -1,5 +1,7 @@
 import csv
+import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +74,21 @@ def test_parquet(tmp_path: Path, answers: Answers) -> None:
     assert table.column("rank").to_pylist() == [1, None, 2]
     assert table.column("path").to_pylist()[2] == STRANGE.replace("\udcff", "\\xff")
     assert table.column("true_probability").to_pylist() == pytest.approx([0.75, None, 0.125])
+
+
+@pytest.mark.parametrize("name", ["p.csv", "p.jsonl", "p.parquet"])
+def test_groups_of_both_labels_come_last(tmp_path: Path, answers: Answers, name: str) -> None:
+    import pyarrow.parquet as pq
+
+    write_predictions(replace(answers, groups=("pet", "pet/large")), tmp_path / name)
+    if name == "p.parquet":
+        rows = pq.read_table(tmp_path / name).to_pylist()
+    else:
+        text = (tmp_path / name).read_bytes().decode("utf-8", "replace")
+        rows = [*csv.DictReader(io.StringIO(text))] if name == "p.csv" else [*map(json.loads, text.splitlines())]
+    assert [[*row][-2:] for row in rows] == [["group", "predicted_group"]] * 3
+    assert [row["group"] for row in rows] == ["pet", "pet/large", "pet/large"]
+    assert [row["predicted_group"] or None for row in rows] == ["pet", None, "pet"]
 
 
 @pytest.mark.parametrize("name", ["p.json", "p", "p.html", "there.csv", "no/p.csv", "folder.csv"])

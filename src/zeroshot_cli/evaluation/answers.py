@@ -32,7 +32,7 @@ class Answers:
     `probabilities` (images, kept), the softmax over all classes with the model's own temperature; `true_scores`
     (images,) the cosine of the true class, and `log_likelihoods` (images,) the natural log of its probability. Where
     classes have groups, `right_at` (images, levels) says whether the most probable answer at each of the `levels` is
-    the true class or its group.
+    the true class or its group; `groups` are then the paths of all classes.
     """
 
     labels: tuple[str, ...]
@@ -47,6 +47,7 @@ class Answers:
     log_likelihoods: Doubles
     right_at: Bools = field(default_factory=lambda: np.empty((0, 0), dtype=np.bool_))
     levels: tuple[int, ...] = field(default=(), kw_only=True)
+    groups: tuple[str, ...] = field(default=(), kw_only=True)
 
     @classmethod
     def of(

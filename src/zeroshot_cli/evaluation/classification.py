@@ -20,7 +20,7 @@ from zeroshot_cli.images.decode import EXACTLY, Decoding
 from zeroshot_cli.images.decoder_pool import auto_workers
 from zeroshot_cli.images.given import ImageItem
 from zeroshot_cli.models.loaded import LoadedModel
-from zeroshot_cli.records import EvalResult, PublishedFigure, SkippedImage, versions
+from zeroshot_cli.records import SEPARATOR, EvalResult, PublishedFigure, SkippedImage, versions
 
 _PACKAGES = ("open_clip_torch", "numpy", "pillow", "scipy", "scikit-learn")
 
@@ -97,7 +97,8 @@ def answer(
             parts.append(_scored(embeddings, own[[isinstance(item, str) for item in part]], classifier))
     if not parts:
         raise nothing_read(dataset, items)
-    return Answers.of(dataset.labels.names, items, targets, parts, [*levels_above(classifier.levels)])
+    found = Answers.of(dataset.labels.names, items, targets, parts, [*levels_above(classifier.levels)])
+    return replace(found, groups=tuple(map(SEPARATOR.join, dataset.labels.groups))) if found.levels else found
 
 
 def _scored(images: Floats, targets: Ints, classifier: Classifier) -> Graded:

@@ -13,7 +13,7 @@ from zeroshot_cli.errors import UsageError
 from zeroshot_cli.evaluation.answers import Answers, image_answers
 from zeroshot_cli.evaluation.compare import Comparison
 from zeroshot_cli.records import EvalResult
-from zeroshot_cli.results.formats import DELIMITERS, Format, delimited_row, format_of, no_formula, to_bytes
+from zeroshot_cli.results.formats import DELIMITERS, GROUP, Format, delimited_row, format_of, no_formula, to_bytes
 from zeroshot_cli.results.parquet import ANSWERS, arrow_text, check_parquet, schema_of
 
 COLUMNS = tuple(ANSWERS)
@@ -68,7 +68,8 @@ def check_predictions_target(path: Path, *, overwrite: bool) -> None:
 def write_predictions(answers: Answers, path: Path, *, excel_safe: bool = False, model: str = "") -> None:
     """Write a row per image in the data set's order, with COLUMNS; ranks count from 1.
 
-    With `excel_safe`, no text in CSV or TSV begins as a formula does. In JSONL, every row names the `model`.
+    Where labels have groups, their paths follow, of the true label and of the predicted one. With `excel_safe`, no text
+    in CSV or TSV begins as a formula does. In JSONL, every row names the `model`.
 
     `path` is at any time the old file, none, or the whole new one. Raises UsageError if it cannot be written.
     """
@@ -82,13 +83,22 @@ def write_predictions(answers: Answers, path: Path, *, excel_safe: bool = False,
             unfinished.write_bytes("".join(lines).encode("utf-8", "backslashreplace"))
         else:
             cell = partial(_cell, text_of=no_formula if excel_safe else str)
-            table = (COLUMNS, *(tuple(map(cell, row.values())) for row in _rows(answers)))
+            header = (*COLUMNS, *_more(answers))
+            table = (header, *(tuple(map(cell, row.values())) for row in _rows(answers)))
             unfinished.write_bytes(to_bytes("".join(delimited_row(row, DELIMITERS[Format(form)]) for row in table)))
 
 
 def _rows(answers: Answers) -> Iterator[dict[str, Any]]:
     """Yield the columns of every image; what does not apply is None."""
-    return ({column: getattr(each, column) for column in COLUMNS} for each in image_answers(answers))
+    of = dict(zip(answers.labels, answers.groups, strict=True)) if answers.groups else {}
+    for each in image_answers(answers):
+        more = zip(_more(answers), (of.get(each.label), of.get(each.predicted or "")), strict=False)
+        yield {column: getattr(each, column) for column in COLUMNS} | dict(more)
+
+
+def _more(answers: Answers) -> tuple[str, ...]:
+    """Return the columns that only answers with groups have."""
+    return (GROUP, f"predicted_{GROUP}") if answers.groups else ()
 
 
 def _cell(value: Any, *, text_of: Callable[[str], str]) -> str:
@@ -102,5 +112,6 @@ def _write_parquet(answers: Answers, path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    types = ANSWERS | dict.fromkeys(_more(answers), "string")
     texts = [{key: arrow_text(v) if isinstance(v, str) else v for key, v in row.items()} for row in _rows(answers)]
-    pq.write_table(pa.Table.from_pylist(texts, schema=schema_of(ANSWERS)), path)
+    pq.write_table(pa.Table.from_pylist(texts, schema=schema_of(types)), path)
