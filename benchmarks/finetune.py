@@ -6,7 +6,7 @@ before are too high there, and its gains too low. --unseen has class folders, cl
 model has seen. The drawings are by an artist that none has seen. Nothing is downloaded: the data are those of recipes/.
 
     python benchmarks/finetune.py [--photos FILE] [--drawings FILE] [--unseen DIR] [--pairs 100 --pairs 500]
-    python benchmarks/finetune.py --pairs 500 --start tiny --start small --start "small --lock-trunk"
+    python benchmarks/finetune.py --pairs 500 --start tiny --start "tiny --lora 2" --start "small --lock-trunk"
 """
 
 from __future__ import annotations
@@ -56,8 +56,9 @@ def top1(model: str, dataset: LabelledImages) -> float:
 
 def measured(name: str, pool: list[Row], pairs: int, start: str, unseen: Path | None) -> str:
     """Return a row of the table."""
-    model, *more = start.split()
-    settings = {option.removeprefix("--").replace("-", "_"): True for option in more}
+    model, *more = start.split(" --")
+    options = (each.split() for each in more)
+    settings = {name.replace("-", "_"): int(value[0]) if value else True for name, *value in options}
     with tempfile.TemporaryDirectory() as folder:
         sets = [read_dataset(write(Path(folder) / "kept.csv", pool[:KEPT_BACK]))]
         if unseen is not None and (unseen / name).is_dir():
@@ -81,7 +82,7 @@ def main() -> None:
     parser.add_argument("--drawings", type=Path, default=Path("runs/drawings/openmoji.csv"))
     parser.add_argument("--unseen", type=Path, help="class folders in clothing/ and grocery/")
     parser.add_argument("--pairs", type=int, action="append", help="default: 100, 500 and 1,000")
-    parser.add_argument("--start", action="append", help="a model, and switches of train; default: tiny")
+    parser.add_argument("--start", action="append", help="a model, and options of train; default: tiny")
     parser.add_argument("--set", action="append", dest="sets", help="default: clothing, grocery and drawings")
     parser.add_argument("--seed", type=int, default=0, help="of the examples that are drawn")
     options = parser.parse_args()
