@@ -22,7 +22,7 @@ help: ## list these targets
 demo: $(READY) ## label the example images, and count the right answers
 	$(BIN)/python examples/demo.py
 
-test: $(READY) ## all tests except the slow ones: five minutes on two cores
+test: $(READY) ## all tests except the slow ones: six minutes on two cores
 	$(PYTEST)
 
 test-slow: $(READY) ## kills, wheels, small trainings, browsers (Chromium)

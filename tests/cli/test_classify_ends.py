@@ -93,6 +93,7 @@ class TestSummary:
         assert (refused.code, message in " ".join(refused.err.split())) == (2, True)
         assert sorted(path.name for path in Path().iterdir()) == ["a", "b"]
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("after", [0, 1, 3, 5])
     @pytest.mark.parametrize("output", [(), ("-o", "out.csv"), ("-o", "out.jsonl"), ("-o", "out.xlsx")])
     def test_a_resumed_run_counts_all(
@@ -130,6 +131,7 @@ class TestSummary:
         assert lines("s.csv")[1:] == ROWS
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("angles")
 def test_a_csv_that_excel_reads_is_read_again(
     classify: Callable[..., Any], draw_angle: Callable[[Path, int], Path]

@@ -60,6 +60,7 @@ def test_groups_of_pairs_from_anywhere() -> None:
     assert groups_of(0, []) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tile", [1, 3, 50, 1000])
 @pytest.mark.parametrize("most", [5, 10_000_000])
 def test_random_rows_at_any_tile_however_few_pairs_are_held(

@@ -89,6 +89,7 @@ def test_an_image_that_was_edited_since_loses_only_ours(album: Path) -> None:
     assert Path("c.tif_original").exists()
 
 
+@pytest.mark.slow
 def test_killed_between_any_two_steps(album: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = state(album)
     for step in ("copymode", "link", "replace"):

@@ -469,6 +469,7 @@ def test_weights_keep_their_text_encoder(tmp_path: Path, config: TrainConfig) ->
 # Going on ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [3, 4])  # in the middle of an epoch, and at its end
 @pytest.mark.parametrize(("kind", "ema"), [("vit", None), ("resnet", 0.9)])
 def test_a_run_that_goes_on_is_the_run_that_never_stopped(

@@ -118,6 +118,7 @@ def test_before_the_first_step_it_is_the_model_that_it_came_from(tmp_path: Path,
     assert rows[0][-1] != rows[1][-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"ema": 0.9}], ids=str)
 def test_a_run_that_goes_on_is_the_run_that_never_stopped(
     tmp_path: Path, config: TrainConfig, options: dict[str, Any]
