@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from zeroshot_cli.images.find import FoundImages
     from zeroshot_cli.models.loaded import LoadedModel
     from zeroshot_cli.pages.found import FoundPage
-    from zeroshot_cli.search.library import Library
+    from zeroshot_cli.search.collection import Collection
 
 _UNREADABLE = 5  # that are named on standard error
 INPUTS = "files, folders (searched recursively), globs, files of zeroshot embed, or - for paths on standard input."
@@ -70,11 +70,11 @@ class ListingOptions(o.BatchOptions, o.ModelOptions, o.ImageOptions, o.MessageOp
             format_of(path, ListingFile)
             check_output(path, overwrite=self.overwrite)
 
-    def library(self, inputs: Sequence[str]) -> tuple["Library", "FoundImages"]:
+    def collection(self, inputs: Sequence[str]) -> tuple["Collection", "FoundImages"]:
         """Return the images that the inputs name, and what was assumed when they were looked for."""
         from zeroshot_cli.embed.embeddings_read import is_embeddings_file
         from zeroshot_cli.images.find import FoundImages, find_images
-        from zeroshot_cli.search.library import Library
+        from zeroshot_cli.search.collection import Collection
 
         self.check_cache()
         files = [each for each in inputs if is_embeddings_file(each)]
@@ -84,15 +84,15 @@ class ListingOptions(o.BatchOptions, o.ModelOptions, o.ImageOptions, o.MessageOp
             stdin = getattr(sys.stdin, "buffer", None)
             found = find_images(others, stdin=stdin, null_separated=self.null, selection=self.selection())
             found = self.with_frames(found)
-        return Library.of(found.items, files), found
+        return Collection.of(found.items, files), found
 
-    def load_for(self, library: "Library") -> "LoadedModel":
+    def load_for(self, collection: "Collection") -> "LoadedModel":
         """Load the model of the options, else the one that made the files of embeddings, else the default."""
         name, pretrained = (self.model, self.pretrained)
         if name is None and pretrained is None:
-            name, pretrained = library.model() or (None, None)
+            name, pretrained = collection.model() or (None, None)
         model = self.load(name, pretrained)
-        library.check(model)
+        collection.check(model)
         return model
 
     def embedded(
@@ -124,10 +124,10 @@ class ListingOptions(o.BatchOptions, o.ModelOptions, o.ImageOptions, o.MessageOp
         note(f"{model.title} on {model.device} in {model.precision}", quiet=quiet or not self.verbose)
         note_assumed(assumed_of(found.assumed, model.notes), quiet=quiet, verbose=self.verbose)
 
-    def say_unread(self, library: "Library", found: "FoundImages") -> None:
+    def say_unread(self, collection: "Collection", found: "FoundImages") -> None:
         """Name what could not be read, at most five images unless --verbose is given."""
-        lines = [f"{item.path}: {item.reason}" for item in library.unread()]
-        lines += library.notes
+        lines = [f"{item.path}: {item.reason}" for item in collection.unread()]
+        lines += collection.notes
         most = len(lines) if self.verbose else _UNREADABLE
         rest = [f"and {len(lines) - most} more; --verbose names all"] if len(lines) > most else []
         for text in (*lines[:most], *rest, *found.warnings):

@@ -19,8 +19,8 @@ from zeroshot_cli.search.listing import THRESHOLD, Listing, Match
 if TYPE_CHECKING:
     from zeroshot_cli.models.loaded import LoadedModel
     from zeroshot_cli.pages.found import FoundPage
+    from zeroshot_cli.search.collection import Collection
     from zeroshot_cli.search.copies import Copy
-    from zeroshot_cli.search.library import Library
     from zeroshot_cli.search.nearest import Floats
 
 
@@ -81,29 +81,29 @@ def search(options: SearchOptions) -> None:
     # What takes no time comes first: a mistake shows before the model is loaded.
     text, inputs = _text_and_images(options)
     options.check_outputs()
-    library, found = options.library(inputs)
-    model = options.load_for(library)
+    collection, found = options.collection(inputs)
+    model = options.load_for(collection)
     size = options.batch_of(model, found)
     options.say(model, found)
     query = _query(options, model, text, size)
     from zeroshot_cli.search.nearest import best, scores_of
 
-    paths = library.paths()
+    paths = collection.paths()
     with progress_bar(quiet=options.quiet) as bar:
-        blocks = library.blocks(options.embedded(model, library.items, size), bar.counter("searching", "images"))
+        blocks = collection.blocks(options.embedded(model, collection.items, size), bar.counter("searching", "images"))
         scores = scores_of(blocks, query, len(paths))
     hits = [(paths[place], float(scores[place])) for place in best(scores, options.top, options.min_score)]
     rows = [{"path": path, "rank": rank, "score": score} for rank, (path, score) in enumerate(hits, start=1)]
     listing = Listing(("path", "rank", "score"), rows, [path for path, _ in hits])
     named = _named(text, options)
-    what = f"{counted(len(hits), 'image')} of {len(paths) - len(library.skipped):,} for {named}"
+    what = f"{counted(len(hits), 'image')} of {len(paths) - len(collection.skipped):,} for {named}"
 
     def page() -> "FoundPage":
         from zeroshot_cli.pages.found import FoundImage, FoundPage
 
         images = [FoundImage(path, f"{rank}. {score:.4f}") for rank, (path, score) in enumerate(hits, start=1)]
         about = [("searched", what), *options.about(model, found)]
-        return FoundPage("search", named, [("", images)], about, library.unread())
+        return FoundPage("search", named, [("", images)], about, collection.unread())
 
     options.write(
         listing,
@@ -112,9 +112,9 @@ def search(options: SearchOptions) -> None:
             ("rank", "score", "path"), [(str(row["rank"]), f"{row['score']:.4f}", str(row["path"])) for row in rows]
         ),
     )
-    options.say_unread(library, found)
+    options.say_unread(collection, found)
     note(f"{what}, model {model.title}.", quiet=options.quiet)
-    finish(len(library.skipped), ignore_errors=options.ignore_errors)
+    finish(len(collection.skipped), ignore_errors=options.ignore_errors)
 
 
 def _text_and_images(options: SearchOptions) -> tuple[str | None, Sequence[str]]:
@@ -207,12 +207,12 @@ def duplicates(options: DuplicatesOptions) -> None:
     options.check_outputs()
     if options.frames == "each":
         raise UsageError("--frames each: duplicates compares whole files; give first, middle or a number")
-    library, found = options.library(options.images)
-    if library.files:
-        raise UsageError(f"{library.files[0][0]} has no pixels to compare; give the images themselves")
-    model = options.load_for(library)
+    collection, found = options.collection(options.images)
+    if collection.files:
+        raise UsageError(f"{collection.files[0][0]} has no pixels to compare; give the images themselves")
+    model = options.load_for(collection)
     options.say(model, found)
-    groups = _groups(options, library, model, options.batch_of(model, found))
+    groups = _groups(options, collection, model, options.batch_of(model, found))
     copies = [copy for group in groups for copy in group]
     others = [copy for group in groups for copy in group[1:]]
     rows = [
@@ -220,7 +220,7 @@ def duplicates(options: DuplicatesOptions) -> None:
         for copy in copies
     ]
     listing = Listing(("group", "path", "match", "score", "size"), rows, [copy.path for copy in others])
-    images = len(library.items) - len(library.skipped)
+    images = len(collection.items) - len(collection.skipped)
     beyond = f"{counted(len(others), 'image')} beyond those to keep ({size_text(sum(copy.size for copy in others))})"
     what = f"{counted(images, 'image')}, {counted(len(groups), 'group')} of copies, {beyond}"
 
@@ -235,7 +235,7 @@ def duplicates(options: DuplicatesOptions) -> None:
             for number, group in enumerate(groups, start=1)
         ]
         about = [("found", what), ("threshold", f"{options.threshold:g}"), *options.about(model, found)]
-        return FoundPage("duplicates", ", ".join(options.images), sections, about, library.unread())
+        return FoundPage("duplicates", ", ".join(options.images), sections, about, collection.unread())
 
     options.write(
         listing,
@@ -246,9 +246,9 @@ def duplicates(options: DuplicatesOptions) -> None:
             texts=("match",),
         ),
     )
-    options.say_unread(library, found)
+    options.say_unread(collection, found)
     note(f"{what}; nothing was deleted; model {model.title}.", quiet=options.quiet)
-    finish(len(library.skipped), ignore_errors=options.ignore_errors)
+    finish(len(collection.skipped), ignore_errors=options.ignore_errors)
 
 
 def _line(copy: "Copy") -> str:
@@ -258,7 +258,7 @@ def _line(copy: "Copy") -> str:
 
 
 def _groups(
-    options: DuplicatesOptions, library: "Library", model: "LoadedModel", batch_size: int
+    options: DuplicatesOptions, collection: "Collection", model: "LoadedModel", batch_size: int
 ) -> "list[list[Copy]]":
     """Return the groups of copies among the images that can be read."""
     import numpy as np
@@ -266,13 +266,13 @@ def _groups(
     from zeroshot_cli.embed.image_cache import ImageCache
     from zeroshot_cli.search.copies import find_copies, once_each
 
-    paths = library.paths()
+    paths = collection.paths()
     embeddings = np.empty((len(paths), model.embed_dim), np.float32)
     with progress_bar(quiet=options.quiet) as bar:
-        embedded = options.embedded(model, library.items, batch_size)
-        for places, block in library.blocks(embedded, bar.counter("encoding", "images")):
+        embedded = options.embedded(model, collection.items, batch_size)
+        for places, block in collection.blocks(embedded, bar.counter("encoding", "images")):
             embeddings[places] = block
-        unread = {place for place, _ in library.skipped}
+        unread = {place for place, _ in collection.skipped}
         kept = [place for place in once_each(paths) if place not in unread]
         return find_copies(
             [paths[place] for place in kept],

@@ -18,7 +18,7 @@ _UNIT = 1e-3  # how far an embedding's length may be from 1
 
 
 @dataclass(slots=True)
-class Library:
+class Collection:
     """Images by their place: those to embed, then those of files of embeddings; and what came of reading them."""
 
     items: Sequence[str | SkippedImage]
@@ -27,7 +27,7 @@ class Library:
     notes: list[str] = field(default_factory=list)
 
     @classmethod
-    def of(cls, items: Sequence[str | SkippedImage], files: Sequence[str]) -> "Library":
+    def of(cls, items: Sequence[str | SkippedImage], files: Sequence[str]) -> "Collection":
         """Return the images of files of embeddings after others; raises as `read_embeddings_file`."""
         return cls(items, [(Path(file), read_embeddings_file(Path(file), Subject.PATH)) for file in files])
 
