@@ -3,6 +3,7 @@
 Every YAML file, and JSON that may not be our own, is read here. YAML makes no objects but plain ones.
 """
 
+import hashlib
 import json
 import re
 from typing import Any
@@ -31,6 +32,11 @@ def load_json(text: str | bytes) -> Any:
         return json.loads(text)
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
+
+
+def hash_of(value: Any) -> str:
+    """Return the SHA-256 of a value, as JSON has it, which tells settings apart in files and caches."""
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 
 
 def load_yaml(text: str) -> Any:

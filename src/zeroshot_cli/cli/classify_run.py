@@ -1,7 +1,5 @@
 """A run of `zeroshot classify`: what its answers depend on, where they go, and what it ends with."""
 
-import hashlib
-import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,6 +16,7 @@ from zeroshot_cli.console.counts import print_counts
 from zeroshot_cli.console.results_table import SHOWN_ROWS, TableWriter
 from zeroshot_cli.console.terminal import ProgressBar, console_for, note, progress_bar
 from zeroshot_cli.display import counted
+from zeroshot_cli.documents import hash_of
 from zeroshot_cli.records import SEPARATOR, Counts, Result, versions
 from zeroshot_cli.results.formats import (
     GROUP,
@@ -90,12 +89,12 @@ class ClassifyRun:
             "thumbnails": self.options.thumbnails or None,
             "max_pixels": self.options.decoding().max_pixels,
             **self.options.reading(),
-            "texts of the labels": _hash(classes.prompts.fill(classes.labels)),
-            "texts of the background": _hash([] if background is None else classes.prompts.fill(background)),
+            "texts of the labels": hash_of(classes.prompts.fill(classes.labels)),
+            "texts of the background": hash_of([] if background is None else classes.prompts.fill(background)),
             "weights": model.fingerprint,
             "tuning": tuning and tuning.fingerprint,
             "adapt": self.options.adapt or None,
-            "corrections": _hash(sorted(self.classifier.corrected.items())) if self.options.corrections else None,
+            "corrections": hash_of(sorted(self.classifier.corrected.items())) if self.options.corrections else None,
         }
 
     def open_outputs(self, found: "FoundImages") -> "AbstractContextManager[Outputs]":
@@ -226,10 +225,6 @@ class ClassifyRun:
             note(f"{item.path}: {item.reason}", quiet=self.options.quiet)
         note(done.sentence(folder), quiet=self.options.quiet)
         return len(done.failed)
-
-
-def _hash(texts: Sequence[Sequence[str]]) -> str:
-    return hashlib.sha256(json.dumps([list(some) for some in texts]).encode()).hexdigest()
 
 
 @contextmanager

@@ -5,7 +5,6 @@ the cache keeps the embeddings of a whole call, by all its prompts, and a call t
 anew: what is cached is what would have been computed.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from zeroshot_cli.documents import hash_of
 from zeroshot_cli.embed.texts import WINDOW, TextCache, embed_texts, one_warning, warn_of_long
 from zeroshot_cli.models.loaded import LoadedModel
 
@@ -65,7 +65,7 @@ def _names(prompts: Sequence[Sequence[str]]) -> list[str]:
 
 def _names_in_company(prompts: Sequence[Sequence[str]]) -> list[str]:
     """Return a name for each class that depends on its place and on all prompts of the call."""
-    call = hashlib.sha256(json.dumps([list(texts) for texts in prompts]).encode()).hexdigest()
+    call = hash_of([list(texts) for texts in prompts])
     return [f"{_CLASS}{index} of {call}" for index in range(len(prompts))]
 
 

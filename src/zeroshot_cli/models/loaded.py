@@ -18,6 +18,7 @@ from zeroshot_cli.clip.config import CLIPConfig
 from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.clip.tokenizer import Tokenizer
 from zeroshot_cli.disk import cache_folder, read_own_notes, write_notes
+from zeroshot_cli.documents import hash_of
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.images.preprocess import Preprocess, PreprocessConfig
 from zeroshot_cli.models.formats.numbers import check_finite
@@ -209,7 +210,7 @@ def _note_key(file: Path, description: str) -> str | None:
     if file.suffix == ".json":
         return None
     parts = (str(file.resolve()), status.st_size, status.st_mtime_ns, status.st_ctime_ns, description)
-    return hashlib.sha256(json.dumps(parts).encode("utf-8", "surrogateescape")).hexdigest()
+    return hash_of(parts)
 
 
 def _hash_of(model: nn.Module, description: str) -> str:

@@ -3,8 +3,6 @@
 n images, e embedding
 """
 
-import hashlib
-import json
 import os
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -18,6 +16,7 @@ import numpy.typing as npt
 from zeroshot_cli.classify.classifier import Classifier, embeddings_of
 from zeroshot_cli.classify.classifier_file import read_classifier
 from zeroshot_cli.classify.scoring import best, softmax
+from zeroshot_cli.documents import hash_of
 from zeroshot_cli.embed.image_cache import ImageCache
 from zeroshot_cli.embed.images import EmbeddedImage, cached_embeddings, encode_images
 from zeroshot_cli.embed.texts import TextCache
@@ -156,8 +155,7 @@ def _classifier(run: Run, model: LoadedModel) -> Classifier:
         name = str(settings.get("prompts"))
         prompts = Prompts(name, "", name, tuple(templates)) if templates else read_prompts(name)
         classifier = Classifier(model, labels, prompts, cache=TextCache())
-        texts = [[*each] for each in prompts.fill(labels)]
-        if settings.get("texts of the labels") != hashlib.sha256(json.dumps(texts).encode()).hexdigest():
+        if settings.get("texts of the labels") != hash_of(prompts.fill(labels)):
             raise UsageError("the record of the run does not say which texts its labels stood for; classify again")
     tuning = classifier.tuning and classifier.tuning.fingerprint
     if classifier.names != run.labels or settings.get("tuning") != tuning:
