@@ -14,7 +14,8 @@ import pytest
 
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.pairs.columns import CAPTIONS, Columns
-from zeroshot_cli.pairs.tables import Form, form_of, read_table
+from zeroshot_cli.pairs.opened import Form, form_of
+from zeroshot_cli.pairs.tables import read_table
 
 Row = tuple[str, tuple[str, ...]]
 ROWS = [("a.png", ("red",)), ("b.png", ("blue, or not",))]

@@ -95,13 +95,13 @@ def test_the_torn_end_of_a_killed_run_is_left_out(tmp_path: Path, write_results:
 @pytest.mark.parametrize(
     ("name", "text", "says"),
     [
-        ("a.csv", "image,label\na.png,cat\n", "not what zeroshot classify wrote: it lacks path, probability"),
-        ("corrections.csv", "path,label,was,when,decision\n", "it lacks probability; give its results"),
+        ("a.csv", "image,label\na.png,cat\n", "has no column 'path'; name what zeroshot classify wrote"),
+        ("corrections.csv", "path,label,was,when,decision\n", "has no column 'probability'; name what"),
         ("a.csv", "path,rank,label,score,probability,error\na.png,1,cat,0.1,often,\n", "'often', not a number from 0"),
         ("a.csv", "path,rank,label,score,probability,error\na.png,1,cat,0.1,nan,\n", "'nan', not a number from 0"),
         ("a.csv", "path,rank,label,score,probability,error\nx.png,,,,,empty\n", "nothing to review"),
         ("a.jsonl", '{"path": 1}\n{}\n', "line 1: not what zeroshot classify wrote"),
-        ("a.parquet", "PAR1", "not a Parquet file"),
+        ("a.parquet", "PAR1", "damaged or not Parquet"),
     ],
 )
 def test_what_is_no_result_is_refused(tmp_path: Path, name: str, text: str, says: str) -> None:

@@ -13,8 +13,9 @@ from pathlib import Path
 from zeroshot_cli.datasets.annotations import check_annotations
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.pairs.columns import IMAGE_COLUMNS, IMAGE_EXTENSIONS, LABELS, Columns, Fault, TextColumn
+from zeroshot_cli.pairs.opened import Form, form_of
 from zeroshot_cli.pairs.paths import find_image, is_on_web
-from zeroshot_cli.pairs.tables import Form, PlacedRow, form_of, read_table
+from zeroshot_cli.pairs.tables import PlacedRow, read_table
 from zeroshot_cli.records import SkippedImage
 
 _MORE_IMAGES = ("id", "image_id", "imageid", "img_id", "img", "image_name", "uuid", "url", "image_url")

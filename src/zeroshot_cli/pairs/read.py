@@ -22,9 +22,10 @@ from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.images.decode import open_regular
 from zeroshot_cli.images.file_kinds import special_file
 from zeroshot_cli.pairs.columns import PairColumns
+from zeroshot_cli.pairs.opened import Form, form_of
 from zeroshot_cli.pairs.paths import Roots, is_on_web, shown_as
 from zeroshot_cli.pairs.shards import Member, expand, read_shard
-from zeroshot_cli.pairs.tables import Form, PlacedRow, form_of, read_table
+from zeroshot_cli.pairs.tables import PlacedRow, read_table
 from zeroshot_cli.records import SkippedImage
 
 _FORMS = "a csv, tsv, jsonl or parquet file, or WebDataset tars such as shard-{000..099}.tar"

@@ -1,96 +1,26 @@
 """Tables of images and texts: CSV in all its variants, JSON lines, and Parquet by the extra `parquet`.
 
-The texts are captions or labels. The content tells the form, else the extension. All but Parquet may be gzipped. Other
-forms of captions, which tables and JSON may turn out to be, are in `forms`.
+The texts are captions or labels. Other forms of captions, which tables and JSON may turn out to be, are in `forms`.
 """
 
 import csv
-import gzip
 import io
 import json
 import re
-import zlib
 from collections.abc import Generator, Iterable, Iterator, Mapping
-from enum import Enum, auto
 from itertools import chain, islice
 from pathlib import PurePath
 from typing import Any, BinaryIO
 
 from zeroshot_cli.errors import DataError, UsageError
-from zeroshot_cli.images.file_kinds import image_format
 from zeroshot_cli.pairs.columns import CAPTIONS, IMAGE_EXTENSIONS, NUL, Columns, Fault
 from zeroshot_cli.pairs.forms import from_conversation, is_token, items_of, rows_of_document, token_rows
+from zeroshot_cli.pairs.opened import Form, text_of
 
 _DELIMITERS = (",", "\t", ";", "|")
 _SEPARATOR_LINE = re.compile(r'"?sep=([^\w\s"]|\t)"?\s*')  # Excel reads it, and writes it on request
-_HEAD = 512  # bytes that tell a form
 _FIRST_OBJECTS = 100  # lines of JSON whose keys are the columns
 _BATCH = 10_000  # rows of Parquet in memory at once
-
-
-class Form(Enum):
-    """How a table is written."""
-
-    CSV = auto()
-    JSON = auto()
-    PARQUET = auto()
-    TAR = auto()
-
-
-_EXTENSIONS = {
-    **dict.fromkeys((".csv", ".tsv", ".tab", ".psv"), Form.CSV),
-    **dict.fromkeys((".jsonl", ".ndjson", ".json"), Form.JSON),
-    **dict.fromkeys((".parquet", ".pq"), Form.PARQUET),
-    ".tar": Form.TAR,
-}
-_MAGIC = ((b"PAR1", 0, Form.PARQUET), (b"ustar", 257, Form.TAR))
-_REFUSED = (
-    (b"PK\x03\x04", "a ZIP archive or an Excel workbook; save it as CSV"),
-    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an Excel workbook; save it as CSV"),
-    (b"BZh", "compressed by bzip2; unpack it with bunzip2"),
-    (b"\xfd7zXZ\0", "compressed by xz; unpack it with unxz"),
-    (b"\x28\xb5\x2f\xfd", "compressed by Zstandard; unpack it with unzstd"),
-    (b"version https://git-lfs", "a Git LFS pointer, not the file itself; fetch it with git lfs pull"),
-    (b"<", "a web page or XML, not a table of images and captions; download the file itself"),
-)
-_GZIP = b"\x1f\x8b"
-
-
-def form_of(name: str, file: BinaryIO) -> Form:
-    """Return the form of an open file; DataError for any other."""
-    head = _head(name, file)
-    for magic, what in _REFUSED:
-        if head.startswith(magic):
-            raise DataError(f"{name} is {what}")
-    inner = _head(name, _unpacked(file)) if head.startswith(_GZIP) else head
-    if kind := image_format(inner):
-        raise DataError(f"{name} is an image ({kind}), not a list of images and captions")
-    form = next((form for magic, at, form in _MAGIC if inner[at:].startswith(magic)), None) or _by_name(name, inner)
-    if inner is not head and form in (Form.TAR, Form.PARQUET):
-        raise DataError(f"{name} is compressed by gzip, which allows no random access; unpack it with gunzip")
-    return form
-
-
-def _by_name(name: str, head: bytes) -> Form:
-    path = PurePath(name.lower().removesuffix(".gz"))
-    if path.suffix in _EXTENSIONS:
-        return _EXTENSIONS[path.suffix]
-    text = head.removeprefix(b"\xef\xbb\xbf").replace(b"\0", b"").lstrip(b"\xff\xfe\r\n\t ")
-    return Form.JSON if re.match(rb'\{\s*"|\[\s*\{', text) else Form.CSV
-
-
-def _head(name: str, file: BinaryIO) -> bytes:
-    try:
-        file.seek(0)
-        return file.read(_HEAD)
-    except (EOFError, gzip.BadGzipFile, zlib.error):
-        raise DataError(f"{name} is a damaged gzip file; copy or compress it again") from None
-
-
-def _unpacked(file: BinaryIO) -> BinaryIO:
-    file.seek(0)
-    return gzip.GzipFile(fileobj=file)  # type: ignore[return-value]  # it is one in all but type
-
 
 PlacedRow = tuple[str, str, tuple[str, ...]]
 """Where a row is, such as "line 3", its image and its texts."""
@@ -108,18 +38,10 @@ def read_table(
         yield from _read_parquet(name, file, columns, notes)
         return
     read = _read_csv if form is Form.CSV else _read_json
-    packed = _head(name, file).startswith(_GZIP)
-    text = _as_text(_unpacked(file) if packed else file)
-    try:
+    with text_of(name, file) as text:
         if text.encoding == "utf-16":
             notes.append("read as UTF-16")
         yield from read(name, text, columns, notes)
-    except (EOFError, gzip.BadGzipFile, zlib.error):
-        raise DataError(f"{name} is a damaged gzip file; copy or compress it again") from None
-    except UnicodeDecodeError:  # never UTF-8, whose errors show in the cells
-        raise DataError(f"{name} is invalid UTF-16; save the file as UTF-8") from None
-    finally:
-        text.detach()  # the file is not ours to close
 
 
 def _find(columns: Columns, header: list[str], name: str, notes: list[str]) -> tuple[int, int]:
@@ -132,15 +54,6 @@ def _find(columns: Columns, header: list[str], name: str, notes: list[str]) -> t
         notes.append(f"images from the column {header[image]!r}, {columns.kind.name}s from {header[text]!r}")
     notes += columns.passed_over(header, (image, text))
     return image, text
-
-
-def _as_text(file: BinaryIO) -> io.TextIOWrapper:
-    """Return the file's text with its own line ends; bytes that are not UTF-8, as in paths, become surrogates."""
-    file.seek(0)
-    mark = file.read(3)
-    file.seek(0)
-    encoding = "utf-16" if mark.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
-    return io.TextIOWrapper(file, encoding, errors="surrogateescape", newline="")
 
 
 # CSV

@@ -7,7 +7,8 @@ from pathlib import Path, PurePath
 
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.pairs.columns import CAPTION_COLUMNS, CAPTIONS, Columns
-from zeroshot_cli.pairs.tables import Form, form_of, read_table
+from zeroshot_cli.pairs.opened import Form, form_of
+from zeroshot_cli.pairs.tables import read_table
 
 _SUFFIXES = (".csv", ".tsv", ".tab", ".psv", ".jsonl", ".ndjson", ".json", ".parquet", ".pq")
 

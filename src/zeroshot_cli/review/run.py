@@ -3,28 +3,29 @@
 # pathlib would change how a path is written, which is how the cache and the corrections know it.
 # ruff: noqa: PTH109, PTH113, PTH118, PTH120
 
-import csv
-import io
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from zeroshot_cli.disk import open_plain
-from zeroshot_cli.documents import load_json
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.filing.manifest import MANIFEST, SortMode, moved_by, read_manifest
+from zeroshot_cli.pairs.results import ResultRow, result_rows
 from zeroshot_cli.records import UNKNOWN
 from zeroshot_cli.results.formats import as_was
 from zeroshot_cli.results.run_record import RunRecord, read_record
 from zeroshot_cli.results.targets import Targets
 
 TOP = 5  # labels that a page offers
-_NEEDED = {"path", "label", "probability"}
-_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+_NEEDED = ("path", "label", "probability")
+_KNOWN = (*_NEEDED, "rank", "error")
+_TABLES = (".csv", ".tsv")
+_EXTENSIONS = (*_TABLES, ".jsonl", ".parquet")
 _PROBED = 200  # images that are looked for in a folder
 
 Scores = tuple[tuple[str, float], ...]
@@ -113,7 +114,7 @@ def _results_of(path: Path) -> Path:
         return path
     record = read_record(path)
     outputs = [] if record is None else [Path(str(each)) for each in record.settings.get("outputs", [])]
-    beside = [path.parent / each.name for each in outputs if each.suffix.lower() in _READERS]
+    beside = [path.parent / each.name for each in outputs if each.suffix.lower() in _EXTENSIONS]
     if found := next((each for each in beside if each.is_file()), None):
         return found
     if (path.parent / MANIFEST).is_file():
@@ -145,11 +146,15 @@ def _read(source: Path) -> Iterator[Answered | None]:
     if source.name == MANIFEST:
         yield from _of_manifest(source)
         return
-    reader = _READERS.get(source.suffix.lower())
-    if reader is None:
-        raise UsageError(f"{source}: is not one of {', '.join(_READERS)}; give such results, or a sorted folder")
+    if source.suffix.lower() not in _EXTENSIONS:
+        raise UsageError(f"{source}: is not one of {', '.join(_EXTENSIONS)}; give such results, or a sorted folder")
     try:
-        yield from reader(source)
+        with (
+            open_plain(source) as file,
+            closing(result_rows(str(source), file, known=_KNOWN, needed=_NEEDED)) as rows,
+        ):
+            for _, ranks in groupby(rows, key=_image_of):
+                yield _answered(source, [*ranks])
     except OSError as error:
         raise DataError(f"{source}: cannot be read ({error.strerror}); check its permissions") from error
 
@@ -161,73 +166,23 @@ def _of_manifest(source: Path) -> Iterator[Answered]:
         yield Answered(target if moved else entry.source, entry.label, None)
 
 
-def _of_delimited(source: Path) -> Iterator[Answered | None]:
-    usual = csv.field_size_limit(1 << 24)
+def _image_of(placed: ResultRow) -> str:
+    """Return what rows of one image share, which are its ranks: in tables the path."""
+    place, row = placed
+    return str(row["path"]) if "rank" in row else place
+
+
+def _answered(source: Path, ranks: Sequence[ResultRow]) -> Answered | None:
+    place, row = ranks[0]
     try:
-        with open_plain(source) as file:
-            text = file.read().decode("utf-8-sig", "surrogateescape")
-        rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=_DELIMITERS[source.suffix.lower()])
-        _check_columns(f"{source}, line 1", rows.fieldnames or ())
-        whole = (row for row in rows if None not in row.values())  # a run that was killed leaves a torn line
-        yield from _of_rows(source, whole)
-    except csv.Error as error:
-        raise DataError(f"{source}, line {rows.line_num}: damaged ({error}); restore the file") from None
-    finally:
-        csv.field_size_limit(usual)
-
-
-def _of_parquet(source: Path) -> Iterator[Answered | None]:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError:
-        raise UsageError("reading .parquet needs pyarrow: pip install 'zeroshot-cli[parquet]'") from None
-    try:
-        rows = pq.read_table(source).to_pylist()
-    except pa.ArrowInvalid as error:
-        raise DataError(f"{source}: not a Parquet file ({error})") from None
-    if rows:
-        _check_columns(str(source), rows[0])
-    yield from _of_rows(source, rows)
-
-
-def _check_columns(place: str, columns: Iterable[str]) -> None:
-    if lacking := sorted(_NEEDED - {*columns}):
-        raise DataError(f"{place}: not what zeroshot classify wrote: it lacks {', '.join(lacking)}; give its results")
-
-
-def _of_rows(source: Path, rows: Iterable[Mapping[str, Any]]) -> Iterator[Answered | None]:
-    """Yield an image for each run of rows with one path, which are its ranks."""
-    for path, ranks in groupby(rows, key=lambda row: str(row["path"])):
-        top = []
-        for row in ranks:
-            if row.get("error") or not row["label"]:
-                yield None
-                break
-            top.append((str(row["label"]), _probability(source, path, row["probability"])))
-        else:
-            label, probability = top[0]
-            yield Answered(path, label, probability, tuple(each for each in top if each[0] != UNKNOWN))
-
-
-def _of_jsonl(source: Path) -> Iterator[Answered | None]:
-    with open_plain(source) as file:
-        lines = file.read().split(b"\n")
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = load_json(line)
-            if "error" in row:
-                yield None
-                continue
-            path, best = row["path"], [(str(each["label"]), each["probability"]) for each in row["predictions"]]
-            top = tuple((label, _probability(source, path, value)) for label, value in best)
-            yield Answered(str(path), str(row["label"]), _probability(source, path, row["probability"]), top)
-        except (ValueError, TypeError, KeyError, AttributeError):
-            if number == len(lines):
-                return  # a run that was killed leaves a torn line
-            raise DataError(f"{source}, line {number}: not what zeroshot classify wrote; restore the file") from None
+        if any(each.get("error") or not each["label"] for _, each in ranks):
+            return None
+        path, best = str(row["path"]), row.get("predictions") or [each for _, each in ranks]
+        top = [(str(each["label"]), _probability(source, path, each["probability"])) for each in best]
+        probability = _probability(source, path, row["probability"])
+    except (TypeError, KeyError, AttributeError):
+        raise DataError(f"{source}, {place}: not what zeroshot classify wrote; restore the file") from None
+    return Answered(path, str(row["label"]), probability, tuple(each for each in top if each[0] != UNKNOWN))
 
 
 def _probability(source: Path, path: str, value: Any) -> float:
@@ -240,9 +195,6 @@ def _probability(source: Path, path: str, value: Any) -> float:
     raise DataError(f"{source}: the probability of {path!r} is {value!r}, not a number from 0 to 1")
 
 
-_READERS = {".csv": _of_delimited, ".tsv": _of_delimited, ".jsonl": _of_jsonl, ".parquet": _of_parquet}
-
-
 # Where the images are
 
 
@@ -252,7 +204,7 @@ def _placed(images: Sequence[Answered], source: Path, record: RunRecord | None) 
     Relative paths are so to the folder that the run was started in, to the working directory, or to the results.
     """
     excel_safe = record is not None and bool(record.settings.get("excel_safe"))
-    if excel_safe and source.suffix.lower() in _DELIMITERS:
+    if excel_safe and source.suffix.lower() in _TABLES:
         images = [replace(each, path=as_was(each.path), label=as_was(each.label)) for each in images]
     bases = [os.getcwd(), os.path.dirname(os.path.abspath(source))]  # noqa: PTH100
     if record is not None and isinstance(folder := record.resolved.get("folder"), str):

@@ -1,22 +1,17 @@
 """The labels of images, as `zeroshot classify` wrote them, people corrected them, or a log of corrections says."""
 
-import csv
-import io
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from zeroshot_cli.documents import load_json
 from zeroshot_cli.errors import DataError, UsageError
-from zeroshot_cli.pairs.tables import Form, form_of
+from zeroshot_cli.pairs.results import result_rows
 from zeroshot_cli.records import UNKNOWN
 from zeroshot_cli.results.formats import as_was
 
-_DELIMITERS = (",", "\t", ";")
 _COLUMNS = ("path", "label", "rank", "probability", "error", "group", "was", "when")
-_BATCH = 10_000  # rows of Parquet in memory at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +52,10 @@ def read_answers(path: Path) -> Answers:
     """Read CSV, TSV, JSON lines or Parquet; raises UsageError without the file, DataError for what is wrong in it."""
     found = Answers()
     try:
-        with path.open("rb") as file, closing(_rows(path, file)) as rows:
+        with (
+            path.open("rb") as file,
+            closing(result_rows(str(path), file, known=_COLUMNS, needed=("path", "label"))) as rows,
+        ):
             for place, row in rows:
                 try:
                     _add(found, row)
@@ -103,78 +101,3 @@ def _number(value: Any) -> float | None:
         return None if value in (None, "") else float(value)
     except ValueError:
         raise ValueError(f"{value!r} is not a probability") from None
-
-
-# Rows of the three forms, with the place of each
-
-
-def _rows(path: Path, file: BinaryIO) -> Generator[tuple[str, Mapping[str, Any]]]:
-    form = form_of(str(path), file)
-    if form is Form.TAR:
-        raise DataError(f"{path} is a tar, not results; name what zeroshot classify wrote with --output")
-    file.seek(0)
-    if form is Form.PARQUET:
-        yield from _parquet_rows(path, file)
-        return
-    mark = file.read(2)
-    file.seek(0)
-    encoding = "utf-16" if mark in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    text = io.TextIOWrapper(file, encoding, errors="surrogateescape", newline="")
-    try:
-        yield from (_csv_rows if form is Form.CSV else _json_rows)(path, text)
-    finally:
-        text.detach()  # the file is not ours to close
-
-
-def _csv_rows(path: Path, text: Iterable[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    lines = iter(text)
-    header = next(lines, "").rstrip("\r\n")
-    delimiter = max(_DELIMITERS, key=lambda each: len(set(header.split(each)) & set(_COLUMNS)))
-    names = next(csv.reader([header], delimiter=delimiter), [])
-    _check_columns(path, names)
-    reader = csv.DictReader(lines, names, delimiter=delimiter, strict=True)
-    line = 2
-    try:
-        for row in reader:
-            yield f"line {line}", row
-            line = reader.line_num + 2
-    except csv.Error as error:
-        raise DataError(f"{path}, line {line}: damaged ({error}); restore the line") from None
-
-
-def _json_rows(path: Path, text: Iterable[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    for number, line in enumerate(text, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = load_json(line)
-        except ValueError as error:
-            raise DataError(f"{path}, line {number}: invalid JSON ({error})") from None
-        if not isinstance(row, dict):
-            raise DataError(f"{path}, line {number}: not a JSON object with path and label")
-        yield f"line {number}", row
-
-
-def _parquet_rows(path: Path, file: BinaryIO) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError:
-        raise UsageError(f"reading {path} needs pyarrow: pip install 'zeroshot-cli[parquet]'") from None
-    try:
-        table = pq.ParquetFile(file)
-        _check_columns(path, table.schema_arrow.names)
-        wanted = [name for name in _COLUMNS if name in table.schema_arrow.names]
-        rows = (row for batch in table.iter_batches(_BATCH, columns=wanted) for row in batch.to_pylist())
-        yield from ((f"row {number}", row) for number, row in enumerate(rows, start=1))
-    except pa.ArrowException as error:
-        reason = " ".join(str(error).split())
-        raise DataError(f"{path} is damaged or not Parquet ({reason}); write or copy it again") from None
-
-
-def _check_columns(path: Path, names: Iterable[str]) -> None:
-    lacking = [name for name in ("path", "label") if name not in names]
-    if lacking:
-        raise DataError(
-            f"{path} has no column {lacking[0]!r}; name what zeroshot classify wrote with --output, or its corrections"
-        )
