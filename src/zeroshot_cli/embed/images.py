@@ -89,7 +89,7 @@ def encode_images(
         raise ValueError(f"batch_size and workers are at least 1, not {batch_size} and {workers}")
     config = fitted(model.preprocess.config, decoding.fit)
     batches = PaddedBatches(model, batch_size)
-    known = None if cache is None else _part_of(cache, model, decoding, batch_size)
+    known = None if cache is None else part_of(cache, model, decoding, batch_size)
     job = Job(config, hashed=known is not None, decoding=decoding)
     found = _look_up(items, known, partial(_pixels, config=config, decoding=decoding))
     return _encode(batches, Decoders(job, workers=workers), found, known)
@@ -99,13 +99,14 @@ def cached_embeddings(
     model: LoadedModel, paths: Sequence[str], *, batch_size: int, cache: ImageCache, decoding: Decoding = EXACTLY
 ) -> list[Embedding | None]:
     """Return the embeddings of files that the cache knows to be unchanged, None for the others; no file is read."""
-    known, found = _part_of(cache, model, decoding, batch_size), list[Embedding | None]()
+    known, found = part_of(cache, model, decoding, batch_size), list[Embedding | None]()
     for start in range(0, len(paths), WINDOW):
         found += known.by_state([FileState.of(path) for path in paths[start : start + WINDOW]])
     return found
 
 
-def _part_of(cache: ImageCache, model: LoadedModel, decoding: Decoding, batch_size: int) -> RunCache:
+def part_of(cache: ImageCache, model: LoadedModel, decoding: Decoding, batch_size: int) -> RunCache:
+    """Return the part of the cache that `encode_images` uses with these settings."""
     if fitted(model.preprocess.config, decoding.fit) == model.preprocess.config:
         decoding = replace(decoding, fit=None)  # what others have cached is the same
     return cache.for_run(model, decoding=decoding.mode, batch_size=padded_rows(batch_size))

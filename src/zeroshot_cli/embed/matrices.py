@@ -15,11 +15,9 @@ from itertools import chain, groupby, islice
 
 import numpy as np
 
-from zeroshot_cli.embed.batches import padded_rows
-from zeroshot_cli.embed.image_cache import SETTLED, Embedding, ImageCache, RunCache
-from zeroshot_cli.embed.images import EmbeddedImage, Outcome, encode_images
+from zeroshot_cli.embed.image_cache import SETTLED, Embedding, ImageCache
+from zeroshot_cli.embed.images import EmbeddedImage, Outcome, encode_images, part_of
 from zeroshot_cli.images.decode import EXACTLY, Decoding
-from zeroshot_cli.images.preprocess import fitted
 from zeroshot_cli.models.loaded import LoadedModel
 from zeroshot_cli.records import SkippedImage
 
@@ -72,7 +70,7 @@ def embedded_images(
     The others are encoded as `encode_images` does, and then are in `cache`. ValueError where batch_size or workers is
     under 1.
     """
-    known = None if cache is None else _cache_of(cache, model, decoding, padded_rows(batch_size))
+    known = None if cache is None else part_of(cache, model, decoding, batch_size)
     skipped = tuple((place, item) for place, item in enumerate(items) if isinstance(item, SkippedImage))
     unknown: list[_Run] = []
     for run in _runs(items):
@@ -93,14 +91,6 @@ def embedded_images(
             if known is not None and run.state is not None and not block.skipped and not block.notes:
                 known.put_block(run.name, run.state, block.embeddings)
             yield block
-
-
-def _cache_of(cache: ImageCache, model: LoadedModel, decoding: Decoding, rows: int) -> RunCache:
-    """Return the part of the cache that `encode_images` uses."""
-    own = model.preprocess.config
-    if fitted(own, decoding.fit) == own:
-        decoding = replace(decoding, fit=None)
-    return cache.for_run(model, decoding=decoding.mode, batch_size=rows)
 
 
 def _runs(items: Sequence[str | SkippedImage]) -> Iterator[_Run]:
