@@ -1,7 +1,7 @@
 """What a model answered for every image of a data set: all that metrics, tables and pages are made of. No torch."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -60,8 +60,8 @@ class Answers:
     ) -> "Answers":
         """Return answers from at least one part of them, as `graded` returns it."""
         targets = item_targets[[isinstance(item, str) for item in items]]
-        found = cls(labels, tuple(items), item_targets, targets, *map(np.concatenate, zip(*parts, strict=True)))
-        return replace(found, levels=tuple(levels))
+        columns = map(np.concatenate, zip(*parts, strict=True))
+        return cls(labels, tuple(items), item_targets, targets, *columns, levels=tuple(levels))
 
     @property
     def paths(self) -> tuple[str, ...]:
