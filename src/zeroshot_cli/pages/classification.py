@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from zeroshot_cli.disk import replacing, writing
-from zeroshot_cli.pages.shared import asset, block, data_url, link_to, page
+from zeroshot_cli.pages.shared import asset, block, data_url, link_to, page, script_of
 from zeroshot_cli.records import LabelScore, Result, SkippedImage
 
 BLOCK = 200  # images in one block of results
@@ -46,7 +46,7 @@ def write_html(path: Path, results: Results, *, about: Sequence[tuple[str, str]]
 
 def _parts(path: Path, results: Results, about: Sequence[tuple[str, str]], thumbnails: Thumbnails) -> Iterator[str]:
     """Yield the parts of the file, each made when it is asked for."""
-    script = asset("files.js") + asset("report.js")
+    script = script_of("report.js")
     parts = {"title": "zeroshot classification", "header": asset("report_header.html"), "body": asset("report.html")}
     whole = page("classification", parts, styles=["report.css"], script=script)
     head, rest = whole.split("{{results}}")

@@ -28,6 +28,7 @@ from zeroshot_cli.pages.shared import (
     filled,
     page,
     panel,
+    script_of,
     section,
     skipped_list,
     table,
@@ -62,7 +63,7 @@ def write_eval_html(
     or None. Raises UsageError if the file cannot be written.
     """
     title = escaped(", ".join(dict.fromkeys(result.dataset for result, _ in evaluations)))
-    script = "".join(map(asset, ("files.js", "eval.js", "eval_images.js")))
+    script = script_of("eval.js", "eval_images.js")
     articles = "".join(_body(evaluations, comparisons, path, thumbnails))
     parts = {
         "title": f"{title} · zeroshot evaluation",

@@ -12,13 +12,13 @@ from pathlib import Path, PurePath
 from zeroshot_cli.disk import write_file
 from zeroshot_cli.pages import shared
 from zeroshot_cli.pages.shared import (
-    asset,
     data_url,
     definitions,
     escaped,
     filled,
     link_to,
     page,
+    script_of,
     skipped_list,
     written,
 )
@@ -54,7 +54,7 @@ def write_found_html(found: FoundPage, path: Path, *, thumbnails: Thumbnails, no
 
     `thumbnails` gives a small encoded image for each path, or None. Raises UsageError if the file cannot be written.
     """
-    script = asset("files.js") + asset("found.js")
+    script = script_of("found.js")
     parts = {
         "title": f"{escaped(found.title)} · zeroshot {found.kind}",
         "header": filled("named_header.html", {"name": escaped(found.title), "written": written(now)}),

@@ -26,6 +26,11 @@ def asset(name: str) -> str:
     return (ASSETS / name).read_text(encoding="utf-8")
 
 
+def script_of(*names: str) -> str:
+    """Return the script of a page that is a file; what modules of `zeroshot review` import needs no export here."""
+    return re.sub(r"^export ", "", "".join(map(asset, ("shared.js", "files.js", *names))), flags=re.MULTILINE)
+
+
 def filled(name: str, values: Mapping[str, str]) -> str:
     """Return a template with values for its `{{names}}`, in one pass: no value is itself read as a template."""
     return re.sub(r"\{\{(\w+)\}\}", lambda found: values[found[1]], asset(name))
@@ -43,7 +48,7 @@ def page(kind: str, parts: Mapping[str, str], *, styles: Sequence[str], script: 
     one. `styles` are assets. The policy is that nothing is loaded, and only these styles and scripts are applied; where
     charts are `drawn` into the body, which have styles in their elements, all styles.
     """
-    style, theme = "".join(map(asset, ("theme.css", "page.css", *styles))), asset("theme.js")
+    style, theme = "".join(map(asset, ("theme.css", "base.css", "page.css", *styles))), asset("theme.js")
     scripts = " ".join(_hash_of(text) for text in (theme, script) if text)
     applied = "'unsafe-inline'" if drawn else _hash_of(style)
     policy = f"default-src 'none'; img-src data:; style-src {applied}; script-src {scripts}; base-uri 'none'"

@@ -24,7 +24,7 @@ from zeroshot_cli.review.pictures import Pictures, open_folder
 from zeroshot_cli.review.session import Review
 
 _PAGE = Path(__file__).with_name("page")
-_SHARED = tuple(ASSETS / name for name in ("theme.css", "theme.js"))  # the colours of all pages
+_SHARED = tuple(ASSETS / name for name in ("theme.css", "theme.js", "base.css", "shared.js"))
 _TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 _LARGEST = 16 << 20  # bytes of a request: decisions on half a million images, with their labels
 _WHILE_OPEN = {"cache-control": "private, max-age=3600"}

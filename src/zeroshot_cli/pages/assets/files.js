@@ -1,38 +1,5 @@
-"use strict";
-// What all scripts share. Names, paths and reasons are untrusted: they reach a page through textContent only.
-const whole = (count) => count.toLocaleString("en");
-const plural = (count, noun) => `${whole(count)} ${noun}${count === 1 ? "" : "s"}`;
-
-function element(tag, className, text) {
-  const made = document.createElement(tag);
-  if (className) made.className = className;
-  if (text !== undefined) made.textContent = text;
-  return made;
-}
-
-function button(text, action) {
-  const made = element("button", "button", text);
-  made.type = "button";
-  made.addEventListener("click", action);
-  return made;
-}
-
-// Escape what is invisible or reorders text: \n, \xff for a byte that is not UTF-8, \u202e.
-function shown(text) {
-  return text.replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu, (char) => {
-    const code = char.codePointAt(0);
-    if (code === 0x200c || code === 0x200d) return char; // joiners, which emoji and Persian need
-    if (code === 10) return "\\n";
-    if (code === 13) return "\\r";
-    if (code === 9) return "\\t";
-    if (code >= 0xdc80 && code <= 0xdcff) return "\\x" + (code - 0xdc00).toString(16);
-    if (code < 0x100) return "\\x" + code.toString(16).padStart(2, "0");
-    return code < 0x10000 ? "\\u" + code.toString(16).padStart(4, "0") : "\\U" + code.toString(16).padStart(8, "0");
-  });
-}
-
-// The original of an image: a link to it, relative to the page where the run's path was, and its path to copy
-
+// Originals of images, in pages that are files: links to them, relative to the page where the run's path was, and their
+// paths to copy. shared.js precedes this.
 function linkTo(address, className, text) {
   const link = element("a", className, text);
   link.href = address;

@@ -326,10 +326,6 @@
 
   // Filters
 
-  function numberIn(input) {
-    return input.value === "" || Number.isNaN(input.valueAsNumber) ? null : input.valueAsNumber;
-  }
-
   function readFilters() {
     filters.text = $("search").value.trim().toLowerCase();
     for (const measured of ["probability", "score"]) {

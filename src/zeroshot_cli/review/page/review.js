@@ -3,7 +3,7 @@ import { Ended, Refused, ask, inTurn, waiting } from "./api.js";
 import * as dialogs from "./dialogs.js";
 import * as grid from "./grid.js";
 import { arrange, counts, decisionOf, filters, isFiltered, nameOf, nextUndecided, said, state, takeImages } from "./state.js";
-import { $, element, fileOf, percent, plural, quoted, shown, whole } from "./text.js";
+import { $, button, element, fileOf, numberIn, percent, plural, quoted, shown, whole } from "./text.js";
 import * as training from "./training.js";
 
 const PING = 5000; // milliseconds between two looks whether the server is there
@@ -15,9 +15,7 @@ const say = (text) => ($("status").textContent = text);
 function alertOf(...content) {
   $("alert").replaceChildren(...content);
   if (!content.length) return;
-  const close = $("alert").appendChild(element("button", "button", "Close"));
-  close.type = "button";
-  close.addEventListener("click", () => $("alert").replaceChildren());
+  $("alert").append(button("Close", () => $("alert").replaceChildren()));
 }
 
 function fail(error, what) {
@@ -130,13 +128,13 @@ function describe() {
   const top = image?.top ?? [];
   $("top").replaceChildren(
     ...top.slice(0, 5).map(([label, probability], place) => {
-      const button = element("button", "button choice");
-      button.type = "button";
-      button.dataset.does = String(place + 1);
-      button.setAttribute("aria-keyshortcuts", place + 1);
-      button.title = shown(label);
-      button.append(element("kbd", "", String(place + 1)), " ", element("span", "name", shown(label)), element("span", "number", percent(probability)));
-      return button;
+      const choice = element("button", "button choice");
+      choice.type = "button";
+      choice.dataset.does = String(place + 1);
+      choice.setAttribute("aria-keyshortcuts", place + 1);
+      choice.title = shown(label);
+      choice.append(element("kbd", "", String(place + 1)), " ", element("span", "name", shown(label)), element("span", "number", percent(probability)));
+      return choice;
     }),
   );
   if (dialogs.isOpen("viewer")) dialogs.showOriginal();
@@ -167,15 +165,15 @@ function tell() {
   const total = state.images.length;
   $("decided").textContent = `${whole(decided)} of ${whole(total)} decided`;
   Object.assign($("progress").firstChild, { max: total || 1, value: decided });
-  offer($("by-label"), labels, "all", total, nameOf);
-  offer($("by-folder"), folders, "all", total, (folder) => shown(folder) || ".");
+  offer($("by-label"), labels, total, nameOf);
+  offer($("by-folder"), folders, total, (folder) => shown(folder) || ".");
   $("folders").hidden = folders.length < 2;
   $("by-state").lastElementChild.hidden = !state.changed.size;
   training.nameButton(corrections);
 }
 
-function offer(list, entries, first, total, name) {
-  const wanted = [[null, `${first} (${whole(total)})`], ...entries.map(([key, n]) => [key, `${name(key)} (${whole(n)})`])];
+function offer(list, entries, total, name) {
+  const wanted = [[null, `all (${whole(total)})`], ...entries.map(([key, n]) => [key, `${name(key)} (${whole(n)})`])];
   wanted.forEach(([key, text], place) => {
     const option = list.options[place] ?? list.appendChild(element("option"));
     if (option.key !== key) option.key = key;
@@ -195,10 +193,6 @@ function tellSoon() {
     await ping();
     tell();
   }, 200);
-}
-
-function numberIn(input) {
-  return input.value === "" || Number.isNaN(input.valueAsNumber) ? null : input.valueAsNumber;
 }
 
 function readFilters() {
