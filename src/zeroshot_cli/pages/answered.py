@@ -1,18 +1,17 @@
 """The images of an evaluation as its page shows them: the worst mistakes, and those of each cell of the matrix."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path, PurePath
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
 from zeroshot_cli.evaluation.answers import Answers, Ints
-from zeroshot_cli.pages.shared import data_url, escaped, link_to
+from zeroshot_cli.pages.shared import Thumbnails, card, data_url, escaped, link_to
 
 MISTAKES = 60  # mistakes that are shown
 OF_A_CELL = 12  # thumbnails
 
-Thumbnails = Callable[[Sequence[str]], Iterable[bytes | None]]
 Shown = tuple[str, str, float, str | int | None]
 """An image as the script shows it: path, address, probability, and a thumbnail or the number of the mistake with it."""
 
@@ -27,9 +26,7 @@ class AnsweredImages:
         self._worst = worst_mistakes(answers)
         places = [*self._worst, *_others(answers, set(self._worst), most)]
         made = thumbnails([self._paths[place] for place in places])
-        self._thumbnails = {
-            place: None if image is None else data_url(image) for place, image in zip(places, made, strict=True)
-        }
+        self._thumbnails = {place: data_url(image) for place, image in zip(places, made, strict=True)}
         self._cells: dict[tuple[int, int], list[int]] = {}
         for place in np.concatenate(_in_order(answers)).tolist():
             self._cells.setdefault(_cell(answers, place), []).append(place)
@@ -56,17 +53,13 @@ class AnsweredImages:
         return f'{hint}<ul class="images">{"".join(map(self._card, self._worst))}</ul>'
 
     def _card(self, place: int) -> str:
-        answers, path = self.answers, self._paths[place]
-        true, given = _cell(answers, place)
-        address, link = self._thumbnails[place], escaped(link_to(path, self._page))
-        drawn = f'<img src="{address}" alt="">' if address else "cannot be shown"
-        return (
-            f'<li><a class="frame" href="{link}" target="_blank" rel="noopener" tabindex="-1">{drawn}</a><p>taken for '
-            f'<span class="given">{escaped(answers.labels[given])}</span> {answers.confidences[place]:.1%}<br>'
-            f'is <span class="true">{escaped(answers.labels[true])}</span> {answers.probabilities_of_true[place]:.1%}'
-            f'</p><a class="path" href="{link}" target="_blank" rel="noopener" title="{escaped(path)}">'
-            f"{escaped('/'.join(PurePath(path).parts[-2:]))}</a></li>"
+        answers = self.answers
+        true, given = (escaped(answers.labels[label]) for label in _cell(answers, place))
+        about = (
+            f'taken for <span class="given">{given}</span> {answers.confidences[place]:.1%}<br>'
+            f'is <span class="true">{true}</span> {answers.probabilities_of_true[place]:.1%}'
         )
+        return card(self._paths[place], self._page, self._thumbnails[place], about)
 
 
 def worst_mistakes(answers: Answers, count: int = MISTAKES) -> list[int]:

@@ -60,7 +60,7 @@ def _parts(path: Path, results: Results, about: Sequence[tuple[str, str]], thumb
     yield middle.replace("{{script}}", script)
     classified = (item.path for item in results() if not isinstance(item, SkippedImage))
     for number, image in enumerate(thumbnails(classified)):
-        yield block(f"thumbnail-{number}", None if image is None else data_url(image))
+        yield block(f"thumbnail-{number}", data_url(image))
     yield tail
 
 

@@ -18,8 +18,9 @@ from zeroshot_cli.errors import UsageError
 from zeroshot_cli.evaluation.answers import Answers
 from zeroshot_cli.evaluation.compare import Comparison
 from zeroshot_cli.evaluation.metrics import Reliability, confusion, reliability
-from zeroshot_cli.pages.answered import AnsweredImages, Thumbnails
+from zeroshot_cli.pages.answered import AnsweredImages
 from zeroshot_cli.pages.shared import (
+    Thumbnails,
     about,
     asset,
     block,

@@ -3,20 +3,21 @@
 The file is self-contained, and its policy forbids the browser to load anything.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from zeroshot_cli.disk import write_file
 from zeroshot_cli.pages import shared
 from zeroshot_cli.pages.shared import (
+    Thumbnails,
+    card,
     data_url,
     definitions,
     escaped,
     filled,
-    link_to,
     page,
     script_of,
     skipped_list,
@@ -25,8 +26,6 @@ from zeroshot_cli.pages.shared import (
 from zeroshot_cli.records import SkippedImage
 
 MOST = 2000  # images that are shown
-
-Thumbnails = Callable[[Sequence[str]], Iterable[bytes | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +53,7 @@ def write_found_html(found: FoundPage, path: Path, *, thumbnails: Thumbnails, no
 
     `thumbnails` gives a small encoded image for each path, or None. Raises UsageError if the file cannot be written.
     """
-    script = script_of("found.js")
+    script = script_of()
     parts = {
         "title": f"{escaped(found.title)} · zeroshot {found.kind}",
         "header": filled("named_header.html", {"name": escaped(found.title), "written": written(now)}),
@@ -71,7 +70,10 @@ def _sections(found: FoundPage, target: Path, thumbnails: Thumbnails) -> Iterato
         shown = some[:left]
         left -= len(shown)
         if shown:
-            cards = (_card(image, each, target) for image, each in zip(shown, islice(drawn, len(shown)), strict=True))
+            cards = (
+                card(image.path, target, data_url(each), escaped(image.line), kept=image.kept)
+                for image, each in zip(shown, islice(drawn, len(shown)), strict=True)
+            )
             title = f"<h2>{escaped(heading)}</h2>" if heading else ""
             yield f'<section>{title}<ul class="images">{"".join(cards)}</ul></section>\n'
     if not images:
@@ -82,13 +84,3 @@ def _sections(found: FoundPage, target: Path, thumbnails: Thumbnails) -> Iterato
         skipped = skipped_list(found.skipped, all_in="--verbose")
         yield f"<section><h2>Images that could not be read</h2>{skipped}</section>\n"
     yield shared.about(f"<dl>{definitions(found.about)}</dl>")
-
-
-def _card(image: FoundImage, thumbnail: bytes | None, target: Path) -> str:
-    address, link = thumbnail and data_url(thumbnail), escaped(link_to(image.path, target))
-    drawn = f'<img src="{address}" alt="" loading="lazy">' if address else "no preview"
-    return (
-        f'<li{" class=kept" if image.kept else ""}><a class="frame" href="{link}" target="_blank" rel="noopener" '
-        f'tabindex="-1">{drawn}</a><p>{escaped(image.line)}</p><a class="path" href="{link}" target="_blank" '
-        f'rel="noopener" title="{escaped(image.path)}">{escaped("/".join(PurePath(image.path).parts[-2:]))}</a></li>'
-    )

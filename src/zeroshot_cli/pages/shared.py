@@ -6,15 +6,18 @@ import html
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 from urllib.parse import quote
 
 from zeroshot_cli.display import shown
 from zeroshot_cli.records import SkippedImage
+
+Thumbnails = Callable[[Sequence[str]], Iterable[bytes | None]]
+"""A small encoded image for each path, or None."""
 
 MOST_SKIPPED = 200  # images that are named
 ASSETS = Path(__file__).with_name("assets")
@@ -80,8 +83,10 @@ def link_to(path: str, page: Path) -> str:
     return Path(whole.removeprefix("/") if whole.startswith("//") else whole).as_uri()  # a host is never meant
 
 
-def data_url(image: bytes) -> str | None:
-    """Return the address of an encoded image that is part of the page; None if browsers do not show its format."""
+def data_url(image: bytes | None) -> str | None:
+    """Return the address of an encoded image that is part of the page; None without one that browsers show."""
+    if image is None:
+        return None
     kinds = {b"\xff\xd8\xff": "jpeg", b"\x89PNG\r\n\x1a\n": "png"}
     kind = next((kind for start, kind in kinds.items() if image.startswith(start)), None)
     if image[:4] == b"RIFF" and image[8:12] == b"WEBP":
@@ -92,6 +97,19 @@ def data_url(image: bytes) -> str | None:
 def escaped(text: str) -> str:
     """Return text as markup; what cannot be printed, such as a byte that is not UTF-8, as the terminal shows it."""
     return html.escape(shown(text))
+
+
+def card(path: str, page: Path, thumbnail: str | None, about: str, *, kept: bool = False) -> str:
+    """Return an image in a list: its thumbnail, which leads to it as its name does, and markup about it.
+
+    `thumbnail` is an address, None if there is none; `kept` marks the one of a group to keep.
+    """
+    link = f'href="{escaped(link_to(path, page))}" target="_blank" rel="noopener"'
+    drawn = f'<img src="{thumbnail}" alt="" loading="lazy">' if thumbnail else "no preview"
+    return (
+        f'<li{" class=kept" if kept else ""}><a class="frame" {link} tabindex="-1">{drawn}</a><p>{about}</p>'
+        f'<a class="path" {link} title="{escaped(path)}">{escaped("/".join(PurePath(path).parts[-2:]))}</a></li>'
+    )
 
 
 def section(title: str, content: str) -> str:

@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from zeroshot_cli.disk import replacing, writing
+from zeroshot_cli.disk import write_file
 from zeroshot_cli.display import shown
 from zeroshot_cli.documents import load_json
 from zeroshot_cli.pages.charts import Row, charts_of
@@ -48,10 +48,8 @@ def write_training_report(run: Path, *, now: datetime | None = None) -> Path:
     rows = read_rows(run / "metrics.jsonl")
     skipped = read_skipped(run / "skipped.csv")
     uses = {"python": platform.python_version(), **versions("open_clip_torch", "numpy", "pillow")}
-    name, kept = (
-        escaped(run.resolve().name or str(run)),
-        [("Settings", [*settings, *assumed]), ("Versions", uses.items())],
-    )
+    name = escaped(run.resolve().name or str(run))
+    kept = [("Settings", [*settings, *assumed]), ("Versions", uses.items())]
     body = {
         "figures": _figures(rows),
         "charts": "".join(_figure(*chart) for chart in charts_of(rows).items()),
@@ -63,10 +61,8 @@ def write_training_report(run: Path, *, now: datetime | None = None) -> Path:
         "header": filled("named_header.html", {"name": name, "written": written(now)}),
         "body": filled("training.html", body),
     }
-    whole = page("training", parts, styles=["figures.css"], drawn=True)
     report = run / "report.html"
-    with replacing(report, resumable=True) as unfinished, writing(str(report), resumable=True):
-        unfinished.write_text(whole, encoding="utf-8", newline="\n")
+    write_file(report, page("training", parts, styles=["figures.css"], drawn=True), resumable=True)
     return report
 
 

@@ -1,16 +1,8 @@
-// Images in cards: a link to the original and a button that copies its path, under the worst mistakes and in the dialog
-// with the images of one cell of a matrix.
+// The dialog with the images of one cell of a matrix, as cards like those of the worst mistakes.
 {
   const AT_A_TIME = 200;
   const dialog = document.getElementById("cell"), list = dialog.querySelector(".images");
   const more = document.getElementById("cell-more");
-
-  function copyButton(link, given) {
-    const made = button("Copy the path", () => copy(pathOf(link, given), made));
-    made.classList.add("small");
-    made.setAttribute("aria-label", `Copy the path of ${link.textContent}`);
-    return made;
-  }
 
   function card(article, [path, address, probability, image]) {
     const item = element("li"), frame = linkTo(address, "frame"), name = shown(path);
@@ -41,5 +33,4 @@
   });
   document.getElementById("cell-close").addEventListener("click", () => dialog.close());
   dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
-  for (const link of document.querySelectorAll("section .images .path")) link.after(copyButton(link, link.title));
 }

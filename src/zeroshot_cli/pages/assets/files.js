@@ -20,6 +20,16 @@ function pathOf(link, given) {
   }
 }
 
+// Beside the name of each image on the page, and of those that a script adds later: its path to copy.
+function copyButton(link, given) {
+  const made = button("Copy the path", () => copy(pathOf(link, given), made));
+  made.classList.add("small");
+  made.setAttribute("aria-label", `Copy the path of ${link.textContent}`);
+  return made;
+}
+
+for (const link of document.querySelectorAll("section .images .path")) link.after(copyButton(link, link.title));
+
 async function copy(text, trigger) {
   const place = trigger.closest("dialog") ?? document.body;
   const said = place.querySelector(":scope > .said");
