@@ -294,6 +294,7 @@ def test_an_ended_server_is_said_with_how_to_start_it_again(page: "Page", review
     page.keyboard.press("x")
     alerted(page, "Nothing was saved.")
     assert log_of(tmp_path) == [("in/a/cat2.png", "cat", "cat", "right")]
+    page.close()  # or it asks once more
     assert all("ERR_CONNECTION" in fault or "ERR_EMPTY" in fault for fault in reviewer.faults)
     reviewer.faults.clear()
 
@@ -360,6 +361,7 @@ def test_the_original_opens_at_full_size_and_is_decided_about_there(page: "Page"
     page.keyboard.press("Escape")
     assert page.get_by_role("dialog").count() == 0
     assert page.evaluate("document.activeElement.id") == "grid"
+    numbered(page, ".card.decided", 2)
     assert [line[3] for line in log_of(tmp_path)] == ["label", "right"]
     page.locator('.card[title$="dog1.png"]').dblclick()
     assert dialog.locator("#viewer-title").text_content() == "dog 40 %"
