@@ -94,7 +94,6 @@ def embed(
 
     Images with former keywords of ours that are to have none are restored.
     """
-    check_exiftool()
     paths = [*dict.fromkeys([*images, *entries])]
     for start in range(0, len(paths), _AT_ONCE):
         plans = []

@@ -205,7 +205,7 @@ def _entry(fields: Mapping[str, Any]) -> Entry:
     path, before, original = fields["path"], fields["before"], str(fields.get("original", ""))
     known = is_sidecar(path) is not bool(original)
     if not os.path.isabs(path) or "\0" in path or os.path.normpath(path) != path or not known:
-        raise ValueError(f"{path!r} is not an absolute path of a sidecar")
+        raise ValueError(f"{path!r} is not an absolute path of a sidecar or an image")
     if before is not None:
         packed = zlib.decompressobj()
         before = packed.decompress(base64.b85decode(before), _LARGEST)

@@ -6,6 +6,7 @@
 import errno
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -14,9 +15,8 @@ from pathlib import Path
 from zeroshot_cli.disk import replacing
 from zeroshot_cli.display import counted
 from zeroshot_cli.errors import UsageError
-from zeroshot_cli.filing.placing import error_text
 from zeroshot_cli.records import SkippedImage
-from zeroshot_cli.tagging.embed import check_exiftool, embed, images_of
+from zeroshot_cli.tagging.embed import check_exiftool, embed, failure, images_of
 from zeroshot_cli.tagging.keywords import Keywords, among, keywords_of, new_keywords
 from zeroshot_cli.tagging.record import (
     Entry,
@@ -144,7 +144,7 @@ def _write(
             if record is not None:
                 _apply(change, record)
         except OSError as error:
-            tagged.failed.append(SkippedImage(change.sidecar, error_text(error)))
+            tagged.failed.append(failure(change.sidecar, error))
             continue
         yield change.sidecar, change.action, change.keywords
         if change.edited:
@@ -171,7 +171,7 @@ def _changes(
 ) -> Iterator[Change]:
     """Yield what becomes of each sidecar, and of those that had keywords and are to have none."""
     paths = [*dict.fromkeys([*sidecars, *entries])]
-    locked: dict[str, int] = {}
+    locked: Counter[str] = Counter()
     for done, path in enumerate(paths, start=1):
         try:
             change = change_of(path, entries.get(path, ()), sidecars.get(path, {}))
@@ -180,9 +180,9 @@ def _changes(
             if change.keywords or entries.get(path):
                 yield change
         except LockedFolder as error:
-            locked[str(error)] = locked.get(str(error), 0) + 1
+            locked[str(error)] += 1
         except OSError as error:
-            failed.append(SkippedImage(path, error_text(error)))
+            failed.append(failure(path, error))
         except NotXmp as problem:
             failed.append(SkippedImage(path, f"left as it is: {problem}"))
         on_progress(done, len(paths))

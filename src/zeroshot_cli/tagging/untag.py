@@ -1,13 +1,13 @@
 """Undo what tag.py did, by its record."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from zeroshot_cli.display import counted
-from zeroshot_cli.filing.placing import error_text
 from zeroshot_cli.records import SkippedImage
-from zeroshot_cli.tagging.embed import Failed, restore
+from zeroshot_cli.tagging.embed import Failed, failure, restore
 from zeroshot_cli.tagging.record import Record, open_record, record_of
 from zeroshot_cli.tagging.settings import Action
 from zeroshot_cli.tagging.tag import (
@@ -55,7 +55,7 @@ def untag(
     names a folder that this user did not tag in; InputError if it is damaged.
     """
     untagged = Untagged()
-    locked: dict[str, int] = {}
+    locked: Counter[str] = Counter()
     with open_record(record_of(path)) as record:
         if not elsewhere:
             record.check_known()
@@ -64,10 +64,9 @@ def untag(
             try:
                 _undo(sidecar, record, untagged)
             except LockedFolder as error:
-                locked[str(error)] = locked.get(str(error), 0) + 1
+                locked[str(error)] += 1
             except (OSError, NotXmp, Failed) as problem:
-                reason = error_text(problem) if isinstance(problem, OSError) else str(problem)
-                untagged.kept.append(SkippedImage(sidecar, reason))
+                untagged.kept.append(failure(sidecar, problem))
             on_progress(done, total)
         untagged.kept += locked_folders(locked)
         if not record.entries:
