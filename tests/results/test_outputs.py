@@ -203,6 +203,17 @@ def test_resume_of_a_finished_run_changes_nothing_and_says_so(tmp_path: Path) ->
     assert [path.stat().st_mtime_ns for path in paths] == times
 
 
+def test_a_table_that_people_changed_since_is_finished_and_stays(tmp_path: Path) -> None:
+    (path,) = named(tmp_path, "out.csv")
+    run([path])
+    path.write_bytes(changed := STREAMED["out.csv"].replace(b",", b";"))  # as a spreadsheet may save it
+    counts, outputs = run([path], resume=True)
+    assert counts == TOTAL
+    assert outputs.tally.images == 0
+    assert outputs.notes == (f"--resume: {path} is finished, with 11 images; nothing to do",)
+    assert path.read_bytes() == changed
+
+
 @pytest.mark.parametrize("number", [10, 12])
 def test_a_finished_run_over_another_number_of_images_is_refused(tmp_path: Path, number: int) -> None:
     run(named(tmp_path, "out.csv"))

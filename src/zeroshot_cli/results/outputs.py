@@ -259,11 +259,11 @@ class _Start:
         return Outputs(self, replace(earlier, to_make=tuple(map(str, to_make))), kept, [note])
 
     def _count(self) -> None:
-        """Count the images of a finished run by label, where one of its files has them."""
+        """Count the images of a finished run by label, where one of its files has them and was not changed since."""
         scanners = [(path, scanner_of(_format(path), complete=True)) for path in self.targets.streamed]
         for path, scan in [*scanners, (self.targets.journal, journal_items)]:
             if path in self.files:
-                with self.files[path].reader() as stream:
+                with suppress(UsageError), self.files[path].reader() as stream:
                     for item in scan(stream, str(path)):
                         self.tally.add(os.fsdecode(item.path), item.labels, item.outcome)
                 return
