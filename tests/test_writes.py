@@ -59,7 +59,6 @@ UNFINISHED = [
     "models/export.export_model",
     "models/formats/open_clip.save_model",
     "pages/classification.write_html",
-    "pages/training.write_training_report",
     "results/parquet.write_parquet",
     "results/parquet.write_parquet",
     "tagging/tag.write_sidecar",
