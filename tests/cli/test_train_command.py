@@ -12,6 +12,7 @@ import tarfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -289,6 +290,46 @@ def test_a_run_that_is_killed_goes_on_from_its_checkpoint(tmp_path: Path, argume
     assert all(torch.equal(ours[name], expected[name]) for name in expected)
     rows, all_rows = ((path / "metrics.jsonl").read_text().splitlines() for path in (tmp_path / "run", whole))
     assert [json.loads(row)["loss"] for row in rows] == [json.loads(row)["loss"] for row in all_rows]
+
+
+def children(number: int) -> set[int]:
+    """Return the processes that another one has started, and those that they have."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
+            if state != "Z":
+                parents[int(stat.parent.name)] = int(parent)
+    found = {number}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found - {number}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc who is running")
+@pytest.mark.parametrize("who", ["run", "reader"])
+def test_reading_processes_end_with_the_run_and_when_they_are_asked(
+    tmp_path: Path, arguments: list[str], who: str
+) -> None:
+    """One whose queue is full waits for a reader that is gone, and once did so for ever, deaf to SIGTERM."""
+    run = started([*arguments, "--epochs", "100000", "--workers", "2"], stderr=subprocess.PIPE)
+    wait_for_steps(run, tmp_path / "run/metrics.jsonl", 5)
+    readers = children(run.pid)
+    assert len(readers) >= 4  # two that augment, two that decode
+    if who == "run":
+        os.kill(run.pid, signal.SIGSTOP)
+        time.sleep(1)  # the queues are full
+        os.kill(run.pid, signal.SIGKILL)
+        run.communicate()
+    else:
+        os.kill(min(readers), signal.SIGTERM)
+        assert "a process that reads images was killed" in run.communicate(timeout=60)[1].decode()
+        assert run.returncode == 2
+    end = time.monotonic() + 5
+    while (left := readers & {int(p.name) for p in Path("/proc").glob("[0-9]*")}) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert left == set()
 
 
 @pytest.mark.slow

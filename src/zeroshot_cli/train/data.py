@@ -2,9 +2,11 @@
 
 import os
 import signal
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.util import Finalize
 from random import Random
 from typing import Any
@@ -20,6 +22,7 @@ from zeroshot_cli.images.decoder_pool import Decoded, Decoders
 from zeroshot_cli.images.decoder_process import Job, unpack
 from zeroshot_cli.images.preprocess import PreprocessConfig
 from zeroshot_cli.pairs.read import Pairs, Source
+from zeroshot_cli.processes import end_with_parent
 from zeroshot_cli.records import SkippedImage
 from zeroshot_cli.train.config import TrainConfig
 
@@ -306,18 +309,20 @@ def batches_of(
         num_workers=workers,
         collate_fn=_unchanged,
         prefetch_factor=4 if workers else None,
-        worker_init_fn=_leave_interrupts_to_the_parent,
+        worker_init_fn=partial(_stay_with_the_parent, parent=os.getpid()),
     )
-    for batch in _read_by(loader):
-        if isinstance(batch, ZeroshotError):
-            raise batch
-        yield batch
+    with readers_named():
+        for batch in loader:
+            if isinstance(batch, ZeroshotError):
+                raise batch
+            yield batch
 
 
-def _read_by(loader: Iterable[Batch | ZeroshotError]) -> Iterator[Batch | ZeroshotError]:
-    """Yield what a loader makes. Raises UsageError where one of its processes is gone."""
+@contextmanager
+def readers_named() -> Iterator[None]:
+    """Raise UsageError where a reading process is gone; torch raises in the main thread, whatever that is at."""
     try:
-        yield from loader
+        yield
     except RuntimeError as error:
         if "DataLoader worker (pid" not in str(error):  # and not what a worker has raised
             raise
@@ -330,7 +335,12 @@ def _unchanged(batch: Any) -> Any:
     return batch
 
 
-def _leave_interrupts_to_the_parent(_worker: int) -> None:
-    """Ignore signals: they reach every process of a group, and batches must come until the parent has saved."""
+def _stay_with_the_parent(_worker: int, *, parent: int) -> None:
+    """End with the parent, and leave interrupts to it.
+
+    They reach every process of a group, so this one leaves it: batches must come until the parent has saved.
+    """
+    end_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if hasattr(os, "setpgid"):
+        os.setpgid(0, 0)

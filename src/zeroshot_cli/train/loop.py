@@ -23,7 +23,7 @@ from zeroshot_cli.train.checkpoint import (
     save_checkpoint,
 )
 from zeroshot_cli.train.config import TrainConfig
-from zeroshot_cli.train.data import Batch, TrainBatches, TrainPlans, batches_of, decoding_of
+from zeroshot_cli.train.data import Batch, TrainBatches, TrainPlans, batches_of, decoding_of, readers_named
 from zeroshot_cli.train.distributed import Stop, check_processes, is_first_process, joined, stop_on_signals
 from zeroshot_cli.train.features import Encoded, Rehearsal, Views, remove_views
 from zeroshot_cli.train.folder import Before, Finished, RunFolder, Saved, Started, Stepped
@@ -60,7 +60,7 @@ def _events(config: TrainConfig, folder: RunFolder, *, resume: bool, dry_run: bo
         folder.check(resume=resume)
     if resume:
         config = as_begun(config, folder.checkpoints)
-    with joined(config.device) as (world, device):
+    with readers_named(), joined(config.device) as (world, device):
         prepared = yield from prepare(config, checks=world.is_first, processes=world.size)
         learner = Learner(prepared.config, prepared.start, world, device, prepared.teacher)
         run = _Run(folder, prepared, learner, left_open=[name for name in _CHOSEN if getattr(config, name) is None])
