@@ -27,6 +27,7 @@ def assert_answers(done: subprocess.CompletedProcess[str]) -> None:
     assert done.stdout.splitlines()[1].startswith(f"{IMAGE},1,apple,")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cache", ["--cache", "--no-cache"])
 def test_neither_home_nor_an_entry_of_the_user(cache: str, tmp_path: Path) -> None:
     gone = {"HOME": "", "ZEROSHOT_CACHE_DIR": "", "XDG_CACHE_HOME": "", "TMPDIR": str(tmp_path)}
@@ -35,6 +36,7 @@ def test_neither_home_nor_an_entry_of_the_user(cache: str, tmp_path: Path) -> No
     assert len(made) == (cache == "--cache")
 
 
+@pytest.mark.slow
 def test_a_cache_folder_of_nobody() -> None:
     done = run(*COMMAND, ZEROSHOT_CACHE_DIR="~nouser/x")
     assert done.returncode == 2

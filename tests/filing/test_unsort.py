@@ -304,6 +304,7 @@ def test_a_manifest_that_cannot_be_replaced(here: Path, monkeypatch: pytest.Monk
 # killed at any moment
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("disk", DISKS)
 @pytest.mark.parametrize("mode", MODES)
 def test_sorting_killed_at_every_step_is_undone(
@@ -324,6 +325,7 @@ def test_sorting_killed_at_every_step_is_undone(
     assert step > 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("disk", ["one disk", "two disks"])
 @pytest.mark.parametrize("mode", MODES)
 def test_undoing_killed_at_every_step_and_gone_on_with(

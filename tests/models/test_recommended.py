@@ -58,6 +58,7 @@ def test_what_each_is_for_is_true_of_the_list() -> None:
     assert trainable == {"ViT-B-32-256", "ViT-B-16", "ViT-L-14"}
 
 
+@pytest.mark.slow
 def test_speed_is_measured_without_a_download(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from zeroshot_cli.models import recommended as measuring
 

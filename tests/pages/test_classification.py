@@ -1,13 +1,11 @@
 """The HTML report as a file: what its blocks hold, that no name gets out of them, and what a failed run leaves."""
 
 import base64
-import gc
 import hashlib
 import json
 import os
 import re
 import resource
-import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
 from html.parser import HTMLParser
 from itertools import chain
@@ -15,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from memory import peak_memory
 
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.pages.classification import write_html
@@ -226,21 +225,16 @@ def test_any_name_of_the_report(tmp_path: Path, name: str) -> None:
 
 def test_memory_is_flat(tmp_path: Path) -> None:
     """Twenty times the images, 40 MB of thumbnails: less than 1 MB more at the peak."""
-    few = peak_memory(tmp_path / "few.html", 200)
-    assert peak_memory(tmp_path / "many.html", 4_000) - few < 1_000_000
+    few = peak_of_report(tmp_path / "few.html", 200)
+    assert peak_of_report(tmp_path / "many.html", 4_000) - few < 1_000_000
     assert (tmp_path / "many.html").stat().st_size > 40_000_000
 
 
-def peak_memory(path: Path, count: int) -> int:
+def peak_of_report(path: Path, count: int) -> int:
     def results() -> Iterator[Result]:
         return (Prediction(f"{number}.png", (LabelScore("cat", 0.1, 0.5),)) for number in range(count))
 
     def thumbnails(paths: Iterable[str]) -> Iterator[bytes]:
         return (WEBP + bytes(10_000) for _ in paths)
 
-    gc.collect()
-    tracemalloc.start()
-    write_html(path, results, about=(), thumbnails=thumbnails)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    return peak
+    return peak_memory(lambda: write_html(path, results, about=(), thumbnails=thumbnails))

@@ -63,6 +63,7 @@ def test_written_and_restored_to_the_byte(album: Path) -> None:
     assert not [path for path in album.iterdir() if path.name.startswith(".") or path.name.endswith("_original")]
 
 
+@pytest.mark.slow
 def test_other_labels_replace_ours(album: Path) -> None:
     before = state(album)
     run(embed=True)
@@ -75,6 +76,7 @@ def test_other_labels_replace_ours(album: Path) -> None:
     assert state(album) == before
 
 
+@pytest.mark.slow
 def test_an_image_that_was_edited_since_loses_only_ours(album: Path) -> None:
     run(embed=True)
     exiftool("-q", "-overwrite_original", "-XMP:Rating=2", "c.tif")
@@ -133,6 +135,7 @@ def test_what_cannot_be_written_is_named(album: Path) -> None:
     assert state(album) == before
 
 
+@pytest.mark.slow
 def test_labels_are_no_options_of_exiftool(album: Path) -> None:
     labels = ["<=/etc/passwd", "-execute", "@x", "a;b", "$(id)", "#[CSTR]\\n", "1e5"]
     for label in labels:

@@ -62,6 +62,7 @@ def weights_of(output: Path) -> bytes:
     return (output / "model" / "open_clip_model.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [{}, {"chunk_size": 3}, {"distil_text": None, "mask_similar": 0.9}])
 def test_a_run_that_is_resumed_ends_with_the_same_weights(
     tmp_path: Path, config: TrainConfig, change: dict[str, object]
@@ -82,12 +83,14 @@ def _plain(config: TrainConfig, output: Path) -> bytes:
     return weights_of(output)
 
 
+@pytest.mark.slow
 def test_the_text_tower_learns_what_the_teacher_says(tmp_path: Path, config: TrainConfig) -> None:
     distil = [step.distil or 0.0 for step in steps_of(replace(config, epochs=20), tmp_path / "run")]
     assert sum(distil[-4:]) < 0.5 * sum(distil[:4])
     assert all("distil" in step.row() for step in steps_of(replace(config, epochs=1), tmp_path / "other"))
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_the_same_teacher_wherever_it_is(tmp_path: Path, config: TrainConfig) -> None:
     steps_of(config, tmp_path / "run", stop_at=3)
     other = replace(config, distil_text=teacher_file(tmp_path / "other.npz", seed=1))

@@ -122,6 +122,7 @@ def test_views_learn_what_images_do(
     assert not list((tmp_path / "views").glob("views-*"))
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_where_it_was(
     tmp_path: Path, config: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,6 +142,7 @@ def test_a_killed_run_goes_on_where_it_was(
         assert_equal(tmp_path / run, tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_other_views_are_not_taken_for_these(tmp_path: Path, config: TrainConfig) -> None:
     """A run without a checkpoint may go on with other settings."""
     config = replace(config, views=1)
@@ -158,6 +160,7 @@ def test_other_views_are_not_taken_for_these(tmp_path: Path, config: TrainConfig
     assert_equal(tmp_path / "run", tmp_path / "fresh")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changed", ["an image", "statistics"])
 def test_what_has_changed_since_is_encoded_again(tmp_path: Path, config: TrainConfig, changed: str) -> None:
     config = replace(config, views=1)
@@ -200,6 +203,7 @@ def test_an_image_is_encoded_once_and_a_bad_one_is_skipped(
     assert [Path(image.path).name for image in read_skipped(tmp_path / "run" / "skipped.csv")] == ["3.png"]
 
 
+@pytest.mark.slow
 def test_too_small_a_disk_and_no_lock_are_refused(
     tmp_path: Path, config: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -248,6 +252,7 @@ BATCH = Batch(
 )
 
 
+@pytest.mark.slow
 def test_features_are_made_up_of_the_classifier_and_an_image(rehearsal: Rehearsal) -> None:
     visual = rehearsal.learner.model.visual
     assert isinstance(visual, EfficientNet)
@@ -303,6 +308,7 @@ def test_a_teacher_and_masked_texts_go_with_it(tmp_path: Path, rehearsing: Train
     assert all(np.isfinite(step.loss) for step in steps)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("views", [None, 2])
 def test_a_rehearsing_run_learns_and_goes_on_where_it_was(
     tmp_path: Path, rehearsing: TrainConfig, views: int | None

@@ -87,6 +87,7 @@ def losses(output: Path) -> list[tuple[float | None, float | None]]:
     ],
     ids=str,
 )
+@pytest.mark.slow
 def test_all_models_of_a_run_are_plain_and_differ_by_the_rank(
     tmp_path: Path, config: TrainConfig, options: dict[str, Any]
 ) -> None:
@@ -108,6 +109,7 @@ def test_all_models_of_a_run_are_plain_and_differ_by_the_rank(
         assert losses(tmp_path / "again")[0][1] == pytest.approx(last, abs=2e-2 if config.precision == "bf16" else 1e-5)
 
 
+@pytest.mark.slow
 def test_before_the_first_step_it_is_the_model_that_it_came_from(tmp_path: Path, config: TrainConfig) -> None:
     rows = []
     for name, lora in (("plain", None), ("adapted", 2)):
@@ -146,6 +148,7 @@ def test_a_run_that_goes_on_is_the_run_that_never_stopped(
     ],
     ids=["lock_image", "lock_text", "lock_trunk"],
 )
+@pytest.mark.slow
 def test_what_is_locked_stays_as_it_was(
     tmp_path: Path, config: TrainConfig, options: dict[str, Any], expected: set[str]
 ) -> None:
@@ -154,6 +157,7 @@ def test_what_is_locked_stays_as_it_was(
     assert ranks.keys() == expected | {"logit_scale"}
 
 
+@pytest.mark.slow
 def test_batch_norm_keeps_its_statistics(tmp_path: Path, config: TrainConfig, model_yaml: ModelYaml) -> None:
     run(replace(config, model=model_yaml("resnet"), lora=None, epochs=1), tmp_path / "resnet")
     run(replace(config, model=str(tmp_path / "resnet")), tmp_path / "run")

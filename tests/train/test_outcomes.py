@@ -77,6 +77,7 @@ def projection(folder: Path) -> torch.Tensor:
 # the best model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("save_every", [0, 3, 8])
 def test_best_is_the_model_of_the_step_that_the_report_names(
     tmp_path: Path, config: TrainConfig, losses: Callable[..., None], save_every: int
@@ -115,6 +116,7 @@ def test_best_is_by_zero_shot_accuracy_without_val(
     assert torch.equal(projection(tmp_path / "run/model"), projection(kept))
 
 
+@pytest.mark.slow
 def test_row_0_is_the_model_before_training(tmp_path: Path, config: TrainConfig) -> None:
     """A second run with a learning rate of nothing starts where the first one ended, and stays there."""
     first, _ = train(replace(config, val=config.data), tmp_path / "one")
@@ -129,6 +131,7 @@ def test_row_0_is_the_model_before_training(tmp_path: Path, config: TrainConfig)
     assert "lr" not in rows[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("train_batch_norm", [False, True])
 def test_without_a_learning_rate_a_model_with_batch_norm_answers_as_before(
     tmp_path: Path, config: TrainConfig, model_yaml: ModelYaml, train_batch_norm: bool
@@ -152,6 +155,7 @@ def test_without_a_learning_rate_a_model_with_batch_norm_answers_as_before(
 # the end
 
 
+@pytest.mark.slow
 def test_patience_ends_a_run_and_a_resumed_one(
     tmp_path: Path, config: TrainConfig, losses: Callable[..., None]
 ) -> None:
@@ -199,6 +203,7 @@ def test_a_run_that_is_not_complete_is_not_extended(tmp_path: Path, config: Trai
         train(replace(config, epochs=6), tmp_path / "run", resume=True)
 
 
+@pytest.mark.slow
 def test_a_run_that_an_earlier_version_began_goes_on_as_it_began(
     tmp_path: Path, config: TrainConfig, model_yaml: ModelYaml
 ) -> None:
@@ -229,6 +234,7 @@ def test_a_run_that_an_earlier_version_began_goes_on_as_it_began(
 # one writer
 
 
+@pytest.mark.slow
 def test_two_runs_into_one_folder(tmp_path: Path, config: TrainConfig) -> None:
     events = loop.train(config, tmp_path / "run")
     for event in events:
