@@ -26,7 +26,7 @@ from zeroshot_cli.evaluation.classification import Pipeline, answer
 from zeroshot_cli.evaluation.metrics import top_k_accuracy
 from zeroshot_cli.models.load import load
 from zeroshot_cli.train.config import TrainConfig
-from zeroshot_cli.train.folder import Started
+from zeroshot_cli.train.files.folder import Started
 from zeroshot_cli.train.loop import train
 from zeroshot_cli.words.prompts import choose_prompts
 

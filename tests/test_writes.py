@@ -68,8 +68,8 @@ OWN = [
     "hub/transfer._append",
     "results/append_file.AppendFile.__init__",
     "train/features.Views.encode",
-    "train/folder.RunFolder.log",
-    "train/folder.RunFolder.skip",
+    "train/files/folder.RunFolder.log",
+    "train/files/folder.RunFolder.skip",
 ]
 # Where the folder is one that the same call has made, under a name that nothing had.
 FRESH = [
@@ -79,8 +79,8 @@ FRESH = [
     "datasets/wds._write_templates",
     "datasets/wds.convert",
     "pairs/shards._unpack_images",
-    "train/checkpoint.save_checkpoint",
-    "train/checkpoint.save_checkpoint",
+    "train/files/checkpoint.save_checkpoint",
+    "train/files/checkpoint.save_checkpoint",
 ]
 # Where a name is created that must be free (O_EXCL, link, symlink), or a file is renamed, which replaces a link itself.
 NEW = [
@@ -104,10 +104,10 @@ NEW = [
     "tagging/embed._settle",
     "tagging/embed._take_out",
     "tagging/embed.restore",
-    "train/checkpoint.save_checkpoint",
-    "train/folder._write_text",
-    "train/folder._write_text",
-    "train/trackers.TensorBoard.__init__",
+    "train/files/checkpoint.save_checkpoint",
+    "train/files/folder._write_text",
+    "train/files/folder._write_text",
+    "train/files/trackers.TensorBoard.__init__",
 ]
 # The two that open by flags, a database behind `refuse_link`, and what writes nowhere.
 OTHERS = [
@@ -212,7 +212,7 @@ def _manifest(name: str) -> None:
 def _run_folder(act: str) -> Callable[[], None]:
     def write() -> None:
         pytest.importorskip("torch")
-        from zeroshot_cli.train.folder import RunFolder
+        from zeroshot_cli.train.files.folder import RunFolder
 
         folder = RunFolder(Path())
         if act == "log":
@@ -224,7 +224,7 @@ def _run_folder(act: str) -> Callable[[], None]:
 
 
 def _settings() -> None:
-    from zeroshot_cli.train.folder import _write_text
+    from zeroshot_cli.train.files.folder import _write_text
 
     _write_text(Path("config.yaml"), "new")
 

@@ -20,7 +20,7 @@ from zeroshot_cli.evaluation.retrieval import Retrieval
 from zeroshot_cli.pairs.read import Source
 from zeroshot_cli.records import SkippedImage
 from zeroshot_cli.train.features import Encoded
-from zeroshot_cli.train.folder import Finished, Started, Stepped
+from zeroshot_cli.train.files.folder import Finished, Started, Stepped
 from zeroshot_cli.train.preflight import Checked, Preflight
 from zeroshot_cli.train.validate import Accuracy, Validation
 

@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from zeroshot_cli.errors import CheckpointError, UsageError
-from zeroshot_cli.train import checkpoint
-from zeroshot_cli.train.checkpoint import (
+from zeroshot_cli.train.files import checkpoint
+from zeroshot_cli.train.files.checkpoint import (
     TrainState,
     best_checkpoint,
     check_same,

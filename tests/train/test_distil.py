@@ -14,7 +14,7 @@ from zeroshot_cli.records import Loss
 from zeroshot_cli.train import loop
 from zeroshot_cli.train.config import TrainConfig
 from zeroshot_cli.train.distributed import World
-from zeroshot_cli.train.folder import Saved, Stepped
+from zeroshot_cli.train.files.folder import Saved, Stepped
 from zeroshot_cli.train.step import Objective, Teacher
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -26,7 +26,7 @@ from zeroshot_cli.train.config import TrainConfig
 from zeroshot_cli.train.data import Batch
 from zeroshot_cli.train.distributed import World, check_processes
 from zeroshot_cli.train.features import Encoded, Rehearsal
-from zeroshot_cli.train.folder import Stepped, read_skipped
+from zeroshot_cli.train.files.folder import Stepped, read_skipped
 from zeroshot_cli.train.learner import Learner
 from zeroshot_cli.train.start import start_from
 from zeroshot_cli.train.step import pair_ids, same_pairs

@@ -19,9 +19,10 @@ from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.models.load import load, new_model
 from zeroshot_cli.records import Augmentation, Loss, TextEncoder
-from zeroshot_cli.train import checkpoint, learner, loop, validate
+from zeroshot_cli.train import learner, loop, validate
 from zeroshot_cli.train.config import TrainConfig
-from zeroshot_cli.train.folder import Finished, Started, Stepped, cut_metrics
+from zeroshot_cli.train.files import checkpoint
+from zeroshot_cli.train.files.folder import Finished, Started, Stepped, cut_metrics
 from zeroshot_cli.train.schedule import epochs_of_at_least
 
 pytestmark = [

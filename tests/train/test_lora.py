@@ -19,9 +19,10 @@ from safetensors.torch import load_file
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.models.load import load
 from zeroshot_cli.records import Loss
-from zeroshot_cli.train import checkpoint, loop
+from zeroshot_cli.train import loop
 from zeroshot_cli.train.config import TrainConfig
-from zeroshot_cli.train.folder import Started, Stepped
+from zeroshot_cli.train.files import checkpoint
+from zeroshot_cli.train.files.folder import Started, Stepped
 from zeroshot_cli.train.schedule import fine_tuning_lr
 
 Draw = Callable[..., Path]

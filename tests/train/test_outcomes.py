@@ -22,10 +22,11 @@ from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.models.load import load as load_model
 from zeroshot_cli.pages.training import best_row, read_rows
 from zeroshot_cli.records import Loss
-from zeroshot_cli.train import checkpoint, learner, loop, validate
+from zeroshot_cli.train import learner, loop, validate
 from zeroshot_cli.train.config import TrainConfig
 from zeroshot_cli.train.data import Batch
-from zeroshot_cli.train.folder import Finished, RunFolder, Stepped
+from zeroshot_cli.train.files import checkpoint
+from zeroshot_cli.train.files.folder import Finished, RunFolder, Stepped
 from zeroshot_cli.train.preflight import PreflightWarning
 from zeroshot_cli.train.schedule import Course, verdict
 from zeroshot_cli.train.step import guessing, pair_ids, same_pairs
@@ -255,7 +256,7 @@ def test_a_killed_run_leaves_no_lock_although_its_workers_live(tmp_path: Path) -
     program = """
         import os, sys, time
         from pathlib import Path
-        from zeroshot_cli.train.folder import RunFolder
+        from zeroshot_cli.train.files.folder import RunFolder
         folder = RunFolder(Path(sys.argv[1]))
         folder.begin({}, step=0, resume=False)
         child = os.fork()

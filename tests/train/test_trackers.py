@@ -13,8 +13,8 @@ import pytest
 
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.evaluation.retrieval import Retrieval
-from zeroshot_cli.train.folder import Stepped
-from zeroshot_cli.train.trackers import check_trackers, open_trackers
+from zeroshot_cli.train.files.folder import Stepped
+from zeroshot_cli.train.files.trackers import check_trackers, open_trackers
 from zeroshot_cli.train.validate import Accuracy, Validation
 
 SETTINGS = {"data": ["a|b.csv", "caf\udce9`.csv\nx"], "lr": 5e-4, "val": None, "log_every": 10}
@@ -134,7 +134,7 @@ MISSING = "^--report-to {0} needs the package {0}: pip install 'zeroshot-cli\\[{
 
 @pytest.mark.parametrize("name", ["tensorboard", "wandb"])
 def test_a_package_that_is_missing(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("zeroshot_cli.train.trackers.find_spec", lambda name: None)
+    monkeypatch.setattr("zeroshot_cli.train.files.trackers.find_spec", lambda name: None)
     with pytest.raises(UsageError, match=MISSING.format(name)):
         check_trackers([name])
     assert list(tmp_path.iterdir()) == []

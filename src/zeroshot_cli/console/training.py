@@ -26,7 +26,7 @@ from zeroshot_cli.display import counted, shown, shown_lines
 
 if TYPE_CHECKING:
     from zeroshot_cli.train.features import Encoded
-    from zeroshot_cli.train.folder import Before, Finished, Started, Stepped
+    from zeroshot_cli.train.files.folder import Before, Finished, Started, Stepped
     from zeroshot_cli.train.preflight import Checked
     from zeroshot_cli.train.validate import Accuracy, Validation
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from zeroshot_cli.train.folder import Started, Stepped
+    from zeroshot_cli.train.files.folder import Started, Stepped
     from zeroshot_cli.train.validate import Accuracy, Validation
 
 

@@ -17,7 +17,7 @@ from zeroshot_cli.documents import load_json
 from zeroshot_cli.pages.charts import Row, charts_of
 from zeroshot_cli.pages.shared import about, definitions, escaped, filled, page, skipped_list, written
 from zeroshot_cli.records import versions
-from zeroshot_cli.train.folder import read_assumed, read_settings, read_skipped
+from zeroshot_cli.train.files.folder import read_assumed, read_settings, read_skipped
 
 _SHARES = ("val_recall@", "val_text_recall@", "zero_shot_")
 _NAMES = {

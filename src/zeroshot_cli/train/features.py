@@ -27,7 +27,7 @@ from zeroshot_cli.errors import UnreadableImage, UsageError, ZeroshotError
 from zeroshot_cli.pairs.read import Pairs
 from zeroshot_cli.records import SkippedImage
 from zeroshot_cli.train.data import Batch, Pixels, Plan, TrainBatches, batch_of, batches_of
-from zeroshot_cli.train.folder import RunFolder
+from zeroshot_cli.train.files.folder import RunFolder
 from zeroshot_cli.train.learner import Learner
 from zeroshot_cli.words.labels import Labels
 

@@ -16,9 +16,9 @@ from zeroshot_cli.clip.lora import merged
 from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.models.precision import resolve_precision
 from zeroshot_cli.pairs.read import Pairs
-from zeroshot_cli.train.checkpoint import Tensors, load_checkpoint, module_tensors, tensors_of
 from zeroshot_cli.train.data import Batch, EvalBatches, batches_of, decoding_of, shuffled
 from zeroshot_cli.train.distributed import World, clip_gradients, replicated, sharded, share_scalar_gradients
+from zeroshot_cli.train.files.checkpoint import Tensors, load_checkpoint, module_tensors, tensors_of
 from zeroshot_cli.train.optimizer import build_optimizer, set_learning_rate
 from zeroshot_cli.train.schedule import Settled
 from zeroshot_cli.train.start import Start, has_weights

@@ -82,7 +82,7 @@ def _resumed(context: typer.Context, config: TrainConfig, output: Path) -> Train
 
     Of the environment, what a resumed run may change holds, such as the device, and not the model of other commands.
     """
-    from zeroshot_cli.train.folder import config_from, read_settings
+    from zeroshot_cli.train.files.folder import config_from, read_settings
 
     sources = {name: source.name for name in context.params if (source := context.get_parameter_source(name))}
     given = {name for name, source in sources.items() if source == "COMMANDLINE"} | {"workers", "offline"}
@@ -117,9 +117,9 @@ def _train(config: TrainConfig, run: RunOptions) -> int:
     from zeroshot_cli.train import loop
     from zeroshot_cli.train.distributed import is_first_process, processes_here
     from zeroshot_cli.train.features import Encoded
-    from zeroshot_cli.train.folder import Before, Finished, Saved, Started, Stepped
+    from zeroshot_cli.train.files.folder import Before, Finished, Saved, Started, Stepped
+    from zeroshot_cli.train.files.trackers import check_trackers, open_trackers
     from zeroshot_cli.train.preflight import Checked
-    from zeroshot_cli.train.trackers import check_trackers, open_trackers
 
     check_trackers(config.report_to)
     output, finished, tracker = run.output, None, None

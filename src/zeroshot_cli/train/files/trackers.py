@@ -18,7 +18,7 @@ from zeroshot_cli.disk import write_file
 from zeroshot_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from zeroshot_cli.train.folder import Before, Stepped
+    from zeroshot_cli.train.files.folder import Before, Stepped
 
 PROJECT = "zeroshot"  # at Weights & Biases, where WANDB_PROJECT names no other
 _GROUPS = {"val_": "val/", "zero_shot_": "zero_shot/"}
