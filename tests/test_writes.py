@@ -59,8 +59,9 @@ UNFINISHED = [
     "models/export.export_model",
     "models/formats/open_clip.save_model",
     "pages/classification.write_html",
-    "results/parquet.write_parquet",
-    "results/parquet.write_parquet",
+    "results/merge._write_lines",
+    "results/parquet.write_typed",
+    "results/parquet.write_typed",
     "tagging/tag.write_sidecar",
 ]
 # Where a name of zeroshot's own is opened by `disk.open_own`.

@@ -26,6 +26,7 @@ from zeroshot_cli.cli.commands.build import build
 from zeroshot_cli.cli.commands.classify import classify, unsort
 from zeroshot_cli.cli.commands.embed import cache_app, embed
 from zeroshot_cli.cli.commands.eval import evaluate
+from zeroshot_cli.cli.commands.merge import merge
 from zeroshot_cli.cli.commands.review import review
 from zeroshot_cli.cli.commands.search import duplicates, search
 from zeroshot_cli.cli.commands.tag import tag, untag
@@ -81,6 +82,7 @@ app.command()(build)
 app.command()(tune)
 app.command()(calibrate)
 app.command()(embed)
+app.command()(merge)
 app.command()(search)
 app.command()(duplicates)
 app.add_typer(models.app, name="models")

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from zeroshot_cli.classify.rejection import Rules
     from zeroshot_cli.images.find import FoundImages
     from zeroshot_cli.results.outputs import Outputs
+    from zeroshot_cli.results.shard import Share
 
 Results = Callable[[], Iterator[Result]]
 SHOWN_IN_REPORT = 5  # labels per image in an HTML report, whatever --top-k keeps
@@ -51,6 +52,7 @@ class ClassifyRun:
     batch_size: int
     assumed: tuple[str, ...]
     adapting: "Adapting | None" = None
+    share: "Share | None" = None
 
     @property
     def adapted(self) -> tuple[str, ...]:
@@ -95,6 +97,7 @@ class ClassifyRun:
             "tuning": tuning and tuning.fingerprint,
             "adapt": self.options.adapt or None,
             "corrections": hash_of(sorted(self.classifier.corrected.items())) if self.options.corrections else None,
+            **(self.share.settings() if self.share else {}),
         }
 
     def open_outputs(self, found: "FoundImages") -> "AbstractContextManager[Outputs]":

@@ -5,15 +5,15 @@ One row per image and rank, with the columns of the CSV, typed: `path`, `label` 
 path are escaped, as in `\xff`. The other formats keep them as they are.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zeroshot_cli.disk import replacing, writing
-from zeroshot_cli.errors import UsageError
+from zeroshot_cli.disk import open_plain, replacing, writing
+from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.records import Result, SkippedImage
 from zeroshot_cli.results.formats import COLUMNS, labels_to_show, more_fields, to_bytes
 
@@ -26,7 +26,7 @@ ANSWERS = {"path": "string", "label": "string", "predicted": "string", "correct"
     **dict.fromkeys(("score", "probability", "true_score", "true_probability"), "double"),
     "error": "string",
 }
-_Row = tuple[str | int | float | None, ...]
+TypedRow = tuple[str | int | float | None, ...]
 
 
 def check_parquet() -> None:
@@ -35,11 +35,30 @@ def check_parquet() -> None:
         raise UsageError("writing .parquet needs pyarrow: pip install 'zeroshot-cli[parquet]'")
 
 
+def column_names(path: Path) -> tuple[str, ...]:
+    """Return the columns of a file; DataError where it is not Parquet."""
+    check_parquet()
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with open_plain(path) as file:
+            return tuple(pq.read_schema(file).names)
+    except (pa.ArrowException, OSError) as problem:
+        reason = " ".join(str(problem).split())
+        raise DataError(f"{path} is damaged or not Parquet ({reason}); write or copy it again") from None
+
+
 def write_parquet(path: Path, results: Callable[[], Iterator[Result]], *, more: Sequence[str] = ()) -> None:
     """Write all results, 10,000 images per row group; UsageError if the file cannot be written.
 
     `more` are columns of text that only some runs have: NOTE, GROUP.
     """
+    write_typed(path, (typed_rows(item, more) for item in results()), more=more)
+
+
+def write_typed(path: Path, images: Iterable[Sequence[TypedRow]], *, more: Sequence[str] = ()) -> None:
+    """Write the rows of each image as `write_parquet` does."""
     check_parquet()
     import pyarrow.parquet as pq
 
@@ -49,9 +68,9 @@ def write_parquet(path: Path, results: Callable[[], Iterator[Result]], *, more: 
         stack.enter_context(writing(str(path), resumable=True))
         file = stack.enter_context(unfinished.open("wb"))
         writer = stack.enter_context(pq.ParquetWriter(file, schema))
-        remaining = results()
+        remaining = iter(images)
         while block := list(islice(remaining, ROW_GROUP)):
-            rows = [row for item in block for row in typed_rows(item, more)]
+            rows = [row for image in block for row in image]
             writer.write_table(_table(rows, schema), row_group_size=len(rows))
 
 
@@ -62,14 +81,14 @@ def schema_of(types: Mapping[str, str]) -> "pa.Schema":
     return pa.schema([(name, pa.type_for_alias(kind)) for name, kind in types.items()])
 
 
-def _table(rows: list[_Row], schema: "pa.Schema") -> "pa.Table":
+def _table(rows: list[TypedRow], schema: "pa.Schema") -> "pa.Table":
     import pyarrow as pa
 
     columns = zip(*rows, strict=True)
     return pa.table([pa.array(column, form.type) for column, form in zip(columns, schema, strict=True)], schema=schema)
 
 
-def typed_rows(item: Result, more: Sequence[str] = ()) -> list[_Row]:
+def typed_rows(item: Result, more: Sequence[str] = ()) -> list[TypedRow]:
     """Return the rows of an image, a label each, or the one with its reason."""
     path = arrow_text(item.path)
     if isinstance(item, SkippedImage):

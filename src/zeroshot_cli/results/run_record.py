@@ -95,7 +95,13 @@ def as_plain(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def first_difference(before: Mapping[str, Any], now: Mapping[str, Any], where: str) -> str | None:
-    """Return a phrase for the first setting that differs from the run that wrote `where`, None if none does.
+    """Return a phrase for the first setting that differs from the run that wrote `where`, None if none does."""
+    found = difference(before, now)
+    return found and f"{found[0]} was {found[1]} in the run that wrote {where} and is {found[2]} now"
+
+
+def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, str, str] | None:
+    """Return the name of the first setting that differs, and what it is in each, None if none does.
 
     The same weights may have another name: 0.2.0 recorded what the user typed.
     """
@@ -104,7 +110,7 @@ def first_difference(before: Mapping[str, Any], now: Mapping[str, Any], where: s
     for name in dict.fromkeys([*new, *old]):
         if old.get(name) != new.get(name) and not (same and name in _NAMES):
             name, was, is_now = _narrowed(name, old.get(name), new.get(name))
-            return f"{name} was {_brief(was)} in the run that wrote {where} and is {_brief(is_now)} now"
+            return name, _brief(was), _brief(is_now)
     return None
 
 

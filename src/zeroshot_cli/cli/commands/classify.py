@@ -51,6 +51,8 @@ def classify(options: ClassifyOptions, context: typer.Context) -> None:
     earlier = _earlier_run(options)
     found = _find(options, finished=earlier is not None and earlier.complete)
     _check_adapt(options, classes, rules, found.count)
+    tried = found.count  # by all shards, so that their batches are those of one run
+    found, share = options.share(found)
     if options.sort_into is not None:
         from zeroshot_cli.filing.sort import check_sorted_before
 
@@ -60,16 +62,17 @@ def classify(options: ClassifyOptions, context: typer.Context) -> None:
 
     model = options.load(*classes.model(options.model, options.pretrained))
     size = o.as_count(options.batch_size) or (earlier and earlier.resolved.get("batch_size"))
-    size = size or auto_batch_size(found.count, model)
+    size = size or auto_batch_size(tried, model)
     setting = f"{model.title} on {model.device} in {model.precision}, batches of {size}"
     what = f"{counted(len(found.items), 'image')}, {counted(len(classes.labels), 'label')}"
     note(f"{setting}; {what}, prompts {classes.prompts.name}", quiet=options.quiet or not options.verbose)
+    options.say_share(share)
     if doubt := classes.doubt(rules):
         note(doubt, quiet=options.quiet)
     classifier = classes.classifier(model, cache=options.cache, quiet=options.quiet)
     classifier.corrected = corrected
     assumed = assumed_of(found.assumed, classes.assumed, model.notes)
-    run = ClassifyRun(classifier, classes, rules, options, size, assumed, _adapting(options))
+    run = ClassifyRun(classifier, classes, rules, options, size, assumed, _adapting(options), share)
     with run.open_outputs(found) as outputs:
         for text in outputs.notes:
             note(text, quiet=options.quiet)
@@ -141,6 +144,8 @@ def _check_outputs(options: ClassifyOptions) -> None:
     tables = extensions | {options.summary.suffix.lower() if options.summary else ""}
     if options.output_encoding is not OutputEncoding.UTF_8 and tables.isdisjoint((".csv", ".tsv")):
         raise UsageError(f"--output-encoding {options.output_encoding} is for .csv and .tsv files; name one of these")
+    if options.sort_into is not None and options.shard is not None:
+        raise UsageError("--sort-into files all images of a run, and --shard has some of them; omit one of them")
     if options.sort_into is not None and options.frames == "each":
         raise UsageError("--sort-into files images, and --frames each labels their frames; omit one of them")
     if options.sort_into is not None:
@@ -166,6 +171,8 @@ def _check_adapt(options: ClassifyOptions, classes: Classes, rules: "Rules", ima
         return
     from zeroshot_cli.classify.adapt import check_adapting
 
+    if options.shard is not None:
+        raise UsageError("--adapt looks at all images together, and --shard only at some of them; omit one of them")
     if options.resume:
         raise UsageError("--adapt looks at all images together, and --resume only at those left; omit one of them")
     tuning = None if classes.saved is None else classes.saved.tuning

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ import typer
 
 from zeroshot_cli.cli import options as o
 from zeroshot_cli.cli.command import Commands, Panel, command, finish
+from zeroshot_cli.cli.shard_options import ShardOptions
 from zeroshot_cli.console.terminal import note, note_assumed, progress_bar
 from zeroshot_cli.display import counted, size_text
 from zeroshot_cli.errors import DataError, UsageError
@@ -21,10 +23,11 @@ if TYPE_CHECKING:
     from zeroshot_cli.embed.cache_store import CacheFile, Cleared
     from zeroshot_cli.embed.embeddings_file import EmbeddingsFile, Row, Subject
     from zeroshot_cli.models.loaded import LoadedModel
+    from zeroshot_cli.results.shard import Share
 
 
 @dataclass(frozen=True, kw_only=True)
-class EmbedOptions(o.BatchOptions, o.ModelOptions, o.ImageOptions, o.MessageOptions):
+class EmbedOptions(o.BatchOptions, o.ModelOptions, ShardOptions, o.MessageOptions):
     """The options of `zeroshot embed`."""
 
     images: Annotated[
@@ -93,10 +96,10 @@ def _embed(options: EmbedOptions, scratch: ExitStack) -> int:
 
     model = options.load(options.model, options.pretrained)
     # Counted as classify does: with the same batches, cached embeddings serve both.
-    images = sum(isinstance(item, str) for item in source.items)
-    size = o.as_count(options.batch_size) or auto_batch_size(images, model)
+    size = o.as_count(options.batch_size) or auto_batch_size(source.tried, model)
     what = counted(len(source.items), source.noun)
     note(f"{model.title} on {model.device} in {model.precision}; {what}", quiet=quiet or not options.verbose)
+    options.say_share(source.share)
     note_assumed(assumed_of(source.assumed, model.notes), quiet=quiet, verbose=options.verbose)
     about = _about(model) | source.about(model, size)
     rows = source.rows(model, size)
@@ -119,6 +122,8 @@ class _Images:
     assumed: tuple[str, ...]
     warnings: tuple[str, ...]
     options: EmbedOptions
+    tried: int  # by all shards, so that their batches are those of one run
+    share: "Share | None" = None
     tars: Mapping[str, str] = field(default_factory=dict)  # folder with the images of a tar → the tar
 
     noun = "image"
@@ -135,8 +140,7 @@ class _Images:
 
     def shown(self, path: str) -> str:
         """Return the path of an image as the file has it: in a tar, that of the tar and the member's."""
-        folder = next((folder for folder in self.tars if path.startswith(folder)), None)
-        return path if folder is None else self.tars[folder] + path.removeprefix(folder)
+        return _shown(path, self.tars)
 
     def about(self, model: "LoadedModel", batch_size: int) -> dict[str, str]:
         """Return what embeddings of images depend on besides the model."""
@@ -148,6 +152,7 @@ class _Images:
             "decoding": "exact" if self.options.exact_decode else "draft",
             **{name: value for name, value in self.options.reading().items() if value},
             "batch_size": str(batch_size),
+            **(self.share.settings() if self.share else {}),
         }
 
     def rows(self, model: "LoadedModel", batch_size: int) -> "Generator[list[Row]]":
@@ -181,6 +186,11 @@ class _Texts:
     assumed: tuple[str, ...] = ()
 
     noun = "text"
+    share: "Share | None" = None
+
+    @property
+    def tried(self) -> int:
+        return len(self.items)
 
     @property
     def subject(self) -> "Subject":
@@ -228,10 +238,13 @@ def _source(options: EmbedOptions, scratch: ExitStack) -> _Images | _Texts:
         inputs, tars = unpack_tars(options.images, scratch)
         found = find_images(inputs, stdin=stdin, null_separated=options.null, selection=options.selection())
         found = options.with_frames(found)
-        return _Images(found.items, found.assumed, found.warnings, options, tars)
+        tried = found.count
+        found, share = options.share(found, partial(_shown, tars=tars))
+        return _Images(found.items, found.assumed, found.warnings, options, tried, share, tars)
     from zeroshot_cli.pairs.texts import is_table, read_texts
 
-    given = "-0" if options.null else "--exact-decode" if options.exact_decode else None
+    named = {"-0": options.null, "--exact-decode": options.exact_decode, "--shard": options.shard}
+    given = next((option for option, value in named.items() if value), None)
     if given is not None:
         raise UsageError(f"{given} is for images, and --texts {texts} names texts; omit it")
     if options.text_column is not None or is_table(texts):
@@ -242,6 +255,12 @@ def _source(options: EmbedOptions, scratch: ExitStack) -> _Images | _Texts:
     if not kept:
         raise DataError(f"no text in {_name(texts)}; give one text a line")
     return _Texts(kept, len(lines) - len(kept))
+
+
+def _shown(path: str, tars: Mapping[str, str]) -> str:
+    """Return the path of an image as the file has it; `tars` are by the folders with their images."""
+    folder = next((folder for folder in tars if path.startswith(folder)), None)
+    return path if folder is None else tars[folder] + path.removeprefix(folder)
 
 
 def _read_texts(path: Path) -> str:
