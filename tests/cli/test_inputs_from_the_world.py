@@ -102,8 +102,8 @@ def test_a_mistyped_folder_among_others_is_a_row(capsysbinary: pytest.CaptureFix
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["https://a.org/x.jpg"], "is an address (https), not a path; download it and give the file"),
-        (["photos", "s3://bucket/x.jpg"], "is an address (s3), not a path; download it and give the file"),
+        (["https:/a.org/x.jpg"], "no such file or folder; did you mean https://a.org/x.jpg?"),
+        (["photos", "foo://bucket/x.jpg"], "foo://bucket/x.jpg: unknown scheme foo://; known are s3://"),
         (["-"], "standard input is a PNG image, and - reads paths, one a line"),
     ],
 )

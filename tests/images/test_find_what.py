@@ -276,14 +276,33 @@ def test_braces_as_bash_expands_them() -> None:
             expand_braces(many)
 
 
-@pytest.mark.parametrize("address", ["https://a.org/x.jpg", "s3://bucket/x", "HTTP://a.org/x.jpg", "gs://b/x*.jpg"])
-def test_addresses_are_refused(folder: Path, address: str) -> None:
+def test_addresses_are_images_wherever_they_are_named(folder: Path) -> None:
     touch("a.jpg")
-    with pytest.raises(UsageError, match=r"is an address \(\w+\), not a path; download it"):
-        find_images(["a.jpg", address])
-    items = listed(f"a.jpg\n{address}\n".encode())
-    scheme = address.partition(":")[0].lower()
-    assert items[1] == SkippedImage(address, f"an address ({scheme}), not a path; download it first")
+    web = ("https://a.org/x.jpg", "HTTP://a.org/image?id=3")
+    assert find_images(["a.jpg", *web, " 'https://a.org/y.jpg' "]).items == ("a.jpg", *web, "https://a.org/y.jpg")
+    assert find_images(["https://a.org/{1..2}.png"]).items == ("https://a.org/1.png", "https://a.org/2.png")
+    assert listed(f"a.jpg\n{web[0]}\r\ns3://bucket/key\n".encode()) == ("a.jpg", web[0], "s3://bucket/key")
+    assert listed(b"a.jpg\nfoo://x/y\n")[1] == SkippedImage("foo://x/y", "unknown scheme foo://")
+
+
+def test_a_web_server_does_not_list(folder: Path) -> None:
+    with pytest.raises(UsageError, match=r"^https://a\.org/photos/: a web server does not list its folders; give"):
+        find_images(["https://a.org/photos/"])
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"), [("http:/a.org/x.jpg", "http://a.org/x.jpg"), ("s3:bucket/x", "s3://bucket/x")]
+)
+def test_an_address_with_too_few_slashes_is_corrected(folder: Path, given: str, meant: str) -> None:
+    with pytest.raises(UsageError, match=rf"^{given}: no such file or folder; did you mean {meant}\?$"):
+        find_images([given])
+    touch("s3:bucket.jpg")
+    assert find_images(["s3:bucket.jpg"]).items == ("s3:bucket.jpg",)
+
+
+def test_what_results_call_an_address_lacks_its_secrets() -> None:
+    found = find_images(["https://me:secret@a.org/x.jpg?X-Amz-Signature=abc&size=3"])
+    assert list(found.paths()) == ["https://***@a.org/x.jpg?X-Amz-Signature=***&size=3"]
 
 
 @pytest.mark.parametrize("inputs", [["phots"], ["phots/"], ["phots", "nor"], ["phots/*.jpg"], ["photos/ab.jpg"]])

@@ -26,7 +26,7 @@ class ClassifyOptions(o.BatchOptions, o.ModelOptions, ShardOptions, ThresholdOpt
         typer.Argument(
             metavar="IMAGES",
             show_default=False,
-            help="Files, folders (searched recursively), globs, or - for paths on standard input.",
+            help="Files, folders (searched recursively), globs, addresses, or - for paths on standard input.",
         ),
     ]
     classifier: ClassifierFile = None

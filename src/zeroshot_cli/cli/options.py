@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zeroshot_cli.cli import completion
+from zeroshot_cli.cli.address_options import AllowPrivate
 from zeroshot_cli.cli.command import AUTO, Panel, check_batch_size, check_device, check_frames, check_workers
 from zeroshot_cli.console.terminal import note_default
 from zeroshot_cli.models.default import DEFAULT_MODEL, MODEL_VARIABLE, PRETRAINED_VARIABLE, choose
@@ -219,6 +220,7 @@ class DecodingOptions(LimitOptions):
             "Default: as the model was trained, usually crop.",
         ),
     ] = None
+    allow_private: AllowPrivate = False
 
     def decoding(self) -> "Decoding":
         """Return how files become pixels."""
@@ -226,9 +228,9 @@ class DecodingOptions(LimitOptions):
 
         given = {"max_pixels": self.max_pixels, "timeout": self.decode_timeout}
         limits: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-        fit = self.fit and str(self.fit)
-        kinds = {"truncated": str(self.truncated), "frames": self.frames, "fit": fit}
-        return Decoding(exact=self.exact_decode, **kinds, **limits)  # type: ignore[arg-type]
+        kinds = {"truncated": str(self.truncated), "frames": self.frames, "fit": self.fit and str(self.fit)}
+        private = self.allow_private
+        return Decoding(exact=self.exact_decode, allow_private=private, **kinds, **limits)  # type: ignore[arg-type]
 
     def reading(self) -> dict[str, str | None]:
         """Return how images are read, on which a run depends, by option; None for each at its default."""

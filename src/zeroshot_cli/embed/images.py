@@ -11,6 +11,7 @@ from torch import Tensor
 from zeroshot_cli.embed.batches import PaddedBatches, padded_rows
 from zeroshot_cli.embed.image_cache import Embedding, FileState, ImageCache, NewImage, RunCache
 from zeroshot_cli.errors import UnreadableImage
+from zeroshot_cli.images.arrived import arrived
 from zeroshot_cli.images.decode import EXACTLY, Decoding
 from zeroshot_cli.images.decoder_pool import Decoded, Decoders
 from zeroshot_cli.images.decoder_process import Job
@@ -55,6 +56,7 @@ class _Unknown:
 
     def begin(self, decoders: Decoders) -> None:
         self.decoded = decoders.submit(self.source, self.is_known)
+        self.source = b""  # many may wait for their batch, and one that came from afar is nowhere else
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,7 @@ def encode_images(
     batches = PaddedBatches(model, batch_size)
     known = None if cache is None else part_of(cache, model, decoding, batch_size)
     job = Job(config, hashed=known is not None, decoding=decoding)
+    items = arrived(items, allow_private=decoding.allow_private)
     found = _look_up(items, known, partial(_pixels, config=config, decoding=decoding))
     return _encode(batches, Decoders(job, workers=workers), found, known)
 

@@ -66,7 +66,6 @@ _MAX_DETAIL = 100  # characters of a decoder's message
 _PILLOW_WARNINGS = ("ignore", None, Warning, re.compile(r"PIL\.|pillow_heif"), 0)
 _lock = threading.Lock()
 
-
 FIRST, MIDDLE, EACH = "first", "middle", "each"
 
 
@@ -79,7 +78,7 @@ class Decoding:
     reads data sets as the reference does: every pixel, Exif orientation ignored, transparency dropped. `truncated` says
     what becomes of an image that lacks pixels. `frames` is the frame of an animation, or the page of a file, that is
     read: "first", "middle", a number from 0, or "each", where a path may end with `#` and the number. `fit` is by
-    default how the model was trained.
+    default how the model was trained, and `allow_private` where redirects of addresses may lead.
     """
 
     exact: bool = True
@@ -89,6 +88,7 @@ class Decoding:
     truncated: str = str(Truncated.SKIP)
     frames: str = FIRST
     fit: str | None = None
+    allow_private: bool = False
 
     def __post_init__(self) -> None:
         is_frame = self.frames in (FIRST, MIDDLE, EACH) or (self.frames.isascii() and self.frames.isdecimal())

@@ -21,6 +21,7 @@ from zeroshot_cli.images.decode import Decoding
 from zeroshot_cli.images.decoder_process import CONTENT, FILE, GO, NOTE, PATH, READY, REASON, SKIP, Job
 from zeroshot_cli.images.memory import bound_of
 from zeroshot_cli.records import SkippedImage
+from zeroshot_cli.remote.address import is_elsewhere
 
 PROGRAM = "from zeroshot_cli.images.decoder_process import main; main()"
 _GLANCE = 0.5  # seconds between two looks at who has been busy for too long
@@ -62,7 +63,7 @@ class Decoders:
         self._watch: threading.Thread | None = None
 
     def submit(self, image: str | bytes, is_known: IsKnown = lambda content: False) -> Future[Decoded]:
-        """Decode an image, given as its path or as the bytes of its file, unless `is_known` knows its hash.
+        """Decode an image, given as its path, its address or the bytes of its file, unless `is_known` knows its hash.
 
         `is_known` is called from another thread. The future raises UnreadableImage.
         """
@@ -88,6 +89,10 @@ class Decoders:
         self.close()
 
     def _decode(self, image: str | bytes, is_known: IsKnown) -> Decoded:
+        if isinstance(image, str) and is_elsewhere(image):
+            from zeroshot_cli.remote.fetch import fetch  # it imports asyncio
+
+            image = fetch(image, allow_private=self._job.decoding.allow_private)
         reason = ""
         for _ in range(2):  # who was killed from outside may have been at a good image
             with self._process() as process:

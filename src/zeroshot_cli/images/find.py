@@ -17,10 +17,12 @@ from itertools import chain
 from typing import TYPE_CHECKING, BinaryIO
 
 from zeroshot_cli.errors import DataError, UsageError
+from zeroshot_cli.images.addresses import Addresses, check_mistyped, in_table, is_table
 from zeroshot_cli.images.file_kinds import reason_of
-from zeroshot_cli.images.inputs import address_scheme, exists, expand_braces, listed_paths, readings
+from zeroshot_cli.images.inputs import address_in, exists, expand_braces, listed_paths, readings
 from zeroshot_cli.images.selection import USUAL, Excluded, LeftOut, Selection
 from zeroshot_cli.records import SkippedImage
+from zeroshot_cli.remote.address import is_elsewhere, shown_address
 
 if TYPE_CHECKING:  # it imports numpy
     from zeroshot_cli.images.given import ImageItem
@@ -74,8 +76,8 @@ class FoundImages:
         return sum(isinstance(item, str) for item in self.items)
 
     def paths(self) -> Iterator[str]:
-        """Return the path of every item."""
-        return map(path_of, self.items)
+        """Return what results call every item: its path, or its address without what must stay secret."""
+        return (shown_address(path_of(item)) for item in self.items)
 
 
 def find_images(
@@ -97,7 +99,9 @@ def find_images(
     empty: list[str] = []
     for given in search.named(inputs, stdin, null_separated):
         items: Sequence[str | SkippedImage] = [given]
-        if isinstance(given, str) and os.path.isdir(given):
+        if isinstance(given, str) and is_table(given) and os.path.isfile(given):  # noqa: PTH113
+            items = list(in_table(given))
+        elif isinstance(given, str) and os.path.isdir(given):
             items = search.images_below(given)
             empty += [] if items else [given]
         elif search.excluded(path_of(given)):
@@ -157,6 +161,7 @@ class _Search:
         self.selection = selection
         self.excluded = Excluded(selection.exclude)
         self.left_out = LeftOut(Counter(), Counter())
+        self.addresses = Addresses(selection, IMAGE_SUFFIXES, self.left_out)
         self.notes: list[str] = []
         self._outside = _identity(selection.outside)
         self._real_folder = lru_cache(maxsize=1024)(os.path.realpath)
@@ -171,7 +176,7 @@ class _Search:
     def place(self, path: str) -> str:
         """Return what is the same for two names of one file, such as "a.jpg" and "./a.jpg"; links are not followed."""
         folder, name = os.path.split(path)
-        if name in ("", ".", "..") or "\0" in path:
+        if name in ("", ".", "..") or "\0" in path or is_elsewhere(path):
             return path
         return os.path.normcase(os.path.join(self._real_folder(folder), name))
 
@@ -187,7 +192,12 @@ class _Search:
             self.notes += [note] if note else []
             for path in paths:
                 known = (each for each in ([path] if null_separated else readings(path)) if exists(each))
-                yield next(known, None) or SkippedImage(path, _why_not_there(path))
+                if there := next(known, None):
+                    yield there
+                elif address := address_in(path):
+                    yield from self.addresses.in_list(address)
+                else:
+                    yield SkippedImage(path, _NOT_THERE[0])
 
     def _meant(self, given: str) -> Iterator[str | SkippedImage]:
         """Yield what an argument stands for; the shell may not have expanded it."""
@@ -197,8 +207,11 @@ class _Search:
                 self.notes.append(f"{there} is taken, since it is named; {kind} is left out of other folders")
             yield there
             return
-        if scheme := address_scheme(given):
-            raise UsageError(f"{given} is an address ({scheme}), not a path; download it and give the file")
+        if address := address_in(given):
+            for one in expand_braces(address):
+                yield from self.addresses.meant(one)
+            return
+        check_mistyped(given)
         for meaning in meanings:
             paths = list(self._alternatives(meaning))
             if any(isinstance(path, str) for path in paths):
@@ -268,11 +281,6 @@ class _Search:
             self.left_out.excluded += sum(1 for _ in _image_files(folder))
             return False
         return True
-
-
-def _why_not_there(path: str) -> str:
-    scheme = address_scheme(path)
-    return f"an address ({scheme}), not a path; download it first" if scheme else _NOT_THERE[0]
 
 
 def _identity(folder: str | os.PathLike[str] | None) -> Identity | None:

@@ -12,10 +12,10 @@ from urllib.parse import unquote
 
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.images.file_kinds import HEAD_BYTES, image_format, not_an_image
+from zeroshot_cli.remote.address import is_address
 
 MOST_ALTERNATIVES = 10_000  # of one input in braces
 
-_ADDRESS = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]+)://")
 _FILE_URL = re.compile(r"file:(?://(?:localhost)?)?(?=/)", re.IGNORECASE)
 _INNERMOST = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(-?\d{1,9})\.\.(-?\d{1,9})")
@@ -42,10 +42,10 @@ def exists(path: str) -> bool:
     return True
 
 
-def address_scheme(text: str) -> str | None:
-    """Return the scheme of an address such as `https://…`; None for a path and for `file://…`."""
-    match = _ADDRESS.match(text.strip(" \t\"'"))
-    return match["scheme"].lower() if match and match["scheme"].lower() != "file" else None
+def address_in(text: str) -> str | None:
+    """Return the address that a text is, such as `https://…`, without blanks and quotes; None for a path."""
+    plain = text.strip(" \t\"'")
+    return plain if is_address(plain) else None
 
 
 def readings(text: str) -> Iterator[str]:

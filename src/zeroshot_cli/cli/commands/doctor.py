@@ -38,6 +38,7 @@ EXTRAS = {  # name of the extra → (package that it brings, what for)
     "jxl": ("pillow-jxl-plugin", "JPEG XL images"),
     "raw": ("rawpy", "previews in RAW photos"),
     "parquet": ("pyarrow", "Parquet tables"),
+    "remote": ("fsspec", "images at addresses"),
     "xlsx": ("xlsxwriter", ".xlsx files"),
     "review": ("starlette", "zeroshot review"),
     "webdataset": ("webdataset", "WebDataset shards"),

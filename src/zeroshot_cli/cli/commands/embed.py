@@ -35,7 +35,8 @@ class EmbedOptions(o.BatchOptions, o.ModelOptions, ShardOptions, o.MessageOption
         typer.Argument(
             metavar="IMAGES",
             show_default=False,
-            help="Files, folders (searched recursively), globs, WebDataset tars, or - for paths on standard input.",
+            help="Files, folders (searched recursively), globs, addresses, WebDataset tars, or - for paths on standard "
+            "input.",
         ),
     ] = ()
     texts: Annotated[

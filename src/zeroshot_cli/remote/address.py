@@ -1,0 +1,87 @@
+"""Addresses as text: what is one, what it names, and how it is shown without what must stay secret."""
+
+import re
+from urllib.parse import unquote
+
+HTTP = ("http", "https")
+# Of fsspec's schemes those that stay on this machine, or wrap another: an address of them would be a path in disguise.
+_ON_DISK = (
+    "async_wrapper asynclocal asyncwrapper blockcache cached dask data dir dvc file filecache generic git jlab "
+    "libarchive local pyscript reference simplecache tar zip"
+)
+_LOCAL = frozenset(_ON_DISK.split())
+_ADDRESS = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]+)://")
+_ONE_SLASH = re.compile(r"(?P<scheme>https?|s3|gs|gcs|hf):/?(?=[^/\\])", re.IGNORECASE)
+_ROW = re.compile(r"(?P<file>.+\.(?:parquet|pq))#(?P<row>\d{1,12})", re.IGNORECASE | re.DOTALL)
+_USER = re.compile(r"(?<=://)[^/?#\s]*@")
+_PARAMETER = re.compile(r"(?P<name>[^?&;#=\s]+)=(?P<value>[^&;#\s]*)")
+_WORDS = re.compile(r"[a-z]+|[A-Z]+(?![a-z])|[A-Z][a-z]+")
+_TELLING = (
+    "sig sign signature token key apikey secret password passwd pass pwd auth authorization credential credentials jwt "
+    "session sessionid policy hmac hdnea hdnts accesskey accesstoken"
+)
+_SECRET = frozenset(_TELLING.split())
+_HIDDEN = "***"
+_IN_TEXT = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://[^\s'\"<>]+")
+
+
+def scheme_of(text: str) -> str | None:
+    """Return the scheme of an address, such as "s3"; None for a path and for `file://…`."""
+    match = _ADDRESS.match(text) if "://" in text else None
+    return match["scheme"].lower() if match and match["scheme"].lower() != "file" else None
+
+
+def is_address(text: str) -> bool:
+    """Return whether a text is the address of something, as `https://…`, and not a path."""
+    return scheme_of(text) is not None
+
+
+def row_in(text: str) -> tuple[str, int] | None:
+    """Return the Parquet file and the row that `photos.parquet#17` names, None for another text."""
+    match = _ROW.fullmatch(text) if "#" in text else None
+    return (match["file"], int(match["row"])) if match else None
+
+
+def is_elsewhere(text: str) -> bool:
+    """Return whether a text names bytes that are in no file of their own: an address, or a row of a Parquet file."""
+    return is_address(text) or row_in(text) is not None
+
+
+def mistyped(text: str) -> str | None:
+    """Return the address that `http:/x` or `s3:bucket` was meant to be, None for all else."""
+    match = _ONE_SLASH.match(text)
+    return f"{match['scheme'].lower()}://{text[match.end() :]}" if match else None
+
+
+def host_of(address: str) -> str:
+    """Return the server or bucket of an address, with its port and without a user."""
+    return re.split(r"[/?#]", address.partition("://")[2], maxsplit=1)[0].rpartition("@")[2]
+
+
+def shown_address(text: str) -> str:
+    """Return an address without user, password and the values of what looks like a token; a path as it is."""
+    if not is_address(text):
+        return text
+    text = _USER.sub(f"{_HIDDEN}@", text, count=1)
+    start = min((at for at in (text.find("?"), text.find("#")) if at >= 0), default=len(text))
+    return text[:start] + _PARAMETER.sub(_hide, text[start:])
+
+
+def shown_in(sentence: str) -> str:
+    """Return a sentence of a library's with every address in it as `shown_address` returns it."""
+    return _IN_TEXT.sub(lambda match: shown_address(match[0]), sentence)
+
+
+def is_hidden(address: str) -> bool:
+    """Return whether parts of an address were left out of it, so that nothing can be read from there."""
+    return _HIDDEN in address
+
+
+def is_allowed(scheme: str) -> bool:
+    """Return whether a scheme leads away from this machine, rather than to its files."""
+    return scheme not in _LOCAL
+
+
+def _hide(parameter: re.Match[str]) -> str:
+    words = {word.lower() for word in _WORDS.findall(unquote(parameter["name"]))}
+    return f"{parameter['name']}={_HIDDEN}" if words & _SECRET and parameter["value"] else parameter[0]

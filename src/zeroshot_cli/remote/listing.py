@@ -1,0 +1,81 @@
+"""What a store has below an address, or what matches a glob: addresses, sorted."""
+
+import glob
+import random
+import time
+from collections.abc import Callable
+from pathlib import PurePosixPath
+from typing import TypeVar
+
+from zeroshot_cli.errors import UnavailableError, ZeroshotError
+from zeroshot_cli.remote import fetch
+from zeroshot_cli.remote.address import HTTP, host_of, scheme_of, shown_address
+from zeroshot_cli.remote.faults import Fault, of_error
+from zeroshot_cli.remote.stores import check_scheme, store_of
+
+T = TypeVar("T")
+
+
+def can_list(address: str) -> bool:
+    """Return whether the server of an address can say what it has, as web servers cannot."""
+    return scheme_of(address) not in HTTP
+
+
+def is_pattern(address: str) -> bool:
+    """Return whether an address is a glob of a store; on the web, ? begins a query."""
+    return can_list(address) and glob.has_magic(address)
+
+
+def listed(address: str) -> list[str]:
+    """Return the addresses of all files below a prefix, or that match a glob, sorted; one of a file is itself.
+
+    Raises Fault where the store refuses, UnavailableError where it cannot be reached.
+    """
+    check_scheme(address)
+    scheme, pattern = address.partition("://")[0], is_pattern(address)
+
+    def ask() -> list[str]:
+        store = store_of(address)
+        path = store._strip_protocol(address)
+        if pattern and not store.exists(path):
+            return [name for name, about in store.glob(path, detail=True).items() if about["type"] == "file"]
+        return list(store.find(path))
+
+    names = _tried(ask, address)
+    user = address.partition("://")[2].partition("/")[0].rpartition("@")[0]
+    before = f"{scheme}://{user}@{host_of(address)}" if user else f"{scheme}://"
+    return sorted(f"{before}{name if user else name.lstrip('/')}" for name in names if not name.endswith("/"))
+
+
+def parent_of(address: str) -> str:
+    """Return the part of an address that its own files begin with: a prefix itself, of a glob what is before it."""
+    if not is_pattern(address):
+        return address.rstrip("/") + "/"
+    parts = address.split("/")
+    first = next(number for number, part in enumerate(parts) if glob.has_magic(part))
+    return "/".join(parts[:first]) + "/"
+
+
+def suffix_of(address: str) -> str:
+    """Return the extension of what an address names, in lower case, whatever query follows."""
+    path = address.partition("://")[2]
+    path = path.partition("?")[0].partition("#")[0] if not can_list(address) else path
+    return PurePosixPath(path).suffix.lower() if "/" in path else ""
+
+
+def _tried(ask: Callable[[], T], address: str) -> T:
+    limits, wait = fetch.LIMITS, fetch.LIMITS.first_wait
+    for number in range(1, limits.tries + 1):
+        try:
+            return ask()
+        except ZeroshotError:
+            raise
+        except Exception as error:
+            fault = of_error(error)
+        if not fault.again or number == limits.tries:
+            break
+        time.sleep(min(limits.longest_wait, max(wait, fault.wait or 0)) * random.uniform(1, 1.5))
+        wait *= 2
+    if fault.unreachable:
+        raise UnavailableError(f"{shown_address(address)} cannot be reached: {fault}; try again when it answers")
+    raise Fault(str(fault))

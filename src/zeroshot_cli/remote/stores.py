@@ -1,0 +1,100 @@
+"""Stores that fsspec knows: S3, Google Cloud Storage, the hub of Hugging Face, and others whose package is there."""
+
+import asyncio
+import importlib.util
+from functools import cache
+from threading import Lock
+from typing import Any
+
+from zeroshot_cli.errors import UsageError
+from zeroshot_cli.remote.address import HTTP, is_allowed, scheme_of, shown_address
+from zeroshot_cli.remote.faults import Fault, of_error
+from zeroshot_cli.remote.web import Limits
+
+KNOWN = "s3://, gs://, hf://, https:// and http://"
+_HOW = "pip install 'zeroshot-cli[remote]'"
+_stores: dict[str, Any] = {}
+_lock = Lock()
+
+
+def check_scheme(address: str) -> None:
+    """Raise UsageError for an address that nothing here can read, or whose package is missing."""
+    scheme, shown = scheme_of(address) or "", shown_address(address)
+    missing = [name for name in ("fsspec", "aiohttp") if not _is_there(name)]
+    if missing:
+        raise UsageError(f"{shown}: reading addresses needs {' and '.join(missing)}: {_HOW}")
+    if scheme in HTTP:
+        return
+    from fsspec.registry import known_implementations
+
+    if scheme not in known_implementations or not is_allowed(scheme):
+        raise UsageError(f"{shown}: unknown scheme {scheme}://; known are {KNOWN}, and those of fsspec")
+    _class_of(scheme, shown)
+
+
+@cache
+def _is_there(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
+
+
+@cache
+def _class_of(scheme: str, shown: str) -> Any:
+    import fsspec
+
+    try:
+        return fsspec.get_filesystem_class(scheme)
+    except ImportError as error:
+        package = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}.get(scheme)
+        way_out = f"needs {package}: {_HOW}" if package else f"needs another package: {error}"
+        raise UsageError(f"{shown}: reading {scheme}:// {way_out}") from None
+
+
+def store_of(address: str) -> Any:
+    """Return the store of an address, one for all of its kind; UsageError where that cannot be."""
+    scheme = scheme_of(address) or ""
+    cls = _class_of(scheme, f"{scheme}://")
+    settings = cls._get_kwargs_from_urls(address)  # a user, a host
+    key = repr((scheme, sorted(settings.items())))
+    with _lock:
+        if key not in _stores:
+            _stores[key] = cls(skip_instance_cache=True, **_settings_of(scheme), **settings)
+        return _stores[key]
+
+
+def forget_stores() -> None:
+    """Open every store anew from now on: after a fork, or where the environment has changed."""
+    _stores.clear()
+
+
+def _settings_of(scheme: str) -> dict[str, Any]:
+    """Return how a store is opened: without credentials where there are none; other tries are made by us."""
+    if scheme not in ("s3", "s3a"):
+        return {}
+    from botocore.session import Session
+
+    patience = {"retries": {"max_attempts": 1}, "connect_timeout": 15, "read_timeout": 30, "max_pool_connections": 128}
+    return {"anon": Session().get_credentials() is None, "config_kwargs": patience, "use_listings_cache": False}
+
+
+async def read_store(address: str, limits: Limits) -> bytes:
+    """Return what a store has at an address. Raises Fault."""
+    try:
+        store = await asyncio.to_thread(store_of, address)
+        path = store._strip_protocol(address)
+        async with asyncio.timeout(limits.total):
+            if store.async_impl:
+                body = await store._cat_file(path, end=limits.most_bytes + 1)
+            else:
+                body = await asyncio.to_thread(store.cat_file, path, end=limits.most_bytes + 1)
+    except UsageError:
+        raise
+    except asyncio.CancelledError:
+        raise
+    except Exception as error:
+        fault = of_error(error)
+        if fault.reason.startswith("416 "):  # of the first byte of nothing
+            return b""
+        raise fault from None
+    if len(body) > limits.most_bytes:
+        raise Fault(f"larger than {limits.most_bytes / (1 << 30):g} GiB, the most that is read from an address")
+    return bytes(body)

@@ -1,0 +1,172 @@
+"""S3 as moto plays it on loopback: listings, globs, bytes, and which failure is whose fault."""
+
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from faulty_web import FILES
+
+from zeroshot_cli.errors import DataError, UnavailableError, UnreadableImage, UsageError
+from zeroshot_cli.images.find import find_images
+from zeroshot_cli.images.selection import Selection
+from zeroshot_cli.records import SkippedImage
+from zeroshot_cli.remote.fetch import fetch
+from zeroshot_cli.remote.stores import forget_stores
+
+KEYS = {
+    "a/red.png": FILES["red.png"],
+    "a/deep/lime.png": FILES["lime.png"],
+    "a/notes.txt": b"no image",
+    "a/.hidden/blue.png": FILES["blue.png"],
+    "a/@eaDir/blue.png": FILES["blue.png"],
+    "a/": b"",  # what consoles make for a folder
+    "a+b/50% [1].png": FILES["gray.png"],
+    "noextension": FILES["gray.png"],
+    "empty.png": b"",
+}
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    yield "http://{}:{}".format(*server.get_host_and_port())
+    server.stop()
+
+
+@pytest.fixture
+def bucket(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A bucket with KEYS."""
+    settings = {
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_CONFIG_FILE": "/nonexistent",
+        "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    forget_stores()
+    client = s3()
+    client.create_bucket(Bucket="photos")
+    for key, body in KEYS.items():
+        client.put_object(Bucket="photos", Key=key, Body=body)
+    yield "s3://photos"
+    for key in client.list_objects_v2(Bucket="photos").get("Contents", []):
+        client.delete_object(Bucket="photos", Key=key["Key"])
+    client.delete_bucket(Bucket="photos")
+    forget_stores()
+
+
+def s3() -> Any:
+    from botocore.session import Session
+
+    return Session().create_client("s3")
+
+
+def found(*inputs: str, **settings: Any) -> list[str]:
+    return [item if isinstance(item, str) else item.path for item in find_images(inputs, **settings).items]
+
+
+@pytest.mark.parametrize("address", ["a", "a/"])
+def test_a_prefix_is_searched_as_a_folder_is(bucket: str, address: str) -> None:
+    images = find_images([f"{bucket}/{address}"])
+    assert list(images.items) == [f"{bucket}/a/deep/lime.png", f"{bucket}/a/red.png"]
+    assert dict(images.others) == {".txt": 1}
+    assert any("2 hidden or system images left out: .hidden 1, @eaDir 1" in note for note in images.notes)
+
+
+def test_all_files_and_exclude_hold_for_addresses(bucket: str) -> None:
+    assert len(found(f"{bucket}/a/", selection=Selection(all_files=True))) == 4
+    assert found(f"{bucket}/a/", selection=Selection(exclude=("deep",))) == [f"{bucket}/a/red.png"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [("a/*.png", ["a/red.png"]), ("a/**/*.png", ["a/.hidden/blue.png", "a/@eaDir/blue.png", "a/deep/lime.png"])],
+)
+def test_globs(bucket: str, pattern: str, names: list[str]) -> None:
+    wanted = [f"{bucket}/{name}" for name in names if "/." not in name and "@" not in name]
+    assert set(wanted) <= set(found(f"{bucket}/{pattern}"))
+
+
+def test_a_key_that_looks_like_a_glob_is_itself(bucket: str) -> None:
+    assert found(f"{bucket}/a+b/50% [1].png") == [f"{bucket}/a+b/50% [1].png"]
+    assert fetch(f"{bucket}/a+b/50% [1].png") == FILES["gray.png"]
+
+
+def test_a_key_without_extension_is_an_image(bucket: str) -> None:
+    assert found(f"{bucket}/noextension") == [f"{bucket}/noextension"]
+
+
+def test_nothing_there(bucket: str) -> None:
+    with pytest.raises(DataError, match="no image found"):
+        find_images([f"{bucket}/none/"])
+    with pytest.raises(UsageError, match="no file or folder matches this pattern"):
+        find_images([f"{bucket}/none/*.png"])
+
+
+def test_bytes_are_those_of_the_key(bucket: str) -> None:
+    assert fetch(f"{bucket}/a/red.png") == FILES["red.png"]
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [("a/none.png", "404 not found"), ("empty.png", "the file is empty"), ("../none/x.png", "404 not found")],
+)
+def test_a_failure_is_a_reason(bucket: str, address: str, reason: str) -> None:
+    with pytest.raises(UnreadableImage) as caught:
+        fetch(f"{bucket}/{address}")
+    assert str(caught.value) == reason
+
+
+def test_a_bucket_that_is_not_there(bucket: str) -> None:
+    with pytest.raises(UnreadableImage, match=r"^404 not found$"):
+        fetch("s3://no-such-bucket-here/a.png")
+
+
+def test_too_large_a_key_is_cut_off_by_range(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    s3().put_object(Bucket="photos", Key="big.png", Body=b"\0" * ((1 << 20) + 10))
+    with pytest.raises(UnreadableImage, match="larger than"):
+        fetch(f"{bucket}/big.png")
+
+
+def test_anonymous_without_credentials(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    s3().put_object(Bucket="photos", Key="public.png", Body=FILES["red.png"], ACL="public-read")
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    forget_stores()
+    assert fetch(f"{bucket}/public.png") == FILES["red.png"]
+    with pytest.raises(UnreadableImage, match=r"^403 forbidden$"):
+        fetch(f"{bucket}/a/red.png")
+
+
+def test_a_refused_connection_is_nobodys_bad_image(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+    forget_stores()
+    with pytest.raises(UnavailableError, match="s3://photos cannot be reached"):
+        fetch(f"{bucket}/a/red.png")
+    with pytest.raises(UnavailableError, match="cannot be reached"):
+        find_images([f"{bucket}/a/"])
+
+
+def test_a_file_system_in_memory_stands_for_any_of_fsspec() -> None:
+    import fsspec
+
+    store = fsspec.filesystem("memory")
+    store.pipe("/box/red.png", FILES["red.png"])
+    store.pipe("/box/sub/blue.png", FILES["blue.png"])
+    try:
+        assert found("memory://box/") == ["memory://box/red.png", "memory://box/sub/blue.png"]
+        assert fetch("memory://box/red.png") == FILES["red.png"]
+        assert isinstance(find_images(["memory://box/red.png", "memory://none/"]).items[-1], str | SkippedImage)
+    finally:
+        store.rm("/box", recursive=True)
