@@ -59,7 +59,7 @@ UNFINISHED = [
     "models/export.export_model",
     "models/formats/open_clip.save_model",
     "pages/classification.write_html",
-    "results/merge._write_lines",
+    "results/shards/merge._write_lines",
     "results/parquet.write_typed",
     "results/parquet.write_typed",
     "tagging/tag.write_sidecar",

@@ -11,7 +11,7 @@ from zeroshot_cli.embed.embeddings_file import EmbeddingsFile, Row, Subject
 from zeroshot_cli.embed.embeddings_read import read_embeddings_file
 from zeroshot_cli.embed.merge import merge_embeddings
 from zeroshot_cli.errors import DataError, UsageError
-from zeroshot_cli.results.shard import PathSet, Shard, Share
+from zeroshot_cli.results.shards.shard import PathSet, Shard, Share
 
 FORMS = ("parquet", "npz", "safetensors")
 ABOUT = {"model": "tiny", "fingerprint": "f" * 64, "precision": "fp32", "batch_size": "8", "versions": '{"torch": "2"}'}

@@ -12,10 +12,10 @@ import pytest
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.records import LabelScore, Prediction, Result, SkippedImage
 from zeroshot_cli.results.formats import deliver
-from zeroshot_cli.results.merge import merge_results
 from zeroshot_cli.results.outputs import open_outputs
 from zeroshot_cli.results.run_record import RunRecord, read_record
-from zeroshot_cli.results.shard import PathSet, Shard, Share
+from zeroshot_cli.results.shards.merge import merge_results
+from zeroshot_cli.results.shards.shard import PathSet, Shard, Share
 from zeroshot_cli.results.targets import Targets, check_outputs
 
 FORMS = ("csv", "tsv", "jsonl", "parquet")

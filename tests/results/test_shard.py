@@ -9,7 +9,7 @@ import pytest
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.results.formats import no_formula
 from zeroshot_cli.results.parquet import arrow_text
-from zeroshot_cli.results.shard import PathSet, Shard, Share, check_complete, without_shard
+from zeroshot_cli.results.shards.shard import PathSet, Shard, Share, check_complete, without_shard
 
 PATHS = [f"photos/{number}.jpg" for number in range(1000)] + ["=1.png", "猫.png", os.fsdecode(b"\xff,\n.png")]
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from zeroshot_cli.classify.rejection import Rules
     from zeroshot_cli.images.find import FoundImages
     from zeroshot_cli.results.outputs import Outputs
-    from zeroshot_cli.results.shard import Share
+    from zeroshot_cli.results.shards.shard import Share
 
 Results = Callable[[], Iterator[Result]]
 SHOWN_IN_REPORT = 5  # labels per image in an HTML report, whatever --top-k keeps

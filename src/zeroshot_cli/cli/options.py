@@ -6,7 +6,7 @@ option: `field: Annotated[type, typer.Option(names, environment variable, panel,
 
 import logging
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -304,7 +304,7 @@ class ImageOptions(PixelOptions):
         from zeroshot_cli.images.decoder_pool import auto_workers, each_frame
 
         workers = as_count(getattr(self, "workers", AUTO)) or auto_workers()
-        return replace(found, items=tuple(each_frame(found.items, workers=workers, decoding=self.decoding())))
+        return found.with_items(each_frame(found.items, workers=workers, decoding=self.decoding()))
 
 
 @dataclass(frozen=True, kw_only=True)

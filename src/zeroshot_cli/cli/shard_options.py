@@ -1,6 +1,6 @@
 """The option that a scheduler's tasks share the images by."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from zeroshot_cli.images.find import FoundImages
-    from zeroshot_cli.results.shard import Share
+    from zeroshot_cli.results.shards.shard import Share
 
 
 def _check_shard(value: str | None) -> str | None:
     """Raise BadParameter unless the value is I/N, with I from 1 to N."""
-    from zeroshot_cli.results.shard import Shard
+    from zeroshot_cli.results.shards.shard import Shard
 
     try:
         return None if value is None else str(Shard.parse(value))
@@ -52,12 +52,12 @@ class ShardOptions(o.ImageOptions):
         if self.shard is None:
             return found, None
         from zeroshot_cli.images.find import path_of
-        from zeroshot_cli.results.shard import PathSet, Shard, Share
+        from zeroshot_cli.remote.address import shown_address
+        from zeroshot_cli.results.shards.shard import PathSet, Shard, Share
 
-        shard, paths = Shard.parse(self.shard), [shown(path) for path in found.paths()]
-        items = tuple(item for item in found.items if shard.has(shown(path_of(item))))
-        own = PathSet.of(shown(path_of(item)) for item in items)
-        return replace(found, items=items), Share(shard, own, PathSet.of(paths))
+        shard, everything = Shard.parse(self.shard), PathSet.of(map(shown, found.paths()))
+        found = found.with_items(item for item in found.items if shard.has(shown(shown_address(path_of(item)))))
+        return found, Share(shard, PathSet.of(map(shown, found.paths())), everything)
 
     def say_share(self, share: "Share | None") -> None:
         """Say how many of the images a shard has."""

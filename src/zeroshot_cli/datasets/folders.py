@@ -172,7 +172,7 @@ def _check_folders(folder: Path, options: PairOptions, option: str) -> None:
 
 def _images_in(folder: Path, selection: Selection) -> tuple[str | SkippedImage, ...]:
     try:
-        return find_images([f"{folder}{os.sep}"], selection=selection).items
+        return tuple(find_images([f"{folder}{os.sep}"], selection=selection).items)
     except DataError:  # no image at all
         return ()
 

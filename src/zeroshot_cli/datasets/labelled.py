@@ -163,7 +163,7 @@ def read_labelled_folder(path: Path, labels: Labels | None = None, selection: Se
     places = [PurePath(path_of(item)).relative_to(path).parts for item in found.items]
     return LabelledImages(
         str(path),
-        found.items,
+        tuple(found.items),
         tuple(classes.index_of[parts[0]] for parts in places),
         classes.labels,
         (*left_out, *found.assumed),

@@ -20,10 +20,10 @@ from zeroshot_cli.documents import load_json
 from zeroshot_cli.embed.embeddings_file import EmbeddingsFile, EmbeddingsFormat, Row, Subject, check_embeddings_file
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.results.formats import format_of
-from zeroshot_cli.results.merging import OnProgress, merged
 from zeroshot_cli.results.parquet import check_parquet
 from zeroshot_cli.results.run_record import difference
-from zeroshot_cli.results.shard import Share, without_shard
+from zeroshot_cli.results.shards.merging import OnProgress, merged
+from zeroshot_cli.results.shards.shard import Share, without_shard
 
 _ROWS = 1024  # in memory at once, of each file
 _BROKEN = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error, SafetensorError)

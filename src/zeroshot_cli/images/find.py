@@ -5,20 +5,19 @@
 
 import difflib
 import glob
-import heapq
 import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import chain
 from typing import TYPE_CHECKING, BinaryIO
 
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.images.addresses import Addresses, check_mistyped, in_table, is_table
-from zeroshot_cli.images.file_kinds import reason_of
+from zeroshot_cli.images.folders.walk import Identity, Run, folders_below, runs_below
 from zeroshot_cli.images.inputs import address_in, exists, expand_braces, listed_paths, readings
 from zeroshot_cli.images.selection import USUAL, Excluded, LeftOut, Selection
 from zeroshot_cli.records import SkippedImage
@@ -34,11 +33,17 @@ _SUFFIXES = (
 IMAGE_SUFFIXES = frozenset(_SUFFIXES.split())
 
 
-Identity = tuple[int, int]  # device and number of a folder
-
+Keep = Callable[[Iterable[Iterable["str | SkippedImage"]]], Sequence["str | SkippedImage"]]
 
 _NAMED = 3  # folders in a note
 _NOT_THERE = ("no such file", "no file matches this pattern")
+
+
+def in_memory(runs: Iterable[Iterable[str | SkippedImage]]) -> Sequence[str | SkippedImage]:
+    """Return the items of runs that are in order of path; of a single run, in its own order."""
+    first, *others = map(list, runs)
+    rest = list(chain.from_iterable(others))
+    return tuple(sorted([*first, *rest], key=path_of) if rest else first)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +51,18 @@ class FoundImages:
     """What the inputs name, each path once.
 
     `others` counts the files in folders that have no image extension, by extension. `assumed` says how a list was read
-    and what was left out, one sentence each; `empty` are the folders without an image.
+    and what was left out, one sentence each; `empty` are the folders without an image. `keep` is how items are kept.
     """
 
-    items: tuple[str | SkippedImage, ...]
+    items: Sequence[str | SkippedImage]
     others: Mapping[str, int] = field(default_factory=dict)
     assumed: tuple[str, ...] = ()
     empty: tuple[str, ...] = ()
+    keep: Keep = in_memory
+
+    def with_items(self, items: Iterable[str | SkippedImage]) -> "FoundImages":
+        """Return what was found with other items, kept in the same way."""
+        return replace(self, items=self.keep([items]))
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -86,6 +96,7 @@ def find_images(
     stdin: BinaryIO | None = None,
     null_separated: bool = False,
     selection: Selection = USUAL,
+    keep: Keep = in_memory,
 ) -> FoundImages:
     """Return the images that files, folders (recursive), globs and `-` (paths on stdin) name.
 
@@ -97,21 +108,28 @@ def find_images(
     search = _Search(selection)
     parts: list[Sequence[str | SkippedImage]] = []
     empty: list[str] = []
-    for given in search.named(inputs, stdin, null_separated):
-        items: Sequence[str | SkippedImage] = [given]
-        if isinstance(given, str) and is_table(given) and os.path.isfile(given):  # noqa: PTH113
-            items = list(in_table(given))
-        elif isinstance(given, str) and os.path.isdir(given):
-            items = search.images_below(given)
-            empty += [] if items else [given]
-        elif search.excluded(path_of(given)):
-            search.left_out.excluded += 1
-            continue
-        parts.append(items)
-    found = parts[0] if len(parts) == 1 else search.once(chain.from_iterable(parts))  # a folder has each file once
+    named = list(search.named(inputs, stdin, null_separated))
+    if len(named) == 1 and isinstance(only := named[0], str) and os.path.isdir(only):
+        found = keep(search.images_below(only))  # a folder has each file once
+        empty = [] if found else [only]
+    else:
+        for given in named:
+            items: Sequence[str | SkippedImage] = [given]
+            if isinstance(given, str) and is_table(given) and os.path.isfile(given):  # noqa: PTH113
+                items = list(in_table(given))
+            elif isinstance(given, str) and os.path.isdir(given):
+                items = in_memory(search.images_below(given))
+                empty += [] if items else [given]
+            elif search.excluded(path_of(given)):
+                search.left_out.excluded += 1
+                continue
+            parts.append(items)
+        found = keep([parts[0] if len(parts) == 1 else search.once(chain.from_iterable(parts))])
+        _check_exist(inputs, found, search.left_out)
     notes = (*search.notes, *search.left_out.notes())
-    _check_any(inputs, found, search.left_out, notes)
-    return FoundImages(tuple(found), dict(search.left_out.others), notes, tuple(empty))
+    if not found:
+        raise DataError(_why_none(inputs, search.left_out, notes))
+    return FoundImages(found, dict(search.left_out.others), notes, tuple(empty), keep)
 
 
 def path_of(item: "ImageItem") -> str:
@@ -119,20 +137,20 @@ def path_of(item: "ImageItem") -> str:
     return item if isinstance(item, str) else item.path
 
 
-def _check_any(
-    inputs: Sequence[str], found: Iterable[str | SkippedImage], left_out: LeftOut, notes: Iterable[str]
-) -> None:
-    """Raise UsageError where nothing exists that is named, DataError where there is no image in it."""
-    items = list(found)
-    missing = [item for item in items if isinstance(item, SkippedImage) and item.reason in _NOT_THERE]
-    if items and len(missing) == len(items) and not left_out.excluded:
+def _check_exist(inputs: Sequence[str], found: Sequence[str | SkippedImage], left_out: LeftOut) -> None:
+    """Raise UsageError where nothing exists that is named."""
+    if left_out.excluded or not all(isinstance(item, SkippedImage) and item.reason in _NOT_THERE for item in found):
+        return
+    if missing := [item for item in found if isinstance(item, SkippedImage)]:
         raise UsageError(_why_missing(missing, listed=list(inputs) == ["-"]))
-    if not items:
-        number = left_out.others.total()
-        others = f" among {number} other file{'s' * (number != 1)}" if number else ""
-        named = ", ".join("standard input" if each == "-" else each for each in inputs) or "an empty list of inputs"
-        way_out = "give image files, or a folder that has some"
-        raise DataError("; ".join([f"no image found in {named}{others}", way_out, *notes]))
+
+
+def _why_none(inputs: Sequence[str], left_out: LeftOut, notes: Iterable[str]) -> str:
+    number = left_out.others.total()
+    others = f" among {number} other file{'s' * (number != 1)}" if number else ""
+    named = ", ".join("standard input" if each == "-" else each for each in inputs) or "an empty list of inputs"
+    way_out = "give image files, or a folder that has some"
+    return "; ".join([f"no image found in {named}{others}", way_out, *notes])
 
 
 def _why_missing(missing: Sequence[SkippedImage], *, listed: bool) -> str:
@@ -243,20 +261,14 @@ class _Search:
                 return True
         return False
 
-    def images_below(self, root: str) -> list[str | SkippedImage]:
-        """Return the images in a folder and its folders, sorted by path."""
+    def images_below(self, root: str) -> Iterator[Run]:
+        """Return the images in a folder and its folders, in runs that are sorted by path."""
         if self._outside is not None and _identity(root) == self._outside:
             raise UsageError(
                 f"cannot sort the images of {root} into it: the next run would sort the copies; name another folder, "
                 "and undo an earlier sort with zeroshot unsort"
             )
-        items: list[str | SkippedImage] = []
-        for folder, content in _folders_below(root, self._enters):
-            if isinstance(content, OSError):
-                items.append(SkippedImage(folder, reason_of(content)))
-                continue
-            items += [entry.path for entry in content if self._takes(entry)]
-        return sorted(items, key=path_of)
+        return runs_below(root, self._enters, self._takes)
 
     def _takes(self, entry: os.DirEntry[str]) -> bool:
         """Return whether a file in a folder is an image to take, and count those that are not."""
@@ -316,7 +328,7 @@ def _expanded(pattern: str) -> list[str]:
     cut = parts.index("**")
     head, tail = "/".join(parts[:cut]), "/".join(parts[cut + 1 :])
     roots = glob.glob(head) if head else ["/" if cut else "."]
-    folders = [folder for root in roots if os.path.isdir(root) for folder, _ in _folders_below(root)]
+    folders = [folder for root in roots if os.path.isdir(root) for folder in folders_below(root)]
     patterns = [os.path.join(glob.escape(folder), tail) for folder in folders]
     found = {path for one in patterns for path in _expanded(one)} if tail else set(folders)
     return sorted(path if cut else path.removeprefix("./") for path in found)
@@ -332,46 +344,3 @@ def _may_be_image(entry: os.DirEntry[str]) -> bool:
     suffix = os.path.splitext(entry.name)[1].lower()
     # A dangling link without an extension may have led to a folder of images: it must not vanish in silence.
     return suffix in IMAGE_SUFFIXES or (not suffix and entry.is_symlink() and not os.path.exists(entry.path))
-
-
-def _folders_below(
-    root: str, enters: Callable[[str, Identity], bool] = lambda folder, identity: True
-) -> Iterator[tuple[str, list[os.DirEntry[str]] | OSError]]:
-    """Yield a folder and those below it that `enters` admits with their files, or the error that listing one raised.
-
-    Every folder comes once, so loops end. Links to folders come after all others, so that an image has its own path
-    and not one through a link.
-    """
-    folders, links = [root], list[str]()
-    seen: set[Identity] = set()
-    while folders or links:
-        folder = folders.pop() if folders else heapq.heappop(links)
-        try:
-            status = os.stat(folder)
-            identity = status.st_dev, status.st_ino
-            if identity in seen:
-                continue
-            if folder != root and not enters(folder, identity):
-                continue
-            seen.add(identity)
-            with os.scandir(folder) as listing:
-                entries = list(listing)
-        except OSError as problem:
-            yield folder, problem
-            continue
-        files = []
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                folders.append(entry.path)
-            elif _links_to_folder(entry):
-                heapq.heappush(links, entry.path)
-            else:
-                files.append(entry)
-        yield folder, files
-
-
-def _links_to_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_symlink() and entry.is_dir()
-    except OSError:  # it leads into a locked folder, or in a circle
-        return False

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from zeroshot_cli.embed.cache_store import CacheFile, Cleared
     from zeroshot_cli.embed.embeddings_file import EmbeddingsFile, Row, Subject
     from zeroshot_cli.models.loaded import LoadedModel
-    from zeroshot_cli.results.shard import Share
+    from zeroshot_cli.results.shards.shard import Share
 
 
 @dataclass(frozen=True, kw_only=True)

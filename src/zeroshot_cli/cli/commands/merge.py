@@ -56,7 +56,7 @@ def merge(options: MergeOptions) -> None:
             file = merge_embeddings(options.inputs, output, on_progress=count, **arguments)
             images, unreadable = file.readable + file.unreadable, file.unreadable
         else:
-            from zeroshot_cli.results.merge import merge_results
+            from zeroshot_cli.results.shards.merge import merge_results
 
             counts = merge_results(options.inputs, output, on_progress=count, **arguments).counts
             images, unreadable = (counts.images, counts.unreadable) if counts else (0, 0)

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from zeroshot_cli.display import counted
 from zeroshot_cli.errors import DataError
-from zeroshot_cli.results.shard import PathSet, Share, check_complete
+from zeroshot_cli.results.shards.shard import PathSet, Share, check_complete
 
 _STEP = 1000  # images between two calls of `on_progress`
 OnProgress = Callable[[int, int], None]

@@ -27,11 +27,11 @@ from zeroshot_cli.results.formats import (
     extension_of,
     rows_in,
 )
-from zeroshot_cli.results.merging import OnProgress, merged
 from zeroshot_cli.results.parquet import TypedRow, check_parquet, write_typed
 from zeroshot_cli.results.resume import scanner_of
 from zeroshot_cli.results.run_record import RunRecord, difference, read_record, write_record
-from zeroshot_cli.results.shard import Share, without_shard
+from zeroshot_cli.results.shards.merging import OnProgress, merged
+from zeroshot_cli.results.shards.shard import Share, without_shard
 from zeroshot_cli.results.targets import Targets, check_outputs
 
 MERGED = (Extension.CSV, Extension.TSV, Extension.JSONL, Extension.PARQUET)

@@ -1,0 +1,1 @@
+"""Folders of images, however many there are."""
