@@ -3,7 +3,9 @@
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import closing
+from copy import copy
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -227,15 +229,10 @@ class Classifier:
     ) -> Generator[list[Result]]:
         """Do as `predict`, a list of results at a time; `others` are the next labels, up to `shown` in total."""
         items = named_images(images)
-        if top_k is not None and top_k < 1:
-            raise ValueError(f"top_k is at least 1, not {top_k}")
-        rules = self.rules if rules is None else rules
-        self.check(rules)
-        if adapting is not None:
-            check_adapting(self.names, rules, tuning=self.tuning)
         if batch_size is None:
             batch_size = auto_batch_size(len(images) if isinstance(images, Sized) else None, self.model)
-        encoded = encode_images(
+        encode = partial(
+            encode_images,
             self.model,
             items,
             batch_size=batch_size,
@@ -243,16 +240,43 @@ class Classifier:
             cache=cache,
             decoding=decoding,
         )
+        return self.answers(encode, top_k=top_k, shown=shown, rules=rules, adapting=adapting)
+
+    def answers(
+        self,
+        encode: Callable[[], Generator[list[Outcome]]],
+        *,
+        top_k: int | None = None,
+        shown: int = 0,
+        rules: Rules | None = None,
+        adapting: Adapting | None = None,
+    ) -> Generator[list[Result]]:
+        """Do as `predict_blocks` with images that `encode` yields the embeddings of, wherever it gets them."""
+        if top_k is not None and top_k < 1:
+            raise ValueError(f"top_k is at least 1, not {top_k}")
+        rules = self.rules if rules is None else rules
+        self.check(rules)
         if adapting is not None:
-            return self._adapt_all(encoded, adapting, rules, top_k or 1, shown)
-        return self._judge_all(encoded, rules, 1 if top_k is None and not rules.multi_label else top_k, shown)
+            check_adapting(self.names, rules, tuning=self.tuning)
+            return self._adapt_all(encode(), adapting, rules, top_k or 1, shown)
+        return self._judge_all(encode(), rules, 1 if top_k is None and not rules.multi_label else top_k, shown)
+
+    def background_of(self, rules: Rules) -> Tensor | None:
+        """Return the embeddings of the background, which labels that are judged one by one have in any case."""
+        if self.background is None and rules.multi_label and self.model.logit_bias is None:
+            return class_embeddings(self.model, [BLANK])
+        return self.background
+
+    def without_model(self) -> "Classifier":
+        """Return a copy for another process, which sets the `model`."""
+        other = copy(self)
+        del other.model
+        return other
 
     def _judge_all(
         self, encoded: Generator[list[Outcome]], rules: Rules, top_k: int | None, shown: int
     ) -> Generator[list[Result]]:
-        background = self.background
-        if background is None and rules.multi_label and self.model.logit_bias is None:
-            background = class_embeddings(self.model, [BLANK])
+        background = self.background_of(rules)
         with closing(encoded):  # the decoders end with this generator
             for block in encoded:
                 images = [item for item in block if isinstance(item, EmbeddedImage)]

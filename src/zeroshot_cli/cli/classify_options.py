@@ -9,6 +9,7 @@ import typer
 from zeroshot_cli.cli import options as o
 from zeroshot_cli.cli.command import Panel
 from zeroshot_cli.cli.commands.build import ClassifierFile, LabelOptions, ThresholdOptions
+from zeroshot_cli.cli.engine_options import EngineOptions
 from zeroshot_cli.cli.shard_options import ShardOptions
 from zeroshot_cli.filing.manifest import SortMode
 from zeroshot_cli.results.formats import Format, OutputEncoding
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassifyOptions(o.BatchOptions, o.ModelOptions, ShardOptions, ThresholdOptions, LabelOptions, o.MessageOptions):
+class ClassifyOptions(EngineOptions, ShardOptions, ThresholdOptions, LabelOptions, o.MessageOptions):
     """The options of `zeroshot classify`."""
 
     images: Annotated[

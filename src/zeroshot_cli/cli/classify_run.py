@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -17,7 +17,7 @@ from zeroshot_cli.console.results_table import SHOWN_ROWS, TableWriter
 from zeroshot_cli.console.terminal import ProgressBar, console_for, note, progress_bar
 from zeroshot_cli.display import counted
 from zeroshot_cli.documents import hash_of
-from zeroshot_cli.records import SEPARATOR, Counts, Result, versions
+from zeroshot_cli.records import SEPARATOR, Counts, Result, SkippedImage, versions
 from zeroshot_cli.results.formats import (
     GROUP,
     Extension,
@@ -33,6 +33,7 @@ from zeroshot_cli.results.xlsx import MOST_THUMBNAILS, Thumbnails, write_xlsx
 if TYPE_CHECKING:
     from zeroshot_cli.classify.classifier import Adapting, Classifier
     from zeroshot_cli.classify.rejection import Rules
+    from zeroshot_cli.cli.engine_options import OnRay
     from zeroshot_cli.images.find import FoundImages
     from zeroshot_cli.results.outputs import Outputs
     from zeroshot_cli.results.shards.shard import Share
@@ -53,6 +54,7 @@ class ClassifyRun:
     assumed: tuple[str, ...]
     adapting: "Adapting | None" = None
     share: "Share | None" = None
+    cluster: "OnRay | None" = None
 
     @property
     def adapted(self) -> tuple[str, ...]:
@@ -115,31 +117,46 @@ class ClassifyRun:
 
     def deliver(self, outputs: "Outputs", found: "FoundImages") -> Counts:
         """Classify what is still to do, into files and standard output; return the counts of all images."""
-        from zeroshot_cli.embed.image_cache import ImageCache
-
         options, items = self.options, outputs.remaining(found.items)
-        in_report = any(extension_of(path) is Extension.HTML for path in options.output)
-        blocks = self.classifier.predict_blocks(
-            items,
-            top_k=options.top_k,
-            shown=SHOWN_IN_REPORT if in_report else 0,
-            rules=self.rules,
-            batch_size=self.batch_size,
-            workers=o.as_count(options.workers),
-            cache=ImageCache() if options.cache else None,
-            decoding=options.decoding(),
-            adapting=self.adapting,
-        )
+        blocks = self._blocks(items)
+        status = None if self.cluster is None else self.cluster.engine.status
         ranks = self.rules.multi_label or (options.top_k or 1) > 1
         form = options.form or (Format.TABLE if sys.stdout.isatty() else Format.CSV)
         with closing(blocks), _standard_output(form, options, outputs.more, ranks=ranks) as (bar, out):
             if self.adapting is None:
-                blocks_shown: Iterable[list[Result]] = bar.track(blocks, len(items), "classifying", images=len)
+                blocks_shown: Iterable[list[Result]] = bar.track(
+                    blocks, len(items), "classifying", images=len, status=status
+                )
             else:
-                self.adapting.track = lambda encoded: bar.track(encoded, len(items), "encoding", images=len)
+                self.adapting.track = lambda encoded: bar.track(
+                    encoded, len(items), "encoding", images=len, status=status
+                )
                 self.adapting.on_progress = bar.counter("adapting", "images")
                 blocks_shown = blocks
             return deliver(blocks_shown, [*outputs.sinks, outputs.tally, out], before=outputs.kept)
+
+    def _blocks(self, items: Sequence[str | SkippedImage]) -> Generator[list[Result]]:
+        """Return what gives the results of the images, in lists."""
+        from zeroshot_cli.embed.image_cache import ImageCache
+
+        options = self.options
+        in_report = any(extension_of(path) is Extension.HTML for path in options.output)
+        how: dict[str, Any] = {
+            "top_k": options.top_k,
+            "shown": SHOWN_IN_REPORT if in_report else 0,
+            "rules": self.rules,
+            "adapting": self.adapting,
+        }
+        if self.cluster is not None:
+            return self.cluster.labelled(self.classifier, items, self.batch_size, **how)
+        return self.classifier.predict_blocks(
+            items,
+            batch_size=self.batch_size,
+            workers=o.as_count(options.workers),
+            cache=ImageCache() if options.cache else None,
+            decoding=options.decoding(),
+            **how,
+        )
 
     def say_the_end(self, found: "FoundImages", outputs: "Outputs", counts: Counts) -> None:
         """Print the counts, what was left out and the files written on standard error."""

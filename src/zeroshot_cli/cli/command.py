@@ -178,6 +178,11 @@ def check_workers(value: str) -> str:
     return _checked_count(value, most=1024)
 
 
+def check_actors(value: str | None) -> str | None:
+    """Raise BadParameter unless the value is `auto`, or a number of processes of at least 1."""
+    return value if value is None else _checked_count(value, most=1_000_000)
+
+
 def _checked_count(value: str, *, most: int) -> str:
     is_number = value.isascii() and value.isdigit() and value.strip("0") != ""
     if value != AUTO and not is_number:

@@ -114,9 +114,15 @@ class ProgressBar:
         self._progress = progress
 
     def track(
-        self, items: Iterable[T], total: int, description: str, *, images: Callable[[T], int] = lambda item: 1
+        self,
+        items: Iterable[T],
+        total: int,
+        description: str,
+        *,
+        images: Callable[[T], int] = lambda item: 1,
+        status: Callable[[], str] | None = None,
     ) -> Iterator[T]:
-        """Yield the items, counting the `images` of each."""
+        """Yield the items, counting the `images` of each; the `status` stands beside the rate."""
         if self._progress is None:
             yield from items
             return
@@ -125,7 +131,8 @@ class ProgressBar:
         for item in items:
             yield item
             done += images(item)
-            self._progress.update(task, completed=done, rate=_rate(done, start, "images"))
+            rate = _rate(done, start, "images")
+            self._progress.update(task, completed=done, rate=f"{rate}, {status()}" if status is not None else rate)
 
     def counter(self, description: str, unit: str) -> Callable[[int, int], None]:
         """Return a function that shows how many of a total are done, once the work has taken a second."""

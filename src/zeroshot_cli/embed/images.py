@@ -87,15 +87,49 @@ def encode_images(
     its neighbours; what `cache` knows is not computed, nor kept of pixels. The pixels of an item are done with when the
     next is asked for. ValueError where batch_size or workers is under 1.
     """
-    if batch_size < 1 or workers < 1:
-        raise ValueError(f"batch_size and workers are at least 1, not {batch_size} and {workers}")
-    config = fitted(model.preprocess.config, decoding.fit)
-    batches = PaddedBatches(model, batch_size)
-    known = None if cache is None else part_of(cache, model, decoding, batch_size)
-    job = Job(config, hashed=known is not None, decoding=decoding)
-    items = arrived(items, allow_private=decoding.allow_private)
-    found = _look_up(items, known, partial(_pixels, config=config, decoding=decoding))
-    return _encode(batches, Decoders(job, workers=workers), found, known)
+    encoder = ImageEncoder(model, batch_size=batch_size, workers=workers, cache=cache, decoding=decoding)
+    return _encode_once(encoder, items)
+
+
+def _encode_once(encoder: "ImageEncoder", items: Iterable[ImageItem]) -> Generator[list[Outcome]]:
+    with encoder:  # the processes end with the generator
+        yield from encoder.encode(items)
+
+
+class ImageEncoder:
+    """Encodes images as `encode_images` does, in as many calls as there are: its decoding processes stay between them.
+
+    ValueError where batch_size or workers is under 1.
+    """
+
+    def __init__(
+        self,
+        model: LoadedModel,
+        *,
+        batch_size: int,
+        workers: int,
+        cache: ImageCache | None = None,
+        decoding: Decoding = EXACTLY,
+    ) -> None:
+        if batch_size < 1 or workers < 1:
+            raise ValueError(f"batch_size and workers are at least 1, not {batch_size} and {workers}")
+        config = fitted(model.preprocess.config, decoding.fit)
+        self._batches = PaddedBatches(model, batch_size)
+        self._known = None if cache is None else part_of(cache, model, decoding, batch_size)
+        self._decoders = Decoders(Job(config, hashed=self._known is not None, decoding=decoding), workers=workers)
+        self._allow_private = decoding.allow_private
+        self._pixels = partial(_pixels, config=config, decoding=decoding)
+
+    def encode(self, items: Iterable[ImageItem]) -> Generator[list[Outcome]]:
+        """Yield the embedding of every image, or why there is none; the last batch is padded, not kept."""
+        found = _look_up(arrived(items, allow_private=self._allow_private), self._known, self._pixels)
+        return _encode(self._batches, self._decoders, found, self._known)
+
+    def __enter__(self) -> "ImageEncoder":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._decoders.close()
 
 
 def cached_embeddings(
@@ -118,19 +152,18 @@ def part_of(cache: ImageCache, model: LoadedModel, decoding: Decoding, batch_siz
 def _encode(
     batches: PaddedBatches, decoders: Decoders, items: Iterable["_Unknown | _Read | Outcome"], cache: RunCache | None
 ) -> Generator[list[Outcome]]:
-    """Decode and encode; the processes end with the generator."""
+    """Decode and encode."""
     on_cpu = batches.model.device.type == "cpu"
     ahead = BATCHES_AHEAD * batches.size
-    with decoders:
-        decoded = (_in_turns if on_cpu else _meanwhile)(items, decoders, ahead)
-        pending: deque[tuple[list[_Read | Outcome], Callable[[], Tensor] | None]] = deque()
-        for part in _parts(decoded, batches.size):
-            images = [item.pixels for item in part if isinstance(item, _Read) and item.pixels is not None]
-            pending.append((part, batches.start(images)))
-            if on_cpu or len(pending) > _BATCHES_ON_GPU:
-                yield _finish(*pending.popleft(), cache)
-        while pending:
+    decoded = (_in_turns if on_cpu else _meanwhile)(items, decoders, ahead)
+    pending: deque[tuple[list[_Read | Outcome], Callable[[], Tensor] | None]] = deque()
+    for part in _parts(decoded, batches.size):
+        images = [item.pixels for item in part if isinstance(item, _Read) and item.pixels is not None]
+        pending.append((part, batches.start(images)))
+        if on_cpu or len(pending) > _BATCHES_ON_GPU:
             yield _finish(*pending.popleft(), cache)
+    while pending:
+        yield _finish(*pending.popleft(), cache)
 
 
 def _look_up(

@@ -49,6 +49,7 @@ from zeroshot_cli.images.file_kinds import HEAD_BYTES, image_format
 from zeroshot_cli.images.memory import limit_this_process, too_large
 from zeroshot_cli.images.preprocess import PreprocessConfig, resize, resized_size
 from zeroshot_cli.images.rescue import NOTE as NOTE_KEY
+from zeroshot_cli.processes import end_with_parent
 
 PATH, FILE, GO, SKIP = b"P", b"F", b"G", b"S"
 READY, CONTENT, NOTE, PIXELS, REASON = b"R", b"C", b"N", b"X", b"E"
@@ -95,6 +96,7 @@ class Job:
 
 def main() -> None:
     """Serve standard input and output until the other end is gone."""
+    end_with_parent(os.getppid(), thread_lasts=True)  # in the midst of an image, too
     with suppress(BrokenPipeError, EOFError, KeyboardInterrupt):
         source, target = _private_streams()
         _leave_no_traces()

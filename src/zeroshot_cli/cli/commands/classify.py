@@ -47,39 +47,42 @@ def classify(options: ClassifyOptions, context: typer.Context) -> None:
     corrected = _corrected(options, classes)
     _check_outputs(options)
     options.check_cache()
+    options.check_engine()
     _check_adapt(options, classes, rules)
     earlier = _earlier_run(options)
-    found = _find(options, finished=earlier is not None and earlier.complete)
-    _check_adapt(options, classes, rules, found.count)
-    tried = found.count  # by all shards, so that their batches are those of one run
-    found, share = options.share(found)
-    if options.sort_into is not None:
-        from zeroshot_cli.filing.sort import check_sorted_before
+    with options.cluster() as cluster:
+        found = _find(options, finished=earlier is not None and earlier.complete)
+        _check_adapt(options, classes, rules, found.count)
+        tried = found.count  # by all shards, so that their batches are those of one run
+        found, share = options.share(found)
+        if options.sort_into is not None:
+            from zeroshot_cli.filing.sort import check_sorted_before
 
-        check_sorted_before(options.sort_into, found.paths(), options.sort_mode, classes.answers)
+            check_sorted_before(options.sort_into, found.paths(), options.sort_mode, classes.answers)
 
-    from zeroshot_cli.embed.batches import auto_batch_size
+        from zeroshot_cli.embed.batches import auto_batch_size
 
-    model = options.load(*classes.model(options.model, options.pretrained))
-    size = o.as_count(options.batch_size) or (earlier and earlier.resolved.get("batch_size"))
-    size = size or auto_batch_size(tried, model)
-    setting = f"{model.title} on {model.device} in {model.precision}, batches of {size}"
-    what = f"{counted(len(found.items), 'image')}, {counted(len(classes.labels), 'label')}"
-    note(f"{setting}; {what}, prompts {classes.prompts.name}", quiet=options.quiet or not options.verbose)
-    options.say_share(share)
-    if doubt := classes.doubt(rules):
-        note(doubt, quiet=options.quiet)
-    classifier = classes.classifier(model, cache=options.cache, quiet=options.quiet)
-    classifier.corrected = corrected
-    assumed = assumed_of(found.assumed, classes.assumed, model.notes)
-    run = ClassifyRun(classifier, classes, rules, options, size, assumed, _adapting(options), share)
-    with run.open_outputs(found) as outputs:
-        for text in outputs.notes:
-            note(text, quiet=options.quiet)
-        note_assumed(run.assumed, quiet=options.quiet, verbose=options.verbose)
-        counts = run.deliver(outputs, found)
-        unfiled = run.finish(outputs, counts)
-    run.say_the_end(found, outputs, counts)
+        model, there = options.load_for(cluster, *classes.model(options.model, options.pretrained), len(found.items))
+        size = o.as_count(options.batch_size) or (earlier and earlier.resolved.get("batch_size"))
+        size = size or auto_batch_size(tried, there)
+        setting = f"{model.title} on {there.device} in {there.precision}, batches of {size}"
+        what = f"{counted(len(found.items), 'image')}, {counted(len(classes.labels), 'label')}"
+        note(f"{setting}; {what}, prompts {classes.prompts.name}", quiet=options.quiet or not options.verbose)
+        options.say_share(share)
+        if doubt := classes.doubt(rules):
+            note(doubt, quiet=options.quiet)
+        classifier = classes.classifier(model, cache=options.cache, quiet=options.quiet)
+        classifier.background = classifier.background_of(rules)
+        classifier.model, classifier.corrected = there, corrected
+        assumed = assumed_of(found.assumed, classes.assumed, model.notes)
+        run = ClassifyRun(classifier, classes, rules, options, size, assumed, _adapting(options), share, cluster)
+        with run.open_outputs(found) as outputs:
+            for text in outputs.notes:
+                note(text, quiet=options.quiet)
+            note_assumed(run.assumed, quiet=options.quiet, verbose=options.verbose)
+            counts = run.deliver(outputs, found)
+            unfiled = run.finish(outputs, counts)
+        run.say_the_end(found, outputs, counts)
     finish(unfiled or (counts.unreadable and not options.ignore_errors))
 
 

@@ -41,6 +41,7 @@ EXTRAS = {  # name of the extra → (package that it brings, what for)
     "remote": ("fsspec", "images at addresses"),
     "xlsx": ("xlsxwriter", ".xlsx files"),
     "review": ("starlette", "zeroshot review"),
+    "ray": ("ray", "--engine ray"),
     "webdataset": ("webdataset", "WebDataset shards"),
     "hf": ("transformers", "models of Transformers"),
     "tensorboard": ("tensorboard", "--report-to tensorboard"),
@@ -134,8 +135,11 @@ def _version(package: str) -> str | None:
 
 def _extras(findings: Findings) -> None:
     for extra, (package, purpose) in EXTRAS.items():
-        number = _version(package)
-        found = f"{package} {number}" if number else f"{package} is missing; pip install '{o.DISTRIBUTION}[{extra}]'"
+        found = (
+            f"{package} {number}"
+            if (number := _version(package))
+            else f"{package} is missing; pip install '{o.DISTRIBUTION}[{extra}]'"
+        )
         findings.add(f"for {purpose}", found)
 
 

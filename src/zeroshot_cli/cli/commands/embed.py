@@ -13,6 +13,7 @@ import typer
 
 from zeroshot_cli.cli import options as o
 from zeroshot_cli.cli.command import Commands, Panel, command, finish
+from zeroshot_cli.cli.engine_options import Engine, EngineOptions, OnRay
 from zeroshot_cli.cli.shard_options import ShardOptions
 from zeroshot_cli.console.terminal import note, note_assumed, progress_bar
 from zeroshot_cli.display import counted, size_text
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EmbedOptions(o.BatchOptions, o.ModelOptions, ShardOptions, o.MessageOptions):
+class EmbedOptions(EngineOptions, ShardOptions, o.MessageOptions):
     """The options of `zeroshot embed`."""
 
     images: Annotated[
@@ -88,14 +89,18 @@ def _embed(options: EmbedOptions, scratch: ExitStack) -> int:
     from zeroshot_cli.embed.embeddings_file import EmbeddingsFile, check_embeddings_file, check_room
 
     # What takes no time comes first: a mistake shows before the model is loaded.
-    output, quiet = options.output, options.quiet
-    check_embeddings_file(output, overwrite=options.overwrite)
+    check_embeddings_file(options.output, overwrite=options.overwrite)
+    options.check_engine()
+    if options.texts is not None and options.engine is Engine.RAY:
+        raise UsageError(f"--engine ray is for images, and --texts {options.texts} names texts; omit it")
+    cluster = scratch.enter_context(options.cluster())
     source = _source(options, scratch)
-    check_room(output, source.names)
+    check_room(options.output, source.names)
 
     from zeroshot_cli.embed.batches import auto_batch_size
 
-    model = options.load(options.model, options.pretrained)
+    _, model = options.load_for(cluster, options.model, options.pretrained, len(source.items))
+    quiet = options.quiet
     # Counted as classify does: with the same batches, cached embeddings serve both.
     size = o.as_count(options.batch_size) or auto_batch_size(source.tried, model)
     what = counted(len(source.items), source.noun)
@@ -103,14 +108,13 @@ def _embed(options: EmbedOptions, scratch: ExitStack) -> int:
     options.say_share(source.share)
     note_assumed(assumed_of(source.assumed, model.notes), quiet=quiet, verbose=options.verbose)
     about = _about(model) | source.about(model, size)
-    rows = source.rows(model, size)
-    with (
-        EmbeddingsFile(output, source.subject, width=model.embed_dim, about=about, overwrite=options.overwrite) as file,
-        progress_bar(quiet=quiet) as bar,
-        closing(rows),  # whatever happens, the decoders end now
-    ):
+    rows = source.rows(model, size, cluster)
+    file = EmbeddingsFile(
+        options.output, source.subject, width=model.embed_dim, about=about, overwrite=options.overwrite
+    )
+    with file, progress_bar(quiet=quiet) as bar, closing(rows):  # whatever happens, the decoders end now
         unreadable = _write(file, rows, len(source.items), bar.counter("embedding", f"{source.noun}s"))
-    for text in (*source.warnings, f"wrote {output}: {_sentence(source, unreadable, model)}"):
+    for text in (*source.warnings, f"wrote {options.output}: {_sentence(source, unreadable, model)}"):
         note(text, quiet=quiet)
     return unreadable
 
@@ -156,19 +160,22 @@ class _Images:
             **(self.share.settings() if self.share else {}),
         }
 
-    def rows(self, model: "LoadedModel", batch_size: int) -> "Generator[list[Row]]":
+    def rows(self, model: "LoadedModel", batch_size: int, cluster: OnRay | None = None) -> "Generator[list[Row]]":
         from zeroshot_cli.embed.image_cache import ImageCache
         from zeroshot_cli.embed.images import encode_images
         from zeroshot_cli.images.decoder_pool import auto_workers
 
-        blocks = encode_images(
-            model,
-            self.items,
-            batch_size=batch_size,
-            workers=o.as_count(self.options.workers) or auto_workers(model.device.type),
-            cache=ImageCache() if self.options.cache else None,
-            decoding=self.options.decoding(),
-        )
+        if cluster is not None:
+            blocks = cluster.embedded(model, self.items, batch_size)
+        else:
+            blocks = encode_images(
+                model,
+                self.items,
+                batch_size=batch_size,
+                workers=o.as_count(self.options.workers) or auto_workers(model.device.type),
+                cache=ImageCache() if self.options.cache else None,
+                decoding=self.options.decoding(),
+            )
         for block in blocks:
             yield [
                 (self.shown(item.path), None, item.reason)
@@ -211,7 +218,7 @@ class _Texts:
         """Return nothing: the model and the texts say everything."""
         return {}
 
-    def rows(self, model: "LoadedModel", batch_size: int) -> "Generator[list[Row]]":
+    def rows(self, model: "LoadedModel", batch_size: int, cluster: OnRay | None = None) -> "Generator[list[Row]]":
         from zeroshot_cli.embed.texts import WINDOW, embed_texts, one_warning
 
         for start in range(0, len(self.items), WINDOW):

@@ -1,0 +1,228 @@
+"""The options of where a command computes: in this process, or on a cluster of Ray."""
+
+import os
+import signal
+import threading
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from zeroshot_cli.cli import options as o
+from zeroshot_cli.cli.command import AUTO, Panel, check_actors
+from zeroshot_cli.errors import UsageError
+from zeroshot_cli.images.given import ImageItem
+
+if TYPE_CHECKING:
+    from zeroshot_cli.classify.classifier import Classifier
+    from zeroshot_cli.cluster.ray_engine import RayEngine
+    from zeroshot_cli.cluster.worker import Question
+    from zeroshot_cli.embed.images import Outcome
+    from zeroshot_cli.models.loaded import LoadedModel
+    from zeroshot_cli.records import Result
+
+TERMINATED = 143
+
+
+class Engine(StrEnum):
+    """What runs the model."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineOptions(o.BatchOptions, o.ModelOptions, o.ImageOptions):
+    """Where the model runs, for commands that do the same to every image."""
+
+    engine: Annotated[
+        Engine,
+        typer.Option(
+            "--engine",
+            envvar="ZEROSHOT_ENGINE",
+            rich_help_panel=Panel.MACHINE,
+            help="Where the work is done: in this process, or by actors on the Ray cluster that RAY_ADDRESS names, "
+            "else on one of this machine (see docs/scale.md).",
+        ),
+    ] = Engine.LOCAL
+    actors: Annotated[
+        str | None,
+        typer.Option(
+            "--actors",
+            metavar="N|auto",
+            callback=check_actors,
+            show_default=False,
+            rich_help_panel=Panel.MACHINE,
+            help="With --engine ray: how many processes have a model. Default: auto, as many as fit.",
+        ),
+    ] = None
+    actor_cpus: Annotated[
+        float | None,
+        typer.Option(
+            "--actor-cpus",
+            metavar="N",
+            show_default=False,
+            rich_help_panel=Panel.MACHINE,
+            help="With --engine ray: the CPUs of an actor, which are its threads and decoding processes. Default: 1.",
+        ),
+    ] = None
+    actor_gpus: Annotated[
+        float | None,
+        typer.Option(
+            "--actor-gpus",
+            metavar="N",
+            show_default=False,
+            rich_help_panel=Panel.MACHINE,
+            help="With --engine ray: the GPUs of an actor; 0.5 lets two share one. Default: 1 where nodes have GPUs.",
+        ),
+    ] = None
+    task_images: Annotated[
+        int | None,
+        typer.Option(
+            "--task-images",
+            metavar="N",
+            min=1,
+            show_default=False,
+            rich_help_panel=Panel.MACHINE,
+            help="With --engine ray: how many images an actor gets at once. Default: 512.",
+        ),
+    ] = None
+
+    def check_engine(self) -> None:
+        """Raise UsageError for options of an engine that is not used, and for an engine that is not there."""
+        given = {"actors": self.actors, "actor-cpus": self.actor_cpus, "actor-gpus": self.actor_gpus}
+        given["task-images"] = self.task_images
+        if self.engine is not Engine.RAY:
+            for name in (name for name, value in given.items() if value is not None):
+                raise UsageError(f"--{name} needs --engine ray; add it, or omit --{name}")
+            return
+        if self.actor_cpus is not None and self.actor_cpus <= 0:
+            raise UsageError(f"--actor-cpus is {self.actor_cpus:g}; give a number above 0")
+        if self.actor_gpus is not None and self.actor_gpus < 0:
+            raise UsageError(f"--actor-gpus is {self.actor_gpus:g}; give a number of at least 0")
+        if self.actor_gpus and self.device == "cpu":
+            raise UsageError("--actor-gpus is for a GPU, and --device cpu uses none; omit one of them")
+        from zeroshot_cli.cluster.ray_cluster import check_ray
+
+        check_ray()
+
+    def load_for(
+        self, cluster: "OnRay | None", name: str | None, pretrained: str | None, images: int
+    ) -> "tuple[LoadedModel, LoadedModel]":
+        """Return the model of this process, and as those that encode so many images have it: on their device."""
+        if cluster is not None:
+            return cluster.load(name, pretrained, images)
+        model = self.load(name, pretrained)
+        return model, model
+
+    @contextmanager
+    def cluster(self) -> "Iterator[OnRay | None]":
+        """Begin to start the engine, and end it; None is this process. SIGTERM ends it too, with exit code 143."""
+        if self.engine is not Engine.RAY:
+            yield None
+            return
+        from zeroshot_cli.cluster.ray_engine import TASK_IMAGES, Actors, RayEngine
+
+        number = o.as_count(self.actors or AUTO)
+        actors = Actors(number, self.actor_cpus or 1.0, self.actor_gpus, self.task_images or TASK_IMAGES)
+        with _orderly_end():
+            engine = RayEngine(actors, device=self.device, precision=str(self.precision))
+            try:
+                yield OnRay(self, engine, actors.threads)
+            finally:
+                engine.close()
+
+
+class OnRay:
+    """A command's work on Ray: this process has the model for texts only, the actors for images."""
+
+    def __init__(self, options: EngineOptions, engine: "RayEngine", threads: int) -> None:
+        self._options, self._threads = options, threads
+        self.engine = engine
+
+    def load(self, name: str | None, pretrained: str | None, images: int) -> "tuple[LoadedModel, LoadedModel]":
+        """Return the model of this process, and the same as the actors have it, which load theirs meanwhile."""
+        import torch
+
+        from zeroshot_cli.cluster.worker import ModelAt
+        from zeroshot_cli.models.default import choose
+
+        options, machine = self._options, self.engine.machine(images)
+        device = torch.device(machine.device)
+        chosen = choose(name, pretrained)
+        at = ModelAt.absolute(chosen.name, chosen.pretrained)
+        self.engine.load(
+            ModelAt(
+                name=at[0],
+                pretrained=at[1],
+                image_size=options.image_size,
+                offline=options.offline,
+                device=machine.device,
+                precision=machine.precision,
+                threads=self._threads,
+            )
+        )
+        here = machine.device if device.type != "cuda" or torch.cuda.is_available() else "cpu"
+        precision = "fp32" if here == "cpu" and machine.precision == "fp16" else machine.precision
+        own = replace(options, device=here, precision=o.Precision(precision))
+        model = own.load(name, pretrained)
+        return model, replace(model, device=device, precision=machine.precision)
+
+    def embedded(self, model: "LoadedModel", items: Sequence[ImageItem], batch_size: int) -> "Generator[list[Outcome]]":
+        """Yield the embeddings of the images, or why there is none, in order."""
+        from zeroshot_cli.cluster.worker import outcomes_of
+
+        for asked, answers in self.engine.run(self._question(model, batch_size), items):
+            yield list(outcomes_of(answers, [item for _, item in asked]))
+
+    def labelled(
+        self, classifier: "Classifier", items: Sequence[ImageItem], batch_size: int, **how: Any
+    ) -> "Generator[list[Result]]":
+        """Yield the labels of the images in order; `how` is as for `Classifier.answers`.
+
+        What looks at all images together is done here, with the actors' embeddings.
+        """
+        from zeroshot_cli.cluster.worker import results_of
+
+        adapting = how.pop("adapting")
+        if adapting is not None:
+            encode = partial(self.embedded, classifier.model, items, batch_size)
+            yield from classifier.answers(encode, adapting=adapting, **how)
+            return
+        question = self._question(classifier.model, batch_size, classifier=classifier.without_model(), **how)
+        for _, answers in self.engine.run(question, items):
+            yield results_of(answers)
+
+    def _question(self, model: "LoadedModel", batch_size: int, **asked: Any) -> "Question":
+        from zeroshot_cli.cluster.worker import Question
+
+        return Question(
+            fingerprint=model.fingerprint,
+            batch_size=batch_size,
+            workers=o.as_count(self._options.workers) or self._threads,
+            decoding=self._options.decoding(),
+            cache=self._options.cache,
+            folder=os.getcwd(),  # noqa: PTH109
+            **asked,
+        )
+
+
+@contextmanager
+def _orderly_end() -> Iterator[None]:
+    """Let SIGTERM end the command as an error does: files are closed, and no process is left."""
+
+    def end(*_: object) -> None:
+        raise SystemExit(TERMINATED)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,216 @@
+"""What one process of a cluster does with its share of the images; it knows no engine, so that any may call it.
+
+A task is a list of numbered images; its answers have the same numbers. All that is here can be pickled.
+"""
+
+import os
+import platform
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from itertools import chain
+
+import numpy as np
+import torch
+
+from zeroshot_cli.classify.classifier import Classifier
+from zeroshot_cli.classify.rejection import Rules
+from zeroshot_cli.embed.image_cache import ImageCache
+from zeroshot_cli.embed.images import EmbeddedImage, ImageEncoder, Outcome
+from zeroshot_cli.errors import CheckpointError, InputError, UnavailableError, UsageError
+from zeroshot_cli.images.decode import Decoding
+from zeroshot_cli.images.find import path_of
+from zeroshot_cli.images.given import GivenImage, ImageItem
+from zeroshot_cli.models.load import load
+from zeroshot_cli.models.precision import resolve_device, resolve_precision
+from zeroshot_cli.models.registry import known_names
+from zeroshot_cli.records import Result, SkippedImage, versions
+from zeroshot_cli.remote.address import is_address, shown_address
+from zeroshot_cli.results.formats import journal_line, parse_line
+
+Item = tuple[int, ImageItem]
+Answer = tuple[int, bytes | None, str]  # the number; a line of the journal, or an embedding with its note; a reason
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Where a process computes: the node's name, its device and precision, the versions that answers depend on."""
+
+    node: str
+    device: str
+    precision: str
+    versions: dict[str, str]
+
+    @classmethod
+    def here(cls, device: str, precision: str) -> "Machine":
+        """Return what these options mean for this process; raises UsageError where the node cannot do so."""
+        try:
+            found = resolve_device(device)
+            chosen = resolve_precision(precision, found)
+        except UsageError as error:
+            raise UsageError(f"node {platform.node()}: {error}") from None
+        return cls(platform.node(), str(found), chosen, versions_here())
+
+    def check_versions(self) -> None:
+        """Raise UsageError where the node has other versions than this process: its answers could be others."""
+        for name, number in versions_here().items():
+            if self.versions.get(name) != number:
+                raise UsageError(
+                    f"node {self.node} has {name} {self.versions.get(name)}, and this machine {number}; install the "
+                    "same version on all nodes"
+                )
+
+
+def versions_here() -> dict[str, str]:
+    """Return the versions that answers depend on."""
+    return {**versions("pillow"), "Python": platform.python_version()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelAt:
+    """A model and how it computes, for processes on any node; files are named from the root."""
+
+    name: str
+    pretrained: str | None
+    image_size: int | None
+    offline: bool
+    device: str
+    precision: str
+    threads: int
+
+    @staticmethod
+    def absolute(name: str, pretrained: str | None) -> tuple[str, str | None]:
+        """Return the name and the weights of a model, files and folders among them named from the root."""
+        if name not in known_names() and os.path.exists(name):  # noqa: PTH110
+            name = os.path.abspath(name)  # noqa: PTH100
+        if pretrained is not None and os.path.exists(pretrained):  # noqa: PTH110
+            pretrained = os.path.abspath(pretrained)  # noqa: PTH100
+        return name, pretrained
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What is asked of every image: the embedding, or with a `classifier`, which lacks its model, the labels.
+
+    `fingerprint` is that of the model that must answer. Relative paths begin at `folder`. Every process decodes in
+    `workers` processes of its own.
+    """
+
+    fingerprint: str
+    batch_size: int
+    workers: int
+    decoding: Decoding
+    cache: bool
+    folder: str
+    classifier: Classifier | None = None
+    rules: Rules | None = None
+    top_k: int | None = None
+    shown: int = 0
+
+
+class Worker:
+    """A process with its model; raises the errors of `load` in words that name the node."""
+
+    def __init__(self, at: ModelAt) -> None:
+        torch.set_num_threads(at.threads)
+        self._node = platform.node()
+        try:
+            self._model = load(
+                at.name,
+                at.pretrained,
+                device=at.device,
+                precision=at.precision,
+                offline=at.offline,
+                image_size=at.image_size,
+            )
+        except (UsageError, InputError, UnavailableError) as error:
+            raise type(error)(f"node {self._node} cannot load the model: {error}; {_shared(at.name)}") from None
+        self._name = at.name
+        self._question: Question | None = None
+        self._encoder: ImageEncoder | None = None
+        self._classifier: Classifier | None = None
+
+    def begin(self, question: Question) -> None:
+        """Take the question of the tasks to come; CheckpointError if it is for a model with other weights."""
+        if self._model.fingerprint != question.fingerprint:
+            raise CheckpointError(
+                f"node {self._node} has other weights under the name {self._name} than this machine "
+                f"({self._model.fingerprint[:12]}, not {question.fingerprint[:12]}); {_shared(self._name)}"
+            )
+        self._question = question
+        self._encoder = ImageEncoder(
+            self._model,
+            batch_size=question.batch_size,
+            workers=question.workers,
+            cache=ImageCache() if question.cache else None,
+            decoding=question.decoding,
+        )
+        self._classifier = question.classifier
+        if self._classifier is not None:
+            self._classifier.model = self._model
+
+    def __call__(self, items: Sequence[Item]) -> list[Answer]:
+        """Return the answers to a task, in its order."""
+        assert self._question is not None
+        assert self._encoder is not None
+        images = (_below(self._question.folder, item) for _, item in items)
+        encoded = self._encoder.encode(images)
+        if self._classifier is None:
+            with closing(encoded):
+                outcomes = chain.from_iterable(encoded)
+                return [_embedding(number, item) for (number, _), item in zip(items, outcomes, strict=True)]
+        question = self._question
+        answers = self._classifier.answers(
+            lambda: encoded, top_k=question.top_k, shown=question.shown, rules=question.rules
+        )
+        with closing(answers):
+            return [_line(*each) for each in zip(items, chain.from_iterable(answers), strict=True)]
+
+    def close(self) -> None:
+        """End the decoding processes."""
+        if self._encoder is not None:
+            self._encoder.__exit__()
+
+
+def results_of(answers: Sequence[Answer]) -> list[Result]:
+    """Return the results that lines of the journal hold."""
+    return [parse_line(line) for _, line, _ in answers if line is not None]
+
+
+def outcomes_of(answers: Sequence[Answer], items: Sequence[ImageItem]) -> Iterator[Outcome]:
+    """Yield the embeddings in the answers to `items`, or why there is none."""
+    for (_, embedding, text), item in zip(answers, items, strict=True):
+        path = path_of(item)
+        path = shown_address(path) if is_address(path) else path
+        if embedding is None:
+            yield SkippedImage(path, text)
+        else:
+            yield EmbeddedImage(path, np.frombuffer(embedding, dtype=np.float32), text)
+
+
+def _line(item: Item, result: Result) -> Answer:
+    number, image = item
+    path = path_of(image)
+    if result.path != path and not is_address(path):  # of an address, results do not have the secrets
+        result = replace(result, path=path)
+    return number, journal_line(result), ""
+
+
+def _embedding(number: int, item: Outcome) -> Answer:
+    if isinstance(item, SkippedImage):
+        return number, None, item.reason
+    return number, item.embedding.tobytes(), item.note
+
+
+def _below(folder: str, item: ImageItem) -> ImageItem:
+    """Return an image as this process finds it, whose working directory may be another."""
+    if isinstance(item, SkippedImage | GivenImage) or is_address(item):
+        return item
+    return os.path.join(folder, item)  # noqa: PTH118
+
+
+def _shared(name: str) -> str:
+    return (
+        f"put the model where every node sees it (zeroshot models download {name} --to DIR, in a shared folder) and "
+        "give --model DIR"
+    )
