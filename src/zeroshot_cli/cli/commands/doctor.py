@@ -22,17 +22,8 @@ if TYPE_CHECKING:
     from zeroshot_cli.models.registry import Published
 
 T = TypeVar("T")
-PACKAGES = (
-    o.DISTRIBUTION,
-    "torch",
-    "open_clip_torch",
-    "pillow",
-    "numpy",
-    "safetensors",
-    "huggingface_hub",
-    "typer",
-    "rich",
-)
+_OTHERS = ("torch", "open_clip_torch", "pillow", "numpy", "safetensors", "huggingface_hub", "typer", "rich")
+PACKAGES = (o.DISTRIBUTION, *_OTHERS)
 EXTRAS = {  # name of the extra → (package that it brings, what for)
     "heic": ("pillow-heif", "HEIC photos"),
     "jxl": ("pillow-jxl-plugin", "JPEG XL images"),
