@@ -14,7 +14,7 @@ from zeroshot_cli.datasets.annotations import check_annotations
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.pairs.columns import IMAGE_COLUMNS, IMAGE_EXTENSIONS, LABELS, Columns, Fault, TextColumn
 from zeroshot_cli.pairs.opened import Form, form_of
-from zeroshot_cli.pairs.paths import find_image, is_on_web
+from zeroshot_cli.pairs.paths import find_image
 from zeroshot_cli.pairs.tables import PlacedRow, read_table
 from zeroshot_cli.records import SkippedImage
 
@@ -162,20 +162,12 @@ def find_items(path: Path, cells: Sequence[str]) -> tuple[tuple[str | SkippedIma
     folder = os.path.dirname(path)
     found = {cell: find_image(cell, folder) for cell in dict.fromkeys(cells)}
     if any(found.values()):
-        items = {cell: place or _missing(cell, folder) for cell, place in found.items()}
+        items = {cell: place or os.path.join(folder, cell.strip()) for cell, place in found.items()}
         return tuple(items[cell] for cell in cells), ()
-    if is_on_web(cells[0]):
-        raise DataError(f"{path}: its images are on the web, the first is {cells[0]}; download them and list the files")
     base = _elsewhere(path, folder, [*found])
     places = {cell: _with_extension(base, cell) or os.path.join(base, cell.strip()) for cell in found}
     note = f"images are relative to {'the working directory' if base == os.curdir else base}"
     return tuple(places[cell] for cell in cells), (note,)
-
-
-def _missing(cell: str, folder: str) -> str | SkippedImage:
-    if is_on_web(cell):
-        return SkippedImage(cell, "it is on the web, not on this disk; download it")
-    return os.path.join(folder, cell.strip())
 
 
 def _elsewhere(path: Path, folder: str, cells: Sequence[str]) -> str:

@@ -39,9 +39,10 @@ from zeroshot_cli.filing.placing import (
     unchanged_copy,
 )
 from zeroshot_cli.records import UNKNOWN, Prediction, Result, SkippedImage
+from zeroshot_cli.remote.address import is_elsewhere
 from zeroshot_cli.results.formats import to_bytes
 
-__all__ = ["SortMode", "Sorted", "check_sort_into", "check_sorted_before", "sort_into"]
+__all__ = ["SortMode", "Sorted", "check_on_disk", "check_sort_into", "check_sorted_before", "sort_into"]
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _LONGEST_EXTENSION = 32  # bytes; what is longer is part of the name
@@ -114,6 +115,12 @@ def sort_into(
                 failed.append(SkippedImage(item.path, str(problem)))
             on_progress(done)
     return Sorted(filed, done - filed - len(failed), tuple(failed))
+
+
+def check_on_disk(paths: Iterable[str]) -> None:
+    """Raise UsageError for an image that is no file of its own, and so cannot be filed."""
+    if elsewhere := next(filter(is_elsewhere, paths), None):
+        raise UsageError(f"--sort-into files images on disk, and {elsewhere} is elsewhere; omit it, or --sort-into")
 
 
 def check_sorted_before(folder: Path, paths: Iterable[str], mode: SortMode, labels: Iterable[str]) -> None:

@@ -9,7 +9,7 @@ from zeroshot_cli.records import SkippedImage
 from zeroshot_cli.remote.address import is_address, mistyped, scheme_of, shown_address
 from zeroshot_cli.remote.faults import Fault
 from zeroshot_cli.remote.listing import can_list, is_pattern, listed, parent_of, suffix_of
-from zeroshot_cli.remote.stores import check_scheme
+from zeroshot_cli.remote.stores import check_scheme, is_known
 
 TABLES = (".parquet", ".pq")
 
@@ -105,10 +105,7 @@ def in_table(name: str) -> Iterator[str | SkippedImage]:
 
 def readable(address: str) -> str | SkippedImage:
     """Return an address of a list, or why nothing can be read from it; UsageError where a package is missing."""
-    try:
-        check_scheme(address)
-    except UsageError as error:
-        if "unknown scheme" not in str(error):
-            raise
-        return SkippedImage(shown_address(address), f"unknown scheme {scheme_of(address)}://")
+    if not is_known(scheme := scheme_of(address) or ""):
+        return SkippedImage(shown_address(address), f"unknown scheme {scheme}://")
+    check_scheme(address)
     return address

@@ -15,13 +15,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import BinaryIO
 
-from zeroshot_cli.errors import UnreadableImage, UsageError
+from zeroshot_cli.errors import UnavailableError, UnreadableImage, UsageError
 from zeroshot_cli.images import decoder_process as decoder
 from zeroshot_cli.images.decode import Decoding
 from zeroshot_cli.images.decoder_process import CONTENT, FILE, GO, NOTE, PATH, READY, REASON, SKIP, Job
 from zeroshot_cli.images.memory import bound_of
 from zeroshot_cli.records import SkippedImage
-from zeroshot_cli.remote.address import is_elsewhere
+from zeroshot_cli.remote.address import is_elsewhere, shown_address
 
 PROGRAM = "from zeroshot_cli.images.decoder_process import main; main()"
 _GLANCE = 0.5  # seconds between two looks at who has been busy for too long
@@ -62,14 +62,19 @@ class Decoders:
         self._closed = threading.Event()
         self._watch: threading.Thread | None = None
 
-    def submit(self, image: str | bytes, is_known: IsKnown = lambda content: False) -> Future[Decoded]:
-        """Decode an image, given as its path, its address or the bytes of its file, unless `is_known` knows its hash.
+    def submit(self, image: str | bytes | Future[bytes], is_known: IsKnown = lambda content: False) -> Future[Decoded]:
+        """Decode an image, given as its path, its address, the bytes of its file, or as what has them in the end.
 
-        `is_known` is called from another thread. The future raises UnreadableImage.
+        It is not decoded if `is_known`, which is called from another thread, knows its hash. An address is asked for at
+        once. The future raises UnreadableImage.
         """
         if self._watch is None:
             self._watch = threading.Thread(target=self._end_hanging, name="watch decoders", daemon=True)
             self._watch.start()
+        if isinstance(image, str) and is_elsewhere(image):
+            from zeroshot_cli.remote.fetch import begin  # it imports asyncio
+
+            image = begin(image, allow_private=self._job.decoding.allow_private)
         return self._threads.submit(self._decode, image, is_known)
 
     def close(self) -> None:
@@ -88,11 +93,8 @@ class Decoders:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _decode(self, image: str | bytes, is_known: IsKnown) -> Decoded:
-        if isinstance(image, str) and is_elsewhere(image):
-            from zeroshot_cli.remote.fetch import fetch  # it imports asyncio
-
-            image = fetch(image, allow_private=self._job.decoding.allow_private)
+    def _decode(self, image: str | bytes | Future[bytes], is_known: IsKnown) -> Decoded:
+        image = image.result() if isinstance(image, Future) else image
         reason = ""
         for _ in range(2):  # who was killed from outside may have been at a good image
             with self._process() as process:
@@ -279,6 +281,8 @@ def each_frame(
     waiting: deque[tuple[str | SkippedImage, Future[Decoded] | None]] = deque()
     with Decoders(Job(counted=True, decoding=decoding), workers=workers) as decoders:
         for item in items:
+            if isinstance(item, str) and is_elsewhere(item):
+                raise UsageError(f"--frames each is for files on disk, and {shown_address(item)} is elsewhere; omit it")
             waiting.append((item, decoders.submit(item) if isinstance(item, str) else None))
             if len(waiting) > _COUNTED_AHEAD:
                 yield from _frames(*waiting.popleft())
@@ -303,5 +307,5 @@ def _frames(item: str | SkippedImage, future: Future[Decoded] | None) -> Iterato
 def _thumbnail(future: Future[Decoded]) -> bytes | None:
     try:
         return future.result().pixels
-    except UnreadableImage:
+    except (UnreadableImage, UnavailableError):
         return None

@@ -103,10 +103,7 @@ class Columns:
         self._check_header(header)
         web = [column for column in header if column.casefold() in _ADDRESSES]
         if kind == "image" and not given and web:
-            raise Fault(
-                f"has no image column, only addresses in {web[0]!r}; download the images, for example with "
-                "img2dataset, whose tars can be used as they are"
-            )
+            return list(header).index(web[0])
         lacks = f"no column {given!r}" if given else f"no {kind} column ({', '.join(known)})"
         captions = (
             self.kind is LABELS and kind == "label" and any(column.casefold() in CAPTION_COLUMNS for column in header)

@@ -4,13 +4,13 @@
 # ruff: noqa: PTH111, PTH112, PTH118, PTH120
 
 import os
-import re
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import PurePath
 from urllib.parse import unquote
 
-_WEB = re.compile(r"\s*(?!file:)[a-z][a-z0-9+.-]+://", re.IGNORECASE)  # two letters at least: c: is a Windows drive
+from zeroshot_cli.remote.address import is_address, shown_address
+
 _LONGEST = 1000  # characters of a path in a message
 # Folders where the images of a list of captions are usually found: beside the list, or beside its folder.
 _IMAGE_FOLDERS = ("images", "Images", "image", "img", "flickr30k_images", "flickr30k-images", "Flicker8k_Dataset")
@@ -27,7 +27,7 @@ class Roots:
         self._found: dict[str, int] = {}
 
     def find(self, cell: str) -> str | None:
-        """Return the existing file that a cell names, if any."""
+        """Return the existing file that a cell names, or its address, if any."""
         if path := find_image(cell, self.own):
             return path
         for folder in self._beside:
@@ -52,13 +52,13 @@ class Roots:
 
 def is_on_web(cell: str) -> bool:
     """Return whether a cell is a URL, not a path."""
-    return _WEB.match(cell) is not None
+    return is_address(cell.strip())
 
 
 def find_image(cell: str, folder: str) -> str | None:
-    """Return the existing file that a cell of a table in `folder` names, if any."""
+    """Return the existing file that a cell of a table in `folder` names, or the address that it is, if any."""
     if not cell.strip() or is_on_web(cell):
-        return None
+        return cell.strip() or None
     paths = (os.path.join(folder, path) for path in _readings(cell))
     return next(filter(os.path.isfile, paths), None)
 
@@ -67,7 +67,7 @@ def shown_as(cell: str, folder: str) -> str:
     """Return how a message names a missing image."""
     if not cell.strip():
         return "an empty cell"
-    path = cell if is_on_web(cell) else os.path.join(folder, next(_readings(cell)))
+    path = shown_address(cell.strip()) if is_on_web(cell) else os.path.join(folder, next(_readings(cell)))
     return path if len(path) <= _LONGEST else f"{path[: _LONGEST - 1]}…"
 
 

@@ -23,10 +23,11 @@ from zeroshot_cli.images.decode import open_regular
 from zeroshot_cli.images.file_kinds import special_file
 from zeroshot_cli.pairs.columns import PairColumns
 from zeroshot_cli.pairs.opened import Form, form_of
-from zeroshot_cli.pairs.paths import Roots, is_on_web, shown_as
+from zeroshot_cli.pairs.paths import Roots, shown_as
 from zeroshot_cli.pairs.shards import Member, expand, read_shard
 from zeroshot_cli.pairs.tables import PlacedRow, read_table
 from zeroshot_cli.records import SkippedImage
+from zeroshot_cli.remote.address import shown_address
 
 _FORMS = "a csv, tsv, jsonl or parquet file, or WebDataset tars such as shard-{000..099}.tar"
 _NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?")
@@ -78,8 +79,12 @@ class Pairs:
         texts = self.sources[place].texts.get(self.captions[row], (self.captions[row],))
         return texts[0] if draw is None or len(texts) == 1 else draw.choice(texts)
 
+    def shown(self, row: int) -> str:
+        """Return what messages and records call the image of a row."""
+        return shown_address(self.images[row])
+
     def open(self, row: int) -> BinaryIO:
-        """Open the image of a row; raises UnreadableImage with the reason."""
+        """Open the image of a row, which is not at an address; raises UnreadableImage with the reason."""
         image = self.images[row]
         member = self.members.get(image)
         return open_regular(image) if member is None else member.open()
@@ -89,7 +94,7 @@ class Pairs:
         digest = hashlib.sha256()
         name_of = cache(lambda folder: Path(folder).name)  # a folder has many images
         for image, caption in zip(self.images, self.captions, strict=True):
-            folder, name = os.path.split(image)
+            folder, name = os.path.split(shown_address(image))
             name = f"{name_of(folder)}/{name}" if folder else name
             digest.update(f"{name}\0{caption}\0".encode("utf-8", "surrogateescape"))
         if len({source.weight for source in self.sources}) > 1:
@@ -322,9 +327,6 @@ def _check_usable(name: str, part: _Part, columns: PairColumns) -> None:
     if not part.missing:
         raise DataError(f"{name} has {part.empty:,} rows, all with an empty caption; name another --caption-column")
     first = part.first_missing or ""
-    if is_on_web(first):
-        way_out = "download them first, for example with img2dataset, whose tars can be used as they are"
-        raise DataError(f"the images in {name} are on the web, the first is {first}; {way_out}")
     raise DataError(
         f"none of the {part.missing:,} images in {name} exists, the first is {first}; "
         "paths are relative to the file that names them, or to --image-root"

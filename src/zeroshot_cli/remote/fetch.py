@@ -17,7 +17,7 @@ from typing import Any
 from zeroshot_cli.errors import UnavailableError, UnreadableImage
 from zeroshot_cli.remote.address import HTTP, host_of, is_hidden, row_in, scheme_of
 from zeroshot_cli.remote.faults import Fault
-from zeroshot_cli.remote.stores import check_scheme, read_store
+from zeroshot_cli.remote.stores import check_scheme, is_known, read_store
 from zeroshot_cli.remote.web import Limits, Received, Web
 
 LIMITS = Limits()
@@ -56,6 +56,8 @@ def begin(name: str, received: Received | None = None, *, allow_private: bool = 
         from zeroshot_cli.remote.rows import read_row
 
         return _done(lambda: read_row(*place))
+    if not is_known(scheme := scheme_of(name) or ""):
+        return _failed(UnreadableImage(f"unknown scheme {scheme}://"))
     check_scheme(name)
     from fsspec.asyn import get_loop
 
@@ -90,8 +92,14 @@ def _done(read: Callable[[], bytes]) -> "Future[bytes]":
     try:
         done.set_result(read())
     except Exception as error:
-        done.set_exception(error)
+        return _failed(error)
     return done
+
+
+def _failed(error: Exception) -> "Future[bytes]":
+    failed: Future[bytes] = Future()
+    failed.set_exception(error)
+    return failed
 
 
 async def _nothing(received: int) -> None: ...

@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib.util
+import os
 from functools import cache
 from threading import Lock
 from typing import Any
@@ -17,19 +18,25 @@ _stores: dict[str, Any] = {}
 _lock = Lock()
 
 
+def is_known(scheme: str) -> bool:
+    """Return whether something reads addresses of a scheme, perhaps with another package."""
+    if scheme in HTTP or not _is_there("fsspec"):
+        return True
+    from fsspec.registry import known_implementations
+
+    return scheme in known_implementations and is_allowed(scheme)
+
+
 def check_scheme(address: str) -> None:
     """Raise UsageError for an address that nothing here can read, or whose package is missing."""
     scheme, shown = scheme_of(address) or "", shown_address(address)
     missing = [name for name in ("fsspec", "aiohttp") if not _is_there(name)]
     if missing:
         raise UsageError(f"{shown}: reading addresses needs {' and '.join(missing)}: {_HOW}")
-    if scheme in HTTP:
-        return
-    from fsspec.registry import known_implementations
-
-    if scheme not in known_implementations or not is_allowed(scheme):
+    if not is_known(scheme):
         raise UsageError(f"{shown}: unknown scheme {scheme}://; known are {KNOWN}, and those of fsspec")
-    _class_of(scheme, shown)
+    if scheme not in HTTP:
+        _class_of(scheme)
 
 
 @cache
@@ -38,7 +45,7 @@ def _is_there(package: str) -> bool:
 
 
 @cache
-def _class_of(scheme: str, shown: str) -> Any:
+def _class_of(scheme: str) -> Any:
     import fsspec
 
     try:
@@ -46,15 +53,15 @@ def _class_of(scheme: str, shown: str) -> Any:
     except ImportError as error:
         package = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}.get(scheme)
         way_out = f"needs {package}: {_HOW}" if package else f"needs another package: {error}"
-        raise UsageError(f"{shown}: reading {scheme}:// {way_out}") from None
+        raise UsageError(f"reading {scheme}:// {way_out}") from None
 
 
 def store_of(address: str) -> Any:
     """Return the store of an address, one for all of its kind; UsageError where that cannot be."""
     scheme = scheme_of(address) or ""
-    cls = _class_of(scheme, f"{scheme}://")
+    cls = _class_of(scheme)
     settings = cls._get_kwargs_from_urls(address)  # a user, a host
-    key = repr((scheme, sorted(settings.items())))
+    key = repr((os.getpid(), scheme, sorted(settings.items())))  # none survives a fork
     with _lock:
         if key not in _stores:
             _stores[key] = cls(skip_instance_cache=True, **_settings_of(scheme), **settings)

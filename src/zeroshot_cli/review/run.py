@@ -17,6 +17,7 @@ from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.filing.manifest import MANIFEST, SortMode, moved_by, read_manifest
 from zeroshot_cli.pairs.results import ResultRow, result_rows
 from zeroshot_cli.records import UNKNOWN
+from zeroshot_cli.remote.address import is_elsewhere
 from zeroshot_cli.results.formats import as_was
 from zeroshot_cli.results.run_record import RunRecord, read_record
 from zeroshot_cli.results.targets import Targets
@@ -96,6 +97,8 @@ def read_run(path: str | os.PathLike[str]) -> Run:
         raise DataError(f"{path}: has no image with a label, so there is nothing to review")
     if twice := next((name for name, count in Counter(each.path for each in images).items() if count > 1), None):
         raise DataError(f"{path}: {twice!r} is there twice; each image has one answer, so delete one of them")
+    if elsewhere := next((each.path for each in images if is_elsewhere(each.path)), None):
+        raise UsageError(f"{path}: {elsewhere} is not on this disk; review shows and corrects files, so download them")
     images = _placed(images, source, record)
     labels = _labels(settings, images)
     run = Run(source, tuple(images), unreadable, labels, record)

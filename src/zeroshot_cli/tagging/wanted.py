@@ -13,9 +13,11 @@ from typing import Any
 from zeroshot_cli.datasets.tables import find_items
 from zeroshot_cli.disk import read_notes
 from zeroshot_cli.display import counted
+from zeroshot_cli.errors import UsageError
 from zeroshot_cli.filing.manifest import MANIFEST, moved_by
 from zeroshot_cli.filing.placing import absolute
 from zeroshot_cli.records import SEPARATOR, SkippedImage
+from zeroshot_cli.remote.address import is_elsewhere
 from zeroshot_cli.results.targets import Targets
 from zeroshot_cli.tagging.answers import Answer, read_answers
 from zeroshot_cli.tagging.record import EXTENSION, record_of
@@ -52,6 +54,8 @@ def read_wanted(results: Sequence[Path], settings: TagSettings) -> Wanted:
         run = _run_of(path, run)
         answers = answers.as_were() if run.excel_safe else answers
         names = [*answers.images, *answers.errors.difference(answers.images)]
+        if elsewhere := next(filter(is_elsewhere, names), None):
+            raise UsageError(f"{path}: {elsewhere} is not on this disk; tag writes beside files, so download them")
         places = [run.place_of(name) for name in names]
         cells = [there if os.path.isfile(there) else name for there, name in zip(places, names, strict=True)]
         items, assumed = find_items(path, cells) if cells else ((), ())

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from zeroshot_cli.errors import DataError, UnreadableImage, UsageError, ZeroshotError
+from zeroshot_cli.images.arrived import AHEAD
 from zeroshot_cli.images.augment import Augment
 from zeroshot_cli.images.decode import EXACTLY, Decoding
 from zeroshot_cli.images.decoder_pool import Decoded, Decoders
@@ -24,6 +25,7 @@ from zeroshot_cli.images.preprocess import PreprocessConfig
 from zeroshot_cli.pairs.read import Pairs, Source
 from zeroshot_cli.processes import end_with_parent
 from zeroshot_cli.records import SkippedImage
+from zeroshot_cli.remote.address import is_address
 from zeroshot_cli.train.config import TrainConfig
 
 MAX_BAD_IN_A_ROW = 100
@@ -62,6 +64,16 @@ class ImageReader:
         self._decoders: Decoders | None = None  # each process has its own, made when it reads its first image
         self._process = 0
         self._ahead: dict[int, Future[Decoded]] = {}
+        self._coming: dict[int, Future[bytes]] = {}
+
+    def ask(self, rows: Sequence[int]) -> None:
+        """Ask for the images of rows that are at addresses, many at once."""
+        for row in rows[: AHEAD - len(self._coming)]:
+            image = self.pairs.images[row]
+            if is_address(image) and row not in self._coming and row not in self._ahead:
+                from zeroshot_cli.remote.fetch import begin  # it imports asyncio
+
+                self._coming[row] = begin(image)
 
     def prefetch(self, row: int) -> None:
         """Let the decoding process of a DataLoader's worker begin with a row that is read next."""
@@ -82,6 +94,8 @@ class ImageReader:
                 os.getpid(),
             )
             Finalize(self, self._decoders.close, exitpriority=10)
+        if (coming := self._coming.pop(row, None)) is not None:
+            return self._decoders.submit(coming)
         return decoded(self._decoders, self.pairs, row)
 
 
@@ -223,6 +237,7 @@ class TrainBatches(Dataset[Batch | ZeroshotError]):
             passes = plan.passes or (0,) * len(plan.rows)
             views = []
             for place, row in enumerate(plan.rows):
+                self._reader.ask(plan.rows[place : place + AHEAD])
                 self.prefetch(plan.rows[place : place + 2])  # the next image is decoded while this one is augmented
                 views.append(self._view(row, plan.epoch, passes[place], skipped))
         except ZeroshotError as error:
@@ -253,7 +268,7 @@ class TrainBatches(Dataset[Batch | ZeroshotError]):
                     return found, row
                 raise UnreadableImage("cannot be read")
             except UnreadableImage as error:
-                skipped.append(SkippedImage(self.pairs.images[row], str(error)))
+                skipped.append(SkippedImage(self.pairs.shown(row), str(error)))
                 row = rng.randrange(len(self.pairs))
         reason = f"{skipped[-1].path}: {skipped[-1].reason}"
         raise DataError(f"{MAX_BAD_IN_A_ROW} images in a row cannot be read ({reason}); remove the bad ones")
@@ -270,11 +285,12 @@ class EvalBatches(Dataset[Batch | ZeroshotError]):
     def __getitem__(self, plan: Plan) -> Batch | ZeroshotError:
         views: list[tuple[Pixels, int]] = []
         skipped: list[SkippedImage] = []
-        for row in plan.rows:
+        for place, row in enumerate(plan.rows):
+            self._reader.ask(plan.rows[place : place + AHEAD])
             try:
                 views.append((np.frombuffer(self._reader.read(row), np.uint8).reshape(self._shape), row))
             except UnreadableImage as error:
-                skipped.append(SkippedImage(self.pairs.images[row], str(error)))
+                skipped.append(SkippedImage(self.pairs.shown(row), str(error)))
             except ZeroshotError as error:
                 return error
         return batch_of(self.pairs, views, skipped)

@@ -162,7 +162,7 @@ class _ViewBatches(Dataset[Batch | ZeroshotError]):
             try:
                 views.append((self.batches.drawn(row, self.batches.rng(row, plan.epoch)), row))
             except UnreadableImage as error:
-                skipped.append(SkippedImage(self.batches.pairs.images[row], str(error)))
+                skipped.append(SkippedImage(self.batches.pairs.shown(row), str(error)))
             except ZeroshotError as error:
                 return error
         return batch_of(self.batches.pairs, views, skipped)

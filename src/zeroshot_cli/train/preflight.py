@@ -203,7 +203,7 @@ def _check_variety(pairs: Pairs, alike: _Alike) -> None:
         )
     if alike.images == 1:
         raise DataError(
-            f"all {n:,} pairs of --data have the same image, {pairs.images[0]}; name another column with --image-column"
+            f"all {n:,} pairs of --data have the same image, {pairs.shown(0)}; name another column with --image-column"
         )
     if alike.largest_count > MANY_ALIKE * n:
         _warn(f"{alike.largest_count:,} of the {n:,} captions of --data are {caption!r}, from which little is learned")
@@ -375,7 +375,7 @@ def look_at(pairs: Pairs, rows: Sequence[int], *, workers: int, decoding: Decodi
             try:
                 thumbnail = waiting.popleft().result().pixels
             except UnreadableImage as error:
-                yield SkippedImage(pairs.images[row], str(error))
+                yield SkippedImage(pairs.shown(row), str(error))
             else:
                 yield thumbnail is not None and _is_plain(thumbnail)
             waiting.extend(islice(to_come, 1))

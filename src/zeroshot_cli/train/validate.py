@@ -27,6 +27,7 @@ from zeroshot_cli.images.find import path_of
 from zeroshot_cli.images.preprocess import Preprocess, PreprocessConfig
 from zeroshot_cli.models.loaded import LoadedModel
 from zeroshot_cli.records import SkippedImage
+from zeroshot_cli.remote.address import shown_address
 from zeroshot_cli.train.data import Batch
 from zeroshot_cli.words.labels import read_labels
 from zeroshot_cli.words.prompts import choose_prompts
@@ -234,7 +235,7 @@ def _why_unreadable(decoders: Decoders, path: str) -> SkippedImage | None:
     try:
         decoders.submit(path).result()
     except UnreadableImage as error:
-        return SkippedImage(path, str(error))
+        return SkippedImage(shown_address(path), str(error))
     return None
 
 

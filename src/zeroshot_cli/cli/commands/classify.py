@@ -56,8 +56,9 @@ def classify(options: ClassifyOptions, context: typer.Context) -> None:
         tried = found.count  # by all shards, so that their batches are those of one run
         found, share = options.share(found)
         if options.sort_into is not None:
-            from zeroshot_cli.filing.sort import check_sorted_before
+            from zeroshot_cli.filing.sort import check_on_disk, check_sorted_before
 
+            check_on_disk(found.paths())
             check_sorted_before(options.sort_into, found.paths(), options.sort_mode, classes.answers)
 
         from zeroshot_cli.embed.batches import auto_batch_size
