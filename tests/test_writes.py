@@ -80,6 +80,7 @@ FRESH = [
     "datasets/wds._write_templates",
     "datasets/wds.convert",
     "pairs/shards._unpack_images",
+    "remote/tables.copied_table",
     "train/files/checkpoint.save_checkpoint",
     "train/files/checkpoint.save_checkpoint",
 ]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TextIO, TypeVar
 
 from zeroshot_cli.display import shown
 from zeroshot_cli.models.default import BETTER_DOWNLOAD, BETTER_MODEL, Chosen, Source
+from zeroshot_cli.remote.address import shown_in
 from zeroshot_cli.results.formats import DELIMITERS, Format, delimited_row
 
 if TYPE_CHECKING:  # rich is slow to import, and `zeroshot --version` does not need it
@@ -25,9 +26,9 @@ _PIPE_WIDTH = 10_000  # wide enough that a table in a pipe is never folded
 
 
 def note(text: str, *, quiet: bool = False) -> None:
-    """Print one line on standard error."""
+    """Print one line on standard error; what is secret in an address is left out."""
     if not quiet:
-        print(shown(text), file=sys.stderr)
+        print(shown(shown_in(text)), file=sys.stderr)
 
 
 def note_default(chosen: Chosen, *, quiet: bool) -> None:

@@ -15,6 +15,7 @@ from zeroshot_cli.images.selection import USUAL, Selection, other_files
 from zeroshot_cli.pairs.read import read_pairs
 from zeroshot_cli.pairs.shards import CAPTION_EXTENSIONS
 from zeroshot_cli.records import SkippedImage
+from zeroshot_cli.remote.address import shown_address
 from zeroshot_cli.words.textfiles import read_text
 
 # What Hugging Face, Flickr8k and others call the list of captions in a folder of images.
@@ -65,7 +66,7 @@ class CaptionedImages:
 
 
 def read_captioned(
-    path: Path,
+    path: Path | str,
     *,
     image_column: str | None = None,
     caption_column: str | None = None,
@@ -79,6 +80,7 @@ def read_captioned(
     wrong in it, or where no pair is left.
     """
     if os.path.isdir(path):
+        path = Path(path)
         table = table_in(path)
         if table is None:
             return _read_folder(path, selection)
@@ -90,7 +92,7 @@ def read_captioned(
         raise DataError(f"{path}: all its labels are numbers, which are no captions; name these with --caption-column")
     rows = ((image, (caption,)) for image, caption in zip(pairs.images, pairs.captions, strict=True))
     return replace(
-        captioned(str(path), rows),
+        captioned(shown_address(str(path)), rows),
         empty=pairs.empty_captions,
         missing=pairs.missing_files,
         first_missing=pairs.first_missing,

@@ -16,6 +16,8 @@ from zeroshot_cli.errors import UsageError
 from zeroshot_cli.images.decode import EACH, Decoding
 from zeroshot_cli.images.selection import USUAL, Selection
 from zeroshot_cli.records import assumed_of
+from zeroshot_cli.remote.address import is_address, shown_address
+from zeroshot_cli.remote.tables import copied_table
 from zeroshot_cli.words.labels import Labels, read_labels
 from zeroshot_cli.words.prompts import Prompts, choose_prompts, prompts_for, read_prompts
 
@@ -204,7 +206,7 @@ def _prompts(settings: EvalSettings, usual: tuple[str, ...]) -> tuple[Prompts, .
 def _read(
     name: str, labels: Labels | None, settings: EvalSettings, listener: Listener
 ) -> tuple[Images, KnownSet | None]:
-    known = None if os.path.lexists(name) else find_known(name)  # a Path of a name too long raises
+    known = None if os.path.lexists(name) or is_address(name) else find_known(name)  # a Path of a name too long raises
     if known is not None and settings.multi_label:
         raise UsageError(f"{known.name} has one label per image; omit --multi-label, or give a table of your own")
     if known is not None:
@@ -214,10 +216,16 @@ def _read(
         if isinstance(images, CaptionedImages):
             raise UsageError(f"{images.name}: has captions instead of labels; omit --labels")
         return relabelled(images, labels), known
-    path, image_column = Path(name), settings.image_column
+    image_column = settings.image_column
     if settings.retrieval:
         columns = {"image_column": image_column, "caption_column": settings.label_column}
-        return read_captioned(path, **columns, selection=settings.selection), None
+        where = name if is_address(name) else Path(name)
+        return read_captioned(where, **columns, selection=settings.selection), None
+    if is_address(name):
+        with copied_table(name) as copy:
+            found, known = _read(str(copy), labels, settings, listener)
+        return replace(found, name=shown_address(name)), known
+    path = Path(name)
     columns = {"image_column": image_column, "label_column": settings.label_column}
     if settings.multi_label:
         return read_multilabel(path, labels, **columns), None

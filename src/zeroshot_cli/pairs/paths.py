@@ -4,6 +4,7 @@
 # ruff: noqa: PTH111, PTH112, PTH118, PTH120
 
 import os
+import re
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import PurePath
@@ -23,6 +24,7 @@ class Roots:
     """
 
     def __init__(self, name: str, root: str | None) -> None:
+        name = re.split(r"[?#]", name, maxsplit=1)[0] if is_address(name) else name
         self.own, self._root, self._file = os.path.dirname(name) if root is None else root, root, name
         self._found: dict[str, int] = {}
 
@@ -59,6 +61,8 @@ def find_image(cell: str, folder: str) -> str | None:
     """Return the existing file that a cell of a table in `folder` names, or the address that it is, if any."""
     if not cell.strip() or is_on_web(cell):
         return cell.strip() or None
+    if is_address(folder):
+        return f"{folder.rstrip('/')}/{cell.strip()}"
     paths = (os.path.join(folder, path) for path in _readings(cell))
     return next(filter(os.path.isfile, paths), None)
 

@@ -5,6 +5,7 @@
 
 import glob
 import hashlib
+import io
 import math
 import os
 import re
@@ -27,7 +28,8 @@ from zeroshot_cli.pairs.paths import Roots, shown_as
 from zeroshot_cli.pairs.shards import Member, expand, read_shard
 from zeroshot_cli.pairs.tables import PlacedRow, read_table
 from zeroshot_cli.records import SkippedImage
-from zeroshot_cli.remote.address import shown_address
+from zeroshot_cli.remote.address import is_address, shown_address
+from zeroshot_cli.remote.tables import fetch_table
 
 _FORMS = "a csv, tsv, jsonl or parquet file, or WebDataset tars such as shard-{000..099}.tar"
 _NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?")
@@ -217,7 +219,8 @@ def _read_source(pattern: str, option: str, columns: PairColumns, root: str | No
             part.skipped.append(SkippedImage(name, str(broken.error).removeprefix(name).lstrip(": ")))
         if columns.classes:
             part.classes |= {text: (text,) for text in part.captions[rows:]}
-        part.notes += [f"{name}: {note}" for note in notes]
+        part.notes += [f"{shown_address(name)}: {note}" for note in notes]
+    pattern = shown_address(pattern)
     _check_usable(pattern, part, columns)
     return Pairs(
         tuple(part.images),
@@ -242,6 +245,8 @@ class _Broken(Exception):
 
 def _files_of(pattern: str, option: str) -> list[str]:
     """Return the files that a pattern such as shard-{000..099}.tar or *.csv means, else its own name."""
+    if is_address(pattern):
+        return [pattern]
     pattern = os.path.expanduser(pattern)
     names = []
     for name in expand(pattern):
@@ -255,7 +260,10 @@ def _files_of(pattern: str, option: str) -> list[str]:
 def _read_file(name: str, option: str, columns: PairColumns, root: str | None, part: _Part, notes: list[str]) -> None:
     """Read one file of a source. Raises _Broken for a damaged tar."""
     with _opened(name, option) as file:
+        roots, name = Roots(name, root), shown_address(name)
         form = form_of(name, file)
+        if form is Form.TAR and is_address(name):
+            raise UsageError(f"{name} is a tar, which is read in place; download it, and give the file")
         if form is Form.TAR:
             if columns.label is not None:
                 notes.append(
@@ -267,13 +275,15 @@ def _read_file(name: str, option: str, columns: PairColumns, root: str | None, p
             except DataError as error:
                 raise _Broken(error) from None
         else:
-            roots = Roots(name, root)
             _find_images(read_table(name, file, form, columns, notes), roots, part)
             notes += roots.notes()
 
 
 @contextmanager
 def _opened(name: str, option: str) -> Iterator[BinaryIO]:
+    if is_address(name):
+        yield io.BytesIO(fetch_table(name))
+        return
     try:
         if what := special_file(os.stat(name).st_mode):
             raise UsageError(f"{name}: {what}; give {option} {_FORMS}")

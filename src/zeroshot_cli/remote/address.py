@@ -22,7 +22,7 @@ _TELLING = (
 )
 _SECRET = frozenset(_TELLING.split())
 _HIDDEN = "***"
-_IN_TEXT = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://[^\s'\"<>]+")
+_IN_TEXT = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://[^\s'\"<>]*[^\s'\"<>.,:;)]")
 
 
 def scheme_of(text: str) -> str | None:

@@ -20,6 +20,7 @@ from zeroshot_cli.cli.commands.build import ClassifierFile, LabelsFile, Template
 from zeroshot_cli.console.terminal import ProgressBar, console_for, note, note_assumed, note_default, progress_bar
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.models.default import DEFAULT_MODEL, MODEL_VARIABLE, choose
+from zeroshot_cli.remote.address import shown_in
 
 if TYPE_CHECKING:
     from zeroshot_cli.evaluation.run import Evaluation
@@ -243,7 +244,7 @@ def evaluate(options: EvalOptions) -> None:
         "precision": options.precision.value,
         "batch_size": o.as_count(options.batch_size),
         "workers": o.as_count(options.workers),
-        "command": shlex.join(["zeroshot", *sys.argv[1:]]),
+        "command": shlex.join(["zeroshot", *map(shown_in, sys.argv[1:])]),
     }
     shared = {name: getattr(options, name) for name in (each.name for each in fields(EvalSettings)) if name not in own}
     settings = EvalSettings(**shared, **own)

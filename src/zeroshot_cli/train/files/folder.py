@@ -36,6 +36,7 @@ from zeroshot_cli.display import shown
 from zeroshot_cli.documents import load_json, load_yaml
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.records import SkippedImage
+from zeroshot_cli.remote.address import shown_in
 from zeroshot_cli.train.config import TrainConfig
 
 if TYPE_CHECKING:  # they bring torch
@@ -90,7 +91,8 @@ class RunFolder:
             self._take_lock()
             if not resume:
                 self.check(resume=False)  # another process may have come first
-            _write_text(self.path / "config.yaml", yaml.safe_dump(dict(settings), sort_keys=False))
+            text = shown_in(yaml.safe_dump(dict(settings), sort_keys=False))
+            _write_text(self.path / "config.yaml", text)
             if assumed:
                 _write_text(self._assumed, "".join(f"{shown(text)}\n" for text in assumed))
             else:
