@@ -71,7 +71,7 @@ def test_lowest_versions_are_the_lower_bounds(tmp_path: Path) -> None:
         versions.lowest(versions.requirements(pyproject))
 
 
-SHARED = {"records", "disk", "display", "documents", "errors"}  # what every room needs
+SHARED = {"records", "disk", "display", "documents", "errors", "processes"}  # what every room needs
 
 
 def rooms_of(file: Path) -> set[str]:

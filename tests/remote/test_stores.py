@@ -2,11 +2,13 @@
 
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from faulty_web import FILES
 
+from zeroshot_cli.cli import app as entry
 from zeroshot_cli.errors import DataError, UnavailableError, UnreadableImage, UsageError
 from zeroshot_cli.images.find import find_images
 from zeroshot_cli.images.selection import Selection
@@ -170,3 +172,18 @@ def test_a_file_system_in_memory_stands_for_any_of_fsspec() -> None:
         assert isinstance(find_images(["memory://box/red.png", "memory://none/"]).items[-1], str | SkippedImage)
     finally:
         store.rm("/box", recursive=True)
+
+
+@pytest.mark.slow
+def test_images_and_output_in_a_bucket(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows are those of the files on disk, and the file in the bucket is that of a run here."""
+    monkeypatch.chdir(tmp_path)
+    for key in ("a/deep/lime.png", "a/red.png"):
+        Path(key).parent.mkdir(parents=True, exist_ok=True)
+        Path(key).write_bytes(KEYS[key])
+    setting = ["--label", "red", "--label", "green", "--model", "tiny", "--precision", "fp32", "--batch-size", "2"]
+    assert entry.run(["classify", "a", *setting, "-o", "here.csv"]) == 0
+    assert entry.run(["classify", f"{bucket}/a/", *setting, "-o", f"{bucket}/out/there.csv"]) == 0
+    there = fetch(f"{bucket}/out/there.csv").decode()
+    assert there.replace(f"{bucket}/", "") == Path("here.csv").read_text()
+    assert entry.run(["classify", f"{bucket}/a/", *setting, "-o", f"{bucket}/out/there.csv"]) == 2

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zeroshot_cli.cli import options as o
+from zeroshot_cli.cli.address_options import OutputsElsewhere
 from zeroshot_cli.cli.command import Panel
 from zeroshot_cli.cli.commands.build import ClassifierFile, LabelOptions, ThresholdOptions
 from zeroshot_cli.cli.engine_options import EngineOptions
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassifyOptions(EngineOptions, ShardOptions, ThresholdOptions, LabelOptions, o.MessageOptions):
+class ClassifyOptions(EngineOptions, ShardOptions, ThresholdOptions, LabelOptions, OutputsElsewhere, o.MessageOptions):
     """The options of `zeroshot classify`."""
 
     images: Annotated[

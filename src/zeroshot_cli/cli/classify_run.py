@@ -164,7 +164,7 @@ class ClassifyRun:
             return
         if outputs.tally.images == counts.images:
             print_counts(outputs.tally)
-        wrote = [f"wrote {', '.join(map(str, outputs.written))}"] if outputs.written else []
+        wrote = [f"wrote {', '.join(map(self.options.shown_output, outputs.written))}"] if outputs.written else []
         total = f"{counts.sentence().removesuffix('.')}, model {self.classifier.model.title}."
         for text in (*found.warnings, *self.adapted, *self.corrected(found.paths()), *wrote, total):
             note(text)

@@ -41,7 +41,7 @@ def listed(address: str) -> list[str]:
             return [name for name, about in store.glob(path, detail=True).items() if about["type"] == "file"]
         return list(store.find(path))
 
-    names = _tried(ask, address)
+    names = insist(ask, address)
     user = address.partition("://")[2].partition("/")[0].rpartition("@")[0]
     before = f"{scheme}://{user}@{host_of(address)}" if user else f"{scheme}://"
     return sorted(f"{before}{name if user else name.lstrip('/')}" for name in names if not name.endswith("/"))
@@ -63,7 +63,11 @@ def suffix_of(address: str) -> str:
     return PurePosixPath(path).suffix.lower() if "/" in path else ""
 
 
-def _tried(ask: Callable[[], T], address: str) -> T:
+def insist(ask: Callable[[], T], address: str) -> T:
+    """Return what a store answers, asking again where that may help.
+
+    Raises Fault where the store refuses, UnavailableError where it cannot be reached.
+    """
     limits, wait = fetch.LIMITS, fetch.LIMITS.first_wait
     for number in range(1, limits.tries + 1):
         try:

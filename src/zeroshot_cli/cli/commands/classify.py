@@ -45,6 +45,7 @@ def classify(options: ClassifyOptions, context: typer.Context) -> None:
     classes = read_classes(options, options.classifier, options.background)
     rules = classes.rules(options.thresholds(), multi_label=options.multi_label, level=options.level)
     corrected = _corrected(options, classes)
+    options = options.with_outputs_here()
     _check_outputs(options)
     options.check_cache()
     options.check_engine()
@@ -83,6 +84,7 @@ def classify(options: ClassifyOptions, context: typer.Context) -> None:
             note_assumed(run.assumed, quiet=options.quiet, verbose=options.verbose)
             counts = run.deliver(outputs, found)
             unfiled = run.finish(outputs, counts)
+        options.send_outputs()
         run.say_the_end(found, outputs, counts)
     finish(unfiled or (counts.unreadable and not options.ignore_errors))
 

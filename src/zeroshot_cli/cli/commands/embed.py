@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zeroshot_cli.cli import options as o
+from zeroshot_cli.cli.address_options import OutputsElsewhere
 from zeroshot_cli.cli.command import Commands, Panel, command, finish
 from zeroshot_cli.cli.engine_options import Engine, EngineOptions, OnRay
 from zeroshot_cli.cli.shard_options import ShardOptions
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EmbedOptions(EngineOptions, ShardOptions, o.MessageOptions):
+class EmbedOptions(EngineOptions, ShardOptions, OutputsElsewhere, o.MessageOptions):
     """The options of `zeroshot embed`."""
 
     images: Annotated[
@@ -89,6 +90,7 @@ def _embed(options: EmbedOptions, scratch: ExitStack) -> int:
     from zeroshot_cli.embed.embeddings_file import EmbeddingsFile, check_embeddings_file, check_room
 
     # What takes no time comes first: a mistake shows before the model is loaded.
+    options = options.with_outputs_here()
     check_embeddings_file(options.output, overwrite=options.overwrite)
     options.check_engine()
     if options.texts is not None and options.engine is Engine.RAY:
@@ -114,7 +116,9 @@ def _embed(options: EmbedOptions, scratch: ExitStack) -> int:
     )
     with file, progress_bar(quiet=quiet) as bar, closing(rows):  # whatever happens, the decoders end now
         unreadable = _write(file, rows, len(source.items), bar.counter("embedding", f"{source.noun}s"))
-    for text in (*source.warnings, f"wrote {options.output}: {_sentence(source, unreadable, model)}"):
+    options.send_outputs()
+    wrote = options.shown_output(options.output)
+    for text in (*source.warnings, f"wrote {wrote}: {_sentence(source, unreadable, model)}"):
         note(text, quiet=quiet)
     return unreadable
 
