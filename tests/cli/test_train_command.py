@@ -151,7 +151,6 @@ def test_a_broken_tiff_is_one_line_of_ours_and_none_of_libtiffs(
         (["--loss", "hinge"], 2, "hinge"),
         (["--augment", "salt"], 2, "salt"),
         (["--precision", "fp16"], 2, "--precision is fp16; it must be auto, fp32 or bf16 in training"),
-        (["--resume"], 2, "holds no run to resume"),
         (["--report-to", "paper"], 2, "paper"),
         (["--data-weight", "1", "--data-weight", "2"], 2, "--data-weight"),
         (["--data-weight", "0"], 2, "--data-weight"),
@@ -368,6 +367,9 @@ def test_a_run_is_resumed_and_extended_without_its_options(
     assert entry.run([*arguments, "--lr", "1e-4", "--augment", "flip"]) == 0
     monkeypatch.setenv("ZEROSHOT_BATCH_SIZE", "3")  # of other commands, and not of this run
     again = ["train", "--resume", "--output", str(tmp_path / "run"), "--workers", "1"]
+    assert entry.run([*again, "--output", str(tmp_path / "typo")]) == 2
+    assert "typo holds no run, and --data is missing to begin one; check --output" in capsys.readouterr().err
+    assert not (tmp_path / "typo").exists()
     assert entry.run([*again, "--seed", "5"]) == 2
     assert "was started with seed 0, not 5" in capsys.readouterr().err
     assert entry.run([*again, "--epochs", "3"]) == 0

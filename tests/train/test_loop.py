@@ -21,6 +21,7 @@ from zeroshot_cli.models.load import load, new_model
 from zeroshot_cli.records import Augmentation, Loss, TextEncoder
 from zeroshot_cli.train import learner, loop, validate
 from zeroshot_cli.train.config import TrainConfig
+from zeroshot_cli.train.distributed import check_processes
 from zeroshot_cli.train.files import checkpoint
 from zeroshot_cli.train.files.folder import Finished, Started, Stepped, cut_metrics
 from zeroshot_cli.train.schedule import epochs_of_at_least
@@ -431,13 +432,11 @@ def test_options_that_do_not_go_together(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_batch_that_processes_cannot_share_is_refused(
-    tmp_path: Path, config: TrainConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_batch_that_processes_cannot_share_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     monkeypatch.setenv("WORLD_SIZE", "3")
     with pytest.raises(UsageError, match="--batch-size 4 cannot be shared by 3 processes; use 3 or another multiple"):
-        train(config, tmp_path / "run")
+        check_processes(batch_size=4, fsdp=False, ema=False)
 
 
 # From weights -----------------------------------------------------------------------------------------------
@@ -580,9 +579,29 @@ def test_a_folder_with_a_run_is_not_trained_over(tmp_path: Path, config: TrainCo
         train(config, tmp_path / "run")
 
 
-def test_nothing_to_resume_is_said(tmp_path: Path, config: TrainConfig) -> None:
-    with pytest.raises(UsageError, match="holds no run to resume"):
+@pytest.mark.parametrize("there", [None, "run", "run/checkpoints/.step-00000002.77", "run/config.yaml.partial"])
+def test_resuming_begins_where_there_is_nothing(tmp_path: Path, config: TrainConfig, there: str | None) -> None:
+    """A launcher gives the same options when it starts a run again, which may have been killed before it wrote."""
+    if there is not None and there.endswith(".partial"):
+        (tmp_path / "run").mkdir()
+        (tmp_path / there).write_text("data: [")
+    elif there is not None:
+        (tmp_path / there).mkdir(parents=True)
+    train(config, tmp_path / "run", resume=True)
+    train(config, tmp_path / "new")
+    ours, expected = (
+        load_file(path / "model/open_clip_model.safetensors") for path in (tmp_path / "run", tmp_path / "new")
+    )
+    assert all(torch.equal(ours[name], expected[name]) for name in expected)
+    assert not list((tmp_path / "run").rglob("*.partial"))
+    assert not list((tmp_path / "run").rglob(".step-*"))
+
+
+def test_resuming_does_not_begin_over_a_file(tmp_path: Path, config: TrainConfig) -> None:
+    (tmp_path / "run").write_text("a file")
+    with pytest.raises(UsageError, match="run is a file; --output names the folder"):
         train(config, tmp_path / "run", resume=True)
+    assert (tmp_path / "run").read_text() == "a file"
 
 
 def test_the_output_must_not_be_a_file(tmp_path: Path, config: TrainConfig) -> None:

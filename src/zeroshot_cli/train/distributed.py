@@ -2,12 +2,12 @@
 
 import os
 import signal
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -16,12 +16,16 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils.parametrize import ParametrizationList
 
 from zeroshot_cli.clip.model import CLIP
-from zeroshot_cli.errors import UsageError
+from zeroshot_cli.errors import UsageError, ZeroshotError
 from zeroshot_cli.models.precision import resolve_device
+from zeroshot_cli.processes import end_with_parent
 
 T = TypeVar("T")
 
-_PATIENCE = timedelta(hours=12)  # the others wait while the first one validates; torchrun ends them if it dies
+_JOINING = timedelta(minutes=5)  # torchrun starts all of them together
+_STEP = timedelta(minutes=30)  # those that are at a step wait for the slowest
+_PATIENCE = timedelta(hours=12)  # the others wait while the first one validates, writes or checks the images
+_ENDED = "another process of this run has ended: its message says why, or it was killed; add --resume to continue"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,7 @@ class World:
 
     rank: int = 0
     size: int = 1
+    patient: Any = field(default=None, compare=False)  # the group in which they wait for long
 
     @property
     def is_first(self) -> bool:
@@ -58,19 +63,37 @@ class World:
         dist.all_gather_object(everyone, items)
         return [item for some in everyone for item in some or ()]
 
+    def told(self, find: Callable[[], T]) -> T:
+        """Return what the first process finds, or raise its error, in every process."""
+        if self.size == 1:
+            return find()
+        found: T | ZeroshotError | None = None
+        if self.is_first:
+            try:
+                found = find()
+            except ZeroshotError as error:
+                found = error
+        found = self.collected([found])[0]
+        if isinstance(found, ZeroshotError):
+            raise found
+        return cast(T, found)
+
     def wait(self) -> None:
-        """Wait until every process has come here."""
+        """Wait until every process has come here, for hours if need be; a process that ends meanwhile ends the rest."""
         if self.size > 1:
-            dist.barrier()
+            dist.barrier(self.patient)
 
 
 @contextmanager
 def joined(device: str) -> Iterator[tuple[World, torch.device]]:
     """Join the processes that torchrun has started, if it has; give this one's place among them and its device.
 
-    Raises UsageError for a device that is not there.
+    A process ends with the torchrun that started it, even if that was killed: another may be about to take its place.
+    Raises UsageError for a device that is not there, and where another process does not come or has ended.
     """
     size, local = _size(), os.environ.get("LOCAL_RANK", "0")
+    if is_under_torchrun():
+        end_with_parent(os.getppid())
     if size == 1:
         yield World(), resolve_device(device)
         return
@@ -80,29 +103,54 @@ def joined(device: str) -> Iterator[tuple[World, torch.device]]:
     if where.type == "cuda":
         where = resolve_device(f"cuda:{local}")
         torch.cuda.set_device(where)
-    dist.init_process_group("nccl" if where.type == "cuda" else "gloo", timeout=_PATIENCE)
-    try:
-        yield World(dist.get_rank(), size), where
-    except RuntimeError as error:
-        if isinstance(error, dist.DistError) or "gloo" in str(error):
-            raise UsageError("another process of this run has ended; its message says why") from error
-        raise
+    with _peers_named(
+        f"the {size} processes of this run did not find each other: one has ended, or did not come within "
+        f"{_JOINING.seconds // 60} minutes; see the messages of torchrun on every machine"
+    ):
+        dist.init_process_group("nccl" if where.type == "cuda" else "gloo", timeout=_JOINING)
+        patient = dist.new_group(backend="gloo", timeout=_JOINING)  # unlike NCCL, it sees at once who is gone
+        _set_timeout(_STEP)
+        _set_timeout(_PATIENCE, patient)
+    with _peers_named(_ENDED):
+        yield World(dist.get_rank(), size, patient), where
     dist.destroy_process_group()  # not after an error: others may be waiting, and torchrun ends them
 
 
+def _set_timeout(timeout: timedelta, group: Any = None) -> None:
+    """Set how long a group waits from now on; torch before 2.12 has it under another name."""
+    name = "set_timeout" if hasattr(dist, "set_timeout") else "_set_pg_timeout"
+    getattr(dist.distributed_c10d, name)(timeout, group)
+
+
+@contextmanager
+def _peers_named(message: str) -> Iterator[None]:
+    """Raise UsageError with this message in place of what torch says when another process is gone."""
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, dist.DistError) or "gloo" in str(error).lower():
+            raise UsageError(message) from error
+        raise
+
+
+def is_under_torchrun() -> bool:
+    """Return whether torchrun started this process; other launchers set variables of the same names."""
+    return dist.is_torchelastic_launched()
+
+
 def _size() -> int:
-    """Return how many processes torchrun has started; other launchers set variables of the same names."""
-    return int(os.environ["WORLD_SIZE"]) if dist.is_torchelastic_launched() else 1
+    """Return how many processes torchrun has started."""
+    return int(os.environ["WORLD_SIZE"]) if is_under_torchrun() else 1
 
 
 def processes_here() -> int:
     """Return how many processes of the run share this machine's cores."""
-    return int(os.environ["LOCAL_WORLD_SIZE"]) if dist.is_torchelastic_launched() else 1
+    return int(os.environ["LOCAL_WORLD_SIZE"]) if is_under_torchrun() else 1
 
 
 def is_first_process() -> bool:
     """Return whether this process reports to the user."""
-    return not dist.is_torchelastic_launched() or os.environ["RANK"] == "0"
+    return not is_under_torchrun() or os.environ["RANK"] == "0"
 
 
 def replicated(towers: nn.Module, model: CLIP, device: torch.device) -> nn.Module:

@@ -18,15 +18,9 @@ from zeroshot_cli.train.config import TrainConfig
 from zeroshot_cli.train.data import Batch, TrainBatches, TrainPlans, batches_of, decoding_of, readers_named
 from zeroshot_cli.train.distributed import Stop, check_processes, is_first_process, joined, stop_on_signals
 from zeroshot_cli.train.features import Encoded, Rehearsal, Views, remove_views
-from zeroshot_cli.train.files.checkpoint import (
-    TrainState,
-    as_begun,
-    best_checkpoint,
-    check_same,
-    newest_checkpoint,
-    save_checkpoint,
-)
+from zeroshot_cli.train.files.checkpoint import TrainState, best_checkpoint, check_same, save_checkpoint
 from zeroshot_cli.train.files.folder import Before, Finished, RunFolder, Saved, Started, Stepped
+from zeroshot_cli.train.files.resume import begun_or_new, check_seen, newest_of_all
 from zeroshot_cli.train.learner import Done, Learner, validate_pairs
 from zeroshot_cli.train.preflight import Checked
 from zeroshot_cli.train.schedule import Course, Schedule, Speed, verdict
@@ -46,8 +40,6 @@ def train(config: TrainConfig, output: Path, *, resume: bool = False, dry_run: b
     do not go together, a folder that holds another run or a loss that is not finite, DataError for pairs that cannot be
     trained on, KeyboardInterrupt after Ctrl-C or SIGTERM, when a checkpoint has been written.
     """
-    alone = [f"--{name}" for name in ("views", "rehearse") if getattr(config, name) is not None]
-    check_processes(batch_size=config.batch_size or 0, fsdp=config.fsdp, ema=config.ema is not None, alone=alone)
     events = _events(config, RunFolder(output), resume=resume, dry_run=dry_run)
     if is_first_process():
         yield from events
@@ -56,12 +48,12 @@ def train(config: TrainConfig, output: Path, *, resume: bool = False, dry_run: b
 
 
 def _events(config: TrainConfig, folder: RunFolder, *, resume: bool, dry_run: bool) -> Iterator[Event]:
-    if resume or not dry_run:
-        folder.check(resume=resume)
-    if resume:
-        config = as_begun(config, folder.checkpoints)
     with readers_named(), joined(config.device) as (world, device):
+        config = begun_or_new(config, folder, world, resume=resume, writes=not dry_run)
+        alone = [f"--{name}" for name in ("views", "rehearse") if getattr(config, name) is not None]
+        check_processes(batch_size=config.batch_size or 0, fsdp=config.fsdp, ema=config.ema is not None, alone=alone)
         prepared = yield from prepare(config, checks=world.is_first, processes=world.size)
+        world.wait()
         learner = Learner(prepared.config, prepared.start, world, device, prepared.teacher)
         run = _Run(folder, prepared, learner, left_open=[name for name in _CHOSEN if getattr(config, name) is None])
         if resume:
@@ -130,15 +122,13 @@ class _Run:
         )
 
     def resume(self) -> None:
-        """Load the newest checkpoint; a run that was killed before its first one starts again."""
-        if (newest := newest_checkpoint(self.folder.checkpoints)) is not None:
+        """Load the newest checkpoint; a run that has none, because it was killed before or is not there, begins."""
+        if (newest := newest_of_all(self.folder, self.world)) is not None:
             path, state = newest
             self.step = state.step
             self.course = Course(self.folder.judged(self.step))
             check_same(self._extended(state), self.identity(), where=self.folder.path)
             self.learner.load(path)
-        if len(set(self.world.collected([self.step]))) > 1:
-            raise UsageError(f"the processes of this run do not see the same {self.folder.path}; use a shared disk")
 
     def _extended(self, state: TrainState) -> dict[str, Any]:
         """Return the settings of a run that is resumed, with more epochs now if all of those it had are done."""
@@ -166,6 +156,9 @@ class _Run:
             self.folder.begin(self.config.to_dict(), step=self.step, resume=resume, assumed=assumed)
             self._skip(self.prepared.pairs.skipped)
             self._skip(self.prepared.preflight.unreadable if self.prepared.preflight else ())
+        if resume:
+            self.world.wait()
+            check_seen(self.folder.settings, self.folder, self.world)
         last = None
         is_enough = self._agreed(self._is_enough())
         with stop_on_signals() as stop:
@@ -343,6 +336,7 @@ class _Run:
         with self.speed.paused():
             model = learner.current()
             if not self.world.is_first:
+                self.world.wait()
                 return None, None
             try:
                 model.to(learner.device).eval()
@@ -369,6 +363,7 @@ class _Run:
                 if not self.step:
                     raise UsageError(f"the validation loss is {validation.loss} before the first step; check --model")
                 raise self._diverged(f"the validation loss is {validation.loss} after step {self.step}")
+        self.world.wait()
         return validation, accuracy
 
     def save(self) -> None:

@@ -33,8 +33,8 @@ class RunOptions(o.LimitOptions, o.MessageOptions):
         typer.Option(
             "--resume",
             rich_help_panel=Panel.OUTPUT,
-            help="Resume the run in the output folder from its newest checkpoint, with its own options; "
-            "--epochs N extends a complete run.",
+            help="Resume the run in the output folder from its newest checkpoint, with its own options, or begin it "
+            "where there is none; --epochs N extends a complete run.",
         ),
     ] = False
     dry_run: Annotated[
@@ -82,14 +82,21 @@ def _resumed(context: typer.Context, config: TrainConfig, output: Path) -> Train
 
     Of the environment, what a resumed run may change holds, such as the device, and not the model of other commands.
     """
+    from zeroshot_cli.train.distributed import is_first_process
     from zeroshot_cli.train.files.folder import config_from, read_settings
 
+    if not is_first_process():  # the settings of the first one hold for all
+        return config
     sources = {name: source.name for name in context.params if (source := context.get_parameter_source(name))}
     given = {name for name, source in sources.items() if source == "COMMANDLINE"} | {"workers", "offline"}
     given |= {name for name, source in sources.items() if source == "ENVIRONMENT"} & MAY_CHANGE
     file = output / "config.yaml"
     if not file.exists():
-        return config  # the loop says that there is no run
+        if not config.data:
+            raise UsageError(
+                f"{output} holds no run, and --data is missing to begin one; check --output, or add --data pairs.csv"
+            )
+        return config
     try:
         saved = config_from(read_settings(output))
     except UsageError as error:
@@ -115,7 +122,7 @@ def _train(config: TrainConfig, run: RunOptions) -> int:
     from zeroshot_cli.console.training import TrainingView
     from zeroshot_cli.pages.training import write_training_report
     from zeroshot_cli.train import loop
-    from zeroshot_cli.train.distributed import is_first_process, processes_here
+    from zeroshot_cli.train.distributed import is_first_process, is_under_torchrun
     from zeroshot_cli.train.features import Encoded
     from zeroshot_cli.train.files.folder import Before, Finished, Saved, Started, Stepped
     from zeroshot_cli.train.files.trackers import check_trackers, open_trackers
@@ -155,4 +162,4 @@ def _train(config: TrainConfig, run: RunOptions) -> int:
     if finished is None:
         return 0
     view.finished(finished)
-    return 0 if processes_here() > 1 else len(finished.skipped)  # torchrun would take a failure and start it again
+    return 0 if is_under_torchrun() else len(finished.skipped)  # torchrun would take a failure and start it again

@@ -55,7 +55,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.checkpoints, self.model, self.last = path / "checkpoints", path / "model", path / "last"
-        self.metrics = path / "metrics.jsonl"
+        self.settings, self.metrics = path / "config.yaml", path / "metrics.jsonl"
         self._skipped_csv, self._assumed = path / "skipped.csv", path / "assumed.txt"
         self._skipped: dict[str, SkippedImage] = {}
         self._lock: int | None = None
@@ -66,13 +66,10 @@ class RunFolder:
         return tuple(self._skipped.values())
 
     def check(self, *, resume: bool) -> None:
-        """Raise UsageError unless the folder is free, or with `resume` holds a run."""
+        """Raise UsageError unless the folder is free, or with `resume` at most holds a run."""
         with self.writing(), suppress(FileNotFoundError, NotADirectoryError):
             os.lstat(self.path)  # a name too long, a locked folder
-        has_run = os.path.exists(self.path / "config.yaml")
-        if resume and not has_run:
-            raise UsageError(f"{self.path} holds no run to resume; omit --resume to start one")
-        if has_run and not resume:
+        if not resume and os.path.exists(self.settings):
             raise UsageError(
                 f"{self.path} already holds a run; add --resume to resume it, with --epochs N to extend it, "
                 f"or start another run from its model with --model {self.path} --output {self.path}-2"
@@ -91,8 +88,7 @@ class RunFolder:
             self._take_lock()
             if not resume:
                 self.check(resume=False)  # another process may have come first
-            text = shown_in(yaml.safe_dump(dict(settings), sort_keys=False))
-            _write_text(self.path / "config.yaml", text)
+            _write_text(self.settings, shown_in(yaml.safe_dump(dict(settings), sort_keys=False)))
             if assumed:
                 _write_text(self._assumed, "".join(f"{shown(text)}\n" for text in assumed))
             else:
