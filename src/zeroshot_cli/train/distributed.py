@@ -1,11 +1,10 @@
-"""The processes of a run, one or as many as torchrun has started, which make one batch and end when they are asked."""
+"""The processes of a run, which make one batch and end when they are asked: one, or as many as torchrun has started."""
 
 import os
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
 from types import FrameType
 from typing import Any, TypeVar, cast
 
@@ -17,15 +16,8 @@ from torch.nn.utils.parametrize import ParametrizationList
 
 from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.errors import UsageError, ZeroshotError
-from zeroshot_cli.models.precision import resolve_device
-from zeroshot_cli.processes import end_with_parent
 
 T = TypeVar("T")
-
-_JOINING = timedelta(minutes=5)  # torchrun starts all of them together
-_STEP = timedelta(minutes=30)  # those that are at a step wait for the slowest
-_PATIENCE = timedelta(hours=12)  # the others wait while the first one validates, writes or checks the images
-_ENDED = "another process of this run has ended: its message says why, or it was killed; add --resume to continue"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,61 +76,12 @@ class World:
             dist.barrier(self.patient)
 
 
-@contextmanager
-def joined(device: str) -> Iterator[tuple[World, torch.device]]:
-    """Join the processes that torchrun has started, if it has; give this one's place among them and its device.
-
-    A process ends with the torchrun that started it, even if that was killed: another may be about to take its place.
-    Raises UsageError for a device that is not there, and where another process does not come or has ended.
-    """
-    size, local = _size(), os.environ.get("LOCAL_RANK", "0")
-    if is_under_torchrun():
-        end_with_parent(os.getppid())
-    if size == 1:
-        yield World(), resolve_device(device)
-        return
-    where = resolve_device(device)
-    if where.type == "mps":
-        raise UsageError("--device mps is for one process; omit torchrun, or use --device cpu")
-    if where.type == "cuda":
-        where = resolve_device(f"cuda:{local}")
-        torch.cuda.set_device(where)
-    with _peers_named(
-        f"the {size} processes of this run did not find each other: one has ended, or did not come within "
-        f"{_JOINING.seconds // 60} minutes; see the messages of torchrun on every machine"
-    ):
-        dist.init_process_group("nccl" if where.type == "cuda" else "gloo", timeout=_JOINING)
-        patient = dist.new_group(backend="gloo", timeout=_JOINING)  # unlike NCCL, it sees at once who is gone
-        _set_timeout(_STEP)
-        _set_timeout(_PATIENCE, patient)
-    with _peers_named(_ENDED):
-        yield World(dist.get_rank(), size, patient), where
-    dist.destroy_process_group()  # not after an error: others may be waiting, and torchrun ends them
-
-
-def _set_timeout(timeout: timedelta, group: Any = None) -> None:
-    """Set how long a group waits from now on; torch before 2.12 has it under another name."""
-    name = "set_timeout" if hasattr(dist, "set_timeout") else "_set_pg_timeout"
-    getattr(dist.distributed_c10d, name)(timeout, group)
-
-
-@contextmanager
-def _peers_named(message: str) -> Iterator[None]:
-    """Raise UsageError with this message in place of what torch says when another process is gone."""
-    try:
-        yield
-    except RuntimeError as error:
-        if isinstance(error, dist.DistError) or "gloo" in str(error).lower():
-            raise UsageError(message) from error
-        raise
-
-
 def is_under_torchrun() -> bool:
     """Return whether torchrun started this process; other launchers set variables of the same names."""
     return dist.is_torchelastic_launched()
 
 
-def _size() -> int:
+def processes() -> int:
     """Return how many processes torchrun has started."""
     return int(os.environ["WORLD_SIZE"]) if is_under_torchrun() else 1
 
@@ -236,7 +179,7 @@ def put(values: Tensor, into: Tensor) -> None:
 
 def check_processes(*, batch_size: int, fsdp: bool, ema: bool, alone: Sequence[str] = ()) -> None:
     """Raise UsageError for what the number of processes does not allow; `alone` are options for a single one."""
-    size = _size()
+    size = processes()
     if batch_size % size:
         raise UsageError(
             f"--batch-size {batch_size} cannot be shared by {size} processes; "

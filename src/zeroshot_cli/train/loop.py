@@ -16,11 +16,12 @@ from zeroshot_cli.models.formats.open_clip import save_model
 from zeroshot_cli.records import SkippedImage
 from zeroshot_cli.train.config import TrainConfig
 from zeroshot_cli.train.data import Batch, TrainBatches, TrainPlans, batches_of, decoding_of, readers_named
-from zeroshot_cli.train.distributed import Stop, check_processes, is_first_process, joined, stop_on_signals
+from zeroshot_cli.train.distributed import Stop, check_processes, is_first_process, stop_on_signals
 from zeroshot_cli.train.features import Encoded, Rehearsal, Views, remove_views
 from zeroshot_cli.train.files.checkpoint import TrainState, best_checkpoint, check_same, save_checkpoint
 from zeroshot_cli.train.files.folder import Before, Finished, RunFolder, Saved, Started, Stepped
 from zeroshot_cli.train.files.resume import begun_or_new, check_seen, newest_of_all
+from zeroshot_cli.train.joining import joined
 from zeroshot_cli.train.learner import Done, Learner, validate_pairs
 from zeroshot_cli.train.preflight import Checked
 from zeroshot_cli.train.schedule import Course, Schedule, Speed, verdict
