@@ -26,12 +26,12 @@ from zeroshot_cli.train.data import Batch
 from zeroshot_cli.train.distributed import (
     World,
     clip_gradients,
-    joined,
     replicated,
     sharded,
     share_scalar_gradients,
     whole,
 )
+from zeroshot_cli.train.joining import joined
 from zeroshot_cli.train.step import Inputs, Objective, Teacher, Towers, backward, distil, pair_ids
 
 ALONE = World()
