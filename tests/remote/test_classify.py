@@ -219,3 +219,20 @@ def test_addresses_in_labels_are_words(web: Web) -> None:
     assert run("classify", web.at("red.png"), "--labels", "labels.txt", "--model", "tiny", "-o", "out.jsonl") == 0
     assert json.loads(Path("out.jsonl").read_text())["label"]
     assert web.asked["label.png"] == 0
+
+
+def test_search_and_duplicates_know_addresses(web: Web, capfd: pytest.CaptureFixture[str]) -> None:
+    web.files["copy.png"] = FILES["red.png"]
+    addresses = [web.at(f"{name}?sig=hunter2").replace("://", "://me:hunter2@") for name in (*FILES, "copy.png")]
+    options = ["--model", "tiny", "--precision", "fp32"]
+    assert (
+        run("search", "something red", *addresses, *options, "--like", addresses[0], "-o", "s.html", "-o", "s.csv") == 0
+    )
+    assert run("duplicates", *addresses, *options, "-o", "d.html", "-o", "d.csv", "--format", "table") == 0
+    said = capfd.readouterr()
+    assert "hunter2" not in said.out + said.err
+    for name in ("s.html", "s.csv", "d.html", "d.csv"):
+        assert b"hunter2" not in Path(name).read_bytes(), name
+    assert len(rows("s.csv")) == 5
+    assert [row["path"].partition("?")[0].rpartition("/")[2] for row in rows("d.csv")] == ["red.png", "copy.png"]
+    assert "size unknown" in said.out

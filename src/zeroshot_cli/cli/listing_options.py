@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from zeroshot_cli.search.collection import Collection
 
 _UNREADABLE = 5  # that are named on standard error
-INPUTS = "files, folders (searched recursively), globs, files of zeroshot embed, or - for paths on standard input."
+INPUTS = "files, folders (recursive), globs, addresses, files of zeroshot embed, or - for paths on standard input."
 
 
 @dataclass(frozen=True, kw_only=True)

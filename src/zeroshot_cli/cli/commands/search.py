@@ -3,7 +3,7 @@
 import os
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,6 +14,7 @@ from zeroshot_cli.console.search import print_linked
 from zeroshot_cli.console.terminal import note, progress_bar
 from zeroshot_cli.display import counted, size_text
 from zeroshot_cli.errors import DataError, UsageError
+from zeroshot_cli.remote.address import is_elsewhere, shown_address
 from zeroshot_cli.search.listing import THRESHOLD, Listing, Match
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def search(options: SearchOptions) -> None:
     query = _query(options, model, text, size)
     from zeroshot_cli.search.nearest import best, scores_of
 
-    paths = collection.paths()
+    paths = [*map(shown_address, collection.paths())]
     with progress_bar(quiet=options.quiet) as bar:
         blocks = collection.blocks(options.embedded(model, collection.items, size), bar.counter("searching", "images"))
         scores = scores_of(blocks, query, len(paths))
@@ -123,7 +124,7 @@ def _text_and_images(options: SearchOptions) -> tuple[str | None, Sequence[str]]
     Raises UsageError where one of them is missing, or they have changed places.
     """
     for path in options.like:
-        if not os.path.isfile(path):  # noqa: PTH113 (a NUL in the path is no error here)
+        if not is_elsewhere(path) and not os.path.isfile(path):  # noqa: PTH113 (a NUL in the path is no error here)
             raise UsageError(f"--like {path}: there is no such file; give an image")
     first, rest = (options.given or ("",))[0], options.given[1:]
     is_path = os.path.lexists(first)
@@ -170,7 +171,7 @@ def _query(options: SearchOptions, model: "LoadedModel", text: str | None, size:
 def _named(text: str | None, options: SearchOptions) -> str:
     """Return what was looked for, as a sentence has it."""
     parts = [] if text is None else [repr(text)]
-    parts += [f"like {path}" for path in options.like]
+    parts += [f"like {shown_address(path)}" for path in options.like]
     return " and ".join(parts) + "".join(f", not {each!r}" for each in options.unlike)
 
 
@@ -183,7 +184,7 @@ class DuplicatesOptions(ListingOptions):
         typer.Argument(
             metavar="IMAGES",
             show_default=False,
-            help="Files, folders (searched recursively), globs, or - for paths on standard input.",
+            help="Files, folders (searched recursively), globs, addresses, or - for paths on standard input.",
         ),
     ]
     threshold: Annotated[
@@ -213,6 +214,7 @@ def duplicates(options: DuplicatesOptions) -> None:
     model = options.load_for(collection)
     options.say(model, found)
     groups = _groups(options, collection, model, options.batch_of(model, found))
+    groups = [[replace(copy, path=shown_address(copy.path)) for copy in group] for group in groups]
     copies = [copy for group in groups for copy in group]
     others = [copy for group in groups for copy in group[1:]]
     rows = [
@@ -221,7 +223,7 @@ def duplicates(options: DuplicatesOptions) -> None:
     ]
     listing = Listing(("group", "path", "match", "score", "size"), rows, [copy.path for copy in others])
     images = len(collection.items) - len(collection.skipped)
-    beyond = f"{counted(len(others), 'image')} beyond those to keep ({size_text(sum(copy.size for copy in others))})"
+    beyond = f"{counted(len(others), 'image')} beyond those to keep ({_size(sum(copy.size for copy in others))})"
     what = f"{counted(images, 'image')}, {counted(len(groups), 'group')} of copies, {beyond}"
 
     def page() -> "FoundPage":
@@ -235,14 +237,16 @@ def duplicates(options: DuplicatesOptions) -> None:
             for number, group in enumerate(groups, start=1)
         ]
         about = [("found", what), ("threshold", f"{options.threshold:g}"), *options.about(model, found)]
-        return FoundPage("duplicates", ", ".join(options.images), sections, about, collection.unread())
+        return FoundPage(
+            "duplicates", ", ".join(map(shown_address, options.images)), sections, about, collection.unread()
+        )
 
     options.write(
         listing,
         page,
         lambda: print_linked(
             ("group", "match", "score", "size", "path"),
-            [(str(c.group), str(c.match), f"{c.score:.4f}", size_text(c.size), c.path) for c in copies],
+            [(str(c.group), str(c.match), f"{c.score:.4f}", _size(c.size), c.path) for c in copies],
             texts=("match",),
         ),
     )
@@ -254,7 +258,12 @@ def duplicates(options: DuplicatesOptions) -> None:
 def _line(copy: "Copy") -> str:
     """Return what a page says of a file."""
     what = f"similar, {copy.score:.3f}" if copy.match is Match.SIMILAR else str(copy.match)
-    return f"{what}, {size_text(copy.size)}"
+    return f"{what}, {_size(copy.size)}"
+
+
+def _size(size: int) -> str:
+    """Return a size; that of an image that is no file on this disk is not known."""
+    return size_text(size) if size >= 0 else "size unknown"
 
 
 def _groups(
