@@ -61,7 +61,7 @@ def _zeroshot(arguments: list[str], *, processes: int = 1) -> "subprocess.Popen[
 
 def _finish(arguments: list[str], *, processes: int = 1) -> None:
     run = _zeroshot(arguments, processes=processes)
-    _, said = run.communicate(timeout=300)
+    _, said = run.communicate(timeout=1200)  # beside other work
     assert run.returncode == 0, said
 
 

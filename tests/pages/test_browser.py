@@ -55,12 +55,16 @@ class Reader:
             write_html(self.path, lambda: iter(results), about=ABOUT, thumbnails=thumbnails)
         page = self.browser.new_page(**{"viewport": {"width": 1200, "height": 900}, **context})
         page.set_default_timeout(10_000)
-        page.on("console", lambda message: self.faults.append(f"console: {message.text}"))
+        page.on("console", lambda message: self._said(message.text))
         page.on("pageerror", lambda error: self.faults.append(f"error: {error}"))
         page.on("dialog", lambda dialog: (self.faults.append(f"dialog: {dialog.message}"), dialog.dismiss()))
         page.on("request", lambda request: self._requested(request.url))
         page.goto(self.path.as_uri(), wait_until="commit")
         return page
+
+    def _said(self, text: str) -> None:
+        if not text.startswith("Autofocus processing was blocked"):  # who types before a page is whole keeps the focus
+            self.faults.append(f"console: {text}")
 
     def _requested(self, url: str) -> None:
         if url != self.path.as_uri() and not url.startswith("data:"):
