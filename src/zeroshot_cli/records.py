@@ -112,6 +112,15 @@ class Counts:
                 truncated += bool(item.note)
         return replace(self, classified=classified, unreadable=unreadable, unknown=unknown, truncated=truncated)
 
+    def with_counts(self, other: "Counts") -> "Counts":
+        """Return the sum."""
+        return Counts(
+            classified=self.classified + other.classified,
+            unreadable=self.unreadable + other.unreadable,
+            unknown=self.unknown + other.unknown,
+            truncated=self.truncated + other.truncated,
+        )
+
     def sentence(self) -> str:
         """Return the counts as a sentence."""
         parts = [f"{counted(self.classified, 'image')} classified"]

@@ -23,8 +23,9 @@ from zeroshot_cli.cli import options as o
 from zeroshot_cli.cli.command import Commands
 from zeroshot_cli.cli.commands import doctor, models, prompts
 from zeroshot_cli.cli.commands.build import build
+from zeroshot_cli.cli.commands.cache import cache_app
 from zeroshot_cli.cli.commands.classify import classify, unsort
-from zeroshot_cli.cli.commands.embed import cache_app, embed
+from zeroshot_cli.cli.commands.embed import embed
 from zeroshot_cli.cli.commands.eval import evaluate
 from zeroshot_cli.cli.commands.merge import merge
 from zeroshot_cli.cli.commands.review import review

@@ -11,6 +11,7 @@ from zeroshot_cli.cli.address_options import OutputsElsewhere
 from zeroshot_cli.cli.command import Panel
 from zeroshot_cli.cli.commands.build import ClassifierFile, LabelOptions, ThresholdOptions
 from zeroshot_cli.cli.engine_options import EngineOptions
+from zeroshot_cli.cli.output_folder import OutputPath, folder_among, output_path
 from zeroshot_cli.cli.shard_options import ShardOptions
 from zeroshot_cli.filing.manifest import SortMode
 from zeroshot_cli.results.formats import Format, OutputEncoding
@@ -92,14 +93,16 @@ class ClassifyOptions(EngineOptions, ShardOptions, ThresholdOptions, LabelOption
         ),
     ] = None
     output: Annotated[
-        tuple[Path, ...],
+        tuple[OutputPath, ...],
         typer.Option(
             "--output",
             "-o",
-            metavar="FILE",
+            parser=output_path,
+            metavar="FILE|DIR/",
             show_default=False,
             rich_help_panel=Panel.OUTPUT,
-            help="Write a .csv, .tsv, .jsonl, .parquet, .xlsx or .html file; repeatable.",
+            help="Write a .csv, .tsv, .jsonl, .parquet, .xlsx or .html file; repeatable. A folder gets a Parquet file "
+            "for every 512 images.",
         ),
     ] = ()
     summary: Annotated[
@@ -155,9 +158,18 @@ class ClassifyOptions(EngineOptions, ShardOptions, ThresholdOptions, LabelOption
         SortMode, typer.Option("--sort-mode", rich_help_panel=Panel.OUTPUT, help="How images get there.")
     ] = SortMode.COPY
 
+    def folder(self) -> Path | None:
+        """Return the folder that the run fills, None if it writes files; UsageError with options that need files."""
+        needs_all = {"--adapt": self.adapt, "--sort-into": self.sort_into, "--summary": self.summary}
+        return folder_among(self.output, {**needs_all, "--format": self.form})
+
     def targets(self) -> "Targets":
         """Return the outputs; a folder to sort into is known by its manifest."""
         from zeroshot_cli.filing.manifest import MANIFEST
         from zeroshot_cli.results.targets import Targets
 
-        return Targets(self.output, None if self.sort_into is None else self.sort_into / MANIFEST, self.summary)
+        return Targets(
+            () if self.folder() else self.output,
+            None if self.sort_into is None else self.sort_into / MANIFEST,
+            self.summary,
+        )

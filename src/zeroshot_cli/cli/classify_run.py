@@ -4,10 +4,11 @@ import os
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from zeroshot_cli.cli import options as o
 from zeroshot_cli.cli.classify_options import ClassifyOptions
@@ -28,6 +29,7 @@ from zeroshot_cli.results.formats import (
     extension_of,
     stream_writer,
 )
+from zeroshot_cli.results.summary import Tally
 from zeroshot_cli.results.xlsx import MOST_THUMBNAILS, Thumbnails, write_xlsx
 
 if TYPE_CHECKING:
@@ -36,6 +38,9 @@ if TYPE_CHECKING:
     from zeroshot_cli.cli.engine_options import OnRay
     from zeroshot_cli.images.find import FoundImages
     from zeroshot_cli.results.outputs import Outputs
+    from zeroshot_cli.results.run_record import RunRecord
+    from zeroshot_cli.results.shards.manifest import Manifest
+    from zeroshot_cli.results.shards.parts import Chosen, PartOutputs
     from zeroshot_cli.results.shards.shard import Share
 
 Results = Callable[[], Iterator[Result]]
@@ -55,6 +60,7 @@ class ClassifyRun:
     adapting: "Adapting | None" = None
     share: "Share | None" = None
     cluster: "OnRay | None" = None
+    part_images: int | None = None  # where the output is a folder
 
     @property
     def adapted(self) -> tuple[str, ...]:
@@ -102,8 +108,8 @@ class ClassifyRun:
             **(self.share.settings() if self.share else {}),
         }
 
-    def open_outputs(self, found: "FoundImages") -> "AbstractContextManager[Outputs]":
-        """Open the output files, all or none."""
+    def open_outputs(self, found: "FoundImages") -> "AbstractContextManager[Outputs | PartOutputs]":
+        """Open the output files, all or none, or the folder."""
         from zeroshot_cli.results.outputs import open_outputs
         from zeroshot_cli.results.run_record import RunRecord
 
@@ -112,17 +118,35 @@ class ClassifyRun:
         resolved = {"batch_size": self.batch_size, "folder": os.getcwd(), "image_size": options.image_size}  # noqa: PTH109
         resolved |= self.classes.described()
         record = RunRecord(settings=settings, resolved=resolved, versions=versions("pillow"), assumed=self.assumed)
+        if (folder := options.folder()) is not None:
+            return self._open_parts(folder, record, found)
         targets, paths = options.targets(), found.paths()
         return open_outputs(targets, record, expected=paths, overwrite=options.overwrite, resume=options.resume)
 
-    def deliver(self, outputs: "Outputs", found: "FoundImages") -> Counts:
+    @contextmanager
+    def _open_parts(self, folder: Path, record: "RunRecord", found: "FoundImages") -> "Iterator[PartOutputs]":
+        from zeroshot_cli.remote.address import shown_address
+        from zeroshot_cli.results.shards.parts import PartSink, ResultParts, open_parts
+
+        options, items = self.options, cast("Manifest", found.items)
+        record = replace(record, resolved={**record.resolved, "part_images": self.part_images})
+        how = {"overwrite": options.overwrite, "resume": options.resume}
+        with open_parts(folder, record, items, shown=shown_address, **how) as outputs:
+            outputs.tally = Tally(every_label=self.rules.multi_label)
+            outputs.sinks = [PartSink(outputs.missing, ResultParts(folder.absolute(), outputs.more))]
+            yield outputs
+
+    def deliver(self, outputs: "Outputs | PartOutputs", found: "FoundImages") -> Counts:
         """Classify what is still to do, into files and standard output; return the counts of all images."""
         options, items = self.options, outputs.remaining(found.items)
         blocks = self._blocks(items)
         status = None if self.cluster is None else self.cluster.engine.status
         ranks = self.rules.multi_label or (options.top_k or 1) > 1
         form = options.form or (Format.TABLE if sys.stdout.isatty() else Format.CSV)
-        with closing(blocks), _standard_output(form, options, outputs.more, ranks=ranks) as (bar, out):
+        show = (
+            self._progress if options.folder() else partial(_standard_output, form, options, outputs.more, ranks=ranks)
+        )
+        with closing(blocks), show() as (bar, out):
             if self.adapting is None:
                 blocks_shown: Iterable[list[Result]] = bar.track(
                     blocks, len(items), "classifying", images=len, status=status
@@ -133,14 +157,20 @@ class ClassifyRun:
                 )
                 self.adapting.on_progress = bar.counter("adapting", "images")
                 blocks_shown = blocks
-            return deliver(blocks_shown, [*outputs.sinks, outputs.tally, out], before=outputs.kept)
+            return deliver(blocks_shown, [*outputs.sinks, outputs.tally, *out], before=outputs.kept)
 
-    def _blocks(self, items: Sequence[str | SkippedImage]) -> Generator[list[Result]]:
+    @contextmanager
+    def _progress(self) -> Iterator[tuple[ProgressBar, list[Sink]]]:
+        """Yield a progress bar, and no sink for standard output."""
+        with progress_bar(quiet=self.options.quiet) as bar:
+            yield bar, []
+
+    def _blocks(self, items: "Sequence[str | SkippedImage] | Chosen") -> Generator[list[Result]]:
         """Return what gives the results of the images, in lists."""
         from zeroshot_cli.embed.image_cache import ImageCache
 
         options = self.options
-        in_report = any(extension_of(path) is Extension.HTML for path in options.output)
+        in_report = any(extension_of(path) is Extension.HTML for path in options.targets().paths)
         how: dict[str, Any] = {
             "top_k": options.top_k,
             "shown": SHOWN_IN_REPORT if in_report else 0,
@@ -158,7 +188,7 @@ class ClassifyRun:
             **how,
         )
 
-    def say_the_end(self, found: "FoundImages", outputs: "Outputs", counts: Counts) -> None:
+    def say_the_end(self, found: "FoundImages", outputs: "Outputs | PartOutputs", counts: Counts) -> None:
         """Print the counts, what was left out and the files written on standard error."""
         if self.options.quiet:
             return
@@ -169,7 +199,7 @@ class ClassifyRun:
         for text in (*found.warnings, *self.adapted, *self.corrected(found.paths()), *wrote, total):
             note(text)
 
-    def finish(self, outputs: "Outputs", counts: Counts) -> int:
+    def finish(self, outputs: "Outputs | PartOutputs", counts: Counts) -> int:
         """Make the reports and sort the images; return how many could not be filed."""
         unfiled = 0
 
@@ -250,7 +280,7 @@ class ClassifyRun:
 @contextmanager
 def _standard_output(
     form: Format, options: ClassifyOptions, more: Sequence[str], *, ranks: bool
-) -> Iterator[tuple[ProgressBar, Sink]]:
+) -> Iterator[tuple[ProgressBar, list[Sink]]]:
     """Yield a progress bar and the sink of standard output, with `more` columns; rows on a terminal need no bar."""
     rows_on_terminal = form is not Format.TABLE and sys.stdout.isatty()
     with ExitStack() as stack:
@@ -266,4 +296,4 @@ def _standard_output(
         else:
             sink = stream_writer(sys.stdout.buffer, form, more=more, excel_safe=options.excel_safe)
         stack.push(bar_stack)
-        yield bar, sink
+        yield bar, [sink]

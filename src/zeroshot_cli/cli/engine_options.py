@@ -15,13 +15,13 @@ import typer
 from zeroshot_cli.cli import options as o
 from zeroshot_cli.cli.command import AUTO, Panel, check_actors
 from zeroshot_cli.errors import UsageError
-from zeroshot_cli.images.given import ImageItem
 
 if TYPE_CHECKING:
     from zeroshot_cli.classify.classifier import Classifier
     from zeroshot_cli.cluster.ray_engine import RayEngine
     from zeroshot_cli.cluster.worker import Question
     from zeroshot_cli.embed.images import Outcome
+    from zeroshot_cli.images.given import ImageItem
     from zeroshot_cli.models.loaded import LoadedModel
     from zeroshot_cli.records import Result
 
@@ -88,14 +88,15 @@ class EngineOptions(o.BatchOptions, o.ModelOptions, o.ImageOptions):
             min=1,
             show_default=False,
             rich_help_panel=Panel.MACHINE,
-            help="With --engine ray: how many images an actor gets at once. Default: 512.",
+            help="How many images an actor of Ray gets at once, and a part has where --output is a folder. Default: "
+            "512.",
         ),
     ] = None
 
-    def check_engine(self) -> None:
+    def check_engine(self, *, parts: bool = False) -> None:
         """Raise UsageError for options of an engine that is not used, and for an engine that is not there."""
         given = {"actors": self.actors, "actor-cpus": self.actor_cpus, "actor-gpus": self.actor_gpus}
-        given["task-images"] = self.task_images
+        given["task-images"] = None if parts else self.task_images
         if self.engine is not Engine.RAY:
             for name in (name for name, value in given.items() if value is not None):
                 raise UsageError(f"--{name} needs --engine ray; add it, or omit --{name}")
@@ -120,7 +121,7 @@ class EngineOptions(o.BatchOptions, o.ModelOptions, o.ImageOptions):
         return model, model
 
     @contextmanager
-    def cluster(self) -> "Iterator[OnRay | None]":
+    def cluster(self, task_images: int | None = None) -> "Iterator[OnRay | None]":
         """Begin to start the engine, and end it; None is this process. SIGTERM ends it too, with exit code 143."""
         if self.engine is not Engine.RAY:
             yield None
@@ -128,7 +129,7 @@ class EngineOptions(o.BatchOptions, o.ModelOptions, o.ImageOptions):
         from zeroshot_cli.cluster.ray_engine import TASK_IMAGES, Actors, RayEngine
 
         number = o.as_count(self.actors or AUTO)
-        actors = Actors(number, self.actor_cpus or 1.0, self.actor_gpus, self.task_images or TASK_IMAGES)
+        actors = Actors(number, self.actor_cpus or 1.0, self.actor_gpus, task_images or self.task_images or TASK_IMAGES)
         with _orderly_end():
             engine = RayEngine(actors, device=self.device, precision=str(self.precision))
             try:
@@ -172,7 +173,9 @@ class OnRay:
         model = own.load(name, pretrained)
         return model, replace(model, device=device, precision=machine.precision)
 
-    def embedded(self, model: "LoadedModel", items: Sequence[ImageItem], batch_size: int) -> "Generator[list[Outcome]]":
+    def embedded(
+        self, model: "LoadedModel", items: "Sequence[ImageItem]", batch_size: int
+    ) -> "Generator[list[Outcome]]":
         """Yield the embeddings of the images, or why there is none, in order."""
         from zeroshot_cli.cluster.worker import outcomes_of
 
@@ -180,7 +183,7 @@ class OnRay:
             yield list(outcomes_of(answers, [item for _, item in asked]))
 
     def labelled(
-        self, classifier: "Classifier", items: Sequence[ImageItem], batch_size: int, **how: Any
+        self, classifier: "Classifier", items: "Sequence[ImageItem]", batch_size: int, **how: Any
     ) -> "Generator[list[Result]]":
         """Yield the labels of the images in order; `how` is as for `Classifier.answers`.
 

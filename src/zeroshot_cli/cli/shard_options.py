@@ -44,23 +44,27 @@ class ShardOptions(o.ImageOptions):
         ),
     ] = None
 
-    def share(self, found: "FoundImages", shown: "Callable[[str], str]" = str) -> "tuple[FoundImages, Share | None]":
-        """Return the images of the shard, and what they are a share of; all of them without --shard.
+    def share(
+        self, found: "FoundImages", shown: "Callable[[str], str]" = str, *, always: bool = False
+    ) -> "tuple[FoundImages, Share | None]":
+        """Return the images of the shard, and what they are a share of; all of them without --shard, or `always` 1/1.
 
         `shown` is the path of an image as results have it.
         """
-        if self.shard is None:
+        if self.shard is None and not always:
             return found, None
         from zeroshot_cli.images.find import path_of
         from zeroshot_cli.remote.address import shown_address
         from zeroshot_cli.results.shards.shard import PathSet, Shard, Share
 
-        shard, everything = Shard.parse(self.shard), PathSet.of(map(shown, found.paths()))
+        shard, everything = Shard.parse(self.shard or "1/1"), PathSet.of(map(shown, found.paths()))
+        if shard.total == 1:
+            return found, Share(shard, everything, everything)
         found = found.with_items(item for item in found.items if shard.has(shown(shown_address(path_of(item)))))
         return found, Share(shard, PathSet.of(map(shown, found.paths())), everything)
 
     def say_share(self, share: "Share | None") -> None:
         """Say how many of the images a shard has."""
-        if share is not None:
+        if share is not None and self.shard is not None:
             images = counted(share.all.count, "image")
             note(f"shard {share.shard}: {share.own.count} of {images}", quiet=getattr(self, "quiet", False))

@@ -63,18 +63,25 @@ class Subject(StrEnum):
 class EmbeddingsFile:
     """A file of embeddings that is being written; as a context manager it is kept only where no error ends it.
 
-    `width` is the size of an embedding, `about` what they came from. UsageError where the file cannot be written, here
-    or later. While their number is unknown, rows are in two files without a name, which go with a killed run: one has a
-    JSON line a row, the other the embeddings, one after the other.
+    `width` is the size of an embedding, `about` what they came from; every `part` has columns of the same types.
+    UsageError where the file cannot be written, here or later. While their number is unknown, rows are in two files
+    without a name, which go with a killed run: one has a JSON line a row, the other the embeddings one after the other.
     """
 
     def __init__(
-        self, path: Path, subject: Subject, *, width: int, about: Mapping[str, str], overwrite: bool = False
+        self,
+        path: Path,
+        subject: Subject,
+        *,
+        width: int,
+        about: Mapping[str, str],
+        overwrite: bool = False,
+        part: bool = False,
     ) -> None:
         check_embeddings_file(path, overwrite=overwrite)
         self.path, self.subject, self.width = path, subject, width
         self.about = {"format": FORMAT, **{key: _utf8(text) for key, text in about.items()}}
-        self._overwrite = overwrite
+        self._overwrite, self.part = overwrite, part
         self.readable = self.unreadable = 0
         self.longest_name = self.longest_error = 1  # in characters
         folder = Path(os.path.realpath(path)).parent
@@ -162,6 +169,11 @@ class EmbeddingsFile:
             yield [name for name, _ in some], [reason for _, reason in some], embeddings
 
 
+def compared(about: Mapping[str, str]) -> dict[str, str]:
+    """Return of what embeddings were made from that which must be equal for them to go together: all but versions."""
+    return {"format": FORMAT, **{name: text for name, text in about.items() if name != "versions"}}
+
+
 def check_embeddings_file(path: Path, *, overwrite: bool) -> None:
     """Raise UsageError where the file cannot be written, which would otherwise show after an hour's work."""
     form = format_of(path, EmbeddingsFormat)
@@ -200,7 +212,8 @@ def _schema(rows: EmbeddingsFile) -> "pyarrow.Schema":
 
     exact = [("path_bytes", pa.binary())] if rows.subject is Subject.PATH else []
     # pyarrow before 24 cannot read lists of a fixed size among which some are missing.
-    embedding = ("embedding", pa.list_(pa.float32(), -1 if rows.unreadable else rows.width))
+    of_any_length = rows.unreadable or rows.part
+    embedding = ("embedding", pa.list_(pa.float32(), -1 if of_any_length else rows.width))
     fields = [(rows.subject.value, pa.string()), *exact, embedding, ("error", pa.string())]
     return pa.schema(fields, rows.about)
 

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from heapq import merge
-from itertools import islice
+from itertools import chain, islice
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,20 @@ from safetensors import SafetensorError, safe_open
 
 from zeroshot_cli.disk import open_plain
 from zeroshot_cli.documents import load_json
-from zeroshot_cli.embed.embeddings_file import EmbeddingsFile, EmbeddingsFormat, Row, Subject, check_embeddings_file
+from zeroshot_cli.embed.embeddings_file import (
+    EmbeddingsFile,
+    EmbeddingsFormat,
+    Row,
+    Subject,
+    check_embeddings_file,
+    compared,
+)
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.results.formats import format_of
 from zeroshot_cli.results.parquet import check_parquet
 from zeroshot_cli.results.run_record import difference
 from zeroshot_cli.results.shards.merging import OnProgress, merged
+from zeroshot_cli.results.shards.parts import earlier_record, whole_parts
 from zeroshot_cli.results.shards.shard import Share, without_shard
 
 _ROWS = 1024  # in memory at once, of each file
@@ -65,12 +73,13 @@ def _check_same(sources: "Sequence[_Source]") -> None:
 
 
 def _shared(source: "_Source") -> dict[str, object]:
-    about = {name: value for name, value in without_shard(source.about).items() if name != "versions"}
-    return {**about, "width": source.width}
+    return {**compared(without_shard(source.about)), "width": source.width}
 
 
 def _source_of(path: Path) -> "_Source":
-    """Return a file of embeddings; UsageError where it is not one of a shard."""
+    """Return a file or folder of embeddings; UsageError where it is not one of a shard."""
+    if path.is_dir():
+        return _Parts(path)
     if not path.is_file():
         raise UsageError(f"{path}: no such file; give what zeroshot embed --shard wrote with --output")
     kinds = {EmbeddingsFormat.PARQUET: _Parquet, EmbeddingsFormat.NPZ: _Npz, EmbeddingsFormat.SAFETENSORS: _Safetensors}
@@ -167,6 +176,35 @@ def _names(batch: Any) -> Iterator[str]:
     exact = batch.column("path_bytes").to_pylist()
     for name, raw in zip(batch.column("path").to_pylist(), exact, strict=True):
         yield name if raw is None else os.fsdecode(raw)
+
+
+class _Parts(_Source):
+    """A folder of parts, each of which is a file."""
+
+    def _open(self) -> dict[str, str]:
+        record = earlier_record(self.path)
+        if record is None:
+            raise ValueError("it has no record of its run")
+        share = Share.read(record.settings)
+        if not record.complete:
+            raise DataError(f"{self.name} is incomplete: its run was stopped; run it again with --resume")
+        self._files = whole_parts(self.path, share.own.count if share else 0)
+        self.width = next((width for width in map(_width_of, self._files) if width), 0)
+        about = dict[str, str]()
+        for name, value in record.settings.items():
+            about |= {name: str(value)} if value is not None else {}
+            about |= {"versions": json.dumps(record.versions)} if name == "device" else {}  # where a file has them
+        return about
+
+    def _paths(self) -> Iterator[str]:
+        return chain.from_iterable(_Parquet(file).paths() for file in self._files)
+
+    def _items(self) -> Iterator[_Item]:
+        return chain.from_iterable(_Parquet(file).items() for file in self._files)
+
+
+def _width_of(file: Path) -> int:
+    return _Parquet(file).width
 
 
 class _Listed(_Source):

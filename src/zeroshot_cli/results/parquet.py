@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from zeroshot_cli.disk import open_plain, replacing, writing
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.records import Result, SkippedImage
-from zeroshot_cli.results.formats import COLUMNS, labels_to_show, more_fields, to_bytes
+from zeroshot_cli.results.formats import COLUMNS, journal_line, labels_to_show, more_fields, parse_line, to_bytes
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,6 +26,7 @@ ANSWERS = {"path": "string", "label": "string", "predicted": "string", "correct"
     **dict.fromkeys(("score", "probability", "true_score", "true_probability"), "double"),
     "error": "string",
 }
+RESULT = "result"  # the last column of a part of a folder
 TypedRow = tuple[str | int | float | None, ...]
 
 
@@ -98,6 +99,33 @@ def typed_rows(item: Result, more: Sequence[str] = ()) -> list[TypedRow]:
         for rank, best in enumerate(labels_to_show(item), start=1)
         for others in [[arrow_text(text) or None for text in more_fields(item, best, more)]]
     ]
+
+
+def write_result_part(path: Path, items: Sequence[Result], metadata: Mapping[str, str], *, more: Sequence[str]) -> None:
+    """Write some results as a file of its own, with each whole as JSON in a last column, from which all else follows.
+
+    `result` is a line of the journal, in the first row of an image. UsageError if the file cannot be written.
+    """
+    import pyarrow.parquet as pq
+
+    schema = schema_of({**RESULTS, **dict.fromkeys(more, "string"), RESULT: "string"}).with_metadata(dict(metadata))
+    rows = []
+    for item in items:
+        first, *others = typed_rows(item, more)
+        text = journal_line(item).decode("utf-8", "surrogatepass").rstrip("\n")
+        rows += [(*first, text.encode("utf-8", "backslashreplace").decode()), *((*row, None) for row in others)]
+    with replacing(path) as unfinished, writing(str(path)):
+        pq.write_table(_table(rows, schema), unfinished)
+
+
+def read_result_part(path: Path) -> Iterator[Result]:
+    """Yield the results in such a file, as they were; ValueError, KeyError or OSError where it is damaged."""
+    import pyarrow.parquet as pq
+
+    with open_plain(path) as file:
+        for text in pq.read_table(file, columns=[RESULT])[RESULT].to_pylist():
+            if text is not None:
+                yield parse_line(text.encode())
 
 
 def arrow_text(text: str) -> str:

@@ -5,6 +5,7 @@ import re
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,10 +16,12 @@ from zeroshot_cli.cli.classify_options import ClassifyOptions
 from zeroshot_cli.cli.classify_run import ClassifyRun
 from zeroshot_cli.cli.command import command, finish
 from zeroshot_cli.cli.commands.build import Classes, no_labels, read_classes
+from zeroshot_cli.cli.output_folder import keep_on_disk, part_images
 from zeroshot_cli.console.terminal import note, note_assumed
 from zeroshot_cli.display import counted
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.filing.manifest import SortMode
+from zeroshot_cli.images.find import Keep, in_memory
 from zeroshot_cli.records import assumed_of
 from zeroshot_cli.results.formats import OutputEncoding
 
@@ -48,14 +51,18 @@ def classify(options: ClassifyOptions, context: typer.Context) -> None:
     options = options.with_outputs_here()
     _check_outputs(options)
     options.check_cache()
-    options.check_engine()
+    folder = options.folder()
+    options.check_engine(parts=folder is not None)
     _check_adapt(options, classes, rules)
     earlier = _earlier_run(options)
-    with options.cluster() as cluster:
-        found = _find(options, finished=earlier is not None and earlier.complete)
-        _check_adapt(options, classes, rules, found.count)
+    part = part_images(options.task_images, earlier) if folder else None
+    with ExitStack() as scratch:
+        cluster = scratch.enter_context(options.cluster(part))
+        keep = keep_on_disk(folder, scratch) if folder else in_memory
+        found = _find(options, keep, finished=earlier is not None and earlier.complete)
         tried = found.count  # by all shards, so that their batches are those of one run
-        found, share = options.share(found)
+        _check_adapt(options, classes, rules, tried)
+        found, share = options.share(found, always=folder is not None)
         if options.sort_into is not None:
             from zeroshot_cli.filing.sort import check_on_disk, check_sorted_before
 
@@ -77,7 +84,7 @@ def classify(options: ClassifyOptions, context: typer.Context) -> None:
         classifier.background = classifier.background_of(rules)
         classifier.model, classifier.corrected = there, corrected
         assumed = assumed_of(found.assumed, classes.assumed, model.notes)
-        run = ClassifyRun(classifier, classes, rules, options, size, assumed, _adapting(options), share, cluster)
+        run = ClassifyRun(classifier, classes, rules, options, size, assumed, _adapting(options), share, cluster, part)
         with run.open_outputs(found) as outputs:
             for text in outputs.notes:
                 note(text, quiet=options.quiet)
@@ -139,10 +146,14 @@ def _with_labels(arguments: Sequence[str], images: Sequence[str]) -> str:
 def _check_outputs(options: ClassifyOptions) -> None:
     """Raise now what would fail after an hour's work."""
     from zeroshot_cli.filing.sort import check_sort_into
+    from zeroshot_cli.results.shards.parts import check_folder
     from zeroshot_cli.results.targets import check_outputs
 
     if options.sort_into is None and options.sort_mode is not SortMode.COPY:
         raise UsageError(f"--sort-mode {options.sort_mode} needs --sort-into DIR; add it")
+    if (folder := options.folder()) is not None:
+        check_folder(folder, overwrite=options.overwrite, resume=options.resume)
+        return
     check_outputs(options.targets(), overwrite=options.overwrite, resume=options.resume)
     extensions = {path.suffix.lower() for path in options.output}
     if options.thumbnails and ".xlsx" not in extensions:
@@ -193,20 +204,24 @@ def _adapting(options: ClassifyOptions) -> "Adapting | None":
 
 def _earlier_run(options: ClassifyOptions) -> "RunRecord | None":
     """Return the record of the run to resume."""
+    from zeroshot_cli.results.shards.parts import earlier_record
     from zeroshot_cli.results.targets import earlier_run
 
-    return earlier_run(options.targets()) if options.resume else None
+    if not options.resume:
+        return None
+    folder = options.folder()
+    return earlier_run(options.targets()) if folder is None else earlier_record(folder)
 
 
-def _find(options: ClassifyOptions, *, finished: bool) -> "FoundImages":
+def _find(options: ClassifyOptions, keep: Keep, *, finished: bool) -> "FoundImages":
     """Return the images; none where an earlier run has done them all, and perhaps moved them since."""
     from zeroshot_cli.images.find import FoundImages, find_images
 
     stdin, selection = getattr(sys.stdin, "buffer", None), options.selection(options.sort_into)
     try:
-        found = find_images(options.images, stdin=stdin, null_separated=options.null, selection=selection)
+        found = find_images(options.images, stdin=stdin, null_separated=options.null, selection=selection, keep=keep)
         return options.with_frames(found)
     except (DataError, UsageError):
         if not finished:
             raise
-        return FoundImages(())
+        return FoundImages(keep([()]))

@@ -1,30 +1,35 @@
-"""`zeroshot embed`: embeddings of images or texts as a file; `zeroshot cache`: those that are kept for later runs."""
+"""`zeroshot embed`: embeddings of images or texts as a file, or of images as a folder of parts."""
 
 import json
+import os
 import sys
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from zeroshot_cli.cli import options as o
 from zeroshot_cli.cli.address_options import OutputsElsewhere
-from zeroshot_cli.cli.command import Commands, Panel, command, finish
+from zeroshot_cli.cli.command import Panel, command, finish
 from zeroshot_cli.cli.engine_options import Engine, EngineOptions, OnRay
+from zeroshot_cli.cli.output_folder import OutputPath, folder_among, keep_on_disk, output_path, part_images
 from zeroshot_cli.cli.shard_options import ShardOptions
 from zeroshot_cli.console.terminal import note, note_assumed, progress_bar
-from zeroshot_cli.display import counted, size_text
+from zeroshot_cli.display import counted
 from zeroshot_cli.errors import DataError, UsageError
-from zeroshot_cli.records import SkippedImage, assumed_of, versions
+from zeroshot_cli.records import Counts, SkippedImage, assumed_of, versions
+from zeroshot_cli.results.run_record import RunRecord
+from zeroshot_cli.results.shards.parts import check_folder, earlier_record
 
 if TYPE_CHECKING:
-    from zeroshot_cli.embed.cache_store import CacheFile, Cleared
     from zeroshot_cli.embed.embeddings_file import EmbeddingsFile, Row, Subject
     from zeroshot_cli.models.loaded import LoadedModel
+    from zeroshot_cli.results.shards.manifest import Manifest
+    from zeroshot_cli.results.shards.parts import PartSink
     from zeroshot_cli.results.shards.shard import Share
 
 
@@ -61,17 +66,26 @@ class EmbedOptions(EngineOptions, ShardOptions, OutputsElsewhere, o.MessageOptio
         ),
     ] = None
     output: Annotated[
-        Path,
+        OutputPath,
         typer.Option(
             "--output",
             "-o",
-            metavar="FILE",
+            parser=output_path,
+            metavar="FILE|DIR/",
             show_default=False,
             rich_help_panel=Panel.OUTPUT,
-            help="The .parquet, .npz or .safetensors file to write.",
+            help="The .parquet, .npz or .safetensors file to write; a folder gets a Parquet file for every 512 images.",
         ),
     ]
     overwrite: o.Overwrite = False
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            rich_help_panel=Panel.OUTPUT,
+            help="Resume the run that wrote this folder; start one if there was none.",
+        ),
+    ] = False
 
 
 @command
@@ -87,40 +101,86 @@ def embed(options: EmbedOptions) -> None:
 
 def _embed(options: EmbedOptions, scratch: ExitStack) -> int:
     """Write the file; return how many images could not be read."""
-    from zeroshot_cli.embed.embeddings_file import EmbeddingsFile, check_embeddings_file, check_room
+    from zeroshot_cli.embed.embeddings_file import EmbeddingsFile, check_embeddings_file, check_room, compared
 
     # What takes no time comes first: a mistake shows before the model is loaded.
+    folder = folder_among([options.output], {"--texts": options.texts})
     options = options.with_outputs_here()
-    check_embeddings_file(options.output, overwrite=options.overwrite)
-    options.check_engine()
+    earlier = None
+    if folder is not None:
+        check_folder(folder, overwrite=options.overwrite, resume=options.resume)
+        earlier = earlier_record(folder) if options.resume else None
+    elif options.resume:
+        raise UsageError("--resume needs --output DIR/, a folder of parts; a file appears only when it is complete")
+    else:
+        check_embeddings_file(options.output, overwrite=options.overwrite)
+    options.check_engine(parts=folder is not None)
     if options.texts is not None and options.engine is Engine.RAY:
         raise UsageError(f"--engine ray is for images, and --texts {options.texts} names texts; omit it")
-    cluster = scratch.enter_context(options.cluster())
-    source = _source(options, scratch)
-    check_room(options.output, source.names)
+    part = part_images(options.task_images, earlier) if folder else None
+    cluster = scratch.enter_context(options.cluster(part))
+    source = _source(options, scratch, folder)
+    if folder is None:
+        check_room(options.output, source.names)
 
     from zeroshot_cli.embed.batches import auto_batch_size
 
     _, model = options.load_for(cluster, options.model, options.pretrained, len(source.items))
     quiet = options.quiet
     # Counted as classify does: with the same batches, cached embeddings serve both.
-    size = o.as_count(options.batch_size) or auto_batch_size(source.tried, model)
+    size = o.as_count(options.batch_size) or (earlier and earlier.resolved.get("batch_size"))
+    size = size or auto_batch_size(source.tried, model)
     what = counted(len(source.items), source.noun)
     note(f"{model.title} on {model.device} in {model.precision}; {what}", quiet=quiet or not options.verbose)
     options.say_share(source.share)
     note_assumed(assumed_of(source.assumed, model.notes), quiet=quiet, verbose=options.verbose)
     about = _about(model) | source.about(model, size)
-    rows = source.rows(model, size, cluster)
-    file = EmbeddingsFile(
-        options.output, source.subject, width=model.embed_dim, about=about, overwrite=options.overwrite
-    )
-    with file, progress_bar(quiet=quiet) as bar, closing(rows):  # whatever happens, the decoders end now
-        unreadable = _write(file, rows, len(source.items), bar.counter("embedding", f"{source.noun}s"))
+    if isinstance(source, _Images) and folder is not None:
+        resolved = {"batch_size": size, "part_images": part, "folder": os.getcwd()}  # noqa: PTH109
+        record = RunRecord(settings=compared(about), resolved=resolved, versions=versions("pillow"))
+        unreadable = _fill(folder, source, record, model, about, cluster)
+    else:
+        rows = source.rows(model, size, cluster)
+        file = EmbeddingsFile(
+            options.output, source.subject, width=model.embed_dim, about=about, overwrite=options.overwrite
+        )
+        with file, progress_bar(quiet=quiet) as bar, closing(rows):  # whatever happens, the decoders end now
+            unreadable = _write(file, rows, len(source.items), bar.counter("embedding", f"{source.noun}s"))
     options.send_outputs()
     wrote = options.shown_output(options.output)
     for text in (*source.warnings, f"wrote {wrote}: {_sentence(source, unreadable, model)}"):
         note(text, quiet=quiet)
     return unreadable
+
+
+def _fill(
+    folder: Path,
+    source: "_Images",
+    record: RunRecord,
+    model: "LoadedModel",
+    about: Mapping[str, str],
+    cluster: OnRay | None,
+) -> int:
+    """Fill a folder with parts; return how many of all images could not be read."""
+    from zeroshot_cli.embed.parts import EmbeddingParts
+    from zeroshot_cli.remote.address import shown_address
+    from zeroshot_cli.results.shards.parts import PartSink, open_parts
+
+    def shown(path: str) -> str:
+        return source.shown(shown_address(path))
+
+    how = {"overwrite": source.options.overwrite, "resume": source.options.resume}
+    with open_parts(folder, record, cast("Manifest", source.items), shown=shown, **how) as outputs:
+        for text in outputs.notes:
+            note(text, quiet=source.options.quiet)
+        rest = replace(source, items=outputs.remaining(source.items))
+        sink = PartSink(outputs.missing, EmbeddingParts(folder.absolute(), model.embed_dim, about))
+        rows = rest.rows(model, int(outputs.resolved["batch_size"]), cluster)
+        with progress_bar(quiet=source.options.quiet) as bar, closing(rows):
+            unreadable = _write(sink, rows, len(rest.items), bar.counter("embedding", "images"))
+        counts = Counts(classified=len(rest.items) - unreadable, unreadable=unreadable).with_counts(outputs.kept)
+        outputs.finish(counts)
+    return counts.unreadable
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,14 +292,14 @@ class _Texts:
             yield [(text, embedding, None) for text, embedding in zip(window, embeddings, strict=True)]
 
 
-def _source(options: EmbedOptions, scratch: ExitStack) -> _Images | _Texts:
+def _source(options: EmbedOptions, scratch: ExitStack, folder: Path | None) -> _Images | _Texts:
     """Return what the arguments name; UsageError if that is not either images or texts."""
     texts = options.texts
     if bool(options.images) == (texts is not None):
         both = f"IMAGES and --texts {texts} are both given" if options.images else "nothing to embed"
         raise UsageError(f"{both}; give either IMAGES, files or folders, or --texts FILE")
     if texts is None:
-        from zeroshot_cli.images.find import find_images
+        from zeroshot_cli.images.find import find_images, in_memory
         from zeroshot_cli.pairs.shards import unpack_tars
 
         if options.text_column is not None:
@@ -248,10 +308,11 @@ def _source(options: EmbedOptions, scratch: ExitStack) -> _Images | _Texts:
         options.check_cache()
         stdin = getattr(sys.stdin, "buffer", None)
         inputs, tars = unpack_tars(options.images, scratch)
-        found = find_images(inputs, stdin=stdin, null_separated=options.null, selection=options.selection())
+        keep = keep_on_disk(folder, scratch) if folder else in_memory
+        found = find_images(inputs, stdin=stdin, null_separated=options.null, selection=options.selection(), keep=keep)
         found = options.with_frames(found)
         tried = found.count
-        found, share = options.share(found, partial(_shown, tars=tars))
+        found, share = options.share(found, partial(_shown, tars=tars), always=folder is not None)
         return _Images(found.items, found.assumed, found.warnings, options, tried, share, tars)
     from zeroshot_cli.pairs.texts import is_table, read_texts
 
@@ -294,7 +355,10 @@ def _name(path: Path) -> str:
 
 
 def _write(
-    file: "EmbeddingsFile", blocks: "Iterable[list[Row]]", total: int, on_progress: Callable[[int, int], None]
+    file: "EmbeddingsFile | PartSink",
+    blocks: "Iterable[list[Row]]",
+    total: int,
+    on_progress: Callable[[int, int], None],
 ) -> int:
     """Write all rows; return how many have no embedding."""
     done = unreadable = 0
@@ -322,67 +386,3 @@ def _sentence(source: _Images | _Texts, unreadable: int, model: "LoadedModel") -
     if unreadable:
         parts.append(f"{counted(unreadable, source.noun)} could not be read")
     return f"{', '.join(parts)}, model {model.title}."
-
-
-# zeroshot cache
-
-
-cache_app = Commands()
-
-
-@cache_app.callback(invoke_without_command=True)
-def cache(context: typer.Context) -> None:
-    """Show and empty the cache of embeddings."""
-    if context.invoked_subcommand is None:
-        info()
-
-
-@cache_app.command("info")
-def info(quiet: o.Quiet = False, debug: o.Debug = False) -> None:
-    """Show where the cache is, and the entries, size and size limit of each of its files."""
-    from zeroshot_cli.console.terminal import print_rows
-    from zeroshot_cli.embed.cache_store import cache_files, size_limit
-
-    limits = {"images": size_text(size_limit())}
-    files = cache_files()
-    rows = [(f.name, _entries(f), size_text(f.size), limits.get(f.name, ""), str(f.path)) for f in files]
-    print_rows(("cache", "entries", "size", "limit", "file"), rows)
-    for file in (file for file in files if file.problem is not None):
-        note(f"warning: {file.path} cannot be read ({file.problem})", quiet=quiet)
-
-
-@cache_app.command("clear")
-def clear(
-    texts: Annotated[bool, typer.Option("--texts", help="Clear only the embeddings of texts.")] = False,
-    images: Annotated[bool, typer.Option("--images", help="Clear only the embeddings of images.")] = False,
-    quiet: o.Quiet = False,
-    debug: o.Debug = False,
-) -> None:
-    """Empty the cache of embeddings and remove damaged files; other runs may be using it meanwhile."""
-    from zeroshot_cli.embed.cache_store import IMAGES, TEXTS
-    from zeroshot_cli.embed.cache_store import clear as clear_files
-
-    both = texts == images
-    chosen = [database for database, wanted in ((TEXTS, texts), (IMAGES, images)) if wanted or both]
-    done = clear_files(chosen)
-    for each in done:
-        note(_cleared(each), quiet=quiet or each.problem is not None)
-    failed = [f"{each.path} ({each.problem})" for each in done if each.problem is not None]
-    if failed:
-        raise UsageError(f"cannot empty {' and '.join(failed)}; try again when no other run is using it")
-
-
-def _entries(file: "CacheFile") -> str:
-    return "?" if file.problem is not None else _counts(file.rows)
-
-
-def _counts(rows: dict[str, int]) -> str:
-    """Return the rows by table, whose names are plurals: "1 embedding, 2 files"."""
-    from zeroshot_cli.display import counted
-
-    return ", ".join(counted(count, table.removesuffix("s")) for table, count in rows.items())
-
-
-def _cleared(done: "Cleared") -> str:
-    later = "; the rest is freed when another run ends" if done.in_use else ""
-    return f"{done.path}: {_counts(done.removed)} removed, {size_text(done.freed)} freed{later}"

@@ -20,7 +20,9 @@ class MergeOptions:
     inputs: Annotated[
         tuple[Path, ...],
         typer.Argument(
-            metavar="FILES", show_default=False, help="What each shard wrote, of classify or of embed, in any order."
+            metavar="FILES",
+            show_default=False,
+            help="What each shard wrote, of classify or of embed, in any order; or a folder of parts.",
         ),
     ]
     output: Annotated[
@@ -76,6 +78,11 @@ def _are_embeddings(inputs: tuple[Path, ...]) -> bool:
 
 
 def _is_embeddings(path: Path) -> bool:
+    if path.is_dir():
+        from zeroshot_cli.results.shards.parts import earlier_record
+
+        record = earlier_record(path)
+        return record is not None and "format" in record.settings
     if path.suffix.lower() != ".parquet" or not path.is_file():
         return path.suffix.lower() in (".npz", ".safetensors")
     from zeroshot_cli.results.parquet import column_names

@@ -4,42 +4,32 @@ Rows are copied as they are, so a CSV, TSV or JSONL file of shards of a folder i
 byte.
 """
 
-import io
-import os
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import BinaryIO, cast
 
-from zeroshot_cli.disk import open_plain, replacing, writing
+from zeroshot_cli.disk import replacing, writing
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.records import Counts
 from zeroshot_cli.results.formats import (
     COLUMNS,
-    DELIMITERS,
     Extension,
-    Format,
-    as_was,
-    csv_records,
     extension_of,
-    rows_in,
 )
-from zeroshot_cli.results.parquet import TypedRow, check_parquet, write_typed
-from zeroshot_cli.results.resume import scanner_of
+from zeroshot_cli.results.parquet import write_typed
 from zeroshot_cli.results.run_record import RunRecord, difference, read_record, write_record
+from zeroshot_cli.results.shards import parts
 from zeroshot_cli.results.shards.merging import OnProgress, merged
+from zeroshot_cli.results.shards.parts import earlier_record
 from zeroshot_cli.results.shards.shard import Share, without_shard
+from zeroshot_cli.results.shards.sources import Lines, Parts, Table
 from zeroshot_cli.results.targets import Targets, check_outputs
 
 MERGED = (Extension.CSV, Extension.TSV, Extension.JSONL, Extension.PARQUET)
 RECORD = ".run.json"
 _ELSEWHERE = ("outputs", "sort_into", "summary")  # settings that say where a shard wrote
 _RESOLVED = ("batch_size", "image_size")  # on which results depend
-_ESCAPED = re.compile(r"\\x([89a-f][0-9a-f])")
-_BATCH = 10_000  # rows of Parquet in memory at once
 
 
 def merge_results(
@@ -58,7 +48,7 @@ def merge_results(
     records = _Records()
     shards = [_shard_of(path, form, records) for path in inputs]
     _check_same(shards)
-    sources = [_source_of(path, record, share) for path, record, share in shards]
+    sources = [_source_of(path, record, share, form) for path, record, share in shards]
     _check_same_columns(sources)
     content = merged(sources, on_progress)
     record = _record_of([record for _, record, _ in shards], output)
@@ -78,12 +68,14 @@ _Shard = tuple[Path, RunRecord, Share]
 
 
 def _shard_of(path: Path, form: Extension, records: "_Records") -> _Shard:
-    """Return a file with its record; UsageError or DataError where it has none, or is no finished shard."""
-    if not path.is_file():
+    """Return a file or folder with its record; UsageError or DataError where it has none, or is no finished shard."""
+    record = earlier_record(path) if path.is_dir() else records.of(path)
+    if path.is_dir() and record is None:
+        raise UsageError(f"{path} has no {parts.RECORD}; give a folder that zeroshot classify --output DIR/ wrote")
+    if not path.exists():
         raise UsageError(f"{path}: no such file; give what zeroshot classify --shard wrote with --output")
-    if extension_of(path) is not form:
+    if not path.is_dir() and extension_of(path) is not form:
         raise UsageError(f"{path} is not .{form} as the output is; give files of one format, and name such an output")
-    record = records.of(path)
     if record is None:
         raise UsageError(
             f"{path} has no record of its run, {path.name}{RECORD}, beside it, which says what was asked for; "
@@ -138,13 +130,15 @@ def _shared(record: RunRecord) -> dict[str, object]:
     return {name: value for name, value in settings.items() if name not in _ELSEWHERE}
 
 
-def _source_of(path: Path, record: RunRecord, share: Share) -> "Lines | Table":
+def _source_of(path: Path, record: RunRecord, share: Share, form: Extension) -> Lines | Table | Parts:
+    if path.is_dir():
+        return Parts(path, record, share, form)
     if extension_of(path) is Extension.PARQUET:
         return Table(path, share)
     return Lines(path, share, excel_safe=bool(record.settings.get("excel_safe")))
 
 
-def _check_same_columns(sources: "Sequence[Lines | Table]") -> None:
+def _check_same_columns(sources: Sequence[Lines | Table | Parts]) -> None:
     for source in sources:
         if source.header != sources[0].header:
             raise DataError(
@@ -158,12 +152,7 @@ def _record_of(records: Sequence[RunRecord], output: Path) -> RunRecord:
     places = {"outputs": [str(output)], "sort_into": None, "summary": None}
     counts = Counts()
     for each in (record.counts or Counts() for record in records):
-        counts = Counts(
-            classified=counts.classified + each.classified,
-            unreadable=counts.unreadable + each.unreadable,
-            unknown=counts.unknown + each.unknown,
-            truncated=counts.truncated + each.truncated,
-        )
+        counts = counts.with_counts(each)
     return replace(
         records[0],
         started=min(record.started for record in records),
@@ -178,128 +167,3 @@ def _write_lines(output: Path, header: bytes, blocks: Iterable[bytes]) -> None:
         file.write(header)
         for block in blocks:
             file.write(block)
-
-
-# Files of results, as they are read to be copied
-
-
-@dataclass(slots=True)
-class _Kept:
-    """A stream that keeps what was read of it, until it is taken."""
-
-    stream: BinaryIO
-    content: bytearray
-
-    def readline(self) -> bytes:
-        line = self.stream.readline()
-        self.content += line
-        return line
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(self.readline, b"")
-
-    def take(self, size: int) -> bytes:
-        taken = bytes(self.content[:size])
-        del self.content[:size]
-        return taken
-
-
-class Lines:
-    """A CSV, TSV or JSONL file; an item is its bytes."""
-
-    columns: tuple[str, ...] = ()
-
-    def __init__(self, path: Path, share: Share, *, excel_safe: bool = False) -> None:
-        self.path, self.name, self.share = path, str(path), share
-        self._form = Format(extension_of(path).value)
-        self._path_of = as_was if excel_safe and self._form is not Format.JSONL else str  # which decides its place
-        self.header = b""
-        if self._form is not Format.JSONL:
-            with open_plain(path) as stream:
-                self.header = stream.readline()
-
-    def paths(self) -> Iterator[str]:
-        """Yield the path of every image."""
-        return (path for path, _ in self.items())
-
-    def items(self) -> Iterator[tuple[str, bytes]]:
-        """Yield every image; DataError where not every byte is of one."""
-        with open_plain(self.path) as stream:
-            kept = _Kept(stream, bytearray())
-            start = 0
-            try:
-                for item in scanner_of(self._form, complete=True)(cast("BinaryIO", kept), self.name):
-                    if not start:
-                        start = len(kept.take(len(self.header)))
-                    block = kept.take(item.end - start)
-                    start = item.end
-                    self._check_ranks(block)
-                    yield self._path_of(os.fsdecode(item.path)), block
-            except UsageError:  # it does not begin as a file of results
-                raise self._damaged() from None
-            if kept.content.removeprefix(self.header if not start else b""):
-                raise self._damaged()
-
-    def _check_ranks(self, block: bytes) -> None:
-        """Raise DataError where rows of one path are not the ranks of one image."""
-        if self._form is Format.JSONL or block.count(b"\n") < 2:
-            return
-        records = (record.decode("latin-1") for record in csv_records(io.BytesIO(block)))
-        ranks = [row[1] for record in records for row in rows_in(record, DELIMITERS[self._form])]
-        if len(ranks) > 1 and ranks != [str(rank) for rank in range(1, len(ranks) + 1)]:
-            raise self._damaged()
-
-    def _damaged(self) -> DataError:
-        return DataError(f"{self.name}, shard {self.share.shard}, is damaged; run this shard again with --overwrite")
-
-
-class Table:
-    """A Parquet file; an item is its rows."""
-
-    def __init__(self, path: Path, share: Share) -> None:
-        check_parquet()
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        self.path, self.name, self.share = path, str(path), share
-        self._broken = (pa.ArrowException, OSError)
-        try:
-            with open_plain(path) as file:
-                schema = pq.read_schema(file)
-        except self._broken as problem:
-            raise self._damaged() from problem
-        self.columns, self.header = tuple(schema.names), str(schema.remove_metadata()).encode()
-
-    def paths(self) -> Iterator[str]:
-        """Yield the path of every image."""
-        return (path for path, _ in self._images(["path", "rank"]))
-
-    def items(self) -> Iterator[tuple[str, list[TypedRow]]]:
-        """Yield every image; DataError where the file is damaged."""
-        return self._images(list(self.columns))
-
-    def _images(self, columns: list[str]) -> Iterator[tuple[str, list[TypedRow]]]:
-        import pyarrow.parquet as pq
-
-        rows: list[TypedRow] = []
-        try:
-            with open_plain(self.path) as file, closing(pq.ParquetFile(file)) as table:
-                for batch in table.iter_batches(_BATCH, columns=columns):
-                    for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-                        if rows and row[1] in (None, 1):  # its first rank begins an image
-                            yield _as_was(rows), rows
-                            rows = []
-                        rows.append(row)
-        except self._broken as problem:
-            raise self._damaged() from problem
-        if rows:
-            yield _as_was(rows), rows
-
-    def _damaged(self) -> DataError:
-        return DataError(f"{self.name}, shard {self.share.shard}, is damaged; run this shard again with --overwrite")
-
-
-def _as_was(rows: list[TypedRow]) -> str:
-    """Return the path of an image, of which Parquet has bytes that are not UTF-8 escaped; they decide its place."""
-    path = str(rows[0][0])
-    return _ESCAPED.sub(lambda found: chr(0xDC00 + int(found[1], 16)), path) if "\\" in path else path
