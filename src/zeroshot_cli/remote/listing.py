@@ -36,6 +36,7 @@ def listed(address: str) -> list[str]:
 
     def ask() -> list[str]:
         store = store_of(address)
+        store.invalidate_cache()  # what one file was looked up in may be a part of a folder
         path = store._strip_protocol(address)
         if pattern and not store.exists(path):
             return [name for name, about in store.glob(path, detail=True).items() if about["type"] == "file"]

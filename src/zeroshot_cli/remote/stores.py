@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib.util
+import logging
 import os
 from functools import cache
 from threading import Lock
@@ -75,6 +76,12 @@ def forget_stores() -> None:
 
 def _settings_of(scheme: str) -> dict[str, Any]:
     """Return how a store is opened: without credentials where there are none; other tries are made by us."""
+    if scheme in ("gs", "gcs"):
+        logging.getLogger("gcsfs").setLevel(logging.ERROR)  # without credentials it warns at every request
+    if scheme == "hf":
+        from huggingface_hub import constants
+
+        constants.HF_HUB_DISABLE_TELEMETRY = True  # it would name the programs around this one
     if scheme not in ("s3", "s3a"):
         return {}
     from botocore.session import Session
