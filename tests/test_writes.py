@@ -68,6 +68,8 @@ UNFINISHED = [
 # Where a name of zeroshot's own is opened by `disk.open_own`.
 OWN = [
     "hub/transfer._append",
+    "remote/copies._alone",
+    "remote/copies._receive",
     "results/append_file.AppendFile.__init__",
     "train/features.Views.encode",
     "train/files/folder.RunFolder.log",
@@ -101,6 +103,7 @@ NEW = [
     "hub/cache._link",
     "hub/cache._link",
     "hub/repository.receive_file",
+    "remote/copies._copied",
     "tagging/embed._keep",
     "tagging/embed._restore_first",
     "tagging/embed._settle",

@@ -19,14 +19,19 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="asks /proc which processes torchrun has started"),
+]
 
 MODEL = {
     "embed_dim": 8,
     "vision_cfg": {"image_size": 16, "patch_size": 8, "width": 16, "layers": 1, "head_width": 8},
     "text_cfg": {"width": 16, "heads": 2, "layers": 1, "context_length": 32, "vocab_size": 600},
 }
-SECONDS = 200  # for a run of two nodes on a busy machine
+SECONDS = 240  # for a run of two nodes on a busy machine
+# As the page on many machines says: a torchrun that is started again must find the others.
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
 
 
 @pytest.fixture
@@ -59,16 +64,25 @@ def nodes() -> Iterator["ExitStack"]:
         yield stack
 
 
+def children(number: int) -> list[int]:
+    with suppress(OSError):
+        return [int(child) for child in Path(f"/proc/{number}/task/{number}/children").read_text().split()]
+    return []
+
+
 class Node:
     """A torchrun as one starts it on each machine, with one process."""
 
-    def __init__(self, stack: ExitStack, port: int, arguments: list[str], *, restarts: int = 0) -> None:
+    def __init__(
+        self, stack: ExitStack, port: int, arguments: list[str], *, restarts: int = 0, first: bool = False
+    ) -> None:
         meeting = ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"localhost:{port}", "--rdzv-id", "test"]
+        meeting += ["--rdzv-conf", f"is_host={int(first)}"]  # else whoever comes first, as both have this name
         torchrun = ["-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1", *meeting]
         more = ["--local-addr", "localhost", "--max-restarts", str(restarts), "-m", "zeroshot_cli"]
         self.agent = subprocess.Popen(
             [sys.executable, *torchrun, *more, *arguments],
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            env=os.environ | ENVIRONMENT,
             stderr=subprocess.PIPE,
             start_new_session=True,
             text=True,
@@ -79,14 +93,13 @@ class Node:
         for process in (*self.ranks(), self.agent.pid):
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
-        self.agent.communicate()
+        self.agent.wait()
+        if self.agent.stderr is not None:
+            self.agent.stderr.close()
 
     def ranks(self) -> list[int]:
         """Return the training processes that the agent has started."""
-        with suppress(OSError):
-            found = Path(f"/proc/{self.agent.pid}/task/{self.agent.pid}/children").read_text().split()
-            return [int(number) for number in found]
-        return []
+        return children(self.agent.pid)
 
     def said(self) -> str:
         return self.agent.communicate(timeout=SECONDS)[1]
@@ -123,10 +136,10 @@ def test_two_nodes_train_what_one_with_two_processes_does(
 ) -> None:
     """13 pairs in batches of 4 are 3 steps an epoch; the image that is broken is met by one of the two processes."""
     arguments += ["--epochs", "3", "--val", str(tmp_path / "pairs.csv")]
-    both = [Node(nodes, port, [*arguments, "--output", str(tmp_path / "two")]) for _ in range(2)]
+    both = [Node(nodes, port, [*arguments, "--output", str(tmp_path / "two")], first=first) for first in (True, False)]
     assert [(node.said(), node.agent.returncode)[1] for node in both] == [0, 0]
     one = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "zeroshot_cli"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    environment = os.environ | ENVIRONMENT
     subprocess.run([*one, *arguments, "--output", str(tmp_path / "one")], env=environment, timeout=SECONDS, check=True)
     assert [row["step"] for row in rows_of(tmp_path / "two")] == list(range(10))
     assert (tmp_path / "two/skipped.csv").read_text().count("5.png") == 1
@@ -137,25 +150,42 @@ def test_two_nodes_train_what_one_with_two_processes_does(
 def test_what_is_killed_and_started_again_ends_as_if_nothing_had_been(
     tmp_path: Path, arguments: list[str], port: int, nodes: ExitStack, who: str
 ) -> None:
-    arguments += ["--epochs", "60", "--save-every", "5"]
+    arguments += ["--epochs", "20", "--save-every", "5"]
     alone = [*arguments, "--output", str(tmp_path / "alone")]
-    left_alone = [Node(nodes, port, alone) for _ in range(2)]
+    left_alone = [Node(nodes, port, alone, first=first) for first in (True, False)]
     assert [(node.said(), node.agent.returncode)[1] for node in left_alone] == [0, 0]
     killed = [*arguments, "--output", str(tmp_path / "killed"), "--resume"]
-    first, second = (Node(nodes, port, killed, restarts=3) for _ in range(2))
+    first, second = (Node(nodes, port, killed, restarts=3, first=first) for first in (True, False))
     wait_for_steps(tmp_path / "killed", 12)
     if who == "process":
         os.kill(second.ranks()[0], signal.SIGKILL)
     else:
         orphans = second.ranks()
         second.agent.kill()
-        second.agent.communicate()
+        second.agent.wait()
         end = time.monotonic() + 10
         while any(Path(f"/proc/{number}").exists() for number in orphans) and time.monotonic() < end:
             time.sleep(0.05)
         assert not any(Path(f"/proc/{number}").exists() for number in orphans)
         second = Node(nodes, port, killed, restarts=3)
     assert [(node.said(), node.agent.returncode)[1] for node in (first, second)] == [0, 0]
+    assert_same(tmp_path / "killed", tmp_path / "alone")
+
+
+def test_a_process_that_is_killed_on_one_machine_is_started_again(tmp_path: Path, arguments: list[str]) -> None:
+    """There torchrun keeps its store, with the addresses of those that are gone."""
+    arguments += ["--epochs", "20", "--save-every", "5", "--resume"]
+    one = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--max-restarts", "3"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    for name in ("killed", "alone"):
+        run = [sys.executable, *one, "-m", "zeroshot_cli", *arguments, "--output", str(tmp_path / name)]
+        with subprocess.Popen(run, env=environment, stderr=subprocess.PIPE, text=True) as agent:
+            if name == "killed":
+                for steps in (12, 40):
+                    wait_for_steps(tmp_path / name, steps)
+                    os.kill(children(agent.pid)[steps % 2], signal.SIGKILL)
+            said = agent.communicate(timeout=SECONDS)[1]
+            assert agent.returncode == 0, said
     assert_same(tmp_path / "killed", tmp_path / "alone")
 
 
@@ -166,9 +196,12 @@ def test_nodes_that_see_different_folders_are_told(
         one = ["zeroshot_cli", *arguments, "--output", str(tmp_path / name), "--epochs", "1" if name == "here" else "2"]
         subprocess.run([sys.executable, "-m", *one], timeout=SECONDS, check=False)
     names = ("here", "there")
-    both = [Node(nodes, port, [*arguments, "--output", str(tmp_path / name), "--resume"]) for name in names]
+    both = [
+        Node(nodes, port, [*arguments, "--output", str(tmp_path / name), "--resume"], first=name == "here")
+        for name in names
+    ]
     said = "".join(node.said() for node in both)
     assert "the processes of this run do not see the same" in said
     assert "name a folder that all machines share in --output" in said
-    assert "Traceback (most recent call last)" not in said.partition("torch.distributed.elastic")[0]
+    assert "zeroshot_cli/train/" not in said  # no traceback of ours beside torchrun's own
     assert len(rows_of(tmp_path / "here")) == 3

@@ -2,8 +2,10 @@
 
 import gzip
 import io
+import tarfile
 import threading
 import time
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +29,18 @@ def image(colour: str, form: str = "PNG") -> bytes:
 
 
 FILES = {f"{colour}.png": image(colour) for colour in COLOURS}
+
+
+def shard(first: int) -> bytes:
+    """A tar with the four images, each with a caption that has its number."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as tar:
+        for number, name in enumerate(FILES, first):
+            for member, body in ((f"{number:03}.png", FILES[name]), (f"{number:03}.txt", f"image {number}".encode())):
+                info = tarfile.TarInfo(member)
+                info.size = len(body)
+                tar.addfile(info, io.BytesIO(body))
+    return file.getvalue()
 
 
 @dataclass
@@ -122,6 +136,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(200, gzip.compress(body), **{"Content-Encoding": "gzip"})
         elif fault == "chunked":
             self._chunked(body[at : at + 100] for at in range(0, len(body), 100))
+        elif fault in ("parts", "partscut"):
+            self._part(body, cut=fault == "partscut" and count == 3)
         elif fault == "endless":
             self._chunked(iter(lambda: b"\0" * 65536, None))
         else:
@@ -134,6 +150,18 @@ class _Handler(BaseHTTPRequestHandler):
         for chunk in chunks:
             self.wfile.write(b"%x\r\n%s\r\n" % (len(chunk), chunk))
         self.wfile.write(b"0\r\n\r\n")
+
+    def _part(self, body: bytes, *, cut: bool) -> None:
+        """Answer with the bytes that Range asks for, or the half of them and no more."""
+        first, last = map(int, self.headers["Range"].removeprefix("bytes=").split("-"))
+        part, etag = body[first : last + 1], f'"{zlib.crc32(body)}"'
+        if not part:
+            self._send(416, b"", **{"Content-Range": f"bytes */{len(body)}", "ETag": etag})
+            return
+        span = f"bytes {first}-{first + len(part) - 1}/{len(body)}"
+        self._head(206, len(part), **{"Content-Range": span, "ETag": etag})
+        self.wfile.write(part[: len(part) // 2] if cut else part)
+        self.close_connection = self.close_connection or cut
 
     def _head(self, status: int, size: int, **headers: str) -> None:
         self.send_response(status)

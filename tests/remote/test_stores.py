@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faulty_web import FILES
+from faulty_web import FILES, shard
 
 from zeroshot_cli.cli import app as entry
 from zeroshot_cli.errors import DataError, UnavailableError, UnreadableImage, UsageError
 from zeroshot_cli.images.find import find_images
 from zeroshot_cli.images.selection import Selection
+from zeroshot_cli.pairs.read import read_pairs
 from zeroshot_cli.records import SkippedImage
+from zeroshot_cli.remote import copies
 from zeroshot_cli.remote.fetch import fetch
 from zeroshot_cli.remote.stores import forget_stores
 
@@ -104,6 +106,23 @@ def test_a_key_that_looks_like_a_glob_is_itself(bucket: str) -> None:
 
 def test_a_key_without_extension_is_an_image(bucket: str) -> None:
     assert found(f"{bucket}/noextension") == [f"{bucket}/noextension"]
+
+
+def test_shards_in_a_bucket_are_read(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of the three is missing: it is named, and the pairs of the others are all there."""
+    monkeypatch.setattr(copies, "_PIECE", 4096)
+    for number in (0, 2):
+        s3().put_object(Bucket="photos", Key=f"shards/{number}.tar", Body=shard(4 * number))
+    pairs = read_pairs([f"{bucket}/shards/{{0..2}}.tar"])
+    assert pairs.captions == tuple(f"image {number}" for number in (0, 1, 2, 3, 8, 9, 10, 11))
+    for row, name in enumerate([*FILES, *FILES]):
+        with pairs.open(row) as file:
+            assert file.read() == FILES[name]
+    assert [(item.path, item.reason) for item in pairs.skipped] == [
+        (f"{bucket}/shards/1.tar", "404 not found; check the address")
+    ]
+    s3().put_object(Bucket="photos", Key="shards/0.tar", Body=shard(20))
+    assert read_pairs([f"{bucket}/shards/0.tar"]).captions[0] == "image 20"
 
 
 def test_nothing_there(bucket: str) -> None:

@@ -277,3 +277,20 @@ def test_a_validation_batch_may_be_empty(draw_pairs: Draw) -> None:
     Path(pairs.images[0]).write_bytes(b"")
     (batch,) = batches_of(EvalBatches(pairs, PreprocessConfig(size=16)), [Plan(0, (0,))], workers=0)
     assert len(batch.captions) == len(batch.pixels) == 0
+
+
+@pytest.mark.parametrize(("rows", "batch", "world"), [(13, 4, 2), (100, 12, 3), (7, 6, 6), (8, 8, 4)])
+def test_processes_draw_every_row_once_an_epoch(rows: int, batch: int, world: int) -> None:
+    """An epoch is rows // batch steps for each process, whichever rows those are: nobody waits for one that has none."""
+    sources = (Source("a", rows - 3), Source("b", 3))
+    plans = [
+        list(TrainPlans(sources, batch_size=batch, epochs=2, seed=1, rank=rank, world=world)) for rank in range(world)
+    ]
+    steps = rows // batch
+    assert [len(each) for each in plans] == [2 * steps] * world
+    for epoch in range(2):
+        seen = [row for each in plans for plan in each if plan.epoch == epoch for row in plan.rows]
+        assert len(seen) == len(set(seen)) == steps * batch
+    alone = TrainPlans(sources, batch_size=batch, epochs=2, seed=1)
+    together = [tuple(row for plan in step for row in plan.rows) for step in zip(*plans, strict=True)]
+    assert together == [plan.rows for plan in alone]

@@ -19,7 +19,7 @@ from pathlib import Path
 from random import Random
 from typing import BinaryIO
 
-from zeroshot_cli.errors import DataError, UsageError
+from zeroshot_cli.errors import DataError, UnreadableImage, UsageError
 from zeroshot_cli.images.decode import open_regular
 from zeroshot_cli.images.file_kinds import special_file
 from zeroshot_cli.pairs.columns import PairColumns
@@ -29,6 +29,7 @@ from zeroshot_cli.pairs.shards import Member, expand, read_shard
 from zeroshot_cli.pairs.tables import PlacedRow, read_table
 from zeroshot_cli.records import SkippedImage
 from zeroshot_cli.remote.address import is_address, shown_address
+from zeroshot_cli.remote.listing import suffix_of
 from zeroshot_cli.remote.tables import fetch_table
 
 _FORMS = "a csv, tsv, jsonl or parquet file, or WebDataset tars such as shard-{000..099}.tar"
@@ -216,6 +217,7 @@ def _read_source(pattern: str, option: str, columns: PairColumns, root: str | No
             if len(names) == 1:
                 raise broken.error from None
             part.cut(rows)
+            name = shown_address(name)
             part.skipped.append(SkippedImage(name, str(broken.error).removeprefix(name).lstrip(": ")))
         if columns.classes:
             part.classes |= {text: (text,) for text in part.captions[rows:]}
@@ -246,7 +248,7 @@ class _Broken(Exception):
 def _files_of(pattern: str, option: str) -> list[str]:
     """Return the files that a pattern such as shard-{000..099}.tar or *.csv means, else its own name."""
     if is_address(pattern):
-        return [pattern]
+        return expand(pattern)
     pattern = os.path.expanduser(pattern)
     names = []
     for name in expand(pattern):
@@ -258,12 +260,13 @@ def _files_of(pattern: str, option: str) -> list[str]:
 
 
 def _read_file(name: str, option: str, columns: PairColumns, root: str | None, part: _Part, notes: list[str]) -> None:
-    """Read one file of a source. Raises _Broken for a damaged tar."""
-    with _opened(name, option) as file:
+    """Read one file of a source. Raises _Broken for a damaged tar, or one that is at an address and does not come."""
+    path = _place_of(name)
+    with _opened(path, option) as file:
         roots, name = Roots(name, root), shown_address(name)
         form = form_of(name, file)
-        if form is Form.TAR and is_address(name):
-            raise UsageError(f"{name} is a tar, which is read in place; download it, and give the file")
+        if form is Form.TAR and is_address(path):
+            raise UsageError(f"{name} is a tar, whose name must end in .tar where it is at an address")
         if form is Form.TAR:
             if columns.label is not None:
                 notes.append(
@@ -271,7 +274,7 @@ def _read_file(name: str, option: str, columns: PairColumns, root: str | None, p
                     "extension"
                 )
             try:
-                _read_tar(name, file, part, columns)
+                _read_tar(name, path, file, part, columns)
             except DataError as error:
                 raise _Broken(error) from None
         else:
@@ -300,8 +303,21 @@ def _opened(name: str, option: str) -> Iterator[BinaryIO]:
             raise UsageError(f"{name} cannot be read: {error.strerror or error}; copy it to another disk") from None
 
 
-def _read_tar(name: str, file: BinaryIO, part: _Part, columns: PairColumns) -> None:
-    for image, member, captions in read_shard(name, file, columns):
+def _place_of(name: str) -> str:
+    """Return the file of a name: of a tar at an address a copy, since its images are read at any time."""
+    if not is_address(name) or suffix_of(name) != ".tar":
+        return name
+    from zeroshot_cli.remote.copies import copy_of
+
+    try:
+        return str(copy_of(name))
+    except UnreadableImage as error:
+        raise _Broken(DataError(f"{shown_address(name)}: {error}; check the address")) from None
+
+
+def _read_tar(name: str, path: str, file: BinaryIO, part: _Part, columns: PairColumns) -> None:
+    for image, found, captions in read_shard(name, file, columns):
+        member = None if found is None else replace(found, tar=path)
         part.add(image, captions, is_there=member is not None)
         if member is not None and part.members.setdefault(image, member) != member:
             raise DataError(f"{name}: {image[len(name) + 1 :]} occurs twice; write the shard again")

@@ -12,15 +12,16 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from zeroshot_cli.errors import UnavailableError, UnreadableImage
 from zeroshot_cli.remote.address import HTTP, host_of, is_hidden, row_in, scheme_of
 from zeroshot_cli.remote.faults import Fault
-from zeroshot_cli.remote.stores import check_scheme, is_known, read_store
-from zeroshot_cli.remote.web import Limits, Received, Web
+from zeroshot_cli.remote.stores import check_scheme, is_known, read_piece, read_store
+from zeroshot_cli.remote.web import Limits, Piece, Received, Web
 
 LIMITS = Limits()
+T = TypeVar("T")
 
 
 @dataclass
@@ -65,6 +66,22 @@ def begin(name: str, received: Received | None = None, *, allow_private: bool = 
     return asyncio.run_coroutine_threadsafe(_read(_client(loop), name, received or _nothing, allow_private), loop)
 
 
+def fetch_piece(address: str, first: int, most: int) -> Piece:
+    """Return at most so many bytes of an address from byte `first` on. Raises as `fetch` does."""
+    check_scheme(address)
+    from fsspec.asyn import get_loop
+
+    loop = get_loop()
+    client = _client(loop)
+
+    async def read() -> Piece:
+        if scheme_of(address) in HTTP:
+            return await _asked(client, address, lambda: client.web.piece(address, LIMITS, first, most))
+        return await _asked(client, address, lambda: read_piece(address, LIMITS, first, most))
+
+    return asyncio.run_coroutine_threadsafe(read(), loop).result()
+
+
 def _client(loop: Any) -> _Client:
     with _lock:
         known = _clients.get(id(loop))
@@ -106,31 +123,38 @@ async def _nothing(received: int) -> None: ...
 
 
 async def _read(client: _Client, address: str, received: Received, allow_private: bool) -> bytes:
-    if is_hidden(address):
-        raise UnreadableImage("parts of the address were left out of it (***), so it cannot be read again")
-    host, limits = f"{scheme_of(address)}://{host_of(address)}", LIMITS
-    if host in client.dead:
-        raise UnreadableImage(client.dead[host])
+    limits = LIMITS
     if scheme_of(address) in HTTP:
         once: Callable[[], Awaitable[bytes]] = lambda: client.web.read(  # noqa: E731
             address, limits, received, allow_private=allow_private
         )
     else:
         once = lambda: read_store(address, limits)  # noqa: E731
+    body = await _asked(client, address, once)
+    if not body:
+        raise UnreadableImage("the file is empty")
+    return body
+
+
+async def _asked(client: _Client, address: str, once: Callable[[], Awaitable[T]]) -> T:
+    """Return what `once` reads; UnreadableImage and UnavailableError say whose fault it is that it cannot."""
+    if is_hidden(address):
+        raise UnreadableImage("parts of the address were left out of it (***), so it cannot be read again")
+    host = f"{scheme_of(address)}://{host_of(address)}"
+    if host in client.dead:
+        raise UnreadableImage(client.dead[host])
     try:
-        body = await _tried(once, limits)
+        found = await _tried(once, LIMITS)
     except Fault as fault:
         if not fault.unreachable:
             client.answered.add(host)
             raise UnreadableImage(fault.reason) from None
         raise _unreached(client, host, fault.reason) from None
     client.answered.add(host)
-    if not body:
-        raise UnreadableImage("the file is empty")
-    return body
+    return found
 
 
-async def _tried(once: Callable[[], Awaitable[bytes]], limits: Limits) -> bytes:
+async def _tried(once: Callable[[], Awaitable[T]], limits: Limits) -> T:
     """Return what `once` reads, trying again with growing waits. Raises Fault."""
     loop = asyncio.get_running_loop()
     begin, wait = loop.time(), limits.first_wait

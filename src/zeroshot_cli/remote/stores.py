@@ -11,7 +11,7 @@ from typing import Any
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.remote.address import HTTP, is_allowed, scheme_of, shown_address
 from zeroshot_cli.remote.faults import Fault, of_error
-from zeroshot_cli.remote.web import Limits
+from zeroshot_cli.remote.web import Limits, Piece
 
 KNOWN = "s3://, gs://, hf://, https:// and http://"
 _HOW = "pip install 'zeroshot-cli[remote]'"
@@ -112,3 +112,23 @@ async def read_store(address: str, limits: Limits) -> bytes:
     if len(body) > limits.most_bytes:
         raise Fault(f"larger than {limits.most_bytes / (1 << 30):g} GiB, the most that is read from an address")
     return bytes(body)
+
+
+async def read_piece(address: str, limits: Limits, first: int, most: int) -> Piece:
+    """Return at most so many bytes of what a store has at an address, from byte `first` on. Raises Fault."""
+    try:
+        store = await asyncio.to_thread(store_of, address)
+        path = store._strip_protocol(address)
+        async with asyncio.timeout(limits.total):
+            info = await asyncio.to_thread(store.info, path)
+            size = int(info["size"])
+            body = b""
+            if first < size:
+                body = bytes(await asyncio.to_thread(store.cat_file, path, start=first, end=min(size, first + most)))
+    except (UsageError, asyncio.CancelledError):
+        raise
+    except Exception as error:
+        raise of_error(error) from None
+    named = (info.get(name) for name in ("ETag", "etag", "generation", "md5Hash", "LastModified", "mtime", "updated"))
+    version = next((str(value) for value in named if value), "")
+    return Piece(body, f"{version} {size}", is_last=first + len(body) >= size)

@@ -1,10 +1,10 @@
 """Files of web servers: few redirects, none into private networks, bounded in bytes and time."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from typing import Any, TypeVar
 
 from zeroshot_cli.remote.address import HTTP
 from zeroshot_cli.remote.faults import Fault, of_error, of_status
@@ -32,6 +32,20 @@ class Limits:
     longest_wait: float = 60.0
 
 
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of what is at an address; `version` changes when that does."""
+
+    body: bytes
+    version: str
+    is_last: bool
+
+
+T = TypeVar("T")
+Take = Callable[[Any], Awaitable[T]]
+_NONE: Mapping[str, str] = {}
+
+
 class Web:
     """The HTTP clients of one event loop, one for each answer to whose host it is."""
 
@@ -40,8 +54,18 @@ class Web:
 
     async def read(self, address: str, limits: Limits, received: Received, *, allow_private: bool = False) -> bytes:
         """Return the body of an address. Raises Fault."""
+        return await self._asked(address, limits, lambda answer: _body(answer, limits, received), allow_private)
+
+    async def piece(self, address: str, limits: Limits, first: int, most: int) -> Piece:
+        """Return at most so many bytes of an address from byte `first` on. Raises Fault."""
+        span = {"Range": f"bytes={first}-{first + most - 1}"}
+        return await self._asked(address, limits, lambda answer: _piece(answer, limits, first), False, span)
+
+    async def _asked(
+        self, address: str, limits: Limits, take: Take[T], allow_private: bool, headers: Mapping[str, str] = _NONE
+    ) -> T:
         try:
-            return await self._follow(address, limits, received, allow_private)
+            return await self._follow(address, limits, take, allow_private, headers)
         except PrivateHost as error:
             raise Fault(str(error)) from None
         except (Fault, asyncio.CancelledError):
@@ -57,16 +81,18 @@ class Web:
             await session.close()
         self._sessions.clear()
 
-    async def _follow(self, address: str, limits: Limits, received: Received, allow_private: bool) -> bytes:
+    async def _follow(
+        self, address: str, limits: Limits, take: Take[T], allow_private: bool, headers: Mapping[str, str]
+    ) -> T:
         from yarl import URL
 
         first = url = _url(address)
         for _ in range(_MOST_REDIRECTS + 1):
             whose = ANY if allow_private else NAMED if url.host == first.host else FOREIGN
-            answer = await self._ask(url, whose, limits)
+            answer = await self._ask(url, whose, limits, headers)
             try:
                 if answer.status not in _REDIRECTS or "Location" not in answer.headers:
-                    return await _body(answer, limits, received)
+                    return await take(answer)
                 target = url.join(URL(answer.headers["Location"], encoded=answer.headers["Location"].isascii()))
             finally:
                 answer.close()
@@ -76,7 +102,7 @@ class Web:
             url = target
         raise Fault(f"it redirects more than {_MOST_REDIRECTS} times")
 
-    async def _ask(self, url: Any, whose: str, limits: Limits) -> Any:
+    async def _ask(self, url: Any, whose: str, limits: Limits, headers: Mapping[str, str]) -> Any:
         """Return an answer whose body is yet to come."""
         host = url.host or ""
         check_ip(host, whose)
@@ -86,7 +112,7 @@ class Web:
             whose = ANY
         try:
             async with asyncio.timeout(limits.silence):
-                return await self._session(whose, limits).get(url, allow_redirects=False)
+                return await self._session(whose, limits).get(url, allow_redirects=False, headers=headers)
         except TimeoutError as error:
             if (fault := of_error(error)).unreachable:
                 raise fault from None
@@ -140,6 +166,30 @@ async def _body(answer: Any, limits: Limits, received: Received) -> bytes:
     """Return the whole body, decompressed, of an answer with status 200. Raises Fault."""
     if answer.status != 200:
         raise of_status(answer.status, answer.headers.get("Retry-After"))
+    return await _content(answer, limits, received)
+
+
+async def _piece(answer: Any, limits: Limits, first: int) -> Piece:
+    """Return the part that was asked for, or the whole of a server that gives no parts. Raises Fault."""
+    total = answer.headers.get("Content-Range", "").rpartition("/")[2]
+    version = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
+    if answer.status == 416 and total == str(first):  # there is no more
+        return Piece(b"", f"{version} {total}", is_last=True)
+    if answer.status not in (200, 206):
+        raise of_status(answer.status, answer.headers.get("Retry-After"))
+    is_whole = answer.status == 200
+    if is_whole and first:
+        raise Fault("its server cannot continue where it was cut")
+    body = await _content(answer, limits, _uncounted)
+    size = len(body) if is_whole else int(total)
+    return Piece(body, f"{version} {size}", is_last=first + len(body) >= size)
+
+
+async def _uncounted(received: int) -> None: ...
+
+
+async def _content(answer: Any, limits: Limits, received: Received) -> bytes:
+    """Return what follows the header of an answer. Raises Fault."""
     if (answer.content_length or 0) > limits.most_bytes:
         raise _too_large(limits)
     loop, body, waited = asyncio.get_running_loop(), bytearray(), 0.0

@@ -70,7 +70,8 @@ class ImageReader:
         """Ask for the images of rows that are at addresses, many at once."""
         for row in rows[: AHEAD - len(self._coming)]:
             image = self.pairs.images[row]
-            if is_address(image) and row not in self._coming and row not in self._ahead:
+            known = image in self.pairs.members or row in self._coming or row in self._ahead
+            if is_address(image) and not known:
                 from zeroshot_cli.remote.fetch import begin  # it imports asyncio
 
                 self._coming[row] = begin(image)
