@@ -281,7 +281,7 @@ def test_a_validation_batch_may_be_empty(draw_pairs: Draw) -> None:
 
 @pytest.mark.parametrize(("rows", "batch", "world"), [(13, 4, 2), (100, 12, 3), (7, 6, 6), (8, 8, 4)])
 def test_processes_draw_every_row_once_an_epoch(rows: int, batch: int, world: int) -> None:
-    """An epoch is rows // batch steps for each process, whichever rows those are: nobody waits for one that has none."""
+    """An epoch is rows // batch steps for each process, whichever rows those are: none waits for another."""
     sources = (Source("a", rows - 3), Source("b", 3))
     plans = [
         list(TrainPlans(sources, batch_size=batch, epochs=2, seed=1, rank=rank, world=world)) for rank in range(world)
