@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
@@ -130,19 +130,18 @@ class EngineOptions(o.BatchOptions, o.ModelOptions, o.ImageOptions):
 
         number = o.as_count(self.actors or AUTO)
         actors = Actors(number, self.actor_cpus or 1.0, self.actor_gpus, task_images or self.task_images or TASK_IMAGES)
-        with _orderly_end():
+        sigterm = _Sigterm()
+        with sigterm.heeded():
             engine = RayEngine(actors, device=self.device, precision=str(self.precision))
-            try:
-                yield OnRay(self, engine, actors.threads)
-            finally:
-                engine.close()
+            with closing(engine):
+                yield OnRay(self, engine, actors.threads, sigterm)
 
 
 class OnRay:
     """A command's work on Ray: this process has the model for texts only, the actors for images."""
 
-    def __init__(self, options: EngineOptions, engine: "RayEngine", threads: int) -> None:
-        self._options, self._threads = options, threads
+    def __init__(self, options: EngineOptions, engine: "RayEngine", threads: int, sigterm: "_Sigterm") -> None:
+        self._options, self._threads, self._sigterm = options, threads, sigterm
         self.engine = engine
 
     def load(self, name: str | None, pretrained: str | None, images: int) -> "tuple[LoadedModel, LoadedModel]":
@@ -153,6 +152,7 @@ class OnRay:
         from zeroshot_cli.models.default import choose
 
         options, machine = self._options, self.engine.machine(images)
+        self._sigterm.heed()  # as it starts, Ray has taken the signal for a crash of its own
         device = torch.device(machine.device)
         chosen = choose(name, pretrained)
         at = ModelAt.absolute(chosen.name, chosen.pretrained)
@@ -214,18 +214,32 @@ class OnRay:
         )
 
 
-@contextmanager
-def _orderly_end() -> Iterator[None]:
-    """Let SIGTERM end the command as an error does: files are closed, and no process is left."""
+class _Sigterm:
+    """Lets SIGTERM end the command as an error does: files are closed, and no process is left."""
 
-    def end(*_: object) -> None:
-        raise SystemExit(TERMINATED)
+    def __init__(self) -> None:
+        self._came = False
+        self._before = signal.getsignal(signal.SIGTERM)
 
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    def heed(self) -> None:
+        """Listen to the signal, whoever does so by now."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._end)
+
+    @contextmanager
+    def heeded(self) -> Iterator[None]:
+        """Listen meanwhile, and raise SystemExit in the end if the signal came."""
+        self.heed()
+        try:
+            yield
+        except (KeyboardInterrupt, SystemExit):
+            if not self._came:
+                raise
+            raise SystemExit(TERMINATED) from None
+        finally:
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, self._before)
+
+    def _end(self, *_: object) -> None:
+        self._came = True
+        raise KeyboardInterrupt  # in Ray's C code, SystemExit loses its code

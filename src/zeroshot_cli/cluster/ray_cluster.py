@@ -28,6 +28,7 @@ _LOCAL = {  # an actor is started when it is asked for: none is wanted before
     "RAY_enable_worker_prestart": "0",
     "RAY_prestart_worker_first_driver": "0",
     "RAY_AUTH_MODE": "token",  # Ray's ports are open to other machines
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "5",  # of agents that look for a driver that was killed; 60 by default
 }
 
 

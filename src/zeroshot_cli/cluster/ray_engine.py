@@ -3,6 +3,7 @@
 An actor has one task while the next one waits with it. What a dead actor had goes to others.
 """
 
+import gc
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
@@ -49,6 +50,7 @@ class _Actor:
     """What a process of Ray does: a worker, in steps."""
 
     def prepare(self, device: str, precision: str) -> "Machine":
+        gc.set_threshold(100_000)  # a tenth of importing torch is spent on looking for cycles
         from zeroshot_cli.cluster.worker import Machine
 
         return Machine.here(device, precision)
