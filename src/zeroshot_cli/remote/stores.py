@@ -77,7 +77,8 @@ def forget_stores() -> None:
 def _settings_of(scheme: str) -> dict[str, Any]:
     """Return how a store is opened: without credentials where there are none; other tries are made by us."""
     if scheme in ("gs", "gcs"):
-        logging.getLogger("gcsfs").setLevel(logging.ERROR)  # without credentials it warns at every request
+        for name in ("gcsfs", "google.auth"):  # without credentials they warn at every request
+            logging.getLogger(name).setLevel(logging.ERROR)
     if scheme == "hf":
         from huggingface_hub import constants
 
