@@ -236,3 +236,17 @@ def test_search_and_duplicates_know_addresses(web: Web, capfd: pytest.CaptureFix
     assert len(rows("s.csv")) == 5
     assert [row["path"].partition("?")[0].rpartition("/")[2] for row in rows("d.csv")] == ["red.png", "copy.png"]
     assert "size unknown" in said.out
+
+
+def test_pages_and_workbooks_link_to_the_address(web: Web) -> None:
+    import openpyxl
+
+    web.files['a "b".png'] = FILES["red.png"]
+    addresses = [web.at("red.png?n=1&m=2"), web.at('a "b".png')]
+    assert run("classify", *addresses, *SETTING, "-o", "out.html", "-o", "out.xlsx") == 0
+    page = Path("out.html").read_text()
+    assert f'"address":"{web.at("red.png?n=1")}' in page.replace("\\u0026", "&")
+    assert web.at("a%20%22b%22.png") in page
+    sheet = openpyxl.load_workbook("out.xlsx").worksheets[0]
+    links = [cell.hyperlink.target for row in sheet.iter_rows() for cell in row if cell.hyperlink]
+    assert links[0] == addresses[0]

@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from zeroshot_cli.display import shown
 from zeroshot_cli.records import SkippedImage
+from zeroshot_cli.remote.address import is_address
 
 Thumbnails = Callable[[Sequence[str]], Iterable[bytes | None]]
 """A small encoded image for each path, or None."""
@@ -71,8 +72,11 @@ def block(name: str, content: Any) -> str:
 def link_to(path: str, page: Path) -> str:
     """Return the address of a file in a page: relative where `path` is, so that both can be moved together.
 
-    `PATH#N`, a frame of a file, leads to the file. Every byte that could be read otherwise is escaped.
+    `PATH#N`, a frame of a file, leads to the file, and an address there. Every byte that could be read otherwise is
+    escaped.
     """
+    if is_address(path):
+        return quote(os.fsencode(path), safe="/:?#[]@!$&()*+,;=%~")
     file, mark, number = path.rpartition("#")
     if not (mark and number.isdecimal()) or os.path.lexists(path):
         file = path

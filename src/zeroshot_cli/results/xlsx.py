@@ -20,6 +20,7 @@ from zeroshot_cli.disk import replacing, writing
 from zeroshot_cli.display import counted, shown
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.records import Result, SkippedImage
+from zeroshot_cli.remote.address import HTTP, is_address, scheme_of
 from zeroshot_cli.results.formats import no_formula
 from zeroshot_cli.results.parquet import RESULTS, typed_rows
 
@@ -176,13 +177,15 @@ class _Sheets:
         """Write a path as a link to its file; return False if there can be none."""
         address = ""
         with suppress(UnicodeEncodeError):  # no file has such a name
-            address = Path(path).absolute().as_uri() if self._links < MOST_LINKS else ""
+            if self._links < MOST_LINKS:
+                elsewhere = path if scheme_of(path) in HTTP else ""
+                address = elsewhere if is_address(path) else Path(path).absolute().as_uri()
         if not 0 < len(address) <= _LONGEST_LINK:
             self._unlinked += 1
             return False
         self._links += 1
         # In capitals, for xlsxwriter rewrites file:// as Windows has it; a scheme has no case (RFC 3986, section 3.1).
-        address = f"FILE{address.removeprefix('file')}"
+        address = f"FILE{address.removeprefix('file')}" if address.startswith("file:") else address
         form = "link" if text == no_formula(text) else "quoted link"
         self._sheet.write_url(self._row, column, address, self._formats[form], text)
         return True
