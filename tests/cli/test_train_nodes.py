@@ -168,7 +168,9 @@ def test_what_is_killed_and_started_again_ends_as_if_nothing_had_been(
             time.sleep(0.05)
         assert not any(Path(f"/proc/{number}").exists() for number in orphans)
         second = Node(nodes, port, killed, restarts=3)
-    assert [(node.said(), node.agent.returncode)[1] for node in (first, second)] == [0, 0]
+    said = [node.said() for node in (first, second)]
+    assert [node.agent.returncode for node in (first, second)] == [0, 0]
+    assert "error: another process of this run has ended" in said[0]
     assert_same(tmp_path / "killed", tmp_path / "alone")
 
 
