@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, ExitStack, closing, contextmanage
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -29,6 +30,7 @@ from zeroshot_cli.results.formats import (
     extension_of,
     stream_writer,
 )
+from zeroshot_cli.results.shards.parts import ResultParts
 from zeroshot_cli.results.summary import Tally
 from zeroshot_cli.results.xlsx import MOST_THUMBNAILS, Thumbnails, write_xlsx
 
@@ -139,6 +141,8 @@ class ClassifyRun:
     def deliver(self, outputs: "Outputs | PartOutputs", found: "FoundImages") -> Counts:
         """Classify what is still to do, into files and standard output; return the counts of all images."""
         options, items = self.options, outputs.remaining(found.items)
+        if (folder := options.folder()) is not None and self.cluster is not None:
+            return self._fill(ResultParts(folder.absolute(), outputs.more), items, outputs.kept, self.cluster)
         blocks = self._blocks(items)
         status = None if self.cluster is None else self.cluster.engine.status
         ranks = self.rules.multi_label or (options.top_k or 1) > 1
@@ -159,6 +163,23 @@ class ClassifyRun:
                 blocks_shown = blocks
             return deliver(blocks_shown, [*outputs.sinks, outputs.tally, *out], before=outputs.kept)
 
+    def _fill(self, parts: ResultParts, items: Sequence[str | SkippedImage], kept: Counts, cluster: "OnRay") -> Counts:
+        """Let the actors of a cluster write parts; return the counts of all images."""
+        classifier = self.classifier.without_model()
+        filled = cluster.filled(
+            parts,
+            self.classifier.model,
+            items,
+            self.batch_size,
+            classifier=classifier,
+            **self._how(),
+        )
+        counts, images = kept, attrgetter("images")
+        with closing(filled), progress_bar(quiet=self.options.quiet) as bar:
+            for part in bar.track(filled, len(items), "classifying", images=images, status=cluster.engine.status):
+                counts = counts.with_counts(part)
+        return counts
+
     @contextmanager
     def _progress(self) -> Iterator[tuple[ProgressBar, list[Sink]]]:
         """Yield a progress bar, and no sink for standard output."""
@@ -170,13 +191,7 @@ class ClassifyRun:
         from zeroshot_cli.embed.image_cache import ImageCache
 
         options = self.options
-        in_report = any(extension_of(path) is Extension.HTML for path in options.targets().paths)
-        how: dict[str, Any] = {
-            "top_k": options.top_k,
-            "shown": SHOWN_IN_REPORT if in_report else 0,
-            "rules": self.rules,
-            "adapting": self.adapting,
-        }
+        how = self._how()
         if self.cluster is not None:
             return self.cluster.labelled(self.classifier, items, self.batch_size, **how)
         return self.classifier.predict_blocks(
@@ -187,6 +202,16 @@ class ClassifyRun:
             decoding=options.decoding(),
             **how,
         )
+
+    def _how(self) -> dict[str, Any]:
+        """Return what is asked of every image."""
+        in_report = any(extension_of(path) is Extension.HTML for path in self.options.targets().paths)
+        return {
+            "top_k": self.options.top_k,
+            "shown": SHOWN_IN_REPORT if in_report else 0,
+            "rules": self.rules,
+            "adapting": self.adapting,
+        }
 
     def say_the_end(self, found: "FoundImages", outputs: "Outputs | PartOutputs", counts: Counts) -> None:
         """Print the counts, what was left out and the files written on standard error."""

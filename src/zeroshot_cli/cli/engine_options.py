@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from zeroshot_cli.cluster.ray_engine import RayEngine
     from zeroshot_cli.cluster.worker import Question
     from zeroshot_cli.embed.images import Outcome
+    from zeroshot_cli.embed.parts import EmbeddingParts
     from zeroshot_cli.images.given import ImageItem
     from zeroshot_cli.models.loaded import LoadedModel
-    from zeroshot_cli.records import Result
+    from zeroshot_cli.records import Counts, Result, SkippedImage
+    from zeroshot_cli.results.shards.parts import ResultParts
 
 TERMINATED = 143
 
@@ -199,6 +201,33 @@ class OnRay:
         question = self._question(classifier.model, batch_size, classifier=classifier.without_model(), **how)
         for _, answers in self.engine.run(question, items):
             yield results_of(answers)
+
+    def filled(
+        self,
+        parts: "ResultParts | EmbeddingParts",
+        model: "LoadedModel",
+        items: "Sequence[str | SkippedImage]",
+        batch_size: int,
+        **how: Any,
+    ) -> "Generator[Counts]":
+        """Let the actors write the parts of a folder that have these images, and yield what became of them.
+
+        `how` is as for `labelled`. Raises UsageError where this process does not see what the actors wrote.
+        """
+        from zeroshot_cli.cluster.worker import shown_path
+        from zeroshot_cli.results.shards.parts import part_name, read_part
+
+        how.pop("adapting", None)
+        question = self._question(model, batch_size, parts=parts, **how)
+        for asked, _ in self.engine.run(question, items):
+            name = part_name(range(asked[0][0], asked[-1][0] + 1))
+            counts = read_part(parts.folder / name, (shown_path(item) for _, item in asked))
+            if counts is None:
+                raise UsageError(
+                    f"{parts.folder / name} was written by an actor, and this machine does not see it; name a folder "
+                    "that all nodes share"
+                )
+            yield counts
 
     def _question(self, model: "LoadedModel", batch_size: int, **asked: Any) -> "Question":
         from zeroshot_cli.cluster.worker import Question

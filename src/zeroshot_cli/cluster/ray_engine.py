@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from zeroshot_cli.cluster.ray_cluster import RayCluster, has_gpus, room_for
 from zeroshot_cli.display import counted
 from zeroshot_cli.errors import UsageError, ZeroshotError
+from zeroshot_cli.results.shards.parts import Chosen
 
 if TYPE_CHECKING:  # they take torch with them
     from zeroshot_cli.cluster.worker import Answer, Item, Machine, ModelAt, Question
@@ -135,7 +136,7 @@ class RayEngine:
         self._question = ray.put(question)
         for member in self._members:
             self._ask(member, "begin", self._question)
-        items = enumerate(images)
+        items = images.numbered() if isinstance(images, Chosen) else enumerate(images)
         while self._hand_out(items) or self._held:
             self._settle()
             while self._held and (first := next(iter(self._held.values()))).answers is not None:

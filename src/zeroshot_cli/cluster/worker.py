@@ -15,8 +15,10 @@ import torch
 
 from zeroshot_cli.classify.classifier import Classifier
 from zeroshot_cli.classify.rejection import Rules
+from zeroshot_cli.embed.embeddings_file import Row
 from zeroshot_cli.embed.image_cache import ImageCache
 from zeroshot_cli.embed.images import EmbeddedImage, ImageEncoder, Outcome
+from zeroshot_cli.embed.parts import EmbeddingParts
 from zeroshot_cli.errors import CheckpointError, InputError, UnavailableError, UsageError
 from zeroshot_cli.images.decode import Decoding
 from zeroshot_cli.images.find import path_of
@@ -27,6 +29,7 @@ from zeroshot_cli.models.registry import known_names
 from zeroshot_cli.records import Result, SkippedImage, versions
 from zeroshot_cli.remote.address import is_address, shown_address
 from zeroshot_cli.results.formats import journal_line, parse_line
+from zeroshot_cli.results.shards.parts import ResultParts
 
 Item = tuple[int, ImageItem]
 Answer = tuple[int, bytes | None, str]  # the number; a line of the journal, or an embedding with its note; a reason
@@ -92,6 +95,8 @@ class ModelAt:
 class Question:
     """What is asked of every image: the embedding, or with a `classifier`, which lacks its model, the labels.
 
+    With `parts`, a task is written as a part of a folder, and its answers are empty.
+
     `fingerprint` is that of the model that must answer. Relative paths begin at `folder`. Every process decodes in
     `workers` processes of its own.
     """
@@ -106,6 +111,7 @@ class Question:
     rules: Rules | None = None
     top_k: int | None = None
     shown: int = 0
+    parts: ResultParts | EmbeddingParts | None = None
 
 
 class Worker:
@@ -155,16 +161,27 @@ class Worker:
         assert self._encoder is not None
         images = (_below(self._question.folder, item) for _, item in items)
         encoded = self._encoder.encode(images)
+        question, numbers = self._question, range(items[0][0], items[0][0] + len(items))
         if self._classifier is None:
             with closing(encoded):
                 outcomes = chain.from_iterable(encoded)
+                if isinstance(question.parts, EmbeddingParts):
+                    question.parts(
+                        numbers, [_row(image, item) for (_, image), item in zip(items, outcomes, strict=True)]
+                    )
+                    return _written(numbers)
                 return [_embedding(number, item) for (number, _), item in zip(items, outcomes, strict=True)]
-        question = self._question
         answers = self._classifier.answers(
             lambda: encoded, top_k=question.top_k, shown=question.shown, rules=question.rules
         )
         with closing(answers):
-            return [_line(*each) for each in zip(items, chain.from_iterable(answers), strict=True)]
+            results = [
+                _named(image, item) for (_, image), item in zip(items, chain.from_iterable(answers), strict=True)
+            ]
+        if isinstance(question.parts, ResultParts):
+            question.parts(numbers, results)
+            return _written(numbers)
+        return [(number, journal_line(result), "") for number, result in zip(numbers, results, strict=True)]
 
     def close(self) -> None:
         """End the decoding processes."""
@@ -180,20 +197,31 @@ def results_of(answers: Sequence[Answer]) -> list[Result]:
 def outcomes_of(answers: Sequence[Answer], items: Sequence[ImageItem]) -> Iterator[Outcome]:
     """Yield the embeddings in the answers to `items`, or why there is none."""
     for (_, embedding, text), item in zip(answers, items, strict=True):
-        path = path_of(item)
-        path = shown_address(path) if is_address(path) else path
         if embedding is None:
-            yield SkippedImage(path, text)
+            yield SkippedImage(shown_path(item), text)
         else:
-            yield EmbeddedImage(path, np.frombuffer(embedding, dtype=np.float32), text)
+            yield EmbeddedImage(shown_path(item), np.frombuffer(embedding, dtype=np.float32), text)
 
 
-def _line(item: Item, result: Result) -> Answer:
-    number, image = item
-    path = path_of(image)
-    if result.path != path and not is_address(path):  # of an address, results do not have the secrets
-        result = replace(result, path=path)
-    return number, journal_line(result), ""
+def shown_path(item: ImageItem) -> str:
+    """Return the path of an image as results have it: of an address, without the secrets."""
+    path = path_of(item)
+    return shown_address(path) if is_address(path) else path
+
+
+def _named(image: ImageItem, result: Result) -> Result:
+    path = shown_path(image)
+    return result if result.path == path else replace(result, path=path)
+
+
+def _row(image: ImageItem, item: Outcome) -> Row:
+    if isinstance(item, SkippedImage):
+        return shown_path(image), None, item.reason
+    return shown_path(image), item.embedding, None
+
+
+def _written(numbers: range) -> list[Answer]:
+    return [(number, None, "") for number in numbers]
 
 
 def _embedding(number: int, item: Outcome) -> Answer:

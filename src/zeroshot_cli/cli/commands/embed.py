@@ -174,11 +174,19 @@ def _fill(
         for text in outputs.notes:
             note(text, quiet=source.options.quiet)
         rest = replace(source, items=outputs.remaining(source.items))
-        sink = PartSink(outputs.missing, EmbeddingParts(folder.absolute(), model.embed_dim, about))
-        rows = rest.rows(model, int(outputs.resolved["batch_size"]), cluster)
-        with progress_bar(quiet=source.options.quiet) as bar, closing(rows):
-            unreadable = _write(sink, rows, len(rest.items), bar.counter("embedding", "images"))
-        counts = Counts(classified=len(rest.items) - unreadable, unreadable=unreadable).with_counts(outputs.kept)
+        parts, size = EmbeddingParts(folder.absolute(), model.embed_dim, about), int(outputs.resolved["batch_size"])
+        counts = outputs.kept
+        with progress_bar(quiet=source.options.quiet) as bar, ExitStack() as ending:
+            count = bar.counter("embedding", "images")
+            if cluster is not None and not source.tars:
+                filled = ending.enter_context(closing(cluster.filled(parts, model, rest.items, size)))
+                for part in filled:
+                    counts = counts.with_counts(part)
+                    count(counts.images - outputs.kept.images, len(rest.items))
+            else:
+                rows = ending.enter_context(closing(rest.rows(model, size, cluster)))
+                unreadable = _write(PartSink(outputs.missing, parts), rows, len(rest.items), count)
+                counts = counts.with_counts(Counts(len(rest.items) - unreadable, unreadable))
         outputs.finish(counts)
     return counts.unreadable
 
