@@ -109,7 +109,7 @@ class Runs:
                 killed = time.monotonic()
                 _, messages = process.communicate(timeout=_LONGEST)
                 if kind == "driver":
-                    self._wait_for_the_end()
+                    self.wait_for_the_end()
                     process = self.start(output, *RAY, "--resume", **environment)
                     _, messages = process.communicate(timeout=_LONGEST)
                 assert process.returncode in (0, 4), messages.decode()
@@ -130,7 +130,7 @@ class Runs:
             except OSError:  # another user's, or gone
                 continue
 
-    def _wait_for_the_end(self, patience: float = 20.0) -> int:
+    def wait_for_the_end(self, patience: float = 20.0) -> int:
         """Return how many processes are left after a while."""
         end = time.monotonic() + patience
         while left := [pid for pid, _ in self._processes() if pid != os.getpid()]:
@@ -144,7 +144,7 @@ class Runs:
         wanted = {str(row["path"]): row for row in expected}
         other = sum(row != wanted.get(str(row["path"])) for row in found)
         lost, twice = sum(path not in counts for path in wanted), sum(count > 1 for count in counts.values())
-        return Outcome(lost, twice, other, self._wait_for_the_end(), seconds)
+        return Outcome(lost, twice, other, self.wait_for_the_end(), seconds)
 
 
 @contextmanager
