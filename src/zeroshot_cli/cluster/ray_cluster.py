@@ -3,6 +3,7 @@
 Ray starts in a thread, beside all that a run does first, and its own messages stay out of the terminal.
 """
 
+import atexit
 import logging
 import os
 import secrets
@@ -15,11 +16,12 @@ from contextlib import suppress
 from importlib.util import find_spec
 from typing import Any
 
+from zeroshot_cli.display import brief
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.images.decoder_pool import auto_workers
 
 ADDRESS = "RAY_ADDRESS"
-_PATIENCE = 60.0  # seconds for a cluster to answer
+_PATIENCE = 120.0  # seconds for a cluster to answer
 _KNOCK = 5.0  # seconds for its port to open
 _OBJECTS = 256 << 20  # bytes of results on their way, on this machine
 _SILENT = logging.CRITICAL + 1
@@ -66,8 +68,8 @@ class RayCluster:
         if not self._up.wait(_PATIENCE):
             raise UsageError(f"Ray did not start within {_PATIENCE:g} seconds; {_WAY_OUT}")
         if self._error is not None:
-            text = str(self._error).strip().splitlines() or [type(self._error).__name__]
-            raise UsageError(f"Ray does not start ({text[0].rstrip('.')}); {_WAY_OUT}")
+            text = brief(" ".join(str(self._error).split())) or type(self._error).__name__
+            raise UsageError(f"Ray does not start ({text.rstrip('.')}); {_WAY_OUT}")
 
     def close(self) -> None:
         """End the connection, and with it the processes of a cluster of this machine."""
@@ -75,6 +77,8 @@ class RayCluster:
         self._thread.join(_PATIENCE if self._up.is_set() else 0)
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
+            if self._thread.is_alive():  # it writes there until the process ends
+                atexit.register(shutil.rmtree, self._folder, ignore_errors=True)
 
     def _live(self) -> None:
         """Be the parent of Ray's processes: on Linux they end with the thread that started them."""

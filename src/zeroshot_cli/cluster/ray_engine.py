@@ -4,6 +4,7 @@ An actor has one task while the next one waits with it. What a dead actor had go
 """
 
 import gc
+import logging
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
@@ -21,6 +22,7 @@ if TYPE_CHECKING:  # they take torch with them
     from zeroshot_cli.cluster.worker import Answer, Item, Machine, ModelAt, Question
     from zeroshot_cli.images.given import ImageItem
 
+_log = logging.getLogger(__name__)
 TASK_IMAGES = 512
 _AT_ONCE = 2  # tasks of an actor: one that it does, one that is there when it is done
 _AHEAD = 4  # tasks for each actor that may be done before one that is late
@@ -103,6 +105,7 @@ class RayEngine:
         self._question: Any = None
         self._held: dict[int, _Task] = {}  # tasks that are not handed on, in order
         self._again: deque[int] = deque()  # those of dead actors
+        self._told = False  # that there is no room for now
         self._deaths = 0  # since anything was done
         self._seen = time.monotonic()  # when an actor last did something
 
@@ -199,8 +202,7 @@ class RayEngine:
 
         done, _ = ray.wait(list(self._asked), timeout=_GLANCE)
         if not done and time.monotonic() - self._seen > _PATIENCE and not any(each.ready for each in self._members):
-            self._seen = time.monotonic()
-            room_for(self._actors.cpus, self._gpus)
+            self._wait_for_room()
         for reference in done:
             member, step, number = self._asked.pop(reference)
             member.tasks -= step == "work"
@@ -213,6 +215,18 @@ class RayEngine:
                 continue
             self._seen, self._deaths = time.monotonic(), 0
             self._take(member, step, number, answer)
+
+    def _wait_for_room(self) -> None:
+        """Raise UsageError where no node is left that could have an actor; say once that others are in its place."""
+        import ray
+
+        self._seen = time.monotonic()
+        room_for(self._actors.cpus, self._gpus)
+        free = ray.available_resources()
+        short = free.get("CPU", 0) < self._actors.cpus or free.get("GPU", 0) < self._gpus
+        if short and self._machine is None and not self._told:
+            self._told = True
+            _log.info("no actor has started: the cluster's nodes are in use by others; still waiting for room")
 
     def _take(self, member: _Member, step: str, number: int, answer: Any) -> None:
         if step == "prepare":
@@ -229,6 +243,8 @@ class RayEngine:
         import ray
 
         most = 0
+        if "failed to import" in str(error) or "ModuleNotFoundError" in str(error):
+            raise _lacking(str(error))
         if number >= 0:
             task = self._held[number]
             task.deaths += 1
@@ -253,9 +269,14 @@ def _of_user(error: Any) -> BaseException:
     """Return the error that a process raised."""
     cause = error.cause
     if isinstance(cause, ImportError) or (isinstance(cause, RuntimeError) and "failed to import" in str(cause)):
-        text = "a node cannot import zeroshot; install zeroshot-cli[ray] in this version on all nodes"
-        return UsageError(f"{text} ({str(cause).strip().splitlines()[-1]})")
+        return _lacking(str(cause))
     return cause if isinstance(cause, BaseException) else ZeroshotError(str(error))
+
+
+def _lacking(text: str) -> UsageError:
+    """Return the error for a node without zeroshot."""
+    reason = (text.strip().splitlines() or [""])[-1]
+    return UsageError(f"a node cannot import zeroshot ({reason}); install the same zeroshot-cli[ray] on all nodes")
 
 
 def _checked(task: _Task) -> "list[Answer]":

@@ -132,10 +132,11 @@ class ProgressBar:
         for item in items:
             yield item
             done += images(item)
-            rate = _rate(done, start, "images")
-            self._progress.update(task, completed=done, rate=f"{rate}, {status()}" if status is not None else rate)
+            self._progress.update(task, completed=done, rate=_rate(done, start, "images", status))
 
-    def counter(self, description: str, unit: str) -> Callable[[int, int], None]:
+    def counter(
+        self, description: str, unit: str, *, status: Callable[[], str] | None = None
+    ) -> Callable[[int, int], None]:
         """Return a function that shows how many of a total are done, once the work has taken a second."""
         start = time.monotonic()
         task: TaskID | None = None
@@ -146,7 +147,8 @@ class ProgressBar:
                 return
             if task is None:
                 task = self._progress.add_task(shown(description), rate="")
-            self._progress.update(task, completed=done, total=total, rate=_rate(done, start, unit))
+            rate = _rate(done, start, unit, status)
+            self._progress.update(task, completed=done, total=total, rate=rate)
 
         return count
 
@@ -163,8 +165,9 @@ class ProgressBar:
             self._progress.start()
 
 
-def _rate(done: int, start: float, unit: str) -> str:
-    return f"{done / max(time.monotonic() - start, 1e-9):.1f} {unit}/s"
+def _rate(done: int, start: float, unit: str, status: Callable[[], str] | None = None) -> str:
+    rate = f"{done / max(time.monotonic() - start, 1e-9):.1f} {unit}/s"
+    return rate if status is None else f"{rate}, {status()}"
 
 
 @contextmanager
