@@ -129,7 +129,7 @@ def test_a_model_with_other_weights_is_refused(model: Any) -> None:
 
 def test_a_model_that_a_node_lacks_is_named_with_what_to_do(tmp_path: Path) -> None:
     name = str(tmp_path / "model")
-    with pytest.raises(UsageError, match=r"^node \S+ cannot load the model: .*put the model where every node sees it"):
+    with pytest.raises(UsageError, match=r"^node \S+ cannot load the model: .*; put it where every node sees it"):
         Worker(replace(AT, name=name))
 
 

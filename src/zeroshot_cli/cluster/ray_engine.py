@@ -222,7 +222,7 @@ class RayEngine:
 
         self._seen = time.monotonic()
         room_for(self._actors.cpus, self._gpus)
-        free = ray.available_resources()
+        free: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
         short = free.get("CPU", 0) < self._actors.cpus or free.get("GPU", 0) < self._gpus
         if short and self._machine is None and not self._told:
             self._told = True

@@ -238,7 +238,6 @@ def _below(folder: str, item: ImageItem) -> ImageItem:
 
 
 def _shared(name: str) -> str:
-    return (
-        f"put the model where every node sees it (zeroshot models download {name} --to DIR, in a shared folder) and "
-        "give --model DIR"
-    )
+    if os.path.isabs(name):  # noqa: PTH117
+        return "put it where every node sees it under the same path, such as in a shared folder"
+    return f"put it where every node sees it (zeroshot models download {name} --to DIR), and give --model DIR"

@@ -145,7 +145,10 @@ def _embed(options: EmbedOptions, scratch: ExitStack) -> int:
             options.output, source.subject, width=model.embed_dim, about=about, overwrite=options.overwrite
         )
         with file, progress_bar(quiet=quiet) as bar, closing(rows):  # whatever happens, the decoders end now
-            unreadable = _write(file, rows, len(source.items), bar.counter("embedding", f"{source.noun}s"))
+            count = bar.counter(
+                "embedding", f"{source.noun}s", status=None if cluster is None else cluster.engine.status
+            )
+            unreadable = _write(file, rows, len(source.items), count)
     options.send_outputs()
     wrote = options.shown_output(options.output)
     for text in (*source.warnings, f"wrote {wrote}: {_sentence(source, unreadable, model)}"):
@@ -177,7 +180,7 @@ def _fill(
         parts, size = EmbeddingParts(folder.absolute(), model.embed_dim, about), int(outputs.resolved["batch_size"])
         counts = outputs.kept
         with progress_bar(quiet=source.options.quiet) as bar, ExitStack() as ending:
-            count = bar.counter("embedding", "images")
+            count = bar.counter("embedding", "images", status=None if cluster is None else cluster.engine.status)
             if cluster is not None and not source.tars:
                 filled = ending.enter_context(closing(cluster.filled(parts, model, rest.items, size)))
                 for part in filled:
