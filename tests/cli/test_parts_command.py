@@ -285,6 +285,35 @@ def test_what_embed_excludes(photos: Path, run: Runner) -> None:
     assert "--task-images needs --engine ray" in run.err
 
 
+def test_a_folder_of_embeddings_is_read_like_a_file(photos: Path, run: Runner) -> None:
+    from zeroshot_cli.embed.embeddings_file import Subject
+    from zeroshot_cli.embed.embeddings_read import is_embeddings_file, read_embeddings_file
+    from zeroshot_cli.errors import DataError
+
+    run(*COMMANDS["embed"], "-o", "out/")
+    run("embed", "photos", "-o", "one.npz")
+    found, one = (read_embeddings_file(Path(name), Subject.PATH) for name in ("out", "one.npz"))
+    assert is_embeddings_file("out")
+    assert found.names == one.names
+    assert found.embeddings.tolist() == one.embeddings.tolist()
+    assert found.about["model"] == one.about["model"]
+    assert run("search", "--like", "photos/a/0.png", "out", "--format", "paths", "--top", 2) == 0
+    assert run.out == b"photos/a/0.png\nphotos/=\xff.png\n"
+    run("embed", "photos/broken.png", "-o", "broken/")
+    assert run("search", "--like", "photos/a/0.png", "broken") == 3
+    assert "broken holds no embedding: none of its images could be read" in run.err
+    Path("out", PARTS[1]).unlink()
+    with pytest.raises(DataError, match="image 8 is in no part"):
+        read_embeddings_file(Path("out"), Subject.PATH)
+
+
+@pytest.mark.parametrize("command", ["review", "tag"])
+def test_what_needs_a_file_says_how_to_make_one(command: str, photos: Path, run: Runner) -> None:
+    run(*COMMANDS["classify"], "-o", "out/")
+    assert run(command, "out") == 2
+    assert "out is a folder of parts; make one file of it: zeroshot merge out --output FILE.csv" in run.err
+
+
 def test_links_are_not_written_through(photos: Path) -> None:
     Path("out").mkdir()
     Path("mine").write_text("mine")

@@ -18,6 +18,8 @@ from zeroshot_cli.display import shown
 from zeroshot_cli.documents import load_json
 from zeroshot_cli.embed.embeddings_file import EmbeddingsFormat, Subject
 from zeroshot_cli.errors import DataError, UsageError
+from zeroshot_cli.results.run_record import RunRecord
+from zeroshot_cli.results.shards.parts import earlier_record, has_readable, is_part_folder, whole_parts
 
 _BROKEN = (ValueError, KeyError, TypeError, NotImplementedError, EOFError, RuntimeError, AttributeError)
 _SHOWN = 60  # characters of a text in a message
@@ -37,8 +39,10 @@ class EmbeddingsRead:
 
 
 def is_embeddings_file(path: str) -> bool:
-    """Return whether a name has the extension of a file of embeddings."""
-    return path.lower().endswith(tuple(f".{form}" for form in EmbeddingsFormat))
+    """Return whether a name has the extension of a file of embeddings, or is a folder of parts of them."""
+    if path.lower().endswith(tuple(f".{form}" for form in EmbeddingsFormat)):
+        return True
+    return is_part_folder(Path(path)) and "format" in _record_of(Path(path)).settings
 
 
 def read_text_embeddings(path: Path) -> tuple[list[str], Tensor]:
@@ -53,6 +57,8 @@ def read_embeddings_file(path: Path, subject: Subject) -> EmbeddingsRead:
     Raises UsageError for a file that cannot be opened or is of another kind, DataError for one without texts or paths,
     or with an embedding that has no direction: zero, infinite or NaN.
     """
+    if is_part_folder(path):
+        return _of_parts(path)
     read = {".npz": _npz, ".parquet": _parquet, ".safetensors": _safetensors}.get(path.suffix.lower())
     if read is None:
         raise UsageError(f"{path} is not a .npz, .parquet or .safetensors file, as {_WRITE[subject]} writes them")
@@ -75,6 +81,25 @@ def read_embeddings_file(path: Path, subject: Subject) -> EmbeddingsRead:
             f"{shown(names[bad[0]])[:_SHOWN]!r}; remove them"
         )
     return EmbeddingsRead(names, embeddings, {key: text for key, text in about.items() if isinstance(text, str)})
+
+
+def _record_of(folder: Path) -> RunRecord:
+    record = earlier_record(folder)
+    if record is None or not record.complete:
+        raise DataError(f"{folder} is incomplete: its run was stopped; run it again with --resume")
+    return record
+
+
+def _of_parts(folder: Path) -> EmbeddingsRead:
+    """Return the embeddings of all parts of a finished run."""
+    record = _record_of(folder)
+    parts = whole_parts(folder, record.counts.images if record.counts else 0)
+    found = [read_embeddings_file(part, Subject.PATH) for part in parts if has_readable(part)]
+    if not found:
+        raise DataError(f"{folder} holds no embedding: none of its images could be read")
+    names = [name for read in found for name in read.names]
+    about = {name: str(value) for name, value in record.settings.items() if value is not None}
+    return EmbeddingsRead(names, torch.cat([read.embeddings for read in found]), about)
 
 
 _Found = tuple[Sequence[object], Tensor, dict[str, object]]

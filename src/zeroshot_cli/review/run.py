@@ -20,6 +20,7 @@ from zeroshot_cli.records import UNKNOWN
 from zeroshot_cli.remote.address import is_elsewhere
 from zeroshot_cli.results.formats import as_was
 from zeroshot_cli.results.run_record import RunRecord, read_record
+from zeroshot_cli.results.shards.parts import check_no_parts
 from zeroshot_cli.results.targets import Targets
 
 TOP = 5  # labels that a page offers
@@ -107,6 +108,7 @@ def read_run(path: str | os.PathLike[str]) -> Run:
 
 def _results_of(path: Path) -> Path:
     """Return the file of results that a name stands for: itself, or those of a run record or of a sorted folder."""
+    check_no_parts(path)
     if path.is_dir():
         if not (path / MANIFEST).is_file():
             raise UsageError(f"{path}: has no {MANIFEST}, so classify --sort-into did not make it; give its results")

@@ -10,6 +10,7 @@ from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.pairs.results import result_rows
 from zeroshot_cli.records import UNKNOWN
 from zeroshot_cli.results.formats import as_was
+from zeroshot_cli.results.shards.parts import check_no_parts
 
 _COLUMNS = ("path", "label", "rank", "probability", "error", "group", "was", "when")
 
@@ -50,6 +51,7 @@ class Answers:
 
 def read_answers(path: Path) -> Answers:
     """Read CSV, TSV, JSON lines or Parquet; raises UsageError without the file, DataError for what is wrong in it."""
+    check_no_parts(path)
     found = Answers()
     try:
         with (

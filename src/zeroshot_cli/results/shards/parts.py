@@ -67,6 +67,25 @@ def read_part(path: Path, paths: Iterable[str]) -> Counts | None:
     return counts if found["paths"] == expected.digest and counts.images == expected.count else None
 
 
+def has_readable(path: Path) -> bool:
+    """Return whether a part has an image that could be read."""
+    import pyarrow.parquet as pq
+
+    with open_plain(path) as file:
+        return (pq.read_schema(file).metadata or {}).get(b"classified") != b"0"
+
+
+def is_part_folder(path: Path) -> bool:
+    """Return whether a run has filled this folder with parts."""
+    return os.path.isfile(path / RECORD)  # noqa: PTH113 (a locked folder is none)
+
+
+def check_no_parts(path: Path) -> None:
+    """Raise UsageError for a folder of parts, where a file of results is needed."""
+    if is_part_folder(path):
+        raise UsageError(f"{path} is a folder of parts; make one file of it: zeroshot merge {path} --output FILE.csv")
+
+
 def parts_in(folder: Path) -> list[tuple[range, Path]]:
     """Return the parts that are in a folder, in order."""
     with os.scandir(folder) as listing:
