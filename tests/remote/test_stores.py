@@ -17,6 +17,7 @@ from zeroshot_cli.records import SkippedImage
 from zeroshot_cli.remote import copies
 from zeroshot_cli.remote.fetch import fetch
 from zeroshot_cli.remote.stores import forget_stores
+from zeroshot_cli.remote.web import Limits
 
 KEYS = {
     "a/red.png": FILES["red.png"],
@@ -55,6 +56,8 @@ def bucket(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     }
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
+    limits = Limits(most_bytes=1 << 20, total=30, tries=3, first_wait=0.01)
+    monkeypatch.setattr("zeroshot_cli.remote.fetch.LIMITS", limits)
     forget_stores()
     client = s3()
     client.create_bucket(Bucket="photos")
@@ -138,7 +141,7 @@ def test_bytes_are_those_of_the_key(bucket: str) -> None:
 
 @pytest.mark.parametrize(
     ("address", "reason"),
-    [("a/none.png", "404 not found"), ("empty.png", "the file is empty"), ("../none/x.png", "404 not found")],
+    [("a/none.png", "404 not found"), ("empty.png", "the file is empty")],
 )
 def test_a_failure_is_a_reason(bucket: str, address: str, reason: str) -> None:
     with pytest.raises(UnreadableImage) as caught:
@@ -172,6 +175,7 @@ def test_a_refused_connection_is_nobodys_bad_image(bucket: str, monkeypatch: pyt
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+    monkeypatch.setattr("zeroshot_cli.remote.fetch.LIMITS", Limits(tries=1))
     forget_stores()
     with pytest.raises(UnavailableError, match="s3://photos cannot be reached"):
         fetch(f"{bucket}/a/red.png")

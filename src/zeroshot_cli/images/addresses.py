@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator
+from itertools import chain
 
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.images.selection import Excluded, LeftOut, Selection
@@ -32,11 +33,14 @@ class Addresses:
         self._selection, self._suffixes, self._left_out = selection, suffixes, left_out
         self._excluded = Excluded(selection.exclude)
 
-    def meant(self, address: str) -> list[str | SkippedImage]:
+    def meant(self, address: str) -> Iterable[str | SkippedImage]:
         """Return the images that an address stands for, in order. Raises UsageError for one that cannot be read."""
         check_scheme(address)
+        if self._excluded(address):
+            self._left_out.excluded += 1
+            return []
         if is_table(address):
-            return list(in_table(address))
+            return in_table(address)
         if not can_list(address):
             if address.endswith("/") and address.count("/") > 2:
                 raise UsageError(
@@ -46,17 +50,18 @@ class Addresses:
             return [address]
         if not is_pattern(address) and suffix_of(address) in self._suffixes:
             return [address]
+        found = listed(address)
         try:
-            found = listed(address)
+            first = next(found, None)
         except Fault as fault:
             return [SkippedImage(shown_address(address), "no such file" if fault.reason[:3] == "404" else str(fault))]
-        if found == [address]:
+        if first == address:
             return [address]
-        if not found:
+        if first is None:
             return [SkippedImage(shown_address(address), "no file matches this pattern")] * is_pattern(address)
-        return list(self._taken(found, parent_of(address)))
+        return self._taken(chain([first], found), parent_of(address))
 
-    def in_list(self, address: str) -> list[str | SkippedImage]:
+    def in_list(self, address: str) -> Iterable[str | SkippedImage]:
         """Return the images of an address on standard input: itself, unless it ends as a folder does.
 
         Asking a store about each would take longer than reading it.
@@ -81,7 +86,7 @@ class Addresses:
 
 
 def in_table(name: str) -> Iterator[str | SkippedImage]:
-    """Yield the images of a Parquet file: the paths and addresses of a column, or `FILE#ROW` for images in it.
+    """Yield the images of a Parquet file, each once: the paths and addresses of a column, or `FILE#ROW` for its images.
 
     Paths are relative to the file. Raises DataError for one without such a column.
     """
@@ -92,7 +97,11 @@ def in_table(name: str) -> Iterator[str | SkippedImage]:
         yield from (f"{name}#{row}" for row in range(len(table)))
         return
     folder = name.rpartition("/")[0] if is_address(name) else os.path.dirname(name)  # noqa: PTH120
+    seen = set[str]()
     for row, cell in enumerate(table.paths()):
+        if cell in seen:
+            continue
+        seen.add(cell)
         if not cell.strip():
             yield SkippedImage(f"{shown_address(name)}#{row}", "an empty cell")
         elif is_address(cell):

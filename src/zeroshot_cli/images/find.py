@@ -108,6 +108,10 @@ def find_images(
     search = _Search(selection)
     parts: list[Sequence[str | SkippedImage]] = []
     empty: list[str] = []
+    if len(inputs) == 1 and address_in(inputs[0]) and not exists(inputs[0]):
+        found = keep([search.named(inputs, stdin, null_separated)])  # a store may have more than memory holds
+        _check_exist(inputs, found, search.left_out)
+        return _found(search, inputs, found, empty, keep)
     named = list(search.named(inputs, stdin, null_separated))
     if len(named) == 1 and isinstance(only := named[0], str) and os.path.isdir(only):
         found = keep(search.images_below(only))  # a folder has each file once
@@ -126,6 +130,12 @@ def find_images(
             parts.append(items)
         found = keep([parts[0] if len(parts) == 1 else search.once(chain.from_iterable(parts))])
         _check_exist(inputs, found, search.left_out)
+    return _found(search, inputs, found, empty, keep)
+
+
+def _found(
+    search: "_Search", inputs: Sequence[str], found: Sequence[str | SkippedImage], empty: Sequence[str], keep: Keep
+) -> FoundImages:
     notes = (*search.notes, *search.left_out.notes())
     if not found:
         raise DataError(_why_none(inputs, search.left_out, notes))

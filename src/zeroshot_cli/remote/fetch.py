@@ -9,7 +9,7 @@ import atexit
 import random
 import threading
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -21,6 +21,7 @@ from zeroshot_cli.remote.stores import check_scheme, is_known, read_piece, read_
 from zeroshot_cli.remote.web import Limits, Piece, Received, Web
 
 LIMITS = Limits()
+_THREADS = 64  # for looking up names, and for stores that have no asynchronous interface; started when needed
 T = TypeVar("T")
 
 
@@ -88,6 +89,8 @@ def _client(loop: Any) -> _Client:
         if known is None or known[0] is not loop:
             if not _clients:
                 atexit.register(close_connections)
+            threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="fetch")
+            loop.call_soon_threadsafe(loop.set_default_executor, threads)
             _clients[id(loop)] = known = (loop, _Client())
         return known[1]
 
@@ -129,7 +132,7 @@ async def _read(client: _Client, address: str, received: Received, allow_private
             address, limits, received, allow_private=allow_private
         )
     else:
-        once = lambda: read_store(address, limits)  # noqa: E731
+        once = lambda: read_store(address, limits, received)  # noqa: E731
     body = await _asked(client, address, once)
     if not body:
         raise UnreadableImage("the file is empty")

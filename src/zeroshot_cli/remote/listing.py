@@ -3,7 +3,7 @@
 import glob
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 from typing import TypeVar
 
@@ -11,7 +11,7 @@ from zeroshot_cli.errors import UnavailableError, ZeroshotError
 from zeroshot_cli.remote import fetch
 from zeroshot_cli.remote.address import HTTP, host_of, scheme_of, shown_address
 from zeroshot_cli.remote.faults import Fault, of_error
-from zeroshot_cli.remote.stores import check_scheme, store_of
+from zeroshot_cli.remote.stores import S3, check_scheme, s3_client, store_of
 
 T = TypeVar("T")
 
@@ -26,12 +26,40 @@ def is_pattern(address: str) -> bool:
     return can_list(address) and glob.has_magic(address)
 
 
-def listed(address: str) -> list[str]:
-    """Return the addresses of all files below a prefix, or that match a glob, sorted; one of a file is itself.
+def listed(address: str) -> Iterator[str]:
+    """Yield the addresses of all files below a prefix, or that match a glob, sorted; one of a file is itself.
 
-    Raises Fault where the store refuses, UnavailableError where it cannot be reached.
+    Of S3 a page is in memory at once. Raises Fault where the store refuses, UnavailableError where it cannot be
+    reached; after the first address it is UnavailableError in any case.
     """
     check_scheme(address)
+    pages = _s3_pages(address) if scheme_of(address) in S3 and not is_pattern(address) else iter(())
+    try:
+        first = next(pages, None)
+    except Exception as error:  # it was asked again already
+        raise _refused(of_error(error), address) from None
+    if first is None:
+        yield from _found(address)
+        return
+    yield first
+    try:
+        yield from pages
+    except Exception as error:
+        raise UnavailableError(f"{shown_address(address)} cannot be listed: {of_error(error)}; try again") from None
+
+
+def _s3_pages(address: str) -> Iterator[str]:
+    """Yield the addresses below a prefix of S3 in its order, that of the bytes, but for the keys of folders."""
+    bucket, _, key = address.partition("://")[2].partition("/")
+    client = s3_client(fetch.LIMITS.tries)
+    prefix = f"{key.rstrip('/')}/" if key else ""
+    for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+        for each in page.get("Contents", ()):
+            if not each["Key"].endswith("/"):
+                yield f"{address.partition('://')[0]}://{bucket}/{each['Key']}"
+
+
+def _found(address: str) -> list[str]:
     scheme, pattern = address.partition("://")[0], is_pattern(address)
 
     def ask() -> list[str]:
@@ -81,6 +109,10 @@ def insist(ask: Callable[[], T], address: str) -> T:
             break
         time.sleep(min(limits.longest_wait, max(wait, fault.wait or 0)) * random.uniform(1, 1.5))
         wait *= 2
+    raise _refused(fault, address)
+
+
+def _refused(fault: Fault, address: str) -> Exception:
     if fault.unreachable:
-        raise UnavailableError(f"{shown_address(address)} cannot be reached: {fault}; try again when it answers")
-    raise Fault(str(fault))
+        return UnavailableError(f"{shown_address(address)} cannot be reached: {fault}; try again when it answers")
+    return Fault(str(fault))

@@ -11,10 +11,12 @@ from typing import Any
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.remote.address import HTTP, is_allowed, scheme_of, shown_address
 from zeroshot_cli.remote.faults import Fault, of_error
-from zeroshot_cli.remote.web import Limits, Piece
+from zeroshot_cli.remote.web import Limits, Piece, Received
 
 KNOWN = "s3://, gs://, hf://, https:// and http://"
 _HOW = "pip install 'zeroshot-cli[remote]'"
+S3 = ("s3", "s3a")
+_PATIENCE = {"connect_timeout": 15, "read_timeout": 30}  # seconds
 _stores: dict[str, Any] = {}
 _lock = Lock()
 
@@ -83,15 +85,27 @@ def _settings_of(scheme: str) -> dict[str, Any]:
         from huggingface_hub import constants
 
         constants.HF_HUB_DISABLE_TELEMETRY = True  # it would name the programs around this one
-    if scheme not in ("s3", "s3a"):
+    if scheme not in S3:
         return {}
     from botocore.session import Session
 
-    patience = {"retries": {"max_attempts": 1}, "connect_timeout": 15, "read_timeout": 30, "max_pool_connections": 128}
+    patience = {**_PATIENCE, "retries": {"max_attempts": 1}, "max_pool_connections": 128}
     return {"anon": Session().get_credentials() is None, "config_kwargs": patience, "use_listings_cache": False}
 
 
-async def read_store(address: str, limits: Limits) -> bytes:
+def s3_client(tries: int) -> Any:
+    """Return a client of S3 that asks so often by itself, and anonymously where there are no credentials."""
+    from botocore import UNSIGNED
+    from botocore.config import Config
+    from botocore.session import Session
+
+    session = Session()
+    settings: dict[str, Any] = {**_PATIENCE, "retries": {"max_attempts": tries, "mode": "standard"}}
+    settings |= {"signature_version": UNSIGNED} if session.get_credentials() is None else {}
+    return session.create_client("s3", config=Config(**settings))
+
+
+async def read_store(address: str, limits: Limits, received: Received) -> bytes:
     """Return what a store has at an address. Raises Fault."""
     try:
         store = await asyncio.to_thread(store_of, address)
@@ -112,6 +126,7 @@ async def read_store(address: str, limits: Limits) -> bytes:
         raise fault from None
     if len(body) > limits.most_bytes:
         raise Fault(f"larger than {limits.most_bytes / (1 << 30):g} GiB, the most that is read from an address")
+    await received(len(body))
     return bytes(body)
 
 
