@@ -19,9 +19,10 @@ import tempfile
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
+from functools import partial
 from pathlib import Path
 
 from PIL import Image
@@ -41,28 +42,26 @@ def main() -> None:
         expected = rows(Runs(folder, work).alone())
         print(f"{len(expected)} images, {sum('error' in row for row in expected)} of them broken", flush=True)
         for kind in options.only or KINDS:
-            outcomes = [Runs(folder, work).killed(kind, expected) for _ in range(options.times)]
-            print(f"{kind:8}: {sum_of(outcomes)}", flush=True)
+            outcome = Runs(folder, work).killed(kind, expected, options.times)
+            print(f"{kind:8}: {outcome.sentence()}", flush=True)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a killed run's rows differ from those of one process, and what it left behind."""
+    """How the rows of killed runs differ from those of one process, and how many processes they left behind."""
 
-    lost: int
-    twice: int
-    other: int
-    left: int
-    seconds: float
+    kills: int = 0
+    lost: int = 0
+    twice: int = 0
+    other: int = 0
+    left: int = 0
 
+    def plus(self, more: Outcome) -> Outcome:
+        return Outcome(*map(sum, zip(astuple(self), astuple(more), strict=True)))
 
-def sum_of(outcomes: list[Outcome]) -> str:
-    counts = {name: sum(getattr(each, name) for each in outcomes) for name in ("lost", "twice", "other", "left")}
-    slowest = max(each.seconds for each in outcomes)
-    return (
-        f"{len(outcomes)} kills, {counts['lost']} rows lost, {counts['twice']} twice, {counts['other']} others, "
-        f"{counts['left']} processes left; at most {slowest:.0f} s from the kill to the end"
-    )
+    def sentence(self) -> str:
+        rows = f"{self.lost} rows lost, {self.twice} twice, {self.other} others"
+        return f"{self.kills} kills, {rows}, {self.left} processes left"
 
 
 @dataclass
@@ -89,32 +88,50 @@ class Runs:
         assert output.exists(), messages.decode()
         return output
 
-    def killed(self, kind: str, expected: list[dict[str, object]]) -> Outcome:
-        """Run on Ray, kill, and compare; again where the run was over before."""
-        while True:
+    def killed(self, kind: str, expected: list[dict[str, object]], times: int = 1) -> Outcome:
+        """Run on Ray, kill, and compare; again where a run was over before."""
+        done = Outcome()
+        while done.kills < times:
             output = self.work / f"{uuid.uuid4().hex}.jsonl"
-            with two_nodes(self.mark) if kind == "node" else here() as environment:
-                process = self.start(output, *RAY, **environment)
-                begun = time.monotonic()
-                while not output.exists() or output.stat().st_size == 0:
-                    time.sleep(0.02)
-                    assert process.poll() is None, process.communicate()[1].decode()
-                    assert time.monotonic() - begun < _LONGEST
-                time.sleep(random.uniform(0, 3))
-                pids = [process.pid] if kind == "driver" else self.pids(kind)
-                if process.poll() is not None or not pids:
-                    process.communicate()
-                    continue
-                os.kill(random.choice(pids), signal.SIGKILL)
-                killed = time.monotonic()
-                _, messages = process.communicate(timeout=_LONGEST)
-                if kind == "driver":
-                    self.wait_for_the_end()
-                    process = self.start(output, *RAY, "--resume", **environment)
-                    _, messages = process.communicate(timeout=_LONGEST)
-                assert process.returncode in (0, 4), messages.decode()
-                seconds = time.monotonic() - killed
-            return self._compared(rows(output), expected, seconds)
+            with two_nodes(self.mark) if kind == "node" else here() as (environment, mend):
+                kills = self._kill(kind, output, environment, mend, times - done.kills)
+            if kills:
+                done = done.plus(self._compared(rows(output), expected, kills))
+        return done
+
+    def _kill(
+        self, kind: str, output: Path, environment: dict[str, str], mend: Callable[[], object], times: int
+    ) -> int:
+        """Run once, and kill so often, if it lasts so long; return how often."""
+        process = self.start(output, *RAY, **environment)
+        kills, size = 0, 0
+        while kills < times:
+            size = self._wait_for_rows(process, output, size)
+            time.sleep(random.uniform(0, 2))
+            pids = [process.pid] if kind == "driver" else self.pids(kind)
+            if process.poll() is not None:
+                break
+            if not pids:  # what was killed is not there again
+                continue
+            os.kill(random.choice(pids), signal.SIGKILL)
+            kills += 1
+            if kind == "driver":
+                process.communicate(timeout=_LONGEST)
+                assert self.wait_for_the_end() == 0
+                process = self.start(output, *RAY, "--resume", **environment)
+            mend()
+        _, messages = process.communicate(timeout=_LONGEST)
+        assert process.returncode in (0, 4), messages.decode()
+        return kills
+
+    @staticmethod
+    def _wait_for_rows(process: subprocess.Popen[bytes], output: Path, size: int) -> int:
+        """Return the size of the output when it has grown, or the run is over."""
+        begun = time.monotonic()
+        while process.poll() is None and (not output.exists() or output.stat().st_size <= size):
+            time.sleep(0.05)
+            assert time.monotonic() - begun < _LONGEST
+        return output.stat().st_size
 
     def pids(self, kind: str) -> list[int]:
         """The processes of a kind; of nodes, the raylets but the first, which is the driver's own."""
@@ -139,22 +156,22 @@ class Runs:
             time.sleep(0.1)
         return len(left)
 
-    def _compared(self, found: list[dict[str, object]], expected: list[dict[str, object]], seconds: float) -> Outcome:
+    def _compared(self, found: list[dict[str, object]], expected: list[dict[str, object]], kills: int) -> Outcome:
         counts = Counter(str(row["path"]) for row in found)
         wanted = {str(row["path"]): row for row in expected}
         other = sum(row != wanted.get(str(row["path"])) for row in found)
         lost, twice = sum(path not in counts for path in wanted), sum(count > 1 for count in counts.values())
-        return Outcome(lost, twice, other, self.wait_for_the_end(), seconds)
+        return Outcome(kills, lost, twice, other, self.wait_for_the_end())
 
 
 @contextmanager
-def here() -> Iterator[dict[str, str]]:
-    yield {"RAY_ADDRESS": ""}
+def here() -> Iterator[tuple[dict[str, str], Callable[[], object]]]:
+    yield {"RAY_ADDRESS": ""}, lambda: None
 
 
 @contextmanager
-def two_nodes(mark: str, cpus: int = 1) -> Iterator[dict[str, str]]:
-    """A cluster of two nodes on this machine."""
+def two_nodes(mark: str, cpus: int = 1) -> Iterator[tuple[dict[str, str], Callable[[], object]]]:
+    """A cluster of two nodes on this machine, as environment, and what adds a node."""
     from ray.cluster_utils import Cluster
 
     os.environ["KILLS"] = mark
@@ -162,7 +179,7 @@ def two_nodes(mark: str, cpus: int = 1) -> Iterator[dict[str, str]]:
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": cpus, "include_dashboard": False})
     try:
         cluster.add_node(num_cpus=cpus)
-        yield {"RAY_ADDRESS": cluster.address}
+        yield {"RAY_ADDRESS": cluster.address}, partial(cluster.add_node, num_cpus=cpus)
     finally:
         cluster.shutdown()
 

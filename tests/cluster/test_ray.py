@@ -27,7 +27,7 @@ def _cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     kills: Any = script_module("benchmarks/kills.py")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ZEROSHOT_CACHE_DIR", str(tmp_path_factory.mktemp("nodes")))
-        with kills.two_nodes(uuid.uuid4().hex, cpus=2) as environment:
+        with kills.two_nodes(uuid.uuid4().hex, cpus=2) as (environment, _):
             patch.setenv("RAY_ADDRESS", environment["RAY_ADDRESS"])
             yield
 
