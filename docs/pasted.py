@@ -42,7 +42,7 @@ def show_help(command: str) -> None:
     _paste(*run(f"zeroshot {command} --help"))
 
 
-def show_measured(result: str, start: str) -> None:
+def show_measured(result: str, start: str | tuple[str, ...]) -> None:
     """Paste the lines that begin with `start` of a result in benchmarks/results, then when and how it was measured."""
     head, _, body = (ROOT / "benchmarks" / "results" / f"{result}.txt").read_text(encoding="utf-8").partition("\n\n")
     about = dict(line.split(": ", 1) for line in head.splitlines())

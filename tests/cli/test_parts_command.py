@@ -228,6 +228,17 @@ def test_a_folder_that_holds_something(command: str, photos: Path, run: Runner) 
 
 
 @command
+def test_parts_without_their_record_are_kept(command: str, photos: Path, run: Runner) -> None:
+    run(*COMMANDS[command], "-o", "out/")
+    before = contents()
+    Path("out/_run.json").unlink()
+    for options in ((), ("--resume",)):
+        assert run(*COMMANDS[command], "-o", "out/", *options) == 2
+        assert "out has parts, and no record of their run, _run.json; put it back" in run.err
+    assert contents() == before
+
+
+@command
 def test_other_settings_are_not_resumed(command: str, photos: Path, run: Runner) -> None:
     run(*COMMANDS[command], "-o", "out/")
     assert run(*COMMANDS[command], "-o", "out/", "--resume", "--fit", "pad") == 2

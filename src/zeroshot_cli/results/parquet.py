@@ -114,7 +114,7 @@ def write_result_part(path: Path, items: Sequence[Result], metadata: Mapping[str
         first, *others = typed_rows(item, more)
         text = journal_line(item).decode("utf-8", "surrogatepass").rstrip("\n")
         rows += [(*first, text.encode("utf-8", "backslashreplace").decode()), *((*row, None) for row in others)]
-    with replacing(path) as unfinished, writing(str(path)):
+    with replacing(path) as unfinished, writing(str(path), resumable=True):
         pq.write_table(_table(rows, schema), unfinished)
 
 

@@ -184,6 +184,11 @@ def check_folder(folder: Path, *, overwrite: bool, resume: bool) -> None:
         raise UsageError(
             f"{folder} holds a run; --resume continues it, --overwrite starts over, or name another folder"
         )
+    if RECORD not in names and not overwrite and any(map(_PART.fullmatch, names)):
+        raise UsageError(
+            f"{folder} has parts, and no record of their run, {RECORD}; put it back, name another folder, or start "
+            "over with --overwrite"
+        )
     if foreign := sorted(name for name in names if not _is_own(name)):
         raise UsageError(
             f"{folder} is not empty, and zeroshot did not write {foreign[0]} in it; name a new folder for the parts"
