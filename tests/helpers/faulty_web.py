@@ -134,6 +134,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         elif fault == "gzip":
             self._send(200, gzip.compress(body), **{"Content-Encoding": "gzip"})
+        elif fault == "bomb":  # 100 MB in 100 kB
+            self._send(200, gzip.compress(bytes(100_000_000), 1), **{"Content-Encoding": "gzip"})
         elif fault == "chunked":
             self._chunked(body[at : at + 100] for at in range(0, len(body), 100))
         elif fault in ("parts", "partscut"):

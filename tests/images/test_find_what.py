@@ -10,6 +10,7 @@ from zeroshot_cli.images.find import find_images
 from zeroshot_cli.images.inputs import MOST_ALTERNATIVES, expand_braces
 from zeroshot_cli.images.selection import Selection
 from zeroshot_cli.records import SkippedImage
+from zeroshot_cli.remote.address import is_elsewhere
 
 JPEG = b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01\x01"
 
@@ -283,6 +284,14 @@ def test_addresses_are_images_wherever_they_are_named(folder: Path) -> None:
     assert find_images(["https://a.org/{1..2}.png"]).items == ("https://a.org/1.png", "https://a.org/2.png")
     assert listed(f"a.jpg\n{web[0]}\r\ns3://bucket/key\n".encode()) == ("a.jpg", web[0], "s3://bucket/key")
     assert listed(b"a.jpg\nfoo://x/y\n")[1] == SkippedImage("foo://x/y", "unknown scheme foo://")
+
+
+def test_a_file_that_looks_like_an_address_is_a_file(folder: Path) -> None:
+    touch("https:/a.org/x.jpg", "b.parquet#3")
+    assert find_images(["https://a.org/x.jpg"]).items == ("./https://a.org/x.jpg",)
+    assert listed(b"https://a.org/x.jpg\n") == ("./https://a.org/x.jpg",)
+    assert not any(map(is_elsewhere, ["./https://a.org/x.jpg", "b.parquet#3"]))
+    assert is_elsewhere("b.parquet#4")
 
 
 def test_a_web_server_does_not_list(folder: Path) -> None:

@@ -33,6 +33,7 @@ def test_the_bytes_are_those_of_the_file(web: Web, fault: str) -> None:
         ("silent/red.png", "no answer within 0.8 seconds", 3),
         ("drip/red.png", "not complete within 2 seconds", 1),
         ("endless/red.png", "larger than 0.000976562 GiB, the most that is read from an address", 1),
+        ("bomb/red.png", "larger than 0.000976562 GiB, the most that is read from an address", 1),
         ("loop/red.png", "it redirects more than 10 times", 1),
         ("empty.png", "the file is empty", 1),
     ],

@@ -21,7 +21,7 @@ from zeroshot_cli.images.folders.walk import Identity, Run, folders_below, runs_
 from zeroshot_cli.images.inputs import address_in, exists, expand_braces, listed_paths, readings
 from zeroshot_cli.images.selection import USUAL, Excluded, LeftOut, Selection
 from zeroshot_cli.records import SkippedImage
-from zeroshot_cli.remote.address import is_elsewhere, shown_address
+from zeroshot_cli.remote.address import is_address, is_elsewhere, shown_address
 
 if TYPE_CHECKING:  # it imports numpy
     from zeroshot_cli.images.given import ImageItem
@@ -102,8 +102,8 @@ def find_images(
 
     They are in input order, those of a folder sorted by path; what is missing or cannot be listed is a SkippedImage.
     Bytes of a path that are not UTF-8 become lone surrogates. A path that is named is taken, whatever it is; of folders
-    and globs what `selection` takes. Raises UsageError where no input exists, for an address, and for standard input
-    that is not a list of paths; DataError where there is no image at all.
+    and globs what `selection` takes. Raises UsageError where no input exists, for an address that nothing reads, and
+    for standard input that is not a list of paths; DataError where there is no image at all.
     """
     search = _Search(selection)
     parts: list[Sequence[str | SkippedImage]] = []
@@ -131,6 +131,11 @@ def find_images(
         found = keep([parts[0] if len(parts) == 1 else search.once(chain.from_iterable(parts))])
         _check_exist(inputs, found, search.left_out)
     return _found(search, inputs, found, empty, keep)
+
+
+def _as_path(there: str) -> str:
+    """Return the path of a file that is there so that nobody takes it for an address: wget makes such folders."""
+    return os.path.join(os.curdir, there) if is_address(there) else there
 
 
 def _found(
@@ -221,7 +226,7 @@ class _Search:
             for path in paths:
                 known = (each for each in ([path] if null_separated else readings(path)) if exists(each))
                 if there := next(known, None):
-                    yield there
+                    yield _as_path(there)
                 elif address := address_in(path):
                     yield from self.addresses.in_list(address)
                 else:
@@ -233,7 +238,7 @@ class _Search:
         if there := next(filter(exists, meanings), None):
             if (kind := self.selection.byproduct(there)) and os.path.isdir(there):
                 self.notes.append(f"{there} is taken, since it is named; {kind} is left out of other folders")
-            yield there
+            yield _as_path(there)
             return
         if address := address_in(given):
             for one in expand_braces(address):

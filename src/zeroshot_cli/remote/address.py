@@ -1,5 +1,6 @@
 """Addresses as text: what is one, what it names, and how it is shown without what must stay secret."""
 
+import os
 import re
 from urllib.parse import unquote
 
@@ -44,7 +45,7 @@ def row_in(text: str) -> tuple[str, int] | None:
 
 def is_elsewhere(text: str) -> bool:
     """Return whether a text names bytes that are in no file of their own: an address, or a row of a Parquet file."""
-    return is_address(text) or row_in(text) is not None
+    return is_address(text) or (row_in(text) is not None and not os.path.lexists(text))
 
 
 def mistyped(text: str) -> str | None:
