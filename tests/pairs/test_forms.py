@@ -308,10 +308,15 @@ def test_images_as_the_library_datasets_writes_them(images: Path) -> None:
     assert rows(read_pairs([written(images, "pairs.json", content)])) == [("a.jpg", "one")]
 
 
+def test_addresses_as_laion_lists_them(images: Path) -> None:
+    content = "URL,TEXT\nhttps://a.example/a,one\n"
+    pairs = read_pairs([written(images, "laion.csv", content)])
+    assert (list(pairs.images), list(pairs.captions)) == (["https://a.example/a"], ["one"])
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("laion.csv", "URL,TEXT\nhttps://a.example/a,one\n", "only addresses in 'URL'; download the images"),
         ("cc3m.tsv", "one\thttps://a.example/a.jpg\n", "has no header, .* such as caption,image, with the separator"),
         ("pairs.txt", "a.jpg 0\nb.jpg 1\n", "has no header, .* write it as CSV with the columns image and caption"),
         ("pairs.json", {"image": {"0": "a.jpg", "1": "b.jpg"}, "caption": {"0": "x"}}, r"orient='records', lines=True"),
