@@ -28,6 +28,7 @@ _AT_ONCE = 2  # tasks of an actor: one that it does, one that is there when it i
 _AHEAD = 4  # tasks for each actor that may be done before one that is late
 _MOST_DEATHS = 5  # of actors, at one task or before anything is done
 _GLANCE = 0.5  # seconds between two looks at what is done
+_LOOKS = 6  # until the user is told
 _PATIENCE = 10.0  # seconds without an actor before the nodes are looked at again
 
 
@@ -105,7 +106,7 @@ class RayEngine:
         self._question: Any = None
         self._held: dict[int, _Task] = {}  # tasks that are not handed on, in order
         self._again: deque[int] = deque()  # those of dead actors
-        self._told = False  # that there is no room for now
+        self._looks = 0  # whether there is room
         self._deaths = 0  # since anything was done
         self._seen = time.monotonic()  # when an actor last did something
 
@@ -217,16 +218,12 @@ class RayEngine:
             self._take(member, step, number, answer)
 
     def _wait_for_room(self) -> None:
-        """Raise UsageError where no node is left that could have an actor; say once that others are in its place."""
-        import ray
-
+        """Raise UsageError where no node is left that could have an actor; say once that it takes long."""
         self._seen = time.monotonic()
         room_for(self._actors.cpus, self._gpus)
-        free: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
-        short = free.get("CPU", 0) < self._actors.cpus or free.get("GPU", 0) < self._gpus
-        if short and self._machine is None and not self._told:
-            self._told = True
-            _log.info("no actor has started: the cluster's nodes are in use by others; still waiting for room")
+        self._looks += 1
+        if self._looks == _LOOKS:
+            _log.info("no actor has started for a minute: the nodes are slow, or in use by others; still waiting")
 
     def _take(self, member: _Member, step: str, number: int, answer: Any) -> None:
         if step == "prepare":
