@@ -253,6 +253,20 @@ def test_an_output_that_exists(tmp_path: Path) -> None:
     assert record.counts.images == len(ITEMS)
 
 
+def test_more_shards_than_files_may_be_open(tmp_path: Path) -> None:
+    import resource
+
+    files, _ = shards(tmp_path, "csv", total=150)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (128, before[1]))
+    try:
+        merge_results(files, tmp_path / "merged.csv")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    write([tmp_path / "alone.csv"], ITEMS, SETTINGS)
+    assert (tmp_path / "merged.csv").read_bytes() == (tmp_path / "alone.csv").read_bytes()
+
+
 def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path) -> None:
     import tracemalloc
 

@@ -1,7 +1,9 @@
 """What merging is, whatever the files hold: each is what its run wrote, and all images come once, in order of path."""
 
 import heapq
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, Protocol
@@ -10,6 +12,7 @@ from zeroshot_cli.display import counted
 from zeroshot_cli.errors import DataError
 from zeroshot_cli.results.shards.shard import PathSet, Share, check_complete
 
+_OTHER_FILES = 100  # that a process has open
 _STEP = 1000  # images between two calls of `on_progress`
 OnProgress = Callable[[int, int], None]
 
@@ -53,6 +56,7 @@ def merged(sources: Sequence[Source], on_progress: OnProgress) -> Iterator[Any]:
 
 
 def _joined(sources: Sequence[Source], ordered: Sequence[bool], on_progress: OnProgress) -> Iterator[Any]:
+    _allow_open(len(sources))
     path_of = itemgetter(0)
     streams = [
         source.items() if in_order else iter(sorted(source.items(), key=path_of))
@@ -63,6 +67,19 @@ def _joined(sources: Sequence[Source], ordered: Sequence[bool], on_progress: OnP
         yield content
         if done % _STEP == 0 or done == total:
             on_progress(done, total)
+
+
+def _allow_open(files: int) -> None:
+    """Raise the number of files that may be open at once, where the system lets this process do so."""
+    if sys.platform != "win32":
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = files + _OTHER_FILES
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+            with suppress(ValueError, OSError):
+                resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _is_sorted(source: Source) -> bool:
