@@ -62,9 +62,9 @@ def merge(options: MergeOptions) -> None:
 
             counts = merge_results(options.inputs, output, on_progress=count, **arguments).counts
             images, unreadable = (counts.images, counts.unreadable) if counts else (0, 0)
-    shards = counted(len(options.inputs), "shard")
+    shards = f" of {counted(len(options.inputs), 'shard')}" if len(options.inputs) > 1 else ""
     unread = f", {unreadable} of them could not be read" if unreadable else ""
-    note(f"wrote {output}: {counted(images, 'image')} of {shards}{unread}.", quiet=options.quiet)
+    note(f"wrote {output}: {counted(images, 'image')}{shards}{unread}.", quiet=options.quiet)
 
 
 def _are_embeddings(inputs: tuple[Path, ...]) -> bool:
