@@ -54,6 +54,16 @@ SHOWN = [
     ("https://a.org/x?%74oken=A&TOKEN=B&accessToken=C", "https://a.org/x?%74oken=***&TOKEN=***&accessToken=***"),
     ("https://a.org/x#access_token=A&b=C", "https://a.org/x#access_token=***&b=C"),
     ("https://a.org/x?monkey=1&tokens=2&design=3", "https://a.org/x?monkey=1&tokens=2&design=3"),
+    (
+        "https://a.org/x?authkey=A&accesskeyid=B&sessiontoken=C",
+        "https://a.org/x?authkey=***&accesskeyid=***&sessiontoken=***",
+    ),
+    ("https://a.org/x.jsp;jsessionid=A?b=C", "https://a.org/x.jsp;jsessionid=***"),
+    ("https://me:pa#ss@a.org/x@2.jpg", "https://***@a.org/x@2.jpg"),  # a password that should be percent-encoded
+    ("s3://ID:pa/ss@bucket/x", "s3://***@bucket/x"),
+    ("https://a.org:8080/@me/x.jpg", "https://a.org:8080/@me/x.jpg"),
+    ("https://[::1]:8080/@me/x.jpg", "https://[::1]:8080/@me/x.jpg"),
+    ("https://a.org:/@me", "https://a.org:/@me"),
     ("sftp://me:pass@host/x", "sftp://***@host/x"),
     ("me:pass@a.org/x?token=A", "me:pass@a.org/x?token=A"),  # a path
 ]
@@ -96,6 +106,7 @@ def test_hosts() -> None:
 def test_rows_of_parquet() -> None:
     assert row_in("a/b.parquet#17") == ("a/b.parquet", 17)
     assert row_in("s3://b/a.PQ#0") == ("s3://b/a.PQ", 0)
+    assert row_in("https://a.org/a.parquet?sig=A&b=c.d#3") == ("https://a.org/a.parquet?sig=A&b=c.d", 3)
     assert row_in("a.gif#17") is None
     assert row_in("a.parquet#x") is None
     assert is_elsewhere("a.parquet#1")

@@ -78,6 +78,9 @@ PRIVATE = [
     "http://[2002:7f00:1::]/red.png",
     "http://[fd00::1]/red.png",
     "http://[fe80::1]/red.png",
+    "http://[fec0::1]/red.png",
+    "http://[::127.0.0.1]:{port}/red.png",
+    "http://[64:ff9b:1::7f00:1]/red.png",
     "http://0.0.0.0:{port}/red.png",
     "http://100.64.0.1/red.png",
 ]
@@ -216,3 +219,9 @@ def test_a_missing_package_is_one_sentence(monkeypatch: pytest.MonkeyPatch, pack
     monkeypatch.setattr(stores, "_is_there", lambda name: name != package)
     with pytest.raises(UsageError, match=rf"needs {package}: pip install 'zeroshot-cli\[remote\]'$"):
         fetch("https://example.org/a.png")
+
+
+def test_a_connection_that_cannot_be_encrypted_is_nobodys_bad_image(web: Web) -> None:
+    """A line that is cut in the middle of a handshake looks so, and it is not the certificate's fault."""
+    with pytest.raises(UnavailableError, match="cannot be reached: no encrypted connection"):
+        fetch(web.at("red.png").replace("http://", "https://"))

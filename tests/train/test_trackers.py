@@ -284,3 +284,13 @@ def test_trackers_are_closed_when_the_run_fails(wandb: Any, tmp_path: Path) -> N
         raise KeyboardInterrupt
     assert calls(tmp_path)[-1] == ["finish"]
     assert scalars(tmp_path)["train/loss"] == {10: 1.5}
+
+
+def test_no_secret_of_an_address_is_shown_or_sent(wandb: Any, tmp_path: Path) -> None:
+    settings = {**SETTINGS, "data": ["https://me:hunter2@a.org/pairs.csv?sig=hunter3"]}
+    with open_trackers(["tensorboard", "wandb"], tmp_path, settings):
+        pass
+    (text,) = events(tmp_path).Tensors("settings/text_summary")[0].tensor_proto.string_val
+    for sent in (text.decode(), (tmp_path / "calls.jsonl").read_text()):
+        assert "https://***@a.org/pairs.csv?sig=***" in sent
+        assert "hunter" not in sent

@@ -13,13 +13,15 @@ _ON_DISK = (
 _LOCAL = frozenset(_ON_DISK.split())
 _ADDRESS = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]+)://")
 _ONE_SLASH = re.compile(r"(?P<scheme>https?|s3|gs|gcs|hf):/?(?=[^/\\])", re.IGNORECASE)
-_ROW = re.compile(r"(?P<file>.+\.(?:parquet|pq))#(?P<row>\d{1,12})", re.IGNORECASE | re.DOTALL)
-_USER = re.compile(r"(?<=://)[^/?#\s]*@")
+_ROW = re.compile(r"(?P<file>.+\.(?:parquet|pq)(?:\?[^#]*)?)#(?P<row>\d{1,12})", re.IGNORECASE | re.DOTALL)
+# A user, or what is one but for a character in its password that should be percent-encoded: h:80/@name is none.
+_USER = re.compile(r"(?<=://)(?:[^/?#\s]*@|[^/?#\s:@\[]*:(?!\d*(?:[/?#]|$))[^@]*@)")
 _PARAMETER = re.compile(r"(?P<name>[^?&;#=\s]+)=(?P<value>[^&;#\s]*)")
 _WORDS = re.compile(r"[a-z]+|[A-Z]+(?![a-z])|[A-Z][a-z]+")
 _TELLING = (
     "sig sign signature token key apikey secret password passwd pass pwd auth authorization credential credentials jwt "
-    "session sessionid policy hmac hdnea hdnts accesskey accesstoken"
+    "session sessionid policy hmac hdnea hdnts accesskey accesskeyid accesstoken authkey authtoken clientsecret "
+    "idtoken jsessionid phpsessid refreshtoken sastoken secretkey securitytoken sessiontoken"
 )
 _SECRET = frozenset(_TELLING.split())
 _HIDDEN = "***"
@@ -64,7 +66,7 @@ def shown_address(text: str) -> str:
     if not is_address(text):
         return text
     text = _USER.sub(f"{_HIDDEN}@", text, count=1)
-    start = min((at for at in (text.find("?"), text.find("#")) if at >= 0), default=len(text))
+    start = min((at for at in map(text.find, "?#;") if at >= 0), default=len(text))
     return text[:start] + _PARAMETER.sub(_hide, text[start:])
 
 

@@ -21,7 +21,7 @@ _CUT_NAMES = (
     "ClientPayloadError ContentLengthError TransferEncodingError ServerDisconnectedError ClientOSError IncompleteRead "
     "IncompleteReadError ResponseStreamingError ConnectionClosedError RemoteProtocolError ReadError ProtocolError "
     "ChunkedEncodingError ConnectionResetError ConnectionAbortedError BrokenPipeError ConnectionError "
-    "HTTPClientError ResponseParserError"
+    "HTTPClientError ResponseParserError SSLError"
 )
 _SLOW_NAMES = "ReadTimeoutError ReadTimeout ServerTimeoutError SocketTimeoutError TimeoutError Timeout"
 _UNREACHABLE, _CUT, _SLOW = (frozenset(names.split()) for names in (_UNREACHABLE_NAMES, _CUT_NAMES, _SLOW_NAMES))
@@ -64,7 +64,7 @@ def of_error(error: BaseException) -> Fault:
     for each in [] if garbled else reversed(chain):
         if (status := _status(each)) is not None and status >= 400:
             return of_status(status)
-    if any("Certificate" in name or name == "SSLError" for name in names):
+    if any("Certificate" in name for name in names):
         return Fault("its certificate is not valid")
     if names & _UNREACHABLE or any(getattr(each, "errno", None) in _NO_WAY for each in chain):
         return Fault(_unreached(chain), again=True, unreachable=True)
@@ -115,6 +115,8 @@ def _unreached(chain: list[BaseException]) -> str:
         return "there is no host of this name, or no network"
     if any("Timeout" in name for name in names):
         return "no connection in time"
+    if "SSLError" in names:
+        return "no encrypted connection"
     refused = any(getattr(each, "errno", None) == errno.ECONNREFUSED for each in chain)
     refused = refused or "ConnectionRefusedError" in names
     return "the connection was refused" if refused else "no connection"

@@ -31,8 +31,13 @@ def check_ip(text: str, whose: str) -> None:
         return
     if address.is_link_local or address in _METADATA:
         raise PrivateHost(f"leads to {text}, where machines of a cloud keep their credentials (--allow-private)")
-    if whose == FOREIGN and (not address.is_global or address.is_multicast):
+    if whose == FOREIGN and (not address.is_global or address.is_multicast or address.is_reserved or _is_site(address)):
         raise PrivateHost(f"redirects to {text}, in a private network or on this machine (--allow-private)")
+
+
+def _is_site(address: IPv4Address | IPv6Address) -> bool:
+    """Return whether an address is of the private networks that IPv6 once had, which Python takes for global."""
+    return isinstance(address, IPv6Address) and address.is_site_local
 
 
 def _inner(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:

@@ -178,6 +178,8 @@ async def _piece(answer: Any, limits: Limits, first: int) -> Piece:
     if answer.status not in (200, 206):
         raise of_status(answer.status, answer.headers.get("Retry-After"))
     is_whole = answer.status == 200
+    if not is_whole and not total.isdecimal():
+        raise Fault("its server does not say how long it is")
     if is_whole and first:
         raise Fault("its server cannot continue where it was cut")
     body = await _content(answer, limits, _uncounted)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from zeroshot_cli.disk import write_file
 from zeroshot_cli.errors import UsageError
+from zeroshot_cli.remote.address import shown_in
 
 if TYPE_CHECKING:
     from zeroshot_cli.train.files.folder import Before, Stepped
@@ -175,12 +176,12 @@ def _cell(value: object) -> str:
 
 
 def _encodable(value: Any) -> Any:
-    r"""Return a value with bytes of paths that are not UTF-8 written as `\udcff`, for formats without them."""
+    r"""Return a value without the secrets of addresses, and with bytes that are not UTF-8 written as `\udcff`."""
     if isinstance(value, dict):
         return {name: _encodable(each) for name, each in value.items()}
     if isinstance(value, list):
         return [_encodable(each) for each in value]
-    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+    return shown_in(value).encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
 class WeightsAndBiases:
