@@ -148,23 +148,26 @@ def test_a_run_that_was_stopped(command: str, photos: Path, run: Runner, monkeyp
     from zeroshot_cli.embed.parts import EmbeddingParts
     from zeroshot_cli.results.shards.parts import ResultParts
 
-    for kind in (EmbeddingParts, ResultParts):
-        write = kind.__call__
+    with monkeypatch.context() as patch:
+        for kind in (EmbeddingParts, ResultParts):
+            write = kind.__call__
 
-        def stop(self: Any, images: range, items: Any, write: Any = write) -> Any:
-            if images.start == 14:
-                raise KeyboardInterrupt
-            return write(self, images, items)
+            def stop(self: Any, images: range, items: Any, write: Any = write) -> Any:
+                if images.start == 14:
+                    raise KeyboardInterrupt
+                return write(self, images, items)
 
-        monkeypatch.setattr(kind, "__call__", stop)
-    assert run(*COMMANDS[command], "-o", "out/") == 130
+            patch.setattr(kind, "__call__", stop)
+        assert run(*COMMANDS[command], "-o", "out/") == 130
     assert sorted(contents()) == PARTS[:2]
     assert not json.loads(Path("out/_run.json").read_text())["complete"]
     assert run("merge", "out", "-o", f"all.{FORMS[command][0]}") == 3
     assert "out" in run.err
     assert "is incomplete: its run was stopped; run it again with --resume" in run.err
-    monkeypatch.undo()
-    os.chdir(photos.parent)
+    assert run(*COMMANDS[command], "-o", "out/", "--resume") == 0
+    assert "kept 14 images of out; 3 parts still to do" in run.err
+    found, whole = contents("out"), contents("whole")
+    assert {name: data for name, (data, _) in found.items()} == {name: data for name, (data, _) in whole.items()}
 
 
 @command
@@ -278,12 +281,36 @@ def test_two_runs_do_not_write_one_folder(command: str, photos: Path, run: Runne
         (("--summary", "a.csv"), "--summary needs all results at once"),
         (("--sort-into", "sorted"), "--sort-into needs all results at once"),
         (("--format", "csv"), "--format needs all results at once"),
+        (("--thumbnails",), "--thumbnails shows the images in an .xlsx file"),
+        (("--output-encoding", "utf-8-sig"), "--output-encoding utf-8-sig is for .csv and .tsv files"),
     ],
 )
 def test_what_a_folder_excludes(options: tuple[str, ...], message: str, photos: Path, run: Runner) -> None:
     assert run(*COMMANDS["classify"], "-o", "out/", *options) == 2
     assert message in run.err
     assert not Path("out").exists()
+
+
+def test_a_folder_at_an_address_is_refused_without_its_password(photos: Path, run: Runner) -> None:
+    assert run(*COMMANDS["classify"], "-o", "s3://me:secret@bucket/out/") == 2
+    assert "--output s3://…: parts are written into a folder of this machine" in run.err
+    assert "secret" not in run.err
+
+
+def test_parts_have_the_columns_of_the_csv(photos: Path, run: Runner) -> None:
+    Path("labels.yaml").write_text(
+        "groups:\n"
+        "  left:\n    north: {prompts: ['0']}\n    east: {prompts: ['90']}\n"
+        "  right:\n    south: {prompts: ['170']}\n"
+    )
+    arguments = ("classify", "photos", "--labels", "labels.yaml", "--prompts", "plain", "--truncated", "read")
+    run(*arguments, "-o", "out/", "--ignore-errors")
+    run(*arguments, "-o", "one.csv", "--ignore-errors")
+    columns = Path("one.csv").read_bytes().splitlines()[0].decode().split(",")
+    assert columns[-2:] == ["note", "group"]
+    parts = pd.read_parquet("out")
+    assert parts.columns.tolist() == [*columns, "result"]
+    assert set(parts.group.dropna()) == {"left", "right"}
 
 
 def test_what_embed_excludes(photos: Path, run: Runner) -> None:

@@ -39,9 +39,9 @@ def folder_among(outputs: Sequence[Path], others: Mapping[str, object]) -> Path 
     folder = next((path for path in outputs if isinstance(path, Folder)), None)
     if folder is None:
         return None
-    if _ADDRESS.match(str(folder)):
+    if scheme := _ADDRESS.match(str(folder)):
         raise UsageError(
-            f"--output {folder}/: parts are written into a folder of this machine, or a mounted one; name it"
+            f"--output {scheme[0]}/…: parts are written into a folder of this machine, or a mounted one; name it"
         )
     if len(outputs) > 1:
         raise UsageError(

@@ -10,7 +10,7 @@ import csv
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -217,6 +217,11 @@ def _rows(item: Result, text_of: Callable[[str], str], more: Sequence[str]) -> l
         for rank, best in enumerate(labels_to_show(item), start=1)
         for others in [more_fields(item, best, more)]
     ]
+
+
+def more_columns(settings: Mapping[str, object]) -> tuple[str, ...]:
+    """Return the columns that not every run has: of notes, where images may be read in part, and of groups."""
+    return (*[NOTE] * bool(settings.get("truncated")), *[GROUP] * bool(settings.get("groups")))
 
 
 def more_fields(item: Result, best: LabelScore | None, more: Sequence[str]) -> tuple[str, ...]:

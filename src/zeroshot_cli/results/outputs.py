@@ -19,14 +19,13 @@ from zeroshot_cli.errors import UsageError
 from zeroshot_cli.records import Counts, Result
 from zeroshot_cli.results.append_file import AppendFile
 from zeroshot_cli.results.formats import (
-    GROUP,
-    NOTE,
     Extension,
     Format,
     Sink,
     Writer,
     extension_of,
     journal_lines,
+    more_columns,
     no_formula,
     parse_line,
     row_writer,
@@ -74,9 +73,8 @@ class Outputs:
 
     @property
     def more(self) -> tuple[str, ...]:
-        """The columns that not every run has: of notes, where images may be read in part, and of groups."""
-        settings = self._record.settings
-        return (*[NOTE] * bool(settings.get("truncated")), *[GROUP] * bool(settings.get("groups")))
+        """The columns that not every run has."""
+        return more_columns(self._record.settings)
 
     @property
     def _excel_safe(self) -> bool:

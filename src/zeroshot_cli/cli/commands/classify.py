@@ -153,9 +153,9 @@ def _check_outputs(options: ClassifyOptions) -> None:
         raise UsageError(f"--sort-mode {options.sort_mode} needs --sort-into DIR; add it")
     if (folder := options.folder()) is not None:
         check_folder(folder, overwrite=options.overwrite, resume=options.resume)
-        return
-    check_outputs(options.targets(), overwrite=options.overwrite, resume=options.resume)
-    extensions = {path.suffix.lower() for path in options.output}
+    else:
+        check_outputs(options.targets(), overwrite=options.overwrite, resume=options.resume)
+    extensions = {path.suffix.lower() for path in options.targets().paths}
     if options.thumbnails and ".xlsx" not in extensions:
         raise UsageError("--thumbnails shows the images in an .xlsx file; add --output FILE.xlsx")
     tables = extensions | {options.summary.suffix.lower() if options.summary else ""}

@@ -65,6 +65,8 @@ class Manifest(Sequence[Item]):
                     del block[:]
             ends.append(count)
         self._places.write(block.tobytes())
+        self._entries.flush()  # a disk that is full says so here
+        self._places.flush()
         self._span = range(count)
         return ends
 

@@ -24,6 +24,7 @@ from zeroshot_cli.display import counted
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.records import Counts, Result
 from zeroshot_cli.results.append_file import AppendFile
+from zeroshot_cli.results.formats import more_columns
 from zeroshot_cli.results.parquet import check_parquet, write_result_part
 from zeroshot_cli.results.run_record import RunRecord, as_plain, first_difference, read_record, write_record
 from zeroshot_cli.results.shards.manifest import Item, Manifest
@@ -129,7 +130,7 @@ class PartOutputs:
         self.folder, self.kept, self.missing = folder, kept, tuple(missing)
         self.sinks: list[Any] = []
         self.tally = Tally()
-        self.more: tuple[str, ...] = ()
+        self.more = more_columns(record.settings)
         self.notes: tuple[str, ...] = ()
         self.written = [folder] * bool(missing)
         self._record = record

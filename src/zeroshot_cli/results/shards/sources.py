@@ -17,14 +17,13 @@ from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.results.formats import (
     COLUMNS,
     DELIMITERS,
-    GROUP,
-    NOTE,
     Extension,
     Format,
     as_was,
     csv_records,
     extension_of,
     header_of,
+    more_columns,
     rendered,
     rows_in,
 )
@@ -166,7 +165,7 @@ class Parts:
     def __init__(self, path: Path, record: RunRecord, share: Share, form: Extension) -> None:
         self.path, self.name, self.share, self._form = path, str(path), share, form
         settings = record.settings
-        self._more = (*[NOTE] * bool(settings.get("truncated")), *[GROUP] * bool(settings.get("groups")))
+        self._more = more_columns(settings)
         self._excel_safe = bool(settings.get("excel_safe"))
         self.columns = (*COLUMNS, *self._more)
         self._parts = whole_parts(path, share.own.count)
