@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from zeroshot_cli.results.shards.parts import ResultParts
 
 TERMINATED = 143
+_LEAST = 0.01  # of a CPU or GPU; Ray counts in ten-thousandths
 
 
 class Engine(StrEnum):
@@ -103,10 +104,12 @@ class EngineOptions(o.BatchOptions, o.ModelOptions, o.ImageOptions):
             for name in (name for name, value in given.items() if value is not None):
                 raise UsageError(f"--{name} needs --engine ray; add it, or omit --{name}")
             return
-        if self.actor_cpus is not None and self.actor_cpus <= 0:
-            raise UsageError(f"--actor-cpus is {self.actor_cpus:g}; give a number above 0")
-        if self.actor_gpus is not None and self.actor_gpus < 0:
-            raise UsageError(f"--actor-gpus is {self.actor_gpus:g}; give a number of at least 0")
+        if self.actor_cpus is not None and self.actor_cpus < _LEAST:
+            raise UsageError(f"--actor-cpus is {self.actor_cpus:g}; give a number of at least {_LEAST:g}")
+        if self.actor_gpus is not None and not (self.actor_gpus == 0 or self.actor_gpus >= _LEAST):
+            raise UsageError(f"--actor-gpus is {self.actor_gpus:g}; give 0, or a number of at least {_LEAST:g}")
+        if self.actor_gpus is not None and self.actor_gpus > 1 and not self.actor_gpus.is_integer():
+            raise UsageError(f"--actor-gpus is {self.actor_gpus:g}; give a whole number, or a part of one GPU")
         if self.actor_gpus and self.device == "cpu":
             raise UsageError("--actor-gpus is for a GPU, and --device cpu uses none; omit one of them")
         from zeroshot_cli.cluster.ray_cluster import check_ray

@@ -214,7 +214,7 @@ class RayEngine:
             except RayError as error:
                 self._died(member, number, error)
                 continue
-            self._seen, self._deaths = time.monotonic(), 0
+            self._seen = time.monotonic()
             self._take(member, step, number, answer)
 
     def _wait_for_room(self) -> None:
@@ -231,9 +231,9 @@ class RayEngine:
             machine.check_versions()
             self._machine = self._machine or machine
         elif step == "begin":
-            member.ready = True
+            member.ready, self._deaths = True, 0  # not before: each may die as it loads the model
         elif step == "work":
-            self._held[number].answers = answer
+            self._held[number].answers, self._deaths = answer, 0
 
     def _died(self, member: _Member, number: int, error: Exception) -> None:
         """Replace an actor that is gone, once; have its task done by another."""
