@@ -3,8 +3,11 @@
 import pickle
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,11 +15,14 @@ import torch
 
 from zeroshot_cli.classify.classifier import Classifier
 from zeroshot_cli.classify.rejection import Rules
+from zeroshot_cli.cli import engine_options
+from zeroshot_cli.cli.engine_options import OnRay
 from zeroshot_cli.cluster.worker import ModelAt, Question, Worker
 from zeroshot_cli.embed.parts import EmbeddingParts
+from zeroshot_cli.errors import UsageError
 from zeroshot_cli.images.decode import EXACTLY
 from zeroshot_cli.models.load import load
-from zeroshot_cli.records import Counts
+from zeroshot_cli.records import Counts, SkippedImage
 from zeroshot_cli.results.shards.manifest import Manifest
 from zeroshot_cli.results.shards.parts import Chosen, ResultParts, part_name, read_part
 
@@ -109,3 +115,19 @@ def test_actors_of_ray_write_the_parts_of_one_process(
     zeroshot(tmp_path, "merge", "ray", "-o", f"merged.{form}")
     zeroshot(tmp_path, *COMMANDS[command], "-o", f"one.{form}")
     assert (tmp_path / f"merged.{form}").read_bytes() == (tmp_path / f"one.{form}").read_bytes()
+
+
+def test_a_part_that_a_network_disk_shows_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts, asked = ResultParts(tmp_path, ()), [(0, "a.png"), (1, "b.png")]
+    results = [SkippedImage(path, "no such file") for _, path in asked]
+    options: Any = SimpleNamespace(workers="1", decoding=lambda: EXACTLY, cache=False)
+    engine: Any = SimpleNamespace(run=lambda question, items: iter([(asked, [])]))
+    nothing: Any = None
+    cluster, model = OnRay(options, engine, 1, nothing), SimpleNamespace(fingerprint="f" * 64)
+    filled: Any = partial(cluster.filled, parts, model, [path for _, path in asked], 4)
+    monkeypatch.setattr(time, "sleep", lambda seconds: parts(range(2), results))
+    assert list(filled()) == [Counts(unreadable=2)]
+    (tmp_path / part_name(range(2))).unlink()
+    monkeypatch.setattr(engine_options, "_DELAY", -1)
+    with pytest.raises(UsageError, match=r"was written by an actor, and this machine does not see it; name a folder"):
+        list(filled())

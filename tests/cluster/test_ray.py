@@ -104,6 +104,26 @@ def test_an_error_of_an_actor_is_the_user_s() -> None:
     assert b" has 2 CPUs; " in done.stderr
 
 
+def test_actors_that_die_as_they_load_end_the_run() -> None:
+    program = """
+import os, sys
+from zeroshot_cli.cli import app
+from zeroshot_cli.cluster import ray_engine
+
+class Dying(ray_engine._Actor):
+    def load(self, at):
+        os._exit(1)
+
+ray_engine._Actor = Dying
+sys.exit(app.run(sys.argv[1:]))
+"""
+    command = (sys.executable, "-c", program, "classify", "photos", *LABELS, *COMMON, *ON_RAY, "--actors", "1")
+    done = subprocess.run(command, capture_output=True, timeout=300, check=False)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr.startswith(b"error: 5 actors died one after the other (")
+    assert done.stderr.count(b"\n") == 1
+
+
 def test_a_model_that_is_gone_when_actors_load_it(tmp_path: Path) -> None:
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "open_clip_config.json").write_text("{}")

@@ -12,7 +12,17 @@ import torch
 
 from zeroshot_cli.classify.classifier import Classifier
 from zeroshot_cli.classify.rejection import Rules
-from zeroshot_cli.cluster.worker import Item, Machine, ModelAt, Question, Worker, outcomes_of, results_of, versions_here
+from zeroshot_cli.cluster.worker import (
+    Item,
+    Machine,
+    ModelAt,
+    Question,
+    Worker,
+    folder_seen,
+    outcomes_of,
+    results_of,
+    versions_here,
+)
 from zeroshot_cli.embed.images import EmbeddedImage, encode_images
 from zeroshot_cli.errors import CheckpointError, UsageError
 from zeroshot_cli.images.decode import EXACTLY
@@ -125,6 +135,20 @@ def test_paths_are_as_given_wherever_the_process_is(
 def test_a_model_with_other_weights_is_refused(model: Any) -> None:
     with pytest.raises(CheckpointError, match=r"^node \S+ has other weights under the name tiny than this machine"):
         Worker(AT).begin(question(model, fingerprint="f" * 64))
+
+
+def test_a_node_without_the_images_is_named_before_any_work(model: Any, tmp_path: Path) -> None:
+    there = tmp_path / "photos"
+    there.mkdir()
+    items = ["s3://bucket/x.png", SkippedImage("gone/x.png", "no such file"), "nowhere/x.png", "photos/x.png"]
+    assert folder_seen(str(tmp_path), items) == str(there)
+    assert folder_seen(str(tmp_path), items[:3]) is None  # each is a row
+    worker = Worker(AT)
+    worker.begin(question(model, seen=str(there)))
+    worker.close()
+    there.rmdir()
+    with pytest.raises(UsageError, match=rf"^node \S+ has no folder {there}, from which images are read; put it where"):
+        Worker(AT).begin(question(model, seen=str(there)))
 
 
 def test_a_model_that_a_node_lacks_is_named_with_what_to_do(tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 import os
 import signal
 import threading
-from collections.abc import Generator, Iterator, Sequence
+import time
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from zeroshot_cli.results.shards.parts import ResultParts
 
 TERMINATED = 143
+_DELAY = 60.0  # seconds until a network disk shows what another machine wrote
 _LEAST = 0.01  # of a CPU or GPU; Ray counts in ten-thousandths
 
 
@@ -184,7 +186,7 @@ class OnRay:
         """Yield the embeddings of the images, or why there is none, in order."""
         from zeroshot_cli.cluster.worker import outcomes_of
 
-        for asked, answers in self.engine.run(self._question(model, batch_size), items):
+        for asked, answers in self.engine.run(self._question(model, items, batch_size), items):
             yield list(outcomes_of(answers, [item for _, item in asked]))
 
     def labelled(
@@ -201,7 +203,7 @@ class OnRay:
             encode = partial(self.embedded, classifier.model, items, batch_size)
             yield from classifier.answers(encode, adapting=adapting, **how)
             return
-        question = self._question(classifier.model, batch_size, classifier=classifier.without_model(), **how)
+        question = self._question(classifier.model, items, batch_size, classifier=classifier.without_model(), **how)
         for _, answers in self.engine.run(question, items):
             yield results_of(answers)
 
@@ -221,27 +223,33 @@ class OnRay:
         from zeroshot_cli.results.shards.parts import part_name, read_part
 
         how.pop("adapting", None)
-        question = self._question(model, batch_size, parts=parts, **how)
+        question = self._question(model, items, batch_size, parts=parts, **how)
         for asked, _ in self.engine.run(question, items):
-            name = part_name(range(asked[0][0], asked[-1][0] + 1))
-            counts = read_part(parts.folder / name, (shown_path(item) for _, item in asked))
-            if counts is None:
-                raise UsageError(
-                    f"{parts.folder / name} was written by an actor, and this machine does not see it; name a folder "
-                    "that all nodes share"
-                )
+            path = parts.folder / part_name(range(asked[0][0], asked[-1][0] + 1))
+            names, until = [shown_path(item) for _, item in asked], time.monotonic() + _DELAY
+            while (counts := read_part(path, names)) is None:
+                if time.monotonic() > until:
+                    raise UsageError(
+                        f"{path} was written by an actor, and this machine does not see it; name a folder that all "
+                        "nodes share"
+                    )
+                time.sleep(1)
             yield counts
 
-    def _question(self, model: "LoadedModel", batch_size: int, **asked: Any) -> "Question":
-        from zeroshot_cli.cluster.worker import Question
+    def _question(
+        self, model: "LoadedModel", items: "Iterable[ImageItem]", batch_size: int, **asked: Any
+    ) -> "Question":
+        from zeroshot_cli.cluster.worker import Question, folder_seen
 
+        folder = os.getcwd()  # noqa: PTH109
         return Question(
             fingerprint=model.fingerprint,
             batch_size=batch_size,
             workers=o.as_count(self._options.workers) or self._threads,
             decoding=self._options.decoding(),
             cache=self._options.cache,
-            folder=os.getcwd(),  # noqa: PTH109
+            folder=folder,
+            seen=folder_seen(folder, items),
             **asked,
         )
 

@@ -5,10 +5,10 @@ A task is a list of numbered images; its answers have the same numbers. All that
 
 import os
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, islice
 
 import numpy as np
 import torch
@@ -30,6 +30,8 @@ from zeroshot_cli.records import Result, SkippedImage, versions
 from zeroshot_cli.remote.address import is_address, shown_address
 from zeroshot_cli.results.formats import journal_line, parse_line
 from zeroshot_cli.results.shards.parts import ResultParts
+
+_LOOKED_AT = 100  # images, for a folder that is there
 
 Item = tuple[int, ImageItem]
 Answer = tuple[int, bytes | None, str]  # the number; a line of the journal, or an embedding with its note; a reason
@@ -97,8 +99,8 @@ class Question:
 
     With `parts`, a task is written as a part of a folder, and its answers are empty.
 
-    `fingerprint` is that of the model that must answer. Relative paths begin at `folder`. Every process decodes in
-    `workers` processes of its own.
+    `fingerprint` is that of the model that must answer. Relative paths begin at `folder`; `seen` is a folder of images
+    that every node must have. Every process decodes in `workers` processes of its own.
     """
 
     fingerprint: str
@@ -107,6 +109,7 @@ class Question:
     decoding: Decoding
     cache: bool
     folder: str
+    seen: str | None = None
     classifier: Classifier | None = None
     rules: Rules | None = None
     top_k: int | None = None
@@ -137,11 +140,19 @@ class Worker:
         self._classifier: Classifier | None = None
 
     def begin(self, question: Question) -> None:
-        """Take the question of the tasks to come; CheckpointError if it is for a model with other weights."""
+        """Take the question of the tasks to come.
+
+        Raises CheckpointError if it is for a model with other weights, UsageError where this node lacks the images.
+        """
         if self._model.fingerprint != question.fingerprint:
             raise CheckpointError(
                 f"node {self._node} has other weights under the name {self._name} than this machine "
                 f"({self._model.fingerprint[:12]}, not {question.fingerprint[:12]}); {_shared(self._name)}"
+            )
+        if question.seen is not None and not os.path.isdir(question.seen):  # noqa: PTH112
+            raise UsageError(
+                f"node {self._node} has no folder {question.seen}, from which images are read; put it where every node "
+                "sees it under the same path, such as in a shared folder"
             )
         self._question = question
         self._encoder = ImageEncoder(
@@ -187,6 +198,16 @@ class Worker:
         """End the decoding processes."""
         if self._encoder is not None:
             self._encoder.__exit__()
+
+
+def folder_seen(folder: str, items: Iterable[ImageItem]) -> str | None:
+    """Return a folder that is here, of one of the first images below `folder`; None where no image is on disk."""
+    folders = (
+        os.path.dirname(os.path.join(folder, item))  # noqa: PTH118, PTH120
+        for item in islice(items, _LOOKED_AT)
+        if isinstance(item, str) and not is_address(item)
+    )
+    return next(filter(os.path.isdir, folders), None)
 
 
 def results_of(answers: Sequence[Answer]) -> list[Result]:
