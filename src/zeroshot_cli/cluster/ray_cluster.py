@@ -25,7 +25,8 @@ _PATIENCE = 120.0  # seconds for a cluster to answer
 _KNOCK = 5.0  # seconds for its port to open
 _OBJECTS = 256 << 20  # bytes of results on their way, on this machine
 _SILENT = logging.CRITICAL + 1
-_QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_DEDUP_LOGS": "0"}
+_QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+_NO_WORD = {"RAY_DEDUP_LOGS": "1", "RAY_DEDUP_LOGS_SKIP_REGEX": "^"}  # on standard output, of processes that died
 _LOCAL = {  # an actor is started when it is asked for: none is wanted before
     "RAY_enable_worker_prestart": "0",
     "RAY_prestart_worker_first_driver": "0",
@@ -97,6 +98,7 @@ class RayCluster:
         address = os.environ.get(ADDRESS) or "local"
         for name, value in (_QUIET | (_LOCAL if address == "local" else {})).items():
             os.environ.setdefault(name, value)
+        os.environ.update(_NO_WORD)
         given: dict[str, Any] = {"address": address}
         if address == "local":
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
