@@ -191,3 +191,12 @@ def test_merged_results_can_be_reviewed(photos: Path, run: Runner) -> None:
     found = read_run(Path("all.csv"))
     assert (len(found.images), found.unreadable, found.labels) == (29, 1, ("0", "90", "170"))
     assert not any(image.missing for image in found.images)
+
+
+@pytest.mark.parametrize(
+    "arguments", [("s3://bucket/1.csv", "-o", "all.csv"), ("1.csv", "-o", "https://me:hunter2@a.org/all.csv")]
+)
+def test_addresses_are_to_be_copied_first(run: Runner, arguments: tuple[str, ...]) -> None:
+    assert run("merge", *arguments) == 2
+    assert ": merge reads and writes files on disk; copy those of the shards there, with their .run.json" in run.err
+    assert "hunter2" not in run.err

@@ -14,8 +14,8 @@ from zeroshot_cli.images.find import find_images
 from zeroshot_cli.images.selection import Selection
 from zeroshot_cli.pairs.read import read_pairs
 from zeroshot_cli.records import SkippedImage
-from zeroshot_cli.remote import copies
-from zeroshot_cli.remote.fetch import fetch
+from zeroshot_cli.remote import copies, stores
+from zeroshot_cli.remote.fetch import begin, fetch
 from zeroshot_cli.remote.stores import forget_stores
 from zeroshot_cli.remote.web import Limits
 
@@ -137,6 +137,22 @@ def test_nothing_there(bucket: str) -> None:
 
 def test_bytes_are_those_of_the_key(bucket: str) -> None:
     assert fetch(f"{bucket}/a/red.png") == FILES["red.png"]
+
+
+@pytest.mark.parametrize("part", [1, 2])
+def test_a_large_key_comes_in_parts_that_wait_for_room(bucket: str, monkeypatch: pytest.MonkeyPatch, part: int) -> None:
+    """One key ends within a part, the other with one."""
+    size = len(FILES["red.png"])
+    parts = {1: size // 3, 2: size // 2 + 10}[part]
+    monkeypatch.setattr(stores, "_PART", parts)
+    whole, heard = FILES["red.png"][: parts * (4 - part)], list[int]()
+    s3().put_object(Bucket="photos", Key="large.png", Body=whole)
+
+    async def received(count: int) -> None:
+        heard.append(count)
+
+    assert begin(f"{bucket}/large.png", received).result() == whole
+    assert heard == [min(parts * number, len(whole)) for number in range(1, 5 if part == 1 else 3)]
 
 
 @pytest.mark.parametrize(

@@ -97,8 +97,8 @@ def test_a_run_that_fails_leaves_nothing(tmp_path: Path) -> None:
 
 def test_memory_does_not_grow(tmp_path: Path) -> None:
     tracemalloc.start()
-    made = Manifest.of([(f"photos/{number:09}.jpg" for number in range(100_000))], tmp_path)
-    assert sum(1 for _ in made) == 100_000
+    made = Manifest.of([(f"photos/{number:09}.jpg" for number in range(30_000))], tmp_path)
+    assert sum(1 for _ in made) == 30_000
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     made.close()

@@ -17,6 +17,7 @@ KNOWN = "s3://, gs://, hf://, https:// and http://"
 _HOW = "pip install 'zeroshot-cli[remote]'"
 S3 = ("s3", "s3a")
 _PATIENCE = {"connect_timeout": 15, "read_timeout": 30}  # seconds
+_PART = 4 << 20  # bytes that are asked for at once; most images are smaller
 _stores: dict[str, Any] = {}
 _lock = Lock()
 
@@ -106,28 +107,38 @@ def s3_client(tries: int) -> Any:
 
 
 async def read_store(address: str, limits: Limits, received: Received) -> bytes:
-    """Return what a store has at an address. Raises Fault."""
+    """Return what a store has at an address, a part at a time, so that `received` may wait. Raises Fault."""
+    loop, left, body, is_last = asyncio.get_running_loop(), limits.total, bytearray(), False
     try:
         store = await asyncio.to_thread(store_of, address)
         path = store._strip_protocol(address)
-        async with asyncio.timeout(limits.total):
-            if store.async_impl:
-                body = await store._cat_file(path, end=limits.most_bytes + 1)
-            else:
-                body = await asyncio.to_thread(store.cat_file, path, end=limits.most_bytes + 1)
-    except UsageError:
-        raise
-    except asyncio.CancelledError:
+        while not is_last:
+            begin = loop.time()
+            async with asyncio.timeout(left):
+                part = await _part(store, path, len(body), len(body) + _PART)
+            left -= loop.time() - begin
+            body += part
+            if len(body) > limits.most_bytes:
+                raise Fault(f"larger than {limits.most_bytes / (1 << 30):g} GiB, the most that is read from an address")
+            is_last = len(part) < _PART
+            await received(len(body))
+    except (UsageError, Fault, asyncio.CancelledError):
         raise
     except Exception as error:
-        fault = of_error(error)
-        if fault.reason.startswith("416 "):  # of the first byte of nothing
-            return b""
-        raise fault from None
-    if len(body) > limits.most_bytes:
-        raise Fault(f"larger than {limits.most_bytes / (1 << 30):g} GiB, the most that is read from an address")
-    await received(len(body))
+        raise of_error(error) from None
     return bytes(body)
+
+
+async def _part(store: Any, path: str, first: int, end: int) -> bytes:
+    """Return bytes of a file, none after its end."""
+    try:
+        if store.async_impl:
+            return bytes(await store._cat_file(path, start=first, end=end))
+        return bytes(await asyncio.to_thread(store.cat_file, path, start=first, end=end))
+    except Exception as error:
+        if of_error(error).reason.startswith("416 "):  # there is no such byte
+            return b""
+        raise
 
 
 async def read_piece(address: str, limits: Limits, first: int, most: int) -> Piece:

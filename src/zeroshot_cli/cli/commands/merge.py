@@ -11,6 +11,7 @@ from zeroshot_cli.cli.command import Panel, command
 from zeroshot_cli.console.terminal import note, progress_bar
 from zeroshot_cli.display import counted
 from zeroshot_cli.errors import UsageError
+from zeroshot_cli.remote.address import mistyped, shown_address
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +50,11 @@ def merge(options: MergeOptions) -> None:
     Nothing is written unless every shard is there once, complete, and of the same images and settings.
     """
     output = options.output
+    if address := next(filter(None, map(mistyped, map(str, (*options.inputs, output)))), None):  # Path takes a slash
+        raise UsageError(
+            f"{shown_address(address)}: merge reads and writes files on disk; copy those of the shards there, with their "
+            ".run.json"
+        )
     arguments = {"overwrite": options.overwrite}
     with progress_bar(quiet=options.quiet) as bar:
         count = bar.counter("merging", "images")
