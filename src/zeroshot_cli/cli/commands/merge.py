@@ -52,8 +52,8 @@ def merge(options: MergeOptions) -> None:
     output = options.output
     if address := next(filter(None, map(mistyped, map(str, (*options.inputs, output)))), None):  # Path takes a slash
         raise UsageError(
-            f"{shown_address(address)}: merge reads and writes files on disk; copy those of the shards there, with their "
-            ".run.json"
+            f"{shown_address(address)}: merge reads and writes files on disk; copy those of the shards there, with "
+            "their .run.json"
         )
     arguments = {"overwrite": options.overwrite}
     with progress_bar(quiet=options.quiet) as bar:
