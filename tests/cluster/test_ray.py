@@ -96,6 +96,14 @@ def test_embeddings_are_those_of_one_process() -> None:
     assert all(np.array_equal(one[name], two[name], equal_nan=one[name].dtype.kind == "f") for name in one)
 
 
+def test_more_actors_than_there_is_room_for() -> None:
+    """Two nodes of two CPUs have room for four; of 30 tasks, the four do all."""
+    done = classify(*ON_RAY, "--task-images", "4", "--actors", "1000000")
+    assert done.returncode == 4, done.stderr
+    assert done.stdout == classify().stdout
+    assert b"there is room for 4 actors now, of 30; the others wait for room" in done.stderr
+
+
 def test_an_error_of_an_actor_is_the_user_s() -> None:
     done = classify(*ON_RAY, "--actor-cpus", "64")
     assert (done.returncode, done.stdout) == (2, b"")

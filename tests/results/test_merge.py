@@ -271,7 +271,7 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path) -> None:
     import tracemalloc
 
     items: list[Result] = [
-        Prediction(f"photos/{number:07}.jpg", (LabelScore("cat", 0.25, 0.5),), None) for number in range(20_000)
+        Prediction(f"photos/{number:07}.jpg", (LabelScore("cat", 0.25, 0.5),), None) for number in range(10_000)
     ]
     files, _ = shards(tmp_path, "csv", items=items)
     tracemalloc.start()

@@ -119,6 +119,8 @@ class RayEngine:
         room = room_for(self._actors.cpus, self._gpus)
         tasks = max(1, -(-images // self._actors.task_images))
         self._wanted = min(self._actors.number or room, tasks)
+        if self._wanted > room:
+            _log.info("there is room for %s now, of %s; the others wait for room", counted(room, "actor"), self._wanted)
         for _ in range(self._wanted):
             self._add()
         while self._machine is None:
@@ -184,7 +186,7 @@ class RayEngine:
         while free := [each for each in self._members if each.ready and each.tasks < _AT_ONCE]:
             if self._again:
                 number = self._again.popleft()
-            elif len(self._held) >= _AHEAD * len(self._members):
+            elif len(self._held) >= _AHEAD * sum(each.ready for each in self._members):
                 return True
             elif new := list(islice(items, self._actors.task_images)):
                 number = new[0][0]
