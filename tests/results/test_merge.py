@@ -271,11 +271,11 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path) -> None:
     import tracemalloc
 
     items: list[Result] = [
-        Prediction(f"photos/{number:07}.jpg", (LabelScore("cat", 0.25, 0.5),), None) for number in range(10_000)
+        Prediction(f"photos/{number:07}.jpg", (LabelScore("cat", 0.25, 0.5),), None) for number in range(5_000)
     ]
     files, _ = shards(tmp_path, "csv", items=items)
     tracemalloc.start()
     merge_results(files, tmp_path / "merged.csv")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 1_000_000
+    assert peak < 200_000  # the merged file has 220,040 bytes
