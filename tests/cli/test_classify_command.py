@@ -316,13 +316,15 @@ def test_help_shows_every_option_and_the_environment_variables_of_shared_ones(
         "quiet",
         "verbose",
         "debug",
+        "engine",
     }
     own = """--all-files --exclude --excel-safe
         --labels --label --classifier --prompts --template --top-k --null --output --overwrite --resume --format
             --summary --thumbnails --output-encoding --corrections --level
         --cache --no-cache --min-score --min-probability --min-margin --background --multi-label --adapt
         --sort-into --sort-mode --exact-decode --truncated --frames --fit
-        --max-pixels --decode-timeout --ignore-errors --help"""
+        --max-pixels --decode-timeout --ignore-errors --help
+        --actors --actor-cpus --actor-gpus --task-images --shard --allow-private"""
     variables = {f"--{name}": "ZEROSHOT_" + name.upper().replace("-", "_") for name in shared}
     assert found == {**dict.fromkeys(own.split()), **variables}
 

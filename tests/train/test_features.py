@@ -341,6 +341,6 @@ def test_what_cannot_be_rehearsed_is_refused(
 
 
 def test_several_processes_do_not_share_views(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(distributed, "_size", lambda: 2)
+    monkeypatch.setattr(distributed, "processes", lambda: 2)
     with pytest.raises(UsageError, match="--views is for one process, and there are 2"):
         check_processes(batch_size=4, fsdp=False, ema=False, alone=["--views"])
