@@ -62,7 +62,7 @@ class EngineOptions(o.BatchOptions, o.ModelOptions, o.ImageOptions):
             callback=check_actors,
             show_default=False,
             rich_help_panel=Panel.MACHINE,
-            help="With --engine ray: how many processes have a model. Default: auto, as many as fit.",
+            help="How many actors of Ray there are, each with a model. Default: auto, as many as fit.",
         ),
     ] = None
     actor_cpus: Annotated[
@@ -72,7 +72,7 @@ class EngineOptions(o.BatchOptions, o.ModelOptions, o.ImageOptions):
             metavar="N",
             show_default=False,
             rich_help_panel=Panel.MACHINE,
-            help="With --engine ray: the CPUs of an actor, which are its threads and decoding processes. Default: 1.",
+            help="The CPUs of an actor of Ray, which are its threads and decoding processes. Default: 1.",
         ),
     ] = None
     actor_gpus: Annotated[
@@ -82,7 +82,7 @@ class EngineOptions(o.BatchOptions, o.ModelOptions, o.ImageOptions):
             metavar="N",
             show_default=False,
             rich_help_panel=Panel.MACHINE,
-            help="With --engine ray: the GPUs of an actor; 0.5 lets two share one. Default: 1 where nodes have GPUs.",
+            help="The GPUs of an actor of Ray; 0.5 lets two share one. Default: 1 where nodes have GPUs.",
         ),
     ] = None
     task_images: Annotated[
