@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from torch import Tensor
@@ -55,6 +55,13 @@ class Adapting:
     on_progress: OnProgress | None = None
     images: int = 0
     changed: int = 0
+
+
+class Encode(Protocol):
+    """What yields the embeddings of all images, or why there is none, block by block."""
+
+    def __call__(self) -> Generator[list[Outcome]]:
+        """Begin."""
 
 
 class Classifier:
@@ -244,7 +251,7 @@ class Classifier:
 
     def answers(
         self,
-        encode: Callable[[], Generator[list[Outcome]]],
+        encode: Encode,
         *,
         top_k: int | None = None,
         shown: int = 0,
