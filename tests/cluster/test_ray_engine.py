@@ -80,7 +80,8 @@ def doubled(items: list[Any]) -> list[Any]:
 
 
 def answers(engine: RayEngine, images: list[str]) -> list[Any]:
-    engine.machine(len(images))
+    engine.start(len(images))
+    engine.machine()
     engine.load(object())  # type: ignore[arg-type]
     done = [each for _, task in engine.run(object(), images) for each in task]  # type: ignore[arg-type]
     engine.close()

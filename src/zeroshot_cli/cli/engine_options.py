@@ -153,12 +153,14 @@ class OnRay:
 
     def load(self, name: str | None, pretrained: str | None, images: int) -> "tuple[LoadedModel, LoadedModel]":
         """Return the model of this process, and the same as the actors have it, which load theirs meanwhile."""
+        self.engine.start(images)  # before torch is imported, which takes a core from all that Ray starts
+
         import torch
 
         from zeroshot_cli.cluster.worker import ModelAt
         from zeroshot_cli.models.default import choose
 
-        options, machine = self._options, self.engine.machine(images)
+        options, machine = self._options, self.engine.machine()
         self._sigterm.heed()  # as it starts, Ray has taken the signal for a crash of its own
         device = torch.device(machine.device)
         chosen = choose(name, pretrained)

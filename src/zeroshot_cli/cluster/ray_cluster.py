@@ -31,6 +31,7 @@ _LOCAL = {  # an actor is started when it is asked for: none is wanted before
     "RAY_enable_worker_prestart": "0",
     "RAY_prestart_worker_first_driver": "0",
     "RAY_AUTH_MODE": "token",  # Ray's ports are open to other machines
+    "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "0",  # there is no dashboard; else its server is waited for
     "RAY_gcs_rpc_server_reconnect_timeout_s": "5",  # of agents that look for a driver that was killed; 60 by default
 }
 
@@ -90,9 +91,22 @@ class RayCluster:
         self._up.set()
         self._over.wait()
         with suppress(Exception):
-            import ray
+            self._end()
 
-            ray.shutdown()
+    def _end(self) -> None:
+        import ray
+
+        if self._folder is not None:
+            self._end_helpers()
+        ray.shutdown()
+
+    def _end_helpers(self) -> None:
+        """Kill what has nothing to save: Ray would wait for each in turn, for a second together."""
+        with suppress(Exception):  # not of Ray's public names: where they change, the end takes that second
+            from ray._private.worker import _global_node as node
+
+            node.kill_monitor(check_alive=False)
+            node.kill_log_monitor(check_alive=False)
 
     def _start(self) -> None:
         address = os.environ.get(ADDRESS) or "local"

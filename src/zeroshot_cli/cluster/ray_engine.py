@@ -90,7 +90,7 @@ class _Task:
 
 
 class RayEngine:
-    """A run on Ray, which begins to start at once: `machine`, then `load`, then `run`; and `close` in any case.
+    """A run on Ray, which begins at once: `start`, `machine`, `load`, then `run`; and `close` in any case.
 
     Errors are those of the processes, or UsageError where the cluster has no room or its actors do not live.
     """
@@ -110,8 +110,8 @@ class RayEngine:
         self._deaths = 0  # since anything was done
         self._seen = time.monotonic()  # when an actor last did something
 
-    def machine(self, images: int) -> "Machine":
-        """Return where the first actor computes. As many actors are started as there are tasks and room."""
+    def start(self, images: int) -> None:
+        """Start as many actors as there are tasks and room, when Ray is there."""
         self._cluster.wait()
         self._gpus = self._actors.gpus or 0.0
         if self._actors.gpus is None and self._device != "cpu":
@@ -123,6 +123,9 @@ class RayEngine:
             _log.info("there is room for %s now, of %s; the others wait for room", counted(room, "actor"), self._wanted)
         for _ in range(self._wanted):
             self._add()
+
+    def machine(self) -> "Machine":
+        """Return where the first actor computes."""
         while self._machine is None:
             self._settle()
         return self._machine

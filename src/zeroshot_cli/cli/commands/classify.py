@@ -69,9 +69,10 @@ def classify(options: ClassifyOptions, context: typer.Context) -> None:
             check_on_disk(found.paths())
             check_sorted_before(options.sort_into, found.paths(), options.sort_mode, classes.answers)
 
+        model, there = options.load_for(cluster, *classes.model(options.model, options.pretrained), len(found.items))
+
         from zeroshot_cli.embed.batches import auto_batch_size
 
-        model, there = options.load_for(cluster, *classes.model(options.model, options.pretrained), len(found.items))
         size = o.as_count(options.batch_size) or (earlier and earlier.resolved.get("batch_size"))
         size = size or auto_batch_size(tried, there)
         setting = f"{model.title} on {there.device} in {there.precision}, batches of {size}"

@@ -123,9 +123,10 @@ def _embed(options: EmbedOptions, scratch: ExitStack) -> int:
     if folder is None:
         check_room(options.output, source.names)
 
+    _, model = options.load_for(cluster, options.model, options.pretrained, len(source.items))
+
     from zeroshot_cli.embed.batches import auto_batch_size
 
-    _, model = options.load_for(cluster, options.model, options.pretrained, len(source.items))
     quiet = options.quiet
     # Counted as classify does: with the same batches, cached embeddings serve both.
     size = o.as_count(options.batch_size) or (earlier and earlier.resolved.get("batch_size"))
