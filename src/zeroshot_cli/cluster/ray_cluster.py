@@ -103,8 +103,9 @@ class RayCluster:
     def _end_helpers(self) -> None:
         """Kill what has nothing to save: Ray would wait for each in turn, for a second together."""
         with suppress(Exception):  # not of Ray's public names: where they change, the end takes that second
-            from ray._private.worker import _global_node as node
+            from ray._private import worker
 
+            node: Any = worker._global_node
             node.kill_monitor(check_alive=False)
             node.kill_log_monitor(check_alive=False)
 
