@@ -9,6 +9,7 @@ import torch
 from scipy.special import log_softmax
 from torch import Tensor
 
+from zeroshot_cli.clip import loss
 from zeroshot_cli.clip.loss import clip_loss, sigmoid_loss
 
 Array = npt.NDArray[np.float64]
@@ -86,9 +87,9 @@ LOSSES: dict[str, Scored] = {
 def _open_clips(name: str, image: Tensor, text: Tensor) -> Tensor:
     from open_clip.loss import ClipLoss, SigLipLoss
 
-    loss = ClipLoss() if name == "clip" else SigLipLoss()
+    criterion = ClipLoss() if name == "clip" else SigLipLoss()
     arguments = [torch.tensor(20.0)] if name == "clip" else [torch.tensor(10.0), torch.tensor(-5.0)]
-    value: Tensor = loss(image, text, *arguments)
+    value: Tensor = criterion(image, text, *arguments)
     return value
 
 
@@ -146,3 +147,69 @@ def test_a_pair_that_is_left_out_of_the_sigmoid_loss_by_hand() -> None:
     scale, bias = torch.tensor(10.0), torch.tensor(-2.0)
     ours = sigmoid_loss(torch.tensor(image), torch.tensor(text), scale, bias, same=torch.tensor(same))
     assert float(ours) == pytest.approx(expected, abs=1e-6)
+
+
+# blocks of rows: 12 rows of 12 columns, in blocks of 5, 5 and 2 rows, of 1, and all at once
+BLOCKS = (60, 1, 2**20)
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+@pytest.mark.parametrize("name", LOSSES)
+def test_gradients_of_blocks_are_the_slopes(name: str, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Finite differences, for features, temperature and bias, where rows of a share are not each other's negatives."""
+    monkeypatch.setattr(loss, "BLOCK", block)
+    images, texts = (torch.tensor(x) for x in _features(12, 3))
+    same = torch.eye(12, dtype=torch.bool)[3:10]
+    same[0, 7] = same[4, 3] = same[1, 2] = True
+
+    def score(images: Tensor, texts: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+        share = {"same": same, "all_images": images, "all_texts": texts, "first": 3}
+        own = images[3:10], texts[3:10], scale
+        return clip_loss(*own, **share) if name == "clip" else sigmoid_loss(*own, bias, **share)
+
+    scalars = torch.tensor(5.0, dtype=torch.float64), torch.tensor(-2.0, dtype=torch.float64)
+    assert torch.autograd.gradcheck(score, [x.requires_grad_() for x in (images, texts, *scalars)])
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+@pytest.mark.parametrize("name", LOSSES)
+def test_blocks_have_open_clips_loss_and_gradients(name: str, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    from open_clip.loss import ClipLoss, SigLipLoss
+
+    monkeypatch.setattr(loss, "BLOCK", block)
+    features = [torch.tensor(x, dtype=torch.float32) for x in _features(12, 6)]
+    leaves = [x.requires_grad_() for x in (*features, torch.tensor(10.0), torch.tensor(-10.0))]
+    leaves = leaves[:3] if name == "clip" else leaves
+    ours, theirs = (clip_loss, ClipLoss()) if name == "clip" else (sigmoid_loss, SigLipLoss())
+    found, expected = ours(*leaves), theirs(*leaves)  # type: ignore[arg-type]
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-6)
+    for one, other in zip(torch.autograd.grad(found, leaves), torch.autograd.grad(expected, leaves), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_autocast_and_half_precision_score_in_float32(name: str) -> None:
+    """bf16 has 8 bits: logits of it would be off by 0.05. What is given in it is exact from there on."""
+    features = [torch.tensor(x, dtype=torch.float32) for x in _features(12, 6)]
+    with torch.autocast("cpu", torch.bfloat16):
+        found = LOSSES[name](*features)
+    assert torch.equal(found, LOSSES[name](*features))
+    short = [x.bfloat16() for x in features]
+    assert torch.equal(LOSSES[name](*short), LOSSES[name](*(x.float() for x in short)))
+    leaves = [x.requires_grad_() for x in short]
+    assert {x.dtype for x in torch.autograd.grad(LOSSES[name](*leaves), leaves)} == {torch.bfloat16}
+
+
+def test_large_logits_are_exact() -> None:
+    """By hand: an image that meets its text at +100 and another's at -100 costs nothing; the other way round, 100."""
+    images, scale, bias = torch.eye(2), torch.tensor(200.0), torch.tensor(-100.0)
+    assert float(sigmoid_loss(images, images, scale, bias)) == pytest.approx(0, abs=1e-40)
+    assert float(sigmoid_loss(images, images.flip(0), scale, bias)) == 200
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(0, 3), (7, 2), (7, 3), (7, 7), (7, 100)])
+def test_blocks_cover_each_row_once(rows: int, columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loss, "BLOCK", 7)
+    blocks = [list(range(rows))[block] for block in loss.row_blocks(rows, columns)]
+    assert [row for block in blocks for row in block] == list(range(rows))
+    assert all(len(block) * columns <= 7 or len(block) == 1 for block in blocks)

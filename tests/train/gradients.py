@@ -119,7 +119,7 @@ def gradients(
     found = {name: whole(p.grad).clone() for name, p in model.named_parameters() if p.grad is not None}
     norm = clip_gradients(model.parameters(), 1e-3)
     clipped = {f"clipped {name}": whole(p.grad) for name, p in model.named_parameters() if p.grad is not None}
-    figures = torch.stack([value, distilled, same.float().mean()])
+    figures = torch.stack([value, distilled, same[:].float().mean()])
     loss_, distilled, masked = world.summed(figures.clone()) / world.size
     named = {"loss": loss_, "distilled": distilled, "masked": masked, "norm": torch.tensor(norm)}
     return {**found, **clipped, **dict(model.named_buffers()), **named}

@@ -6,12 +6,13 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
+from zeroshot_cli.clip import loss
 from zeroshot_cli.clip.config import CBOWConfig, CLIPConfig, TextTransformerConfig, VisionTransformerConfig
 from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.images.preprocess import Preprocess, PreprocessConfig
 from zeroshot_cli.models.tokenizers import tokenizer_for
 from zeroshot_cli.train.data import Batch
-from zeroshot_cli.train.step import Inputs, pair_ids, same_pairs, trimmed
+from zeroshot_cli.train.step import Inputs, Same, pair_ids, same_pairs, trimmed
 
 TEXTS = ["a photo of a cat", "cat", "", "two dogs, and 3 birds!"]
 
@@ -51,6 +52,19 @@ def test_rows_with_one_caption_or_one_image_are_the_same() -> None:
     ids = pair_ids(batch)
     assert same_pairs(ids, ids).int().tolist() == [[1, 0, 1, 0], [0, 1, 0, 1], [1, 0, 1, 0], [0, 1, 0, 1]]
     assert same_pairs(ids[1:2], ids).int().tolist() == [[0, 1, 0, 1]]
+
+
+def test_negatives_are_counted_by_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By hand: four rows here of six; texts at 0, 20, 90, 180, 185 and 270 degrees, alike over a cosine of 0.9."""
+    monkeypatch.setattr(loss, "BLOCK", 13)  # two rows of six
+    ids = torch.tensor([[1, 1], [2, 2], [3, 3], [4, 4], [5, 5], [6, 1]])
+    angles = torch.deg2rad(torch.tensor([0.0, 20.0, 90.0, 180.0, 185.0, 270.0]))
+    texts = torch.stack([angles.cos(), angles.sin()], dim=1)
+    assert Same(ids, texts, slice(2, 6), None).negatives().tolist() == [5, 5, 5, 4]
+    same = Same(ids, texts, slice(2, 6), 0.9)
+    assert same.negatives().tolist() == [5, 4, 4, 4]
+    assert same[1:3].int().tolist() == [[0, 0, 0, 1, 1, 0], [0, 0, 0, 1, 1, 0]]
+    assert len(same[:]) == len(same) == 4
 
 
 def test_chunks_are_the_batch_cut_into_pieces() -> None:

@@ -37,9 +37,9 @@ class World:
         """Return the rows of every process, one process after the other, without gradient."""
         if self.size == 1:
             return rows
-        everyone = [torch.empty_like(rows) for _ in range(self.size)]
-        dist.all_gather(everyone, rows.contiguous())
-        return torch.cat(everyone)
+        everyone = rows.new_empty(self.size * len(rows), *rows.shape[1:])
+        dist.all_gather_into_tensor(everyone, rows.contiguous())
+        return everyone
 
     def summed(self, values: Tensor) -> Tensor:
         """Return the sum over all processes; `values` is overwritten."""

@@ -139,7 +139,7 @@ class Learner:
             lr,
             stop=stops > 0,
             skipped=int(skipped),
-            guessing=guessing(self.config.loss, same),
+            guessing=guessing(self.config.loss, same.negatives()),
             distil=None if self.teacher is None else distil / self.world.size,
         )
         if done.is_finite:

@@ -8,7 +8,7 @@ tower adds a gradient of its own.
 
 import hashlib
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 from zeroshot_cli.clip.kernels import frozen_averages
-from zeroshot_cli.clip.loss import clip_loss, sigmoid_loss
+from zeroshot_cli.clip.loss import clip_loss, row_blocks, sigmoid_loss
 from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.clip.tokenizer import Tokenizer, TruncatedTextWarning
 from zeroshot_cli.embed.embeddings_read import read_text_embeddings
@@ -93,16 +93,45 @@ def same_pairs(ids: Tensor, others: Tensor) -> Tensor:
 
     A row matches itself.
     """
-    return (ids[:, None] == others).any(dim=-1)
+    captions, images = (ids[:, column, None] == others[:, column] for column in (0, 1))
+    return captions.logical_or_(images)
 
 
-def guessing(loss: Loss, same: Tensor) -> float:
-    """Return the lowest mean loss of a model that tells no pair of a batch from another; `same` are no negatives.
+@dataclass(frozen=True, slots=True)
+class Same:
+    """Which rows of a batch are no negatives of this process's, (rows, all rows), made when some rows are sliced.
+
+    `ids` and `texts` are of all processes, the `pair_ids` and the embeddings; `own` are this process's rows.
+    """
+
+    ids: Tensor
+    texts: Tensor
+    own: slice
+    similar: float | None
+
+    def __len__(self) -> int:
+        return int(self.own.stop - self.own.start)
+
+    def __getitem__(self, rows: slice) -> Tensor:
+        start, stop, _ = rows.indices(len(self))
+        rows = slice(self.own.start + start, self.own.start + stop)
+        same = same_pairs(self.ids[rows], self.ids)
+        if self.similar is not None:
+            same |= self.texts[rows] @ self.texts.T > self.similar
+        return same
+
+    def negatives(self) -> Tensor:
+        """Return how many negatives each of this process's rows has."""
+        return torch.cat([(~self[rows]).sum(dim=1) for rows in row_blocks(len(self), len(self.ids))])
+
+
+def guessing(loss: Loss, negatives: Tensor) -> float:
+    """Return the lowest mean loss of a model that tells no pair of a batch from another, by the negatives of each row.
 
     A row with n negatives is one of n + 1: that costs log(n + 1), and as yes-or-no questions (n + 1) times the entropy
     of 1 in n + 1.
     """
-    choices = 1 + (~same).sum(dim=1).double()
+    choices = 1 + negatives.double()
     cost = choices.log()
     if loss is Loss.SIGMOID:
         rest = choices - 1
@@ -154,56 +183,48 @@ class Objective:
     world: World = World()  # noqa: RUF009  (it is frozen)
     mask_similar: float | None = None
 
-    def same(self, texts: Tensor, ids: Tensor) -> Tensor:
-        """Return (rows, all rows): which rows of the batch are no negatives of this process's.
+    def same(self, texts: Tensor, ids: Tensor) -> Same:
+        """Return which rows of the batch are no negatives of this process's.
 
         `texts` are the embeddings of all processes' texts; `ids` are the `pair_ids` of this process's rows.
         """
-        same = same_pairs(ids, self.world.gathered(ids))
-        if self.mask_similar is None:
-            return same
-        texts = texts.detach()
-        return same | (texts[self._own(ids)] @ texts.T > self.mask_similar)
+        own = slice(self.world.rank * len(ids), (self.world.rank + 1) * len(ids))
+        return Same(self.world.gathered(ids), texts.detach(), own, self.mask_similar)
 
-    def _own(self, rows: Tensor) -> slice:
-        return slice(self.world.rank * len(rows), (self.world.rank + 1) * len(rows))
-
-    def value(self, outputs: Outputs, same: Tensor) -> Tensor:
+    def value(self, outputs: Outputs, same: Same, everyone: Mapping[int, Tensor] | None = None) -> Tensor:
         """Return the loss of this process's rows, whose mean over the processes is the batch's.
 
-        `outputs` are the embeddings of all processes' rows; `same` is from the method of that name.
+        `outputs` are of these rows; `everyone` has the embeddings of all processes at their places in `outputs`, and is
+        needed where there are several. `same` is from the method of that name.
         """
         images, texts, scale, bias = outputs
-        own = self._own(same)
-        everyone: dict[str, Any] = {"all_images": images, "all_texts": texts, "first": own.start}
+        everyone = everyone or {}
+        others: dict[str, Any] = {"all_images": everyone.get(0), "all_texts": everyone.get(1), "first": same.own.start}
         if self.loss is Loss.SIGMOID:
             assert bias is not None  # start_from has added it
-            return sigmoid_loss(images[own], texts[own], scale, bias, same=same, **everyone)
-        return clip_loss(images[own], texts[own], scale, same=same, **everyone)
+            return sigmoid_loss(images, texts, scale, bias, same=same, **others)
+        return clip_loss(images, texts, scale, same=same, **others)
 
-    def gradients(self, outputs: Outputs, ids: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
+    def gradients(self, outputs: Outputs, ids: Tensor) -> tuple[Tensor, Same, list[Tensor]]:
         """Return the loss of this process's rows, `same`, and for each output the gradient of all rows' loss."""
-        images, texts, *rest = outputs
-        leaves = [self.world.gathered(rows.detach()).requires_grad_() for rows in (images, texts)]
-        leaves += [value.detach().requires_grad_() for value in rest if value is not None]
-        same = self.same(leaves[1], ids)
-        value = self.value((leaves[0], leaves[1], leaves[2], leaves[3] if len(leaves) > 3 else None), same)
+        leaves = [output.detach().requires_grad_() for output in outputs if output is not None]
+        # The sigmoid loss scores images against all texts; the contrastive loss also texts against all images.
+        places = (1,) if self.loss is Loss.SIGMOID else (0, 1)
+        everyone = {place: self.world.gathered(leaves[place].detach()).requires_grad_() for place in places}
+        same = self.same(everyone[1], ids)
+        images, texts, scale, *bias = leaves
+        value = self.value((images, texts, scale, bias[0] if bias else None), same, everyone)
         # A bias that the loss does not use gets zeros: wrappers for many processes wait for every gradient.
-        gradients = torch.autograd.grad(value, leaves, allow_unused=True, materialize_grads=True)
-        own = self._own(ids)
-        return (
-            value.detach(),
-            same,
-            [
-                *(self.world.summed(gradient)[own] for gradient in gradients[:2]),
-                *gradients[2:],
-            ],
-        )
+        found = torch.autograd.grad(value, [*leaves, *everyone.values()], allow_unused=True, materialize_grads=True)
+        gradients = list(found[: len(leaves)])
+        for place, gradient in zip(places, found[len(leaves) :], strict=True):
+            gradients[place] += self.world.summed(gradient)[same.own]
+        return value.detach(), same, gradients
 
 
 def backward(
     towers: nn.Module, objective: Objective, chunks: Sequence[Callable[[], Chunk]], ids: Tensor, *, seed: int = 0
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Same]:
     """Add the gradient of a batch to the parameters of `towers`; return the loss of this process's rows, and `same`.
 
     `seed` says what dropout drops, the same at each pass over the batch and in a run that is resumed. Of several chunks
