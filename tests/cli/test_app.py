@@ -266,7 +266,6 @@ main()
 def test_an_interrupt_after_the_last_word_exits_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as for a job that a shell has put in the background
     try:
-        monkeypatch.setattr(entry.gc, "set_threshold", lambda _: None)
         monkeypatch.setattr(entry, "run", lambda _: signal.default_int_handler(signal.SIGINT, None))
         with pytest.raises(SystemExit, match="130"):
             entry.main()

@@ -1,7 +1,6 @@
 """The entry point: the commands, what zeroshot alone prints, and what becomes of errors."""
 
 import errno
-import gc
 import io
 import logging
 import os
@@ -43,7 +42,6 @@ INTERRUPTED = 130
 # The parser's own error: its module is click's or typer's, as typer's version has it; this base is it in both.
 ParserError: type[Exception] = typer.BadParameter.__mro__[1]
 
-_OBJECTS = 100_000  # before Python looks for cycles; at its 700, a tenth of importing torch is spent on that
 _FULL = (errno.ENOSPC, errno.EDQUOT)  # not a bug of ours
 _ANY_IMAGE = "photo.jpg"
 _IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".gif")
@@ -126,7 +124,6 @@ def _image_here() -> str:
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    gc.set_threshold(_OBJECTS)
     _never_fail_for_messages()
     code = INTERRUPTED
     with suppress(KeyboardInterrupt):  # Ctrl-C after the last output

@@ -16,7 +16,7 @@ import typer
 from zeroshot_cli.cli import completion
 from zeroshot_cli.cli.address_options import AllowPrivate
 from zeroshot_cli.cli.command import AUTO, Panel, check_batch_size, check_device, check_frames, check_workers
-from zeroshot_cli.console.terminal import note_default
+from zeroshot_cli.console.terminal import note_default, passing_note
 from zeroshot_cli.models.default import DEFAULT_MODEL, MODEL_VARIABLE, PRETRAINED_VARIABLE, choose
 from zeroshot_cli.records import Fit, Truncated
 
@@ -357,17 +357,16 @@ class RuntimeOptions:
 
     def load(self, name: str | None, pretrained: str | None) -> "LoadedModel":
         """Load a model as the options say, without a name the default one."""
-        from zeroshot_cli.models.load import load
+        chosen, quiet = choose(name, pretrained), getattr(self, "quiet", False)
+        note_default(chosen, quiet=quiet)
+        with chosen.explained(), passing_note(f"loading {chosen.name} …", quiet=quiet):
+            from zeroshot_cli.models.download import fetch_ahead
 
-        chosen = choose(name, pretrained)
-        note_default(chosen, quiet=getattr(self, "quiet", False))
-        given: dict[str, Any] = {
-            "device": self.device,
-            "precision": self.precision.value,
-            "image_size": self.image_size,
-        }
-        with chosen.explained():
-            return load(chosen.name, chosen.pretrained, offline=self.offline, **given)
+            fetch_ahead(chosen.name, chosen.pretrained, offline=self.offline)
+            from zeroshot_cli.models.load import load  # torch, and a hub that is silent should be heard of before
+
+            at = {"device": self.device, "precision": self.precision.value}
+            return load(chosen.name, chosen.pretrained, offline=self.offline, image_size=self.image_size, **at)
 
     def check_cache(self) -> None:
         """Raise UsageError now if ZEROSHOT_CACHE_SIZE is not a size."""

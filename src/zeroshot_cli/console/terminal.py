@@ -22,13 +22,34 @@ if TYPE_CHECKING:  # rich is slow to import, and `zeroshot --version` does not n
 
 T = TypeVar("T")
 _ASSUMED = 3  # notes in the one line
+_ERASE = "\r\x1b[K"  # of a terminal: the line that the cursor is in
+_passing: list[str] = []  # the note that stands there
 _PIPE_WIDTH = 10_000  # wide enough that a table in a pipe is never folded
 
 
 def note(text: str, *, quiet: bool = False) -> None:
     """Print one line on standard error; what is secret in an address is left out."""
     if not quiet:
+        _end_passing_note()
         print(shown(shown_in(text)), file=sys.stderr)
+
+
+@contextmanager
+def passing_note(text: str, *, quiet: bool) -> Iterator[None]:
+    """Show what takes a while on standard error, if that is a terminal, until it is done or another note comes."""
+    if not quiet and sys.stderr.isatty():
+        _passing.append(text)
+        print(shown(shown_in(text)), end="", file=sys.stderr, flush=True)
+    try:
+        yield
+    finally:
+        _end_passing_note()
+
+
+def _end_passing_note() -> None:
+    if _passing:
+        _passing.clear()
+        print(_ERASE, end="", file=sys.stderr, flush=True)
 
 
 def note_default(chosen: Chosen, *, quiet: bool) -> None:

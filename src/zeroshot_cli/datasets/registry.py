@@ -9,8 +9,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.models import registry
 
@@ -103,6 +101,8 @@ class KnownSet:
 @cache
 def known_sets() -> tuple[KnownSet, ...]:
     """Return all data sets with a name; those of CLIP_benchmark (wds/…) come last."""
+    import yaml
+
     content = yaml.safe_load(Path(__file__).with_name("registry.yaml").read_text(encoding="utf-8"))
     named = [_known(row) for row in content["sets"]]
     copies = [_wds_set(name, task) for task, names in content["wds"].items() for name in names]

@@ -85,11 +85,9 @@ def fetch_folder(
 
 def cached(repository: Repository, filename: str) -> Path | None:
     """Return where a file is on this machine, unchecked; no network is used."""
-    folder = hub_cache()
-    from huggingface_hub import try_to_load_from_cache
-
-    found = try_to_load_from_cache(repository.name, filename, cache_dir=folder, revision=repository.revision)
-    return Path(found) if isinstance(found, str) else None
+    folder = _snapshot(repository)
+    path = folder / filename if folder else None
+    return path if path and path.is_file() else None
 
 
 def listed(folder: Path) -> list[str]:

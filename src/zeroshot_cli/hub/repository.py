@@ -16,6 +16,7 @@ from zeroshot_cli.hub.hashes import fits
 from zeroshot_cli.hub.settings import answer_seconds, hub_settings
 from zeroshot_cli.hub.transfer import (
     Nonsense,
+    check_resolves,
     deadline_seconds,
     hub_client,
     read_json,
@@ -29,6 +30,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 _ETAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:+=-]{0,127}")  # it becomes the name of a file in the cache
 _REVISION = re.compile(r"\w[\w.+=-]*(/\w[\w.+=-]*)*")
 _LONGEST_NAME = 500
+_PLAIN_REPO = re.compile(r"(?!.*\.git$)(?=.{1,96}$)[a-zA-Z0-9]+([._-][a-zA-Z0-9]+)*/[a-zA-Z0-9]+([._-][a-zA-Z0-9]+)*")
 
 
 class MissingFile(UnavailableError):
@@ -77,19 +79,24 @@ class RemoteFile:
 def parse_repo(text: str) -> tuple[str, str | None]:
     """Return repository and revision of `hf-hub:org/repo@revision`. Raises UsageError for what cannot be one."""
     hub_settings()
-    from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
-
     repo, _, revision = text.removeprefix(HUB_PREFIX).partition("@")
-    try:
-        validate_repo_id(repo)
-    except HFValidationError:
-        raise UsageError(
-            f"{text!r} names no repository: write {HUB_PREFIX}ORG/REPO or {HUB_PREFIX}ORG/REPO@REVISION"
-        ) from None
+    if not _PLAIN_REPO.fullmatch(repo) and not _is_repo(repo):
+        raise UsageError(f"{text!r} names no repository: write {HUB_PREFIX}ORG/REPO or {HUB_PREFIX}ORG/REPO@REVISION")
     if revision and (not _REVISION.fullmatch(revision) or ".." in revision):
         raise UsageError(f"{text!r} names no revision: write a branch, a tag or a commit after the @")
     return repo, revision or None
+
+
+def _is_repo(name: str) -> bool:
+    """Return whether the hub's library takes a name; importing it takes longer than listing all models."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return True
 
 
 def list_names(repository: Repository) -> tuple[str, list[str]]:
@@ -233,6 +240,7 @@ def hub_errors(repository: Repository, filename: str | None = None) -> Iterator[
     from huggingface_hub.errors import FileMetadataError, HfHubHTTPError
 
     try:
+        check_resolves(endpoint())
         hub_client()  # not within the deadline, a good part of which it takes on a busy machine
         yield
     except HfHubHTTPError as error:

@@ -5,15 +5,19 @@ huggingface_hub's own download waits minutes for a hub that is silent and drops 
 
 import logging
 import queue
+import socket
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cache
 from importlib import import_module
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from zeroshot_cli.disk import open_own
 from zeroshot_cli.documents import load_json
@@ -23,6 +27,7 @@ from zeroshot_cli.hub.settings import ANSWER_SECONDS, answer_seconds, hub_settin
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 DEADLINE_SECONDS = 6.0  # for the whole of it: names that do not resolve and hosts with many addresses take longer
+RESOLVE_SECONDS = 3.0  # for the address of a name, which no timeout of a socket counts
 STALL_SECONDS = 10.0  # for the next bytes of a file
 TRIES_TO_START, TRIES_TO_RESUME = 2, 5  # without a single byte more, before and after the first one
 MOST_BYTES = 16 << 30  # of a file whose size nobody says; the largest published model has 10 GB
@@ -37,6 +42,10 @@ class Silence(Exception):
 
 class Nonsense(Silence):
     """The other side answers what no hub does, and would again; the text is the reason."""
+
+
+class Unresolved(Silence):
+    """A name has no address, or none that anybody tells in time; the text is the reason."""
 
 
 def deadline_seconds() -> float:
@@ -62,6 +71,27 @@ def within(seconds: float, ask: Callable[[], T]) -> T:
     if error is not None:
         raise error
     return value  # type: ignore[return-value]  # without an error it is what ask returned
+
+
+def check_resolves(address: str) -> None:
+    """Raise Unresolved where the host of an address has none within three seconds, whatever the resolver does.
+
+    Behind a proxy it is the proxy that asks. What is known to resolve is not asked again.
+    """
+    parts = urlsplit(address)
+    proxies = getproxies()
+    if parts.hostname and not (proxies.get(parts.scheme) or proxies.get("all")):
+        _resolve(parts.hostname)
+
+
+@cache
+def _resolve(host: str) -> None:
+    try:
+        within(RESOLVE_SECONDS, lambda: socket.getaddrinfo(host, None, type=socket.SOCK_STREAM))
+    except Silence:
+        raise Unresolved(f"the name {host} is not resolved within {RESOLVE_SECONDS:.0f} s") from None
+    except (OSError, UnicodeError) as error:
+        raise Unresolved(f"the name {host} is not resolved: {getattr(error, 'strerror', None) or error}") from None
 
 
 def hub_client() -> Any:
@@ -113,6 +143,7 @@ def receive(url: str, partial: Path, *, size: int | None, label: str) -> None:
                 raise
             except transport_errors() as error:
                 reason = str(error) or type(error).__name__
+                allowed = min(allowed, 1 if isinstance(error, Unresolved) and not _size(partial) else allowed)
             if _size(partial) > most:  # not than before: a server that starts anew each time would never end
                 tries, allowed, most = 0, TRIES_TO_RESUME, _size(partial)
             tries += 1
@@ -181,6 +212,7 @@ def _open(url: str, headers: Mapping[str, str]) -> Any:
     client = hub_client()
     request = client.build_request("GET", url, headers=dict(headers), timeout=STALL_SECONDS)
     for _ in range(_MOST_REDIRECTS):
+        check_resolves(str(request.url))
         response = client.send(request, stream=True, follow_redirects=False)
         if not response.has_redirect_location:
             return response

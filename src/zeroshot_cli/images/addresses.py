@@ -7,10 +7,16 @@ from itertools import chain
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.images.selection import Excluded, LeftOut, Selection
 from zeroshot_cli.records import SkippedImage
-from zeroshot_cli.remote.address import is_address, mistyped, scheme_of, shown_address
-from zeroshot_cli.remote.faults import Fault
-from zeroshot_cli.remote.listing import can_list, is_pattern, listed, parent_of, suffix_of
-from zeroshot_cli.remote.stores import check_scheme, is_known
+from zeroshot_cli.remote.address import (
+    can_list,
+    is_address,
+    is_pattern,
+    mistyped,
+    parent_of,
+    scheme_of,
+    shown_address,
+    suffix_of,
+)
 
 TABLES = (".parquet", ".pq")
 
@@ -35,6 +41,10 @@ class Addresses:
 
     def meant(self, address: str) -> Iterable[str | SkippedImage]:
         """Return the images that an address stands for, in order. Raises UsageError for one that cannot be read."""
+        from zeroshot_cli.remote.faults import Fault  # what connects is imported where there is an address
+        from zeroshot_cli.remote.listing import listed
+        from zeroshot_cli.remote.stores import check_scheme
+
         check_scheme(address)
         if self._excluded(address):
             self._left_out.excluded += 1
@@ -114,6 +124,8 @@ def in_table(name: str) -> Iterator[str | SkippedImage]:
 
 def readable(address: str) -> str | SkippedImage:
     """Return an address of a list, or why nothing can be read from it; UsageError where a package is missing."""
+    from zeroshot_cli.remote.stores import check_scheme, is_known
+
     if not is_known(scheme := scheme_of(address) or ""):
         return SkippedImage(shown_address(address), f"unknown scheme {scheme}://")
     check_scheme(address)

@@ -1,6 +1,7 @@
 """Models from the hub: published weights or a whole repository, in the cache or in a folder to carry elsewhere."""
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
@@ -16,10 +17,14 @@ from zeroshot_cli.models.registry import (
     CONFIG_FILE,
     WEIGHTS_FILES,
     Published,
+    canonical_name,
     find_published,
+    is_file_of_own,
+    known_names,
     model_config,
     open_clip_config,
     published,
+    split_name,
 )
 
 _CONFIGS = (CONFIG_FILE, "config.json")
@@ -41,6 +46,24 @@ def fetch_model(found: Published, *, offline: bool = False) -> Path:
         except MissingFile:
             continue
     return fetch_file(found.repo, last, offline=offline, wanted=found.name)
+
+
+def fetch_ahead(name: str, tag: str | None, *, offline: bool = False) -> None:
+    """Download what loading a model of the registry or the hub would, which is known to fail before torch is imported.
+
+    Other names are left to who loads them. Errors as `fetch_file`, and UsageError for an unknown tag.
+    """
+    name, tag = split_name(name, tag)
+    if name.startswith(HUB_PREFIX):
+        fetch_repo(name, offline=offline)
+        return
+    is_path = name not in known_names() and os.path.exists(name)  # noqa: PTH110 - a Path raises for a long name
+    try:
+        model = canonical_name(name)
+    except UsageError:
+        return
+    if model not in BUNDLED and not is_path and not (tag is not None and is_file_of_own(model, tag)):
+        fetch_model(find_published(model, tag), offline=offline)
 
 
 def cached_model(found: Published) -> Path | None:

@@ -66,8 +66,8 @@ def _merges() -> tuple[tuple[str, str], ...]:
     """Return CLIP's list of merges, as the installed open_clip_torch package ships it."""
     text = gzip.decompress((open_clip_folder() / _MERGES).read_bytes()).decode("utf-8")
     end = VOCAB_SIZE - SYMBOLS + 1  # five times as many lines follow
-    pairs = (line.partition(" ") for line in text.split("\n", end)[1:end])  # the first line is a comment
-    return tuple([(first, second) for first, _, second in pairs])
+    lines = text.split("\n", end)[1:end]  # the first line is a comment
+    return tuple(map(tuple, map(str.split, lines)))  # type: ignore[arg-type]  # pairs; in Python it takes thrice as long
 
 
 def transformers_files(tokenizer: Tokenizer) -> dict[str, str]:

@@ -28,8 +28,7 @@ from zeroshot_cli.pairs.paths import Roots, shown_as
 from zeroshot_cli.pairs.shards import Member, expand, read_shard
 from zeroshot_cli.pairs.tables import PlacedRow, read_table
 from zeroshot_cli.records import SkippedImage
-from zeroshot_cli.remote.address import is_address, shown_address
-from zeroshot_cli.remote.listing import suffix_of
+from zeroshot_cli.remote.address import is_address, shown_address, suffix_of
 from zeroshot_cli.remote.tables import fetch_table
 
 _FORMS = "a csv, tsv, jsonl or parquet file, or WebDataset tars such as shard-{000..099}.tar"

@@ -1,7 +1,9 @@
 """Addresses as text: what is one, what it names, and how it is shown without what must stay secret."""
 
+import glob
 import os
 import re
+from pathlib import PurePosixPath
 from urllib.parse import unquote
 
 HTTP = ("http", "https")
@@ -54,6 +56,32 @@ def mistyped(text: str) -> str | None:
     """Return the address that `http:/x` or `s3:bucket` was meant to be, None for all else."""
     match = _ONE_SLASH.match(text)
     return f"{match['scheme'].lower()}://{text[match.end() :]}" if match else None
+
+
+def can_list(address: str) -> bool:
+    """Return whether the server of an address can say what it has, as web servers cannot."""
+    return scheme_of(address) not in HTTP
+
+
+def is_pattern(address: str) -> bool:
+    """Return whether an address is a glob of a store; on the web, ? begins a query."""
+    return can_list(address) and glob.has_magic(address)
+
+
+def parent_of(address: str) -> str:
+    """Return the part of an address that its own files begin with: a prefix itself, of a glob what is before it."""
+    if not is_pattern(address):
+        return address.rstrip("/") + "/"
+    parts = address.split("/")
+    first = next(number for number, part in enumerate(parts) if glob.has_magic(part))
+    return "/".join(parts[:first]) + "/"
+
+
+def suffix_of(address: str) -> str:
+    """Return the extension of what an address names, in lower case, whatever query follows."""
+    path = address.partition("://")[2]
+    path = path.partition("?")[0].partition("#")[0] if not can_list(address) else path
+    return PurePosixPath(path).suffix.lower() if "/" in path else ""
 
 
 def host_of(address: str) -> str:

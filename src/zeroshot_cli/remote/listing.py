@@ -1,29 +1,17 @@
 """What a store has below an address, or what matches a glob: addresses, sorted."""
 
-import glob
 import random
 import time
 from collections.abc import Callable, Iterator
-from pathlib import PurePosixPath
 from typing import TypeVar
 
 from zeroshot_cli.errors import UnavailableError, ZeroshotError
 from zeroshot_cli.remote import fetch
-from zeroshot_cli.remote.address import HTTP, host_of, scheme_of, shown_address
+from zeroshot_cli.remote.address import host_of, is_pattern, scheme_of, shown_address
 from zeroshot_cli.remote.faults import Fault, of_error
 from zeroshot_cli.remote.stores import S3, check_scheme, s3_client, store_of
 
 T = TypeVar("T")
-
-
-def can_list(address: str) -> bool:
-    """Return whether the server of an address can say what it has, as web servers cannot."""
-    return scheme_of(address) not in HTTP
-
-
-def is_pattern(address: str) -> bool:
-    """Return whether an address is a glob of a store; on the web, ? begins a query."""
-    return can_list(address) and glob.has_magic(address)
 
 
 def listed(address: str) -> Iterator[str]:
@@ -74,22 +62,6 @@ def _found(address: str) -> list[str]:
     user = address.partition("://")[2].partition("/")[0].rpartition("@")[0]
     before = f"{scheme}://{user}@{host_of(address)}" if user else f"{scheme}://"
     return sorted(f"{before}{name if user else name.lstrip('/')}" for name in names if not name.endswith("/"))
-
-
-def parent_of(address: str) -> str:
-    """Return the part of an address that its own files begin with: a prefix itself, of a glob what is before it."""
-    if not is_pattern(address):
-        return address.rstrip("/") + "/"
-    parts = address.split("/")
-    first = next(number for number, part in enumerate(parts) if glob.has_magic(part))
-    return "/".join(parts[:first]) + "/"
-
-
-def suffix_of(address: str) -> str:
-    """Return the extension of what an address names, in lower case, whatever query follows."""
-    path = address.partition("://")[2]
-    path = path.partition("?")[0].partition("#")[0] if not can_list(address) else path
-    return PurePosixPath(path).suffix.lower() if "/" in path else ""
 
 
 def insist(ask: Callable[[], T], address: str) -> T:
