@@ -60,7 +60,7 @@ def arrived(items: "Iterable[ImageItem]", *, allow_private: bool = False) -> "It
             if isinstance(item, str) and is_elsewhere(item):
                 while queue and (len(queue) >= AHEAD or budget.is_full()):
                     yield _taken(queue.popleft())
-                from zeroshot_cli.remote.fetch import begin  # it imports asyncio
+                from zeroshot_cli.remote.rows import begin  # it imports asyncio
 
                 coming = _Coming(item, budget, number)
                 number += 1

@@ -72,7 +72,7 @@ class Decoders:
             self._watch = threading.Thread(target=self._end_hanging, name="watch decoders", daemon=True)
             self._watch.start()
         if isinstance(image, str) and is_elsewhere(image):
-            from zeroshot_cli.remote.fetch import begin  # it imports asyncio
+            from zeroshot_cli.remote.rows import begin  # it imports asyncio
 
             image = begin(image, allow_private=self._job.decoding.allow_private)
         return self._threads.submit(self._decode, image, is_known)

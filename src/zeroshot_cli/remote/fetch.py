@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from zeroshot_cli.errors import UnavailableError, UnreadableImage
-from zeroshot_cli.remote.address import HTTP, host_of, is_hidden, row_in, scheme_of
+from zeroshot_cli.remote.address import HTTP, host_of, is_hidden, scheme_of
 from zeroshot_cli.remote.faults import Fault
 from zeroshot_cli.remote.stores import check_scheme, is_known, read_piece, read_store
 from zeroshot_cli.remote.web import Limits, Piece, Received, Web
@@ -39,7 +39,7 @@ _lock = threading.Lock()
 
 
 def fetch(name: str, *, allow_private: bool = False) -> bytes:
-    """Return the bytes of an address, or of a row of a Parquet file.
+    """Return the bytes of an address.
 
     Raises UnreadableImage with the reason, UnavailableError where the host cannot be reached, UsageError where a
     package is missing.
@@ -54,12 +54,10 @@ def fetch(name: str, *, allow_private: bool = False) -> bytes:
 
 def begin(name: str, received: Received | None = None, *, allow_private: bool = False) -> "Future[bytes]":
     """Begin to read as `fetch` does; `received` hears of every piece, and may wait before the next."""
-    if (place := row_in(name)) is not None:
-        from zeroshot_cli.remote.rows import read_row
-
-        return _done(lambda: read_row(*place))
     if not is_known(scheme := scheme_of(name) or ""):
-        return _failed(UnreadableImage(f"unknown scheme {scheme}://"))
+        unknown: Future[bytes] = Future()
+        unknown.set_exception(UnreadableImage(f"unknown scheme {scheme}://"))
+        return unknown
     check_scheme(name)
     from fsspec.asyn import get_loop
 
@@ -105,21 +103,6 @@ def close_connections() -> None:
     if known is not None and known[0] is loop:
         with suppress(TimeoutError):
             asyncio.run_coroutine_threadsafe(known[1].web.close(), loop).result(timeout=1)
-
-
-def _done(read: Callable[[], bytes]) -> "Future[bytes]":
-    done: Future[bytes] = Future()
-    try:
-        done.set_result(read())
-    except Exception as error:
-        return _failed(error)
-    return done
-
-
-def _failed(error: Exception) -> "Future[bytes]":
-    failed: Future[bytes] = Future()
-    failed.set_exception(error)
-    return failed
 
 
 async def _nothing(received: int) -> None: ...

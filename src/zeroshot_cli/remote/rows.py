@@ -1,13 +1,17 @@
 """Images in a column of a Parquet file, as data sets of Hugging Face have them: `a.parquet#17` is the 18th row's."""
 
+import io
 import threading
 from bisect import bisect_right
 from collections import OrderedDict
+from concurrent.futures import Future
 from itertools import accumulate
 from typing import Any
 
 from zeroshot_cli.errors import DataError, UnreadableImage, UsageError
-from zeroshot_cli.remote.address import is_address, shown_address
+from zeroshot_cli.remote import fetch
+from zeroshot_cli.remote.address import is_address, row_in, shown_address
+from zeroshot_cli.remote.web import Received
 
 PATHS = ("path", "filepath", "file_path", "file", "filename", "file_name", "url", "image_url", "image_path", "image")
 IMAGES = ("image", "bytes", "image_bytes", "img", "jpg", "png", "webp", "content", "data")
@@ -104,16 +108,18 @@ def manifest(name: str) -> Manifest:
     return known
 
 
-def read_row(name: str, row: int) -> bytes:
-    """Return the image of a row; raises UnreadableImage."""
-    return manifest(name).image(row)
+def begin(name: str, received: Received | None = None, *, allow_private: bool = False) -> "Future[bytes]":
+    """Begin to read an address, as `fetch.begin` does, or read a row of a Parquet file."""
+    if (place := row_in(name)) is None:
+        return fetch.begin(name, received, allow_private=allow_private)
+    file, row = place
+    read: Future[bytes] = Future()
+    try:
+        read.set_result(manifest(file).image(row))
+    except Exception as error:
+        read.set_exception(error)
+    return read
 
 
 def _opened(name: str) -> Any:
-    if not is_address(name):
-        return name
-    import io
-
-    from zeroshot_cli.remote.fetch import fetch
-
-    return io.BytesIO(fetch(name))
+    return io.BytesIO(fetch.fetch(name)) if is_address(name) else name

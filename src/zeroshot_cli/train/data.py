@@ -72,7 +72,7 @@ class ImageReader:
             image = self.pairs.images[row]
             known = image in self.pairs.members or row in self._coming or row in self._ahead
             if is_address(image) and not known:
-                from zeroshot_cli.remote.fetch import begin  # it imports asyncio
+                from zeroshot_cli.remote.rows import begin  # it imports asyncio
 
                 self._coming[row] = begin(image)
 
