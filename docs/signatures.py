@@ -8,6 +8,7 @@ import cog
 
 import zeroshot_cli
 
+OF_COMMANDS = {"Classifier.answers", "Classifier.background_of", "Classifier.without_model"}  # for many processes
 LONGEST = 80  # of a signature that stays on one line
 
 
@@ -16,7 +17,8 @@ def describe(name: str) -> None:
     item = getattr(zeroshot_cli, name)
     cog.outl(f"### {name}\n\n```python\n{name}{_signature(item)}\n```\n\n{_docs(item)}")
     for method, function in _methods(item):
-        cog.outl(f"\n```python\n{name}.{method}{_signature(function)}\n```\n\n{_docs(function)}")
+        if f"{name}.{method}" not in OF_COMMANDS:
+            cog.outl(f"\n```python\n{name}.{method}{_signature(function)}\n```\n\n{_docs(function)}")
 
 
 def unmentioned(*names: str) -> None:

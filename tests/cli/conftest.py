@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,9 @@ from typing import Any
 
 import pytest
 import yaml
+from command_lines import Runner
 from good_files import make_good_files
+from PIL import Image
 
 from zeroshot_cli.cli import app
 from zeroshot_cli.models import load as loading
@@ -96,3 +99,22 @@ def angles(monkeypatch: pytest.MonkeyPatch, angle_model: Any) -> list[tuple[int,
 def good_files() -> Callable[[Path], dict[str, Any]]:
     """`good_files(folder)` draws one hundred pictures of many formats and modes there: path → what it shows."""
     return make_good_files
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, angles: Any) -> Path:
+    """Thirty images in folders, one of them broken, one not named in UTF-8; the working directory is above them."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "photos"
+    for number in range(28):
+        place = folder / "abc"[number % 3]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (4, 4), (number * 9, 0, 0)).save(place / f"{number}.png")
+    (folder / "broken.png").write_bytes(b"\x89PNG")
+    Image.new("RGB", (4, 4), (7, 0, 0)).save(os.fsdecode(os.fsencode(folder) + b"/=\xff.png"), "PNG")
+    return folder
+
+
+@pytest.fixture
+def run(capfdbinary: pytest.CaptureFixture[bytes]) -> Runner:
+    return Runner(capfdbinary)

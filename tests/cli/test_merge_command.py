@@ -1,49 +1,15 @@
 """--shard and `zeroshot merge`: many runs come to what one run writes."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
+from command_lines import Runner
 
-from zeroshot_cli.cli import app
 from zeroshot_cli.results.run_record import read_record
 
 LABELS = ("--label", "0", "--label", "90", "--label", "170", "--prompts", "plain")
-
-
-@pytest.fixture
-def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, angles: Any) -> Path:
-    """Thirty images in folders, one of them broken, one not named in UTF-8; the working directory is above them."""
-    monkeypatch.chdir(tmp_path)
-    folder = tmp_path / "photos"
-    for number in range(28):
-        place = folder / "abc"[number % 3]
-        place.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (4, 4), (number * 9, 0, 0)).save(place / f"{number}.png")
-    (folder / "broken.png").write_bytes(b"\x89PNG")
-    Image.new("RGB", (4, 4), (7, 0, 0)).save(os.fsdecode(os.fsencode(folder) + b"/=\xff.png"), "PNG")
-    return folder
-
-
-class Runner:
-    """Runs command lines in this process; `err` is what the last one said."""
-
-    def __init__(self, capture: pytest.CaptureFixture[bytes]) -> None:
-        self.capture, self.err = capture, ""
-
-    def __call__(self, *arguments: object) -> int:
-        self.capture.readouterr()
-        code = app.run([*map(str, arguments)])
-        self.err = self.capture.readouterr().err.decode()
-        return code
-
-
-@pytest.fixture
-def run(capfdbinary: pytest.CaptureFixture[bytes]) -> Runner:
-    return Runner(capfdbinary)
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])

@@ -9,45 +9,13 @@ import pandas as pd
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+from command_lines import Runner
 from PIL import Image
 
-from zeroshot_cli.cli import app
+from zeroshot_cli.errors import UsageError
 from zeroshot_cli.results.shards.parts import check_folder
 
 LABELS = ("--label", "0", "--label", "90", "--label", "170", "--prompts", "plain")
-
-
-@pytest.fixture
-def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, angles: Any) -> Path:
-    """Thirty images in folders, one of them broken, one not named in UTF-8; the working directory is above them."""
-    monkeypatch.chdir(tmp_path)
-    folder = tmp_path / "photos"
-    for number in range(28):
-        place = folder / "abc"[number % 3]
-        place.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (4, 4), (number * 9, 0, 0)).save(place / f"{number}.png")
-    (folder / "broken.png").write_bytes(b"\x89PNG")
-    Image.new("RGB", (4, 4), (7, 0, 0)).save(os.fsdecode(os.fsencode(folder) + b"/=\xff.png"), "PNG")
-    return folder
-
-
-class Runner:
-    """Runs command lines in this process; `err` and `out` are what the last one said."""
-
-    def __init__(self, capture: pytest.CaptureFixture[bytes]) -> None:
-        self.capture, self.err, self.out = capture, "", b""
-
-    def __call__(self, *arguments: object) -> int:
-        self.capture.readouterr()
-        code = app.run([*map(str, arguments)])
-        captured = self.capture.readouterr()
-        self.err, self.out = captured.err.decode(), captured.out
-        return code
-
-
-@pytest.fixture
-def run(capfdbinary: pytest.CaptureFixture[bytes]) -> Runner:
-    return Runner(capfdbinary)
 
 
 COMMANDS = {
@@ -209,6 +177,33 @@ def test_a_part_that_is_missing_or_damaged(command: str, photos: Path, run: Runn
 
 
 @command
+def test_a_finished_run_starts_no_cluster(
+    command: str, photos: Path, run: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def begun(*_: object) -> None:
+        raise UsageError("Ray begins")
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("zeroshot_cli.cluster.ray_engine.RayCluster", begun)
+    run(*COMMANDS[command], "-o", "out/")
+    before, again = contents(), (*COMMANDS[command], "-o", "out/", "--resume", "--engine", "ray")
+    assert run(*again) == 0
+    assert contents() == before
+    photos.rename("photographs")
+    Image.new("RGB", (4, 4)).save("photographs/new.png")
+    photos.symlink_to("photographs")
+    assert run(*again) == 2
+    assert "Ray begins" in run.err
+
+
+@pytest.mark.parametrize("command", ["tune", "calibrate"])
+def test_a_folder_of_parts_is_no_examples(command: str, photos: Path, run: Runner) -> None:
+    run(*COMMANDS["classify"], "-o", "out/")
+    assert run(command, "out", "-o", "my.classifier") == 2
+    assert run.err == "error: out is a folder of parts; make one file of it: zeroshot merge out --output FILE.csv\n"
+
+
+@command
 def test_a_folder_that_holds_something(command: str, photos: Path, run: Runner) -> None:
     run(*COMMANDS[command], "-o", "out/")
     assert run(*COMMANDS[command], "-o", "out/") == 2
@@ -293,7 +288,7 @@ def test_what_a_folder_excludes(options: tuple[str, ...], message: str, photos: 
 
 def test_a_folder_at_an_address_is_refused_without_its_password(photos: Path, run: Runner) -> None:
     assert run(*COMMANDS["classify"], "-o", "s3://me:secret@bucket/out/") == 2
-    assert "--output s3://…: parts are written into a folder of this machine" in run.err
+    assert "--output s3://…: parts go into a folder on a disk, perhaps a mounted one; give --output parts/" in run.err
     assert "secret" not in run.err
 
 

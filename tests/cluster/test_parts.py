@@ -11,13 +11,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
+from workers import AT, question
 
 from zeroshot_cli.classify.classifier import Classifier
-from zeroshot_cli.classify.rejection import Rules
 from zeroshot_cli.cli import engine_options
 from zeroshot_cli.cli.engine_options import OnRay
-from zeroshot_cli.cluster.worker import ModelAt, Question, Worker
+from zeroshot_cli.cluster.worker import Worker
 from zeroshot_cli.embed.parts import EmbeddingParts
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.images.decode import EXACTLY
@@ -54,30 +53,11 @@ def test_a_worker_writes_the_part_of_its_task(kind: str, draw_photos: Callable[.
     asked: dict[str, Any] = {}
     if kind == "results":
         parts = ResultParts(tmp_path, ())
-        asked = {"classifier": Classifier(model, ("red", "green")).without_model(), "rules": Rules()}
-    question = Question(
-        fingerprint=model.fingerprint,
-        batch_size=4,
-        workers=1,
-        decoding=EXACTLY,
-        cache=False,
-        folder="/",
-        parts=parts,
-        **asked,
-    )
-    at = ModelAt(
-        name="tiny",
-        pretrained=None,
-        image_size=None,
-        offline=True,
-        device="cpu",
-        precision="fp32",
-        threads=torch.get_num_threads(),
-    )
-    worker = Worker(at)
+        asked = {"classifier": Classifier(model, ("red", "green")).without_model()}
+    worker = Worker(AT)
     manifest = Manifest.of([paths], tmp_path)
     try:
-        worker.begin(pickle.loads(pickle.dumps(question)))
+        worker.begin(pickle.loads(pickle.dumps(question(model, parts=parts, **asked))))
         for images in (range(10, 20), range(20, 25)):
             task = list(Chosen(manifest, [images]).numbered())
             written = []

@@ -1,7 +1,9 @@
 """Who gets which task and in which order answers come, with a Ray that is made up and whose actors die at random."""
 
 import random
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,6 +12,7 @@ import ray
 from ray.exceptions import ActorDiedError, RayTaskError
 
 from zeroshot_cli.cluster import ray_cluster, ray_engine
+from zeroshot_cli.cluster.ray_cluster import own_folder
 from zeroshot_cli.cluster.ray_engine import Actors, RayEngine
 from zeroshot_cli.errors import DataError, UsageError, ZeroshotError
 
@@ -143,6 +146,18 @@ def test_what_an_actor_raises_is_what_the_user_gets(
         answers(RayEngine(Actors(1), device="cpu", precision="auto"), ["x"])
     assert type(error.value) is expected
     assert str(error.value).startswith(text)
+
+
+def test_the_folder_of_a_run_that_was_killed_is_removed_by_the_next() -> None:
+    """The lock is held by an open file, which a killed process does not have."""
+    (killed, lock), (living, held) = own_folder(), own_folder()
+    assert Path(killed).exists()
+    lock.close()
+    new, own = own_folder()
+    assert (Path(killed).exists(), Path(living).exists(), Path(new).exists()) == (False, True, True)
+    for folder, file in ((living, held), (new, own)):
+        file.close()
+        shutil.rmtree(folder)
 
 
 def test_room_is_what_living_nodes_have(monkeypatch: pytest.MonkeyPatch) -> None:

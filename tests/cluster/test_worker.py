@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
+from workers import AT, question
 
 from zeroshot_cli.classify.classifier import Classifier
 from zeroshot_cli.classify.rejection import Rules
@@ -25,21 +25,11 @@ from zeroshot_cli.cluster.worker import (
 )
 from zeroshot_cli.embed.images import EmbeddedImage, encode_images
 from zeroshot_cli.errors import CheckpointError, UsageError
-from zeroshot_cli.images.decode import EXACTLY
 from zeroshot_cli.images.given import GivenImage
 from zeroshot_cli.models.load import load
 from zeroshot_cli.records import SkippedImage
 
 LABELS = ("red", "green", "blue square")
-AT = ModelAt(
-    name="tiny",
-    pretrained=None,
-    image_size=None,
-    offline=True,
-    device="cpu",
-    precision="fp32",
-    threads=torch.get_num_threads(),
-)
 
 
 @pytest.fixture(scope="module")
@@ -50,19 +40,6 @@ def model() -> Any:
 @pytest.fixture(scope="module")
 def classifier(model: Any) -> Classifier:
     return Classifier(model, LABELS)
-
-
-def question(model: Any, **changes: Any) -> Question:
-    asked = Question(
-        fingerprint=model.fingerprint,
-        batch_size=4,
-        workers=1,
-        decoding=EXACTLY,
-        cache=False,
-        folder="/",
-        rules=Rules(),
-    )
-    return replace(asked, **changes)
 
 
 def tasks(images: list[Any], size: int) -> list[list[Item]]:

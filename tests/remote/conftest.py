@@ -1,6 +1,7 @@
 """Impatient limits, so that a server's fault costs a moment; a web server with four images."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from faulty_web import FILES, Web, serving
@@ -17,6 +18,16 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.delenv(name, raising=False)
     yield
     fetch.close_connections()
+
+
+@pytest.fixture
+def photos_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FILES in a folder photos of the working directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ZEROSHOT_WORKERS", "1")
+    Path("photos").mkdir()
+    for name, body in FILES.items():
+        Path("photos", name).write_bytes(body)
 
 
 @pytest.fixture

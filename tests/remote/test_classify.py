@@ -23,15 +23,7 @@ from zeroshot_cli.images.given import GivenImage
 from zeroshot_cli.records import SkippedImage
 
 SETTING = ["--label", "red", "--label", "blue", "--model", "tiny", "--precision", "fp32", "--batch-size", "4"]
-
-
-@pytest.fixture(autouse=True)
-def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("ZEROSHOT_WORKERS", "1")
-    Path("photos").mkdir()
-    for name, body in FILES.items():
-        Path("photos", name).write_bytes(body)
+pytestmark = pytest.mark.usefixtures("photos_here")
 
 
 def run(*arguments: str) -> int:

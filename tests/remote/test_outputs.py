@@ -8,7 +8,6 @@ from typing import Any
 
 import fsspec
 import pytest
-from faulty_web import FILES
 
 from zeroshot_cli.cli import app as entry
 from zeroshot_cli.disk import cache_folder
@@ -16,15 +15,7 @@ from zeroshot_cli.remote import upload
 
 SETTING = ["--label", "red", "--label", "blue", "--model", "tiny", "--precision", "fp32", "--batch-size", "4"]
 OUT = "memory://box/out/labels.csv"
-
-
-@pytest.fixture(autouse=True)
-def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("ZEROSHOT_WORKERS", "1")
-    Path("photos").mkdir()
-    for name, body in FILES.items():
-        Path("photos", name).write_bytes(body)
+pytestmark = pytest.mark.usefixtures("photos_here")
 
 
 @pytest.fixture
@@ -53,6 +44,21 @@ def test_the_file_is_that_of_a_run_here(store: Any, capsys: pytest.CaptureFixtur
     assert Path("beside.jsonl").exists()
     assert f"wrote {OUT}, beside.jsonl, memory://box/out/page.html" in capsys.readouterr().err
     assert not list((cache_folder() / "outputs").iterdir())  # nothing is left here
+
+
+@pytest.mark.parametrize(
+    ("output", "sentence"),
+    [
+        ("s3://box/parts/", "give --output parts/ and copy it there, or give one file, such as s3://…/labels.csv"),
+        ("s3://", "error: --output s3://…: parts go into a folder on a disk, perhaps a mounted one; give"),
+        ("s3:///labels.csv", "cannot write s3://labels.csv: it is a bucket; name a file in it"),
+    ],
+)
+def test_what_cannot_be_written_is_a_sentence(output: str, sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert classify("-o", output) == 2
+    said = capsys.readouterr().err
+    assert sentence in said
+    assert said.count("\n") == 1
 
 
 def test_embeddings_too(store: Any) -> None:

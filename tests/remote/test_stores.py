@@ -42,6 +42,13 @@ def endpoint() -> Iterator[str]:
     server.stop()
 
 
+@pytest.mark.parametrize("address", ["s3://", "s3:///a.png", "gs://"])
+def test_an_address_without_its_bucket_is_one_sentence(address: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert entry.run(["classify", address, "--label", "a", "--label", "b", "--model", "tiny"]) == 2
+    sentence = f"error: {address}: the bucket is missing; give {address.partition(':')[0]}://BUCKET/PATH\n"
+    assert capsys.readouterr().err == sentence
+
+
 @pytest.fixture
 def bucket(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A bucket with KEYS."""

@@ -4,25 +4,19 @@ import json
 from pathlib import Path
 
 import pytest
-from faulty_web import FILES, Web
+from faulty_web import Web
 
 from zeroshot_cli.cli import app as entry
+from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.images.augment import Augment
 from zeroshot_cli.images.preprocess import PreprocessConfig
 from zeroshot_cli.pairs.read import read_pairs
-from zeroshot_cli.train.data import EvalBatches, TrainBatches, batches_of, shuffled
+from zeroshot_cli.train.config import TrainConfig
+from zeroshot_cli.train.data import EvalBatches, TrainBatches, batches_of, decoding_of, shuffled
 
 MODEL = ["--model", "tiny", "--precision", "fp32", "--batch-size", "4"]
 WORDS = {"red.png": "red", "lime.png": "green", "blue.png": "blue", "gray.png": "gray"}
-
-
-@pytest.fixture(autouse=True)
-def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("ZEROSHOT_WORKERS", "1")
-    Path("photos").mkdir()
-    for name, body in FILES.items():
-        Path("photos", name).write_bytes(body)
+pytestmark = pytest.mark.usefixtures("photos_here")
 
 
 def table(path: str, column: str, names: list[str], other: str = "label") -> Path:
@@ -127,6 +121,25 @@ def test_pairs_of_a_table_at_an_address_are_relative_to_it(web: Web) -> None:
 def test_a_table_that_is_not_there_is_one_sentence(web: Web, capsys: pytest.CaptureFixture[str]) -> None:
     assert entry.run(["eval", web.at("none.csv?sig=hunter2"), *MODEL]) == 2
     assert f"error: {web.at('none.csv?sig=***')}: 404 not found; check the address" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["pairs.csv", "pairs.tar"])
+def test_a_table_behind_a_private_redirect_names_the_way_out(web: Web, name: str) -> None:
+    """No option permits it: the address that it leads to may be given."""
+    web.redirects[name] = f"http://localhost:{web.port}/red.png"
+    sentence = r"machine; give the address that it leads to, or download it first and give the file$"
+    with pytest.raises((UsageError, DataError), match=sentence):
+        read_pairs([web.at(name)])
+
+
+def test_training_follows_private_redirects_where_it_may(web: Web) -> None:
+    web.redirects["old.png"] = f"http://localhost:{web.port}/red.png"
+    pairs = read_pairs([table("web.csv", "url", [web.at("old.png"), web.at("blue.png")], "caption")])
+    for allowed in (False, True):
+        how = decoding_of(TrainConfig(allow_private=allowed))
+        batches = TrainBatches(pairs, Augment(size=(16, 16)), seed=0, decoding=how)
+        batch = next(iter(batches_of(batches, shuffled(2, 2), workers=0)))
+        assert ["redirects to" in item.reason for item in batch.skipped] == ([] if allowed else [True])
 
 
 @pytest.mark.slow

@@ -237,6 +237,13 @@ def test_a_damaged_record(tmp_path: Path, wrong: str) -> None:
     refused(files, "is not the record of a run", UsageError)
 
 
+def test_a_record_without_counts(tmp_path: Path) -> None:
+    files, _ = shards(tmp_path, "csv")
+    record = tmp_path / "2.csv.run.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"counts": None}))
+    refused(files, r"2\.csv: its record is damaged \(counts are missing\)", DataError)
+
+
 def test_an_output_that_exists(tmp_path: Path) -> None:
     files, _ = shards(tmp_path, "csv")
     (tmp_path / "merged.csv").write_text("mine")

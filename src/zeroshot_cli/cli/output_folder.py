@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.results.shards.parts import PART_IMAGES, Folder
 
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:(?=/|$)")
 
 if TYPE_CHECKING:
     from zeroshot_cli.images.find import Keep
@@ -41,7 +41,8 @@ def folder_among(outputs: Sequence[Path], others: Mapping[str, object]) -> Path 
         return None
     if scheme := _ADDRESS.match(str(folder)):
         raise UsageError(
-            f"--output {scheme[0]}/…: parts are written into a folder of this machine, or a mounted one; name it"
+            f"--output {scheme[0]}//…: parts go into a folder on a disk, perhaps a mounted one; give --output parts/ "
+            f"and copy it there, or give one file, such as {scheme[0]}//…/labels.csv"
         )
     if len(outputs) > 1:
         raise UsageError(

@@ -9,21 +9,27 @@ import os
 import secrets
 import shutil
 import socket
+import sys
 import tempfile
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from importlib.util import find_spec
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 
 from zeroshot_cli.display import brief
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.images.decoder_pool import auto_workers
 
+if sys.platform != "win32":
+    import fcntl
+
 ADDRESS = "RAY_ADDRESS"
 _PATIENCE = 120.0  # seconds for a cluster to answer
 _KNOCK = 5.0  # seconds for its port to open
 _OBJECTS = 256 << 20  # bytes of results on their way, on this machine
+_FOLDER, _LOCK = "zeroshot-ray-", "in-use"
 _SILENT = logging.CRITICAL + 1
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 _NO_WORD = {"RAY_DEDUP_LOGS": "1", "RAY_DEDUP_LOGS_SKIP_REGEX": "^"}  # on standard output, of processes that died
@@ -60,6 +66,7 @@ class RayCluster:
 
     def __init__(self) -> None:
         self._folder: str | None = None
+        self._lock: BinaryIO | None = None  # open as long as the folder is somebody's
         self._error: BaseException | None = None
         self._up, self._over = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._live, name="ray", daemon=True)
@@ -77,6 +84,8 @@ class RayCluster:
         """End the connection, and with it the processes of a cluster of this machine."""
         self._over.set()
         self._thread.join(_PATIENCE if self._up.is_set() else 0)
+        if self._lock is not None:
+            self._lock.close()
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             if self._thread.is_alive():  # it writes there until the process ends
@@ -117,8 +126,7 @@ class RayCluster:
         given: dict[str, Any] = {"address": address}
         if address == "local":
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-            short = "/tmp" if os.name == "posix" and os.access("/tmp", os.W_OK) else None  # sockets have short names
-            self._folder = tempfile.mkdtemp(prefix="zeroshot-ray-", dir=short)
+            self._folder, self._lock = own_folder()
             given |= {
                 "num_cpus": auto_workers(),
                 "include_dashboard": False,
@@ -129,6 +137,29 @@ class RayCluster:
 
         logging.getLogger("ray").setLevel(_SILENT)
         ray.init(**given, log_to_driver=False, configure_logging=False, logging_level=_SILENT)
+
+
+def own_folder() -> tuple[str, BinaryIO]:
+    """Return a new folder for Ray, with the lock that says it is in use; those of runs that were killed are removed."""
+    short = "/tmp" if os.name == "posix" and os.access("/tmp", os.W_OK) else tempfile.gettempdir()  # for sockets
+    if sys.platform == "win32":
+        folder = tempfile.mkdtemp(prefix=_FOLDER)
+        return folder, Path(folder, _LOCK).open("xb")
+    for lock in Path(short).glob(f"{_FOLDER}*/{_LOCK}"):
+        with suppress(OSError), lock.open("rb") as file:  # of another user, or in use
+            if os.fstat(file.fileno()).st_uid == os.getuid():
+                _hold(file)
+                shutil.rmtree(lock.parent, ignore_errors=True)
+    folder = tempfile.mkdtemp(prefix=_FOLDER, dir=short)
+    held = Path(folder, f"{_LOCK}.new").open("xb")  # noqa: SIM115 (the run closes it, or its end)
+    _hold(held)
+    Path(held.name).rename(Path(folder, _LOCK))  # nobody sees it before it is held
+    return folder, held
+
+
+def _hold(file: BinaryIO) -> None:
+    """Lock a file until it is closed, or its process ends; OSError where another process has done so."""
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def room_for(cpus: float, gpus: float) -> int:

@@ -11,6 +11,7 @@ from zeroshot_cli.remote.address import (
     can_list,
     is_address,
     is_pattern,
+    lacks_bucket,
     mistyped,
     parent_of,
     scheme_of,
@@ -76,7 +77,7 @@ class Addresses:
 
         Asking a store about each would take longer than reading it.
         """
-        if address.endswith("/") and can_list(address):
+        if address.endswith("/") and can_list(address) and not lacks_bucket(address):
             return self.meant(address)
         return [readable(address)]
 
@@ -128,5 +129,7 @@ def readable(address: str) -> str | SkippedImage:
 
     if not is_known(scheme := scheme_of(address) or ""):
         return SkippedImage(shown_address(address), f"unknown scheme {scheme}://")
+    if lacks_bucket(address):
+        return SkippedImage(shown_address(address), "the bucket is missing")
     check_scheme(address)
     return address

@@ -29,7 +29,7 @@ from zeroshot_cli.pairs.shards import Member, expand, read_shard
 from zeroshot_cli.pairs.tables import PlacedRow, read_table
 from zeroshot_cli.records import SkippedImage
 from zeroshot_cli.remote.address import is_address, shown_address, suffix_of
-from zeroshot_cli.remote.tables import fetch_table
+from zeroshot_cli.remote.tables import fetch_table, with_way_out
 
 _FORMS = "a csv, tsv, jsonl or parquet file, or WebDataset tars such as shard-{000..099}.tar"
 _NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?")
@@ -311,7 +311,7 @@ def _place_of(name: str) -> str:
     try:
         return str(copy_of(name))
     except UnreadableImage as error:
-        raise _Broken(DataError(f"{shown_address(name)}: {error}; check the address")) from None
+        raise _Broken(DataError(f"{shown_address(name)}: {with_way_out(error)}")) from None
 
 
 def _read_tar(name: str, path: str, file: BinaryIO, part: _Part, columns: PairColumns) -> None:

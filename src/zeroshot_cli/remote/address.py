@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 from urllib.parse import unquote
 
 HTTP = ("http", "https")
+BUCKETS = ("s3", "s3a", "gs", "gcs")
 # Of fsspec's schemes those that stay on this machine, or wrap another: an address of them would be a path in disguise.
 _ON_DISK = (
     "async_wrapper asynclocal asyncwrapper blockcache cached dask data dir dvc file filecache generic git jlab "
@@ -50,6 +51,11 @@ def row_in(text: str) -> tuple[str, int] | None:
 def is_elsewhere(text: str) -> bool:
     """Return whether a text names bytes that are in no file of their own: an address, or a row of a Parquet file."""
     return is_address(text) or (row_in(text) is not None and not os.path.lexists(text))
+
+
+def lacks_bucket(address: str) -> bool:
+    """Return whether an address of a store of buckets names none."""
+    return scheme_of(address) in BUCKETS and not host_of(address)
 
 
 def mistyped(text: str) -> str | None:

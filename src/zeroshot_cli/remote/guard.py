@@ -6,6 +6,7 @@ from typing import Any
 
 NAMED, FOREIGN, ANY = "named", "foreign", "any"
 """Whose host it is: that of the address itself, one that a redirect names, or any by `--allow-private`."""
+ALLOW = " (--allow-private)"
 
 _NAT64 = IPv6Network("64:ff9b::/96")
 _METADATA = frozenset(
@@ -30,9 +31,9 @@ def check_ip(text: str, whose: str) -> None:
     if whose == ANY:
         return
     if address.is_link_local or address in _METADATA:
-        raise PrivateHost(f"leads to {text}, where machines of a cloud keep their credentials (--allow-private)")
+        raise PrivateHost(f"leads to {text}, where machines of a cloud keep their credentials{ALLOW}")
     if whose == FOREIGN and (not address.is_global or address.is_multicast or address.is_reserved or _is_site(address)):
-        raise PrivateHost(f"redirects to {text}, in a private network or on this machine (--allow-private)")
+        raise PrivateHost(f"redirects to {text}, in a private network or on this machine{ALLOW}")
 
 
 def _is_site(address: IPv4Address | IPv6Address) -> bool:

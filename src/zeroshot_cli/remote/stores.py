@@ -9,7 +9,7 @@ from threading import Lock
 from typing import Any
 
 from zeroshot_cli.errors import UsageError
-from zeroshot_cli.remote.address import HTTP, is_allowed, scheme_of, shown_address
+from zeroshot_cli.remote.address import HTTP, is_allowed, lacks_bucket, scheme_of, shown_address
 from zeroshot_cli.remote.faults import Fault, of_error
 from zeroshot_cli.remote.web import Limits, Piece, Received
 
@@ -41,6 +41,8 @@ def check_scheme(address: str) -> None:
         raise UsageError(f"{shown}: unknown scheme {scheme}://; known are {KNOWN}, and those of fsspec")
     if scheme not in HTTP:
         _class_of(scheme)
+    if lacks_bucket(address):
+        raise UsageError(f"{shown}: the bucket is missing; give {scheme}://BUCKET/PATH")
 
 
 @cache

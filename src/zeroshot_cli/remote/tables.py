@@ -16,7 +16,17 @@ def fetch_table(address: str) -> bytes:
     try:
         return fetch(address)
     except UnreadableImage as error:
-        raise UsageError(f"{shown_address(address)}: {error}; check the address") from None
+        raise UsageError(f"{shown_address(address)}: {with_way_out(error)}") from None
+
+
+def with_way_out(error: UnreadableImage) -> str:
+    """Return why a table or tar is not read, and the way out: a named address may be anywhere, without an option."""
+    from zeroshot_cli.remote.guard import ALLOW  # it imports asyncio
+
+    reason = str(error)
+    if (kept := reason.removesuffix(ALLOW)) == reason:
+        return f"{reason}; check the address"
+    return f"{kept}; give the address that it leads to, or download it first and give the file"
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from zeroshot_cli.disk import cache_folder, make_private
 from zeroshot_cli.errors import UsageError
-from zeroshot_cli.remote.address import HTTP, scheme_of, shown_address
+from zeroshot_cli.remote.address import BUCKETS, HTTP, scheme_of, shown_address
 from zeroshot_cli.remote.faults import Fault
 from zeroshot_cli.remote.listing import insist
 from zeroshot_cli.remote.stores import check_scheme, is_known, store_of
@@ -23,12 +23,14 @@ def output_address(path: Path) -> str | None:
     match = _LOST_SLASH.match(str(path))
     if match is None or os.path.lexists(f"{match['scheme']}:"):
         return None
-    scheme = match["scheme"].lower()
-    address = f"{scheme}://{str(path)[match.end() :]}"
+    scheme, rest = match["scheme"].lower(), str(path)[match.end() :]
+    address = f"{scheme}://{rest}"
     if scheme == "file" or (not is_known(scheme) and scheme not in HTTP):
         return None
     if scheme in HTTP:
         raise UsageError(f"cannot write {shown_address(address)}: a web server takes no files; name a file, or s3://…")
+    if scheme in BUCKETS and "/" not in rest:
+        raise UsageError(f"cannot write {shown_address(address)}: it is a bucket; name a file in it")
     return address
 
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from zeroshot_cli.remote.address import HTTP
 from zeroshot_cli.remote.faults import Fault, of_error, of_status
-from zeroshot_cli.remote.guard import ANY, FOREIGN, NAMED, PrivateHost, check_ip, resolver
+from zeroshot_cli.remote.guard import ALLOW, ANY, FOREIGN, NAMED, PrivateHost, check_ip, resolver
 
 _CHUNK = 1 << 18
 _MOST_REDIRECTS = 10
@@ -108,7 +108,7 @@ class Web:
         check_ip(host, whose)
         if _has_proxy(url):  # it looks up the name, in a network of its own, and may be in a private one itself
             if whose == FOREIGN and (host == "localhost" or host.endswith(_LOCAL_NAMES) or "." not in host):
-                raise PrivateHost(f"redirects to {host}, in a private network or on this machine (--allow-private)")
+                raise PrivateHost(f"redirects to {host}, in a private network or on this machine{ALLOW}")
             whose = ANY
         try:
             async with asyncio.timeout(limits.silence):

@@ -38,6 +38,11 @@ class RunRecord:
     to_make: tuple[str, ...] = ()
     assumed: tuple[str, ...] = ()
 
+    def has_done(self, images: int) -> bool:
+        """Return whether a run over so many images on a CPU would find all done; a GPU's settings only its node has."""
+        known = self.counts is not None and images in (0, self.counts.images)  # 0: they were moved since
+        return self.complete and known and self.settings.get("device") == "cpu"
+
 
 def write_record(path: Path, record: RunRecord) -> None:
     """Write the record as indented JSON; a killed run leaves the old one or the new one."""

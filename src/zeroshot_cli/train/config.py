@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from zeroshot_cli.errors import UsageError
 from zeroshot_cli.records import Augmentation, Loss, TextEncoder
+from zeroshot_cli.train.ranges import check_ranges
 
 START_MODEL = "small"  # without --model: docs/train.md has what it was compared with
 
@@ -342,32 +342,12 @@ class TrainConfig:
     offline: bool = False
     max_pixels: int | None = None  # None is classify's limit, as for the next
     decode_timeout: float | None = None
+    allow_private: bool = False
     truncated: str = "skip"
 
     def __post_init__(self) -> None:
         """Raise UsageError for a value out of range, with its option and the range."""
-        for name, lowest in _LOWEST.items():
-            value = getattr(self, name)
-            _check(value is None or value >= lowest, name, value, f"at least {lowest}")
-        _check(0 <= self.seed < 2**63, "seed", self.seed, "at least 0 and under 2^63")
-        for name in ("warmup", "weight_decay"):
-            _check(0 <= getattr(self, name) <= 1, name, getattr(self, name), "between 0 and 1")
-        share = self.rehearse_share
-        _check(0 < share < 1, "rehearse_share", share, "between 0 and 1, such as 0.3")
-        _check(0 < self.min_scale <= 1, "min_scale", self.min_scale, "over 0 and at most 1")
-        _check(self.ema is None or 0 < self.ema < 1, "ema", self.ema, "between 0 and 1, such as 0.999")
-        _check(self.wise_ft is None or 0 <= self.wise_ft <= 1, "wise_ft", self.wise_ft, "between 0 and 1, such as 0.5")
-        decay = self.layer_decay
-        _check(decay is None or 0 < decay <= 1, "layer_decay", decay, "over 0 and at most 1, such as 0.75")
-        _check(self.lr is None or 0 < self.lr < float("inf"), "lr", self.lr, "finite and over 0")
-        _check(0 < self.distil_weight < float("inf"), "distil_weight", self.distil_weight, "finite and over 0")
-        similar = self.mask_similar
-        _check(similar is None or 0 < similar <= 1, "mask_similar", similar, "over 0 and at most 1, such as 0.9")
-        timeout = self.decode_timeout
-        _check(self.truncated in ("read", "skip"), "truncated", self.truncated, "read or skip")
-        _check(timeout is None or timeout >= 0.1, "decode_timeout", timeout, "at least 0.1 seconds")
-        precisions = ("auto", "fp32", "bf16")
-        _check(self.precision in precisions, "precision", self.precision, "auto, fp32 or bf16 in training")
+        check_ranges(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, as config.yaml has them."""
@@ -382,19 +362,11 @@ class TrainConfig:
 MAY_CHANGE = frozenset(
     {"data", "data_weights", "val", "offline", "device", "workers", "log_every", "save_every", "verify", "keep"}
     | {"zero_shot", "labels", "prompts", "report_to", "fsdp", "decode_timeout", "image_root", "patience"}
-    | {"all_files", "exclude", "template"}
+    | {"all_files", "exclude", "template", "allow_private"}
 )
-
-_LOWEST = {"epochs": 1, "batch_size": 2, "chunk_size": 1, "workers": 0, "log_every": 1, "save_every": 0, "keep": 1}
-_LOWEST |= {"views": 1, "max_pixels": 1, "patience": 1, "lora": 1}
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_plain(each) for each in value]
     return str(value) if isinstance(value, StrEnum) else value
-
-
-def _check(good: bool, name: str, value: object, range_: str) -> None:
-    if not good:
-        raise UsageError(f"--{name.replace('_', '-')} is {value}; it must be {range_}")

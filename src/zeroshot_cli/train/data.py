@@ -36,9 +36,10 @@ Rows = npt.NDArray[np.int64]
 
 
 def decoding_of(config: TrainConfig) -> Decoding:
-    """Return the limits within which a run decodes images."""
-    given = {"max_pixels": config.max_pixels, "timeout": config.decode_timeout, "truncated": config.truncated}
-    return Decoding(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    """Return how a run reads images, and within which limits."""
+    given = {"max_pixels": config.max_pixels, "timeout": config.decode_timeout}
+    limits: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    return Decoding(truncated=config.truncated, allow_private=config.allow_private, **limits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ class ImageReader:
             if is_address(image) and not known:
                 from zeroshot_cli.remote.rows import begin  # it imports asyncio
 
-                self._coming[row] = begin(image)
+                self._coming[row] = begin(image, allow_private=self.job.decoding.allow_private)
 
     def prefetch(self, row: int) -> None:
         """Let the decoding process of a DataLoader's worker begin with a row that is read next."""

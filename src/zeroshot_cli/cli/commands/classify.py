@@ -57,9 +57,10 @@ def classify(options: ClassifyOptions, context: typer.Context) -> None:
     earlier = _earlier_run(options)
     part = part_images(options.task_images, earlier) if folder else None
     with ExitStack() as scratch:
-        cluster = scratch.enter_context(options.cluster(part))
+        done = earlier is not None and earlier.complete
+        cluster = None if done else scratch.enter_context(options.cluster(part))
         keep = keep_on_disk(folder, scratch) if folder else in_memory
-        found = _find(options, keep, finished=earlier is not None and earlier.complete)
+        found = _find(options, keep, finished=done)
         tried = found.count  # by all shards, so that their batches are those of one run
         _check_adapt(options, classes, rules, tried)
         found, share = options.share(found, always=folder is not None)
@@ -69,6 +70,8 @@ def classify(options: ClassifyOptions, context: typer.Context) -> None:
             check_on_disk(found.paths())
             check_sorted_before(options.sort_into, found.paths(), options.sort_mode, classes.answers)
 
+        if done and earlier is not None and not earlier.has_done(len(found.items)):
+            cluster = scratch.enter_context(options.cluster(part))
         model, there = options.load_for(cluster, *classes.model(options.model, options.pretrained), len(found.items))
 
         from zeroshot_cli.embed.batches import auto_batch_size

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from zeroshot_cli.cli import options as o
+from zeroshot_cli.cli.address_options import AllowPrivate
 from zeroshot_cli.cli.command import AUTO, Panel, command, finish
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.train.config import MAY_CHANGE, TrainConfig
@@ -45,6 +46,7 @@ class RunOptions(o.LimitOptions, o.MessageOptions):
             help="Check data, model and options, say what would be done, and exit.",
         ),
     ] = False
+    allow_private: AllowPrivate = False
     pretrained: o.Pretrained = None
     offline: o.Offline = False
     device: o.Device = AUTO
@@ -70,6 +72,7 @@ def train(context: typer.Context, config: TrainConfig, run: RunOptions) -> None:
         max_pixels=run.max_pixels,
         decode_timeout=run.decode_timeout,
         truncated=str(run.truncated),
+        allow_private=run.allow_private,
     )
     if run.resume:
         config = _resumed(context, config, run.output)

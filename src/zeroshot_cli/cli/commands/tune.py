@@ -264,8 +264,11 @@ def _check(options: CalibrateOptions) -> None:
 def _read(options: CalibrateOptions) -> "tuple[ExampleImages, Classes]":
     """Return the examples and the classes: those that options name, else those that the examples have."""
     from zeroshot_cli.datasets.examples import read_examples
+    from zeroshot_cli.results.shards.parts import check_no_parts
     from zeroshot_cli.words.prompts import choose_prompts
 
+    for path in options.examples:
+        check_no_parts(Path(path))
     named = options.labels is not None or options.label or options.classifier is not None
     classes = read_classes(options, options.classifier) if named else None
     images = read_examples(

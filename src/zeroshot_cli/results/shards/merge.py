@@ -89,6 +89,8 @@ def _shard_of(path: Path, form: Extension, records: "_Records") -> _Shard:
         raise UsageError(f"{path} is not a shard: its run had no --shard I/N; give the files of runs that had")
     if not record.complete or path.name in {Path(name).name for name in record.to_make}:
         raise DataError(f"{path}, shard {share.shard}, is incomplete: its run was stopped; run it again with --resume")
+    if record.counts is None:
+        raise DataError(f"{path}: its record is damaged (counts are missing); run this shard again with --overwrite")
     return path, record, share
 
 
@@ -151,8 +153,8 @@ def _record_of(records: Sequence[RunRecord], output: Path) -> RunRecord:
     """Return the record of the run that would have written the merged file."""
     places = {"outputs": [str(output)], "sort_into": None, "summary": None}
     counts = Counts()
-    for each in (record.counts or Counts() for record in records):
-        counts = counts.with_counts(each)
+    for record in records:
+        counts = counts.with_counts(record.counts or Counts())
     return replace(
         records[0],
         started=min(record.started for record in records),
