@@ -36,10 +36,14 @@ COLOURS = ("red", "green", "blue", "yellow", "purple", "orange", "black", "gray"
 
 @pytest.fixture(autouse=True)
 def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """No test reads or writes the user's cache, or the user's choice of a model."""
+    """No test reads or writes the user's cache, or the user's choice of a model.
+
+    Commands decode in one process: the tests keep the other cores busy, and each process takes a while to start.
+    """
     own = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("ZEROSHOT_CACHE_DIR", str(own))
     monkeypatch.setenv("ZEROSHOT_CONFIG", str(own / "config.yaml"))
+    monkeypatch.setenv("ZEROSHOT_WORKERS", "1")
 
 
 class AngleModel:

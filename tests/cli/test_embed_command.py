@@ -45,7 +45,6 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _environment(monkeypatch: pytest.MonkeyPatch, model_folder: Path, tmp_path: Path) -> None:
     monkeypatch.setenv("ZEROSHOT_MODEL", str(model_folder))
     monkeypatch.setenv("ZEROSHOT_PRECISION", "fp32")
-    monkeypatch.setenv("ZEROSHOT_WORKERS", "1")
     monkeypatch.chdir(tmp_path)
     Path("pictures").mkdir()
     for name, colour in COLOURS.items():

@@ -53,7 +53,6 @@ def run(capfdbinary: pytest.CaptureFixture[bytes]) -> Callable[..., Printed]:
 def photos(angles: list[tuple[int, ...]], draw_angle: Draw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Five images in a folder, named by their angles; the model is the one of angles."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("ZEROSHOT_WORKERS", "1")
     for degrees in (0, 30, 60, 90, 180):
         draw_angle(Path("photos", f"{degrees:03d}.png"), degrees)
 

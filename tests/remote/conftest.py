@@ -24,7 +24,6 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def photos_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """FILES in a folder photos of the working directory."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("ZEROSHOT_WORKERS", "1")
     Path("photos").mkdir()
     for name, body in FILES.items():
         Path("photos", name).write_bytes(body)
