@@ -66,6 +66,7 @@ def test_on_a_terminal_one_line_names_the_next_step(
     assert not hub.requests
 
 
+@pytest.mark.slow
 def test_a_real_terminal_gets_the_line_and_a_pipe_does_not(folder: Path) -> None:
     import pty
 
@@ -94,7 +95,9 @@ def _read(descriptor: int) -> bytes:
         return b""
 
 
-@pytest.mark.parametrize("home", ["unset", "unwritable", "missing"])
+@pytest.mark.parametrize(
+    "home", ["unwritable", *(pytest.param(home, marks=pytest.mark.slow) for home in ("unset", "missing"))]
+)
 def test_it_answers_with_no_home_folder_and_no_network(home: str, folder: Path, tmp_path: Path) -> None:
     names = ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "ZEROSHOT_CACHE_DIR", "ZEROSHOT_CONFIG")
     environment = {name: value for name, value in os.environ.items() if name not in names}
