@@ -12,7 +12,7 @@ texts of 512 numbers, normalised, at random. Each way to compute is run in proce
 open_clip has four ways to exchange texts (`--loss-dist-impl`); the one that takes the least memory is its best. Ours
 has to take at most a fifth of that. With `--loss clip` both compute the contrastive loss, of which nothing is claimed.
 
-    python benchmarks/sigmoid.py [--batch-size 8192] [--repeat 5] [--loss sigmoid|clip]
+    python benchmarks/sigmoid.py [--batch-size 8192] [--repeat 3] [--loss sigmoid|clip]
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ def _resident(name: str) -> float:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch-size", type=int, default=8192, help="pairs of both processes together")
-    parser.add_argument("--repeat", type=int, default=5, help="repetitions that are timed")
+    parser.add_argument("--repeat", type=int, default=3, help="repetitions that are timed")
     parser.add_argument("--loss", choices=tuple(WAYS), default="sigmoid")
     for name in ("--way", "--file"):
         parser.add_argument(name, help=argparse.SUPPRESS)

@@ -126,6 +126,13 @@ CLAIMS = (
         "train",
         below("memory of batches", "ratio" + NUMBER),
     ),
+    Claim(
+        "sigmoid",
+        "memory of the sigmoid loss of 8,192 embeddings on two processes",
+        "open_clip's `SigLipLoss`",
+        "sigmoid",
+        r"^ +ratio" + NUMBER + " of open_clip's memory",
+    ),
     Claim("eval", "the whole `eval` command", "CLIP_benchmark", "eval", r"^ +whole command.*\n +ratio" + NUMBER),
     Claim(
         "agreement",
