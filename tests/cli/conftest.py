@@ -92,6 +92,7 @@ def angles(monkeypatch: pytest.MonkeyPatch, angle_model: Any) -> list[tuple[int,
         return model
 
     monkeypatch.setattr(loading, "load", load)
+    monkeypatch.setattr("zeroshot_cli.models.download.fetch_ahead", lambda *_, **__: None)  # under any name
     return batches
 
 

@@ -148,7 +148,7 @@ def run(arguments: list[str]) -> int:
 
 def _run(arguments: list[str]) -> int:
     try:
-        code = _command()(arguments, prog_name="zeroshot", standalone_mode=False, obj=tuple(arguments))
+        code = _command(arguments)(arguments, prog_name="zeroshot", standalone_mode=False, obj=tuple(arguments))
     except SystemExit as end:
         # The parser leaves with 1 when a pipe is closed under it; `| head` is not an error.
         return 0 if isinstance(end.__context__, BrokenPipeError) else _exit_code(end.code)
@@ -166,13 +166,25 @@ def _run(arguments: list[str]) -> int:
     return _exit_code(code)
 
 
-def _command() -> Any:
-    """Return the parser, with one line on completion in its help."""
-    command = typer.main.get_command(app)
+def _command(arguments: Sequence[str]) -> Any:
+    """Return the parser, with one line on completion in its help; of a command that comes first, without the others'.
+
+    Making those of all takes longer than most commands that only print.
+    """
+    first = next(iter(arguments), "")
+    wanted = Commands(name="zeroshot", context_settings=app.info.context_settings)
+    wanted.registered_callback = app.registered_callback
+    wanted.registered_commands = [each for each in app.registered_commands if _name_of(each) == first]
+    wanted.registered_groups = [each for each in app.registered_groups if each.name == first]
+    command = typer.main.get_command(wanted if wanted.registered_commands or wanted.registered_groups else app)
     for parameter in command.params:
         if parameter.name == "show_completion":
             parameter.hidden = True  # type: ignore[attr-defined]
     return command
+
+
+def _name_of(command: Any) -> str:
+    return str(command.name or command.callback.__name__)
 
 
 def _exit_code(code: object) -> int:

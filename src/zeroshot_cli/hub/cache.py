@@ -83,11 +83,10 @@ def fetch_folder(
     return folder
 
 
-def cached(repository: Repository, filename: str) -> Path | None:
-    """Return where a file is on this machine, unchecked; no network is used."""
+def cached(repository: Repository, *filenames: str) -> Path | None:
+    """Return where the first of these files that is on this machine is, unchecked; no network is used."""
     folder = _snapshot(repository)
-    path = folder / filename if folder else None
-    return path if path and path.is_file() else None
+    return next((folder / name for name in filenames if (folder / name).is_file()), None) if folder else None
 
 
 def listed(folder: Path) -> list[str]:

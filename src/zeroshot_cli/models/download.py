@@ -69,7 +69,7 @@ def fetch_ahead(name: str, tag: str | None, *, offline: bool = False) -> None:
 def cached_model(found: Published) -> Path | None:
     """Return where published weights are on this machine, unchecked; no network is used."""
     repository = _repository(found.repo, found.name)
-    return next((path for name in _names(found) if (path := cache.cached(repository, name))), None)
+    return cache.cached(repository, *_names(found))
 
 
 def fetch_file(repo: str, filename: str, *, offline: bool = False, wanted: str | None = None) -> Path:

@@ -285,6 +285,7 @@ def _sizes() -> dict[str, float]:
     return {model: float(row[_SIZE]) for (model, _), row in _table().items() if row[_SIZE]}
 
 
+@lru_cache
 def open_clip_folder() -> Path:
     """Return the folder of the installed open_clip package, without importing it."""
     spec = importlib.util.find_spec("open_clip")
