@@ -538,7 +538,7 @@ def test_a_smaller_scale_looks_the_same(kind: str, mode: str, orientation: int) 
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF", "AVIF", "HEIF"])
-def test_other_formats_are_always_read_exactly(kind: str) -> None:
+def test_other_formats_are_always_decoded_at_full_scale(kind: str) -> None:
     import pillow_heif
 
     pillow_heif.register_heif_opener()

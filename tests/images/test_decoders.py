@@ -24,6 +24,7 @@ from zeroshot_cli.images import memory
 from zeroshot_cli.images.decode import Decoding, decode
 from zeroshot_cli.images.decoder_pool import Decoders
 from zeroshot_cli.images.decoder_process import Job
+from zeroshot_cli.images.given import resized_pixels
 from zeroshot_cli.images.preprocess import PreprocessConfig, resize
 
 CONFIG = PreprocessConfig(size=(12, 16))
@@ -61,6 +62,20 @@ def test_pixels_are_those_of_decoding_and_resizing_here(tmp_path: Path) -> None:
         decoded = decoders.submit(path).result()
     assert decoded.pixels == resize(decode(path), CONFIG).tobytes()
     assert decoded.content == hashlib.sha256(Path(path).read_bytes()).digest()
+
+
+@pytest.mark.parametrize(
+    ("decoding", "exact"),
+    [(Decoding(), True), (Decoding(exact=False), False), (Decoding(exact=False, as_stored=True), True)],
+)
+def test_a_large_image_is_reduced_unless_every_pixel_counts(decoding: Decoding, exact: bool, tmp_path: Path) -> None:
+    path = draw(tmp_path / "a.png", (90, 70))
+    image = decode(path)
+    assert resize(image, CONFIG, exact=False) != resize(image, CONFIG)
+    expected = resize(image, CONFIG, exact=exact).tobytes()
+    with Decoders(Job(CONFIG, decoding=decoding), workers=1) as decoders:
+        assert decoders.submit(path).result().pixels == expected
+    assert resized_pixels(image, CONFIG, decoding) == expected
 
 
 def test_known_content_is_not_decoded(tmp_path: Path) -> None:

@@ -191,3 +191,33 @@ def test_a_transparent_image_is_put_on_white_first() -> None:
     Image.new("RGBA", (3, 3), (0, 0, 0, 0)).save(stream, "PNG")
     pixels = Preprocess(PreprocessConfig(2, **HALVES))(Image.open(stream))
     assert (pixels == 1).all()
+
+
+# reduced first, unless exact
+
+
+@pytest.mark.parametrize("mode", list(ResizeMode))
+@pytest.mark.parametrize("factor", [2, 3])
+def test_a_large_image_is_reduced_to_means_of_blocks(factor: int, mode: ResizeMode) -> None:
+    config = PreprocessConfig(size=16, resize_mode=mode)
+    small = drawn(40, 40, "RGB")  # two and a half times the size
+    blocks = np.asarray(small, dtype=np.int16).repeat(factor, axis=0).repeat(factor, axis=1)
+    blocks[::factor, ::factor] += 1  # a mean of four or nine rounds it away
+    large = Image.fromarray(blocks.clip(0, 255).astype(np.uint8))
+    expected = resize(small, config)
+    assert resize(large, config, exact=False) == expected
+    assert resize(large, config) != expected
+
+
+@pytest.mark.parametrize("size", [(40, 40), (63, 63), (16, 16), (7, 500)])
+def test_what_is_under_four_times_the_size_is_not_reduced(size: tuple[int, int]) -> None:
+    config = PreprocessConfig(size=16)
+    image = drawn(*size, "RGB")
+    assert resize(image, config, exact=False) == resize(image, config)
+
+
+def test_reduced_first_it_looks_the_same() -> None:
+    config = PreprocessConfig(size=32)
+    image = drawn(401, 333, "RGB")
+    exact, reduced = (np.asarray(resize(image, config, exact=exact), dtype=int) for exact in (True, False))
+    assert 0 < np.abs(exact - reduced).mean() < 1

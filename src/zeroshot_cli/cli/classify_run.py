@@ -276,7 +276,7 @@ class ClassifyRun:
             "adapt": ", ".join(self.adapted).removeprefix("--adapt "),
             "rejection": ", ".join(f"{name} {value}" for name, value in rules.items()),
             "computed on": f"{model.device.type} in {model.precision}, batches of {self.batch_size}",
-            "decoding": "every pixel" if self.options.exact_decode else "large JPEGs at a smaller scale",
+            "decoding": "every pixel" if self.options.exact_decode else "large images at a smaller scale",
             **{name: value for name, value in self.options.reading().items() if value},
             "assumed": "\n".join(assumed),
             "versions": ", ".join(f"{name} {number}" for name, number in versions("pillow").items()),

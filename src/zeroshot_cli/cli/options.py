@@ -278,7 +278,7 @@ class PixelOptions(DecodingOptions, FolderOptions):
         typer.Option(
             "--exact-decode",
             rich_help_panel=Panel.IMAGES,
-            help="Decode every pixel of large JPEGs, rather than at a smaller scale: slower.",
+            help="Decode every pixel of large images, rather than at a smaller scale: slower.",
         ),
     ] = False
 

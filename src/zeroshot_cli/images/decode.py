@@ -73,7 +73,7 @@ FIRST, MIDDLE, EACH = "first", "middle", "each"
 class Decoding:
     """How image files become pixels.
 
-    `exact` reads every pixel; otherwise a JPEG of at least four times the model's size is decoded at a smaller scale.
+    Unless `exact`, an image of at least four times the model's size is reduced first, a JPEG as it is decoded.
     An image of more than `max_pixels` is refused, and so is one that takes longer than `timeout` seconds. `as_stored`
     reads data sets as the reference does: every pixel, Exif orientation ignored, transparency dropped. `truncated` says
     what becomes of an image that lacks pixels. `frames` is the frame of an animation, or the page of a file, that is

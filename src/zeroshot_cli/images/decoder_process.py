@@ -226,7 +226,7 @@ def _make(job: Job, file: BinaryIO) -> tuple[str, bytes]:
     image = read_image(file, how, reduce_to=reduce_to, keep_alpha=job.preprocess is None and not job.thumbnail)
     note = str(image.info.get(NOTE_KEY, ""))
     if job.preprocess is not None:
-        return note, resize(image, job.preprocess).tobytes()
+        return note, resize(image, job.preprocess, exact=how.exact or how.as_stored).tobytes()
     return note, _thumbnail(image, job.thumbnail) if job.thumbnail else pack(_within_reason(image, job.at_least))
 
 
@@ -244,8 +244,7 @@ def _within_reason(image: Image.Image, at_least: tuple[int, int] | None) -> Imag
 
 def _scale(job: Job) -> ReduceTo | None:
     if job.preprocess is not None:
-        exactly = job.decoding.exact or job.decoding.as_stored
-        return None if exactly else partial(resized_size, config=job.preprocess)
+        return None if job.decoding.exact or job.decoding.as_stored else partial(resized_size, config=job.preprocess)
     if job.thumbnail:
         return partial(_within, job.thumbnail)
     size = job.at_least

@@ -65,7 +65,7 @@ def named_image(image: Any, name: str) -> ImageItem:
 def resized_pixels(image: Image.Image, config: PreprocessConfig, how: Decoding) -> bytes | str:
     """Return the resized pixels (height, width, 3) of a Pillow image, or why it has none."""
     try:
-        return resize(read_given(image, how), config).tobytes()
+        return resize(read_given(image, how), config, exact=how.exact or how.as_stored).tobytes()
     except UnreadableImage as error:
         return str(error)
 

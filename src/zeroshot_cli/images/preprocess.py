@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 
+REDUCED_TO = 2  # times the model's size: what is left of a large image, on either side, at least
 _MAX_GROWTH = 64  # an image that resized would hold more crops than this is cut out before it is resized
 
 
@@ -180,8 +181,12 @@ def fitted(config: PreprocessConfig, fit: str | None) -> PreprocessConfig:
     return config if fit is None else replace(config, resize_mode=_MODES[Fit(fit)])
 
 
-def resize(image: Image.Image, config: PreprocessConfig) -> Image.Image:
-    """Return an image as RGB of the model's size: resized, then cropped or padded around the centre."""
+def resize(image: Image.Image, config: PreprocessConfig, *, exact: bool = True) -> Image.Image:
+    """Return an image as RGB of the model's size: resized, then cropped or padded around the centre.
+
+    Unless `exact`, one of at least four times that size is first reduced to the means of blocks of its pixels, to no
+    less than twice the size: a fifth of the time for 12 megapixels.
+    """
     target = config.height_width
     image = to_rgb(image)
     height, width = resized_size(image.height, image.width, config)
@@ -191,7 +196,7 @@ def resize(image: Image.Image, config: PreprocessConfig) -> Image.Image:
     if height * width > _MAX_GROWTH * target[0] * target[1]:
         return _resized_centre(image, (height, width), target, resample)
     if (width, height) != image.size:
-        image = image.resize((width, height), resample)
+        image = image.resize((width, height), resample, reducing_gap=None if exact else REDUCED_TO)
     fill = config.fill_color if config.resize_mode is ResizeMode.LONGEST else 0
     return _centred(image, target, fill)
 
