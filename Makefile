@@ -10,7 +10,7 @@ DOCS := README.md $(wildcard docs/*.md) benchmarks/README.md
 # stay together: they share models and browsers.
 PYTEST = OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 PIP = -m pip install --quiet --disable-pip-version-check
-BENCHMARKS := $(filter-out benchmarks/record.py benchmarks/table.py benchmarks/unknown.py \
+BENCHMARKS := $(filter-out benchmarks/record.py benchmarks/table.py benchmarks/folder_peer.py benchmarks/unknown.py \
 	benchmarks/finetune.py benchmarks/tune.py benchmarks/duplicates.py,$(wildcard benchmarks/*.py))
 
 .DEFAULT_GOAL := help

@@ -53,14 +53,14 @@ CLAIMS = (
     Claim(
         "folder large",
         "a folder of 12-megapixel photographs, bf16",
-        "open_clip script, fp32",
+        "open_clip script, bf16, DataLoader workers",
         "folder",
         below(r"12 megapixels: .* in bf16", "script" + NUMBER),
     ),
     Claim(
         "folder small",
         "a folder of small photographs, bf16",
-        "open_clip script, fp32",
+        "open_clip script, bf16, DataLoader workers",
         "folder",
         below(r"0\.2 megapixels: .* in bf16", "script" + NUMBER),
     ),

@@ -228,7 +228,7 @@ def test_max_pixels_is_a_limit_for_this_run_with_and_without_cache(classify: Cal
 def test_exact_decode_changes_nothing_for_small_files(classify: Callable[..., Any]) -> None:
     for number in range(4):
         draw(f"p/{number}.jpg", number, size=(60, 50))
-        draw(f"p/{number}.png", number, size=(140, 120))
+        draw(f"p/{number}.png", number, size=(60, 50))
     usual = classify("p", *LABELS, "--format", "jsonl", "--no-cache")
     exact = classify("p", *LABELS, "--format", "jsonl", "--no-cache", "--exact-decode")
     assert usual.code == exact.code == 0

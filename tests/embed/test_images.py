@@ -137,8 +137,11 @@ def test_nothing_gives_nothing_and_only_unreadable_images_need_no_model() -> Non
     assert model.shapes == []
 
 
+@pytest.mark.parametrize(("workers", "ahead"), [(1, 2), (2, 4), (3, 6)])
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_decoding_is_at_most_two_batches_ahead(device: str, no_processes: None) -> None:
+def test_decoding_is_two_batches_or_eight_images_a_process_ahead(
+    device: str, workers: int, ahead: int, no_processes: None
+) -> None:
     most = taken = done = 0
 
     def names() -> Iterator[str]:
@@ -149,11 +152,11 @@ def test_decoding_is_at_most_two_batches_ahead(device: str, no_processes: None) 
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline, "WINDOW", 1)
-        for block in encode_images(ToyModel(device), names(), batch_size=4, workers=2):
+        for block in encode_images(ToyModel(device), names(), batch_size=4, workers=workers):
             most = max(most, taken - done)
             done += len(block)
-    # On the CPU two batches, then both are encoded; on a GPU two decoded beside three that are being encoded.
-    assert most <= (8 if device == "cpu" else 5 * 4 + 1)
+    # On the CPU all are encoded before the next is taken; on a GPU they are decoded beside three batches at the model.
+    assert most == (ahead * 4 if device == "cpu" else (ahead + 3) * 4)
 
 
 def test_on_the_cpu_nothing_is_decoded_while_the_model_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

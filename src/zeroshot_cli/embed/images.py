@@ -1,5 +1,6 @@
 """Embed images: look up, decode ahead, batch, encode; the order is kept and memory stays flat."""
 
+import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
@@ -22,6 +23,7 @@ from zeroshot_cli.records import SkippedImage
 
 WINDOW = 512  # images that are looked up at once, and at most handed on at once
 BATCHES_AHEAD = 2  # decoded before the model gets them; more would only cost memory
+_AHEAD_PER_WORKER = 8  # at least: on the CPU, all cores wait for the last one of a turn
 MAX_WAITING = 4096  # images that wait for a batch to fill; then it is encoded as it is
 _BATCHES_ON_GPU = 2  # submitted before the first is waited for
 
@@ -82,10 +84,10 @@ def encode_images(
 ) -> Generator[list[Outcome]]:
     """Yield the embedding of every image, or why there is none: lists that together have the order of `items`.
 
-    `workers` processes decode at most two batches ahead. On the CPU they pause while the model works, so that both
-    have all cores in turn and never more. Every batch has the same rows, so an image's embedding does not depend on
-    its neighbours; what `cache` knows is not computed, nor kept of pixels. The pixels of an item are done with when the
-    next is asked for. ValueError where batch_size or workers is under 1.
+    `workers` processes decode two batches ahead, or as many as give each eight images. On the CPU they pause while the
+    model works, so that both have all cores in turn and never more. Every batch has the same rows, so an image's
+    embedding does not depend on its neighbours; what `cache` knows is not computed, nor kept of pixels. The pixels of
+    an item are done with when the next is asked for. ValueError where batch_size or workers is under 1.
     """
     encoder = ImageEncoder(model, batch_size=batch_size, workers=workers, cache=cache, decoding=decoding)
     return _encode_once(encoder, items)
@@ -115,6 +117,8 @@ class ImageEncoder:
             raise ValueError(f"batch_size and workers are at least 1, not {batch_size} and {workers}")
         config = fitted(model.preprocess.config, decoding.fit)
         self._batches = PaddedBatches(model, batch_size)
+        batches = max(BATCHES_AHEAD, math.ceil(_AHEAD_PER_WORKER * workers / batch_size))
+        self._ahead = batches * batch_size
         self._known = None if cache is None else part_of(cache, model, decoding, batch_size)
         self._decoders = Decoders(Job(config, hashed=self._known is not None, decoding=decoding), workers=workers)
         self._allow_private = decoding.allow_private
@@ -123,7 +127,7 @@ class ImageEncoder:
     def encode(self, items: Iterable[ImageItem]) -> Generator[list[Outcome]]:
         """Yield the embedding of every image, or why there is none; the last batch is padded, not kept."""
         found = _look_up(arrived(items, allow_private=self._allow_private), self._known, self._pixels)
-        return _encode(self._batches, self._decoders, found, self._known)
+        return _encode(self._batches, self._decoders, found, ahead=self._ahead, cache=self._known)
 
     def __enter__(self) -> "ImageEncoder":
         return self
@@ -150,11 +154,15 @@ def part_of(cache: ImageCache, model: LoadedModel, decoding: Decoding, batch_siz
 
 
 def _encode(
-    batches: PaddedBatches, decoders: Decoders, items: Iterable["_Unknown | _Read | Outcome"], cache: RunCache | None
+    batches: PaddedBatches,
+    decoders: Decoders,
+    items: Iterable["_Unknown | _Read | Outcome"],
+    *,
+    ahead: int,
+    cache: RunCache | None,
 ) -> Generator[list[Outcome]]:
     """Decode and encode."""
     on_cpu = batches.model.device.type == "cpu"
-    ahead = BATCHES_AHEAD * batches.size
     decoded = (_in_turns if on_cpu else _meanwhile)(items, decoders, ahead)
     pending: deque[tuple[list[_Read | Outcome], Callable[[], Tensor] | None]] = deque()
     for part in _parts(decoded, batches.size):
