@@ -16,6 +16,7 @@ import typer
 from zeroshot_cli.cli import options as o
 from zeroshot_cli.cli.command import AUTO, Panel, check_actors
 from zeroshot_cli.errors import UsageError
+from zeroshot_cli.models.engines.choose import resolve_engine
 
 if TYPE_CHECKING:
     from zeroshot_cli.classify.classifier import Classifier
@@ -34,9 +35,12 @@ _LEAST = 0.01  # of a CPU or GPU; Ray counts in ten-thousandths
 
 
 class Engine(StrEnum):
-    """What runs the model."""
+    """What encodes the images."""
 
-    LOCAL = "local"
+    AUTO = "auto"
+    TORCH = "torch"
+    OPENVINO = "openvino"
+    ONNXRUNTIME = "onnxruntime"
     RAY = "ray"
 
 
@@ -50,10 +54,11 @@ class EngineOptions(o.BatchOptions, o.ModelOptions, o.ImageOptions):
             "--engine",
             envvar="ZEROSHOT_ENGINE",
             rich_help_panel=Panel.MACHINE,
-            help="Where the work is done: in this process, or by actors on the Ray cluster that RAY_ADDRESS names, "
-            "else on one of this machine (see docs/scale.md).",
+            help="What encodes the images: a program in this process (see docs/speed.md), or actors on the Ray cluster "
+            "that RAY_ADDRESS names, else on one of this machine (see docs/scale.md). auto is torch, for int8 OpenVINO "
+            "or ONNX Runtime.",
         ),
-    ] = Engine.LOCAL
+    ] = Engine.AUTO
     actors: Annotated[
         str | None,
         typer.Option(
@@ -105,6 +110,7 @@ class EngineOptions(o.BatchOptions, o.ModelOptions, o.ImageOptions):
         if self.engine is not Engine.RAY:
             for name in (name for name, value in given.items() if value is not None):
                 raise UsageError(f"--{name} needs --engine ray; add it, or omit --{name}")
+            resolve_engine(self.engine, self.precision, self.device.partition(":")[0])
             return
         if self.actor_cpus is not None and self.actor_cpus < _LEAST:
             raise UsageError(f"--actor-cpus is {self.actor_cpus:g}; give a number of at least {_LEAST:g}")
@@ -117,6 +123,11 @@ class EngineOptions(o.BatchOptions, o.ModelOptions, o.ImageOptions):
         from zeroshot_cli.cluster.ray_cluster import check_ray
 
         check_ray()
+
+    @property
+    def runner(self) -> str:
+        """Return what runs the image tower in a process."""
+        return AUTO if self.engine is Engine.RAY else self.engine.value
 
     def load_for(
         self, cluster: "OnRay | None", name: str | None, pretrained: str | None, images: int

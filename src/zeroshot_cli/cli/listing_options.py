@@ -121,7 +121,7 @@ class ListingOptions(o.BatchOptions, o.ModelOptions, o.ImageOptions, o.MessageOp
     def say(self, model: "LoadedModel", found: "FoundImages") -> None:
         """Say what is used, and what was assumed."""
         quiet = self.quiet
-        note(f"{model.title} on {model.device} in {model.precision}", quiet=quiet or not self.verbose)
+        note(f"{model.title} on {model.device} in {model.computing}", quiet=quiet or not self.verbose)
         note_assumed(assumed_of(found.assumed, model.notes), quiet=quiet, verbose=self.verbose)
 
     def say_unread(self, collection: "Collection", found: "FoundImages") -> None:
@@ -138,7 +138,7 @@ class ListingOptions(o.BatchOptions, o.ModelOptions, o.ImageOptions, o.MessageOp
         rows = {
             "model": model.title,
             "fingerprint of the weights": model.fingerprint,
-            "computed on": f"{model.device.type} in {model.precision}",
+            "computed on": f"{model.device.type} in {model.computing}",
             **{name: value for name, value in self.reading().items() if value},
             "assumed": "\n".join(assumed_of(found.assumed, model.notes)),
             "versions": ", ".join(f"{name} {number}" for name, number in versions("pillow").items()),

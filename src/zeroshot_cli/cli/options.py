@@ -365,7 +365,7 @@ class RuntimeOptions:
             fetch_ahead(chosen.name, chosen.pretrained, offline=self.offline)
             from zeroshot_cli.models.load import load  # torch, and a hub that is silent should be heard of before
 
-            at = {"device": self.device, "precision": self.precision.value}
+            at = {"device": self.device, "precision": self.precision.value, "engine": getattr(self, "runner", AUTO)}
             return load(chosen.name, chosen.pretrained, offline=self.offline, image_size=self.image_size, **at)
 
     def check_cache(self) -> None:

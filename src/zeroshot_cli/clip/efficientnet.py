@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zeroshot_cli.clip.config import EfficientNetConfig
-from zeroshot_cli.clip.kernels import gelu, recomputed
+from zeroshot_cli.clip.kernels import gelu, is_textbook, recomputed
 
 STEM = 32  # channels; like the features, the same at every width
 FEATURES = 1280
@@ -51,10 +51,16 @@ class ConvNorm(nn.Module):
         weight, bias, norm = conv.weight, conv.bias, self.norm
         if norm is not None and not self.training:
             (weight, bias), norm = _folded(conv, norm), None
+        padding = conv.padding
         if conv.stride[0] > 1:
             # Before an even edge TensorFlow pads one pixel less; an empty tap moves the kernel there without copying x.
-            weight = F.pad(weight, (1 - x.shape[-1] % 2, 0, 1 - x.shape[-2] % 2, 0))
-        x = F.conv2d(x, weight, bias, conv.stride, conv.padding, groups=conv.groups)
+            across, down = 1 - x.shape[-1] % 2, 1 - x.shape[-2] % 2
+            if is_textbook():
+                edge = conv.kernel_size[0] // 2
+                x, padding = F.pad(x, (edge - across, edge, edge - down, edge)), (0, 0)
+            else:
+                weight = F.pad(weight, (across, 0, down, 0))
+        x = F.conv2d(x, weight, bias, conv.stride, padding, groups=conv.groups)
         x = x if norm is None else norm(x)
         return x if self.linear else F.relu6(x, inplace=True)
 

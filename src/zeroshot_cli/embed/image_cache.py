@@ -95,7 +95,7 @@ class ImageCache(Store):
         setting = [
             _VERSION,
             model.fingerprint,
-            model.precision,
+            model.computing,
             model.device.type,
             decoding,
             batch_size,

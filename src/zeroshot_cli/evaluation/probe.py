@@ -21,6 +21,8 @@ from zeroshot_cli.errors import DataError
 from zeroshot_cli.evaluation.answers import Answers, Doubles, Ints, graded
 from zeroshot_cli.evaluation.blas import one_thread
 from zeroshot_cli.evaluation.classification import Item, Pipeline, nothing_read
+from zeroshot_cli.models.engines.choose import TORCH
+from zeroshot_cli.models.engines.tower import attach
 from zeroshot_cli.models.loaded import LoadedModel
 
 ITERATIONS = 1000
@@ -89,6 +91,8 @@ def frozen_features(model: LoadedModel) -> LoadedModel:
     visual.proj = nn.Parameter(torch.eye(width).to(clip.visual.proj), requires_grad=False)
     bare.visual = visual
     fingerprint = hashlib.sha256(f"{model.fingerprint} before the projection".encode()).hexdigest()
+    if model.engine != TORCH:
+        attach(bare, model.engine, model.precision, fingerprint)
     return replace(model, model=bare, config=replace(config, embed_dim=width), known_fingerprint=fingerprint)
 
 

@@ -1,4 +1,4 @@
-"""A loaded model written in the layout of open_clip or of Transformers."""
+"""A loaded model written in the layout of open_clip or of Transformers, or as ONNX."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ class Layout(StrEnum):
 
     OPEN_CLIP = "open_clip"
     TRANSFORMERS = "transformers"
+    ONNX = "onnx"
 
 
-def export_model(loaded: LoadedModel, directory: Path, *, layout: Layout) -> None:
-    """Write a bundled CLIP to `directory`: for open_clip, or for Transformers' CLIPModel, with its tokenizer.
+def export_model(loaded: LoadedModel, directory: Path, *, layout: Layout) -> str:
+    """Write a bundled CLIP to `directory`: for open_clip, for Transformers' CLIPModel with its tokenizer, or as ONNX.
 
-    Raises UsageError for a model of another family, CheckpointError for one that the other program does not have.
+    Returns what was checked. Raises UsageError for a model of another family, CheckpointError for one that the other
+    program does not have.
     """
     from safetensors.torch import save_file  # the command line needs Layout without torch
 
@@ -35,10 +37,15 @@ def export_model(loaded: LoadedModel, directory: Path, *, layout: Layout) -> Non
 
     model, config, tokenizer = loaded.bundled()
     preprocess = loaded.preprocess.config
+    if layout is Layout.ONNX:
+        from zeroshot_cli.models.engines.onnx import write_folder
+
+        directory.mkdir(parents=True, exist_ok=True)
+        return f"; its least cosine to the model is {write_folder(loaded, directory):.6f}"
     _refuse_own(loaded.name, config, layout)
     if layout is Layout.OPEN_CLIP:
         save_model(directory, model, config, preprocess)
-        return
+        return ""
     state, document = to_transformers(model.state_dict(), config)
     processor = processor_json(preprocess)
     directory.mkdir(parents=True, exist_ok=True)
@@ -48,6 +55,7 @@ def export_model(loaded: LoadedModel, directory: Path, *, layout: Layout) -> Non
         write_file(directory / name, text)
     for name, content in (("preprocessor_config.json", processor), ("config.json", document)):
         write_file(directory / name, json.dumps(content, indent=2) + "\n")
+    return ""
 
 
 def _refuse_own(name: str, config: CLIPConfig, layout: Layout) -> None:

@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 from zeroshot_cli.clip.config import LARGEST, MOST_LAYERS
 from zeroshot_cli.errors import CheckpointError, UsageError
 from zeroshot_cli.images.preprocess import PreprocessConfig
+from zeroshot_cli.models.engines.choose import AUTO
 from zeroshot_cli.models.formats.open_clip import ForeignModel, read_document
 from zeroshot_cli.models.formats.tensors import load_into
 from zeroshot_cli.models.loaded import LoadedModel, make_ready
@@ -46,6 +47,7 @@ def load_foreign(
     precision: str,
     fetch: Fetch | None = None,
     image_size: int | None = None,
+    engine: str = AUTO,
 ) -> LoadedModel:
     """Return a model of open_clip with the weights `state`, for images of `image_size` pixels if that is given.
 
@@ -82,6 +84,7 @@ def load_foreign(
         tokenizer=tokenizer,
         device=device,
         precision=precision,
+        engine=engine,
     )
 
 

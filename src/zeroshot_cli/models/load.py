@@ -25,6 +25,7 @@ from zeroshot_cli.hub.repository import HUB_PREFIX
 from zeroshot_cli.images.preprocess import PreprocessConfig
 from zeroshot_cli.models.default import choose
 from zeroshot_cli.models.download import fetch_model, fetch_repo, fetch_tokenizer
+from zeroshot_cli.models.engines.choose import AUTO, TORCH, resolve_engine
 from zeroshot_cli.models.foreign import load_foreign
 from zeroshot_cli.models.formats.detect import Checkpoint, find_weights, read_checkpoint
 from zeroshot_cli.models.formats.numbers import check_scalars
@@ -86,17 +87,22 @@ def load(
     precision: str = "auto",
     offline: bool = False,
     image_size: int | None = None,
+    engine: str = "auto",
 ) -> LoadedModel:
     """Load a model by its published name and tag, from the hub (`hf-hub:org/repo`), or from a file or folder.
 
     Without a name it is the commands' default: that of ZEROSHOT_MODEL, else the config file's, else `small`.
 
+    `engine` runs the image tower: torch, openvino or onnxruntime; `auto` is torch, for int8 one that is installed.
     With `image_size`, it takes square images of so many pixels, and its positions are interpolated as open_clip does.
     Warns with ModelWarning of what had to be assumed. Raises UsageError for an unknown name or option,
     CheckpointError for a file that is wrong, and UnavailableError for weights that cannot be had.
     """
-    where = resolve_device(device)
-    computing = {"device": where, "precision": resolve_precision(precision, where)}
+    running = resolve_engine(engine, precision, device.partition(":")[0])
+    where = resolve_device("cpu" if running != TORCH and device == AUTO else device)
+    if running == "onnxruntime" and precision == AUTO:
+        precision = "fp32"
+    computing = {"device": where, "precision": resolve_precision(precision, where), "engine": running}
     chosen = choose(None if name_or_path is None else os.fspath(name_or_path), pretrained)
     with chosen.explained():
         source = _locate(chosen.name, chosen.pretrained, offline=offline)
@@ -117,7 +123,7 @@ def _load(source: _Source, computing: Mapping[str, Any], *, offline: bool, image
         return replace(loaded, notes=weights.notes)
     _warn(checkpoint.warnings)
     loaded = make_ready(
-        model=_build(checkpoint, copied=given["device"].type == "cpu" and given["precision"] in ("fp32", "int8")),
+        model=_build(checkpoint, copied=given["device"].type == "cpu" and given["precision"] == "fp32"),
         config=checkpoint.config,
         preprocess=checkpoint.preprocess,
         tokenizer=tokenizer_of(checkpoint.config),

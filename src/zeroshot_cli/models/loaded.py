@@ -21,6 +21,8 @@ from zeroshot_cli.disk import cache_folder, read_own_notes, write_notes
 from zeroshot_cli.documents import hash_of
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.images.preprocess import Preprocess, PreprocessConfig
+from zeroshot_cli.models.engines.choose import AUTO, TORCH, resolve_engine
+from zeroshot_cli.models.engines.tower import attach
 from zeroshot_cli.models.formats.numbers import check_finite
 from zeroshot_cli.models.formats.open_clip import describe
 from zeroshot_cli.models.precision import DTYPES, convert
@@ -54,6 +56,7 @@ class LoadedModel:
     known_fingerprint: str | None = None
     weights_file: Path | None = None
     notes: tuple[str, ...] = ()  # what was assumed in reading the weights
+    engine: str = TORCH  # what runs the image tower
 
     @property
     def title(self) -> str:
@@ -64,6 +67,15 @@ class LoadedModel:
     def embed_dim(self) -> int:
         """Return the length of an embedding."""
         return self.config.embed_dim if isinstance(self.config, CLIPConfig) else int(self.config["embed_dim"])
+
+    @property
+    def computing(self) -> str:
+        """Return what the bits of an embedding depend on: the precision, and the engine unless it is torch."""
+        return self.precision if self.engine == TORCH else f"{self.precision} by {self.engine}"
+
+    @property
+    def _takes(self) -> torch.dtype:
+        return DTYPES[self.precision] if self.engine == TORCH else torch.float32
 
     @cached_property
     def logit_scale(self) -> float:
@@ -84,7 +96,7 @@ class LoadedModel:
 
         Both are float32; an embedding has length 1.
         """
-        images = images.to(self.device, DTYPES[self.precision], non_blocking=True)
+        images = images.to(self.device, self._takes, non_blocking=True)
         return F.normalize(_call(self.model, "encode_image", images).float(), dim=-1).cpu()
 
     @torch.inference_mode()
@@ -93,7 +105,7 @@ class LoadedModel:
 
         They are float32, of length 1, on the model's device; nothing waits for a GPU.
         """
-        images = self.preprocess.normalise(pixels.to(self.device, non_blocking=True)).to(DTYPES[self.precision])
+        images = self.preprocess.normalise(pixels.to(self.device, non_blocking=True)).to(self._takes)
         return F.normalize(_call(self.model, "encode_image", images).float(), dim=-1)
 
     @torch.inference_mode()
@@ -148,17 +160,24 @@ def make_ready(
     device: torch.device,
     precision: str,
     weights_file: Path | None = None,
+    engine: str = AUTO,
 ) -> LoadedModel:
     """Move a model, float32 on the CPU, to `device`, convert it to `precision` and return it with all it needs.
+
+    Its image tower is left to the `engine`.
 
     With `weights_file`, where all the weights came from, they are hashed only once.
     """
     # The fingerprint is of the weights as they came, so it is taken before they are rounded; NaN is found with it.
     known = fingerprint_of(model, config, preprocess, file=weights_file)
+    engine = resolve_engine(engine, precision, device.type)
+    model = convert(model.eval().requires_grad_(False), device=device, precision=precision, images=engine == TORCH)
+    if engine != TORCH:
+        attach(model, engine, precision, known)
     return LoadedModel(
         name=name,
         pretrained=pretrained,
-        model=convert(model.eval().requires_grad_(False), device=device, precision=precision),
+        model=model,
         config=config,
         preprocess=Preprocess(preprocess),
         tokenizer=tokenizer,
@@ -166,6 +185,7 @@ def make_ready(
         precision=precision,
         known_fingerprint=known,
         weights_file=weights_file,
+        engine=engine,
     )
 
 

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from zeroshot_cli.clip.efficientnet import EfficientNet
 from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.errors import UsageError
-from zeroshot_cli.models.int8 import cpu_flags, quantise, require_kernel
+from zeroshot_cli.models.engines.integers import cpu_flags
 
-# What images are given in; int8 is the linear layers' alone, and all between them stays in float32.
+# What images are given in; an engine takes float32 in any precision.
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "int8": torch.float32}
 
 
@@ -43,19 +43,21 @@ def resolve_precision(precision: str, device: torch.device) -> str:
         raise UsageError("--precision fp16 needs a GPU: on the CPU use fp32, bf16 or int8")
     if precision == "int8" and device.type != "cpu":
         raise UsageError(f"--precision int8 is for the CPU: on {device.type} use bf16 or fp16")
-    if precision == "int8":
-        require_kernel()
     return precision
 
 
-def convert(model: nn.Module, *, device: torch.device, precision: str) -> nn.Module:
+def convert(model: nn.Module, *, device: torch.device, precision: str, images: bool = True) -> nn.Module:
     """Move `model`, float32 on the CPU, to `device` and convert it to `precision`; it is changed in place.
+
+    Without `images`, which an engine encodes, that is the text tower; for int8 it gets bf16 where the device has it.
 
     The temperature and the bias stay in float32: rounded, they would change every probability. The image tower of a
     CLIP in half precision follows when it gets its first images: where all are cached, it is never read.
     """
-    if precision == "int8":
-        return quantise(model)
+    if not images:
+        if isinstance(model, CLIP) and (precision == "bf16" or (precision == "int8" and has_bf16(device))):
+            model.text.to(torch.bfloat16)
+        return model
     scalars = [getattr(model, name, None) for name in ("logit_scale", "logit_bias")]
     exact = [(scalar, scalar.detach().clone()) for scalar in scalars if isinstance(scalar, Tensor)]
     if isinstance(model, CLIP) and precision != "fp32":

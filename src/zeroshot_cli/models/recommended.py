@@ -65,22 +65,31 @@ def _images_per_second(name: str, device: str, precision: str) -> float:
     import torch
 
     from zeroshot_cli.models.load import load, new_model
-    from zeroshot_cli.models.precision import DTYPES, convert, resolve_device, resolve_precision
+    from zeroshot_cli.models.loaded import make_ready
+    from zeroshot_cli.models.precision import resolve_device, resolve_precision
 
     where = resolve_device(device)
     precision = resolve_precision(precision, where)
     if name in BUNDLED:
         loaded = load(name, device=device, precision=precision)
-        encode, config = loaded.bundled()[0].encode_image, loaded.preprocess.config
     else:
-        model, _, config, _ = new_model(find_published(name).preset)
-        convert(model.eval().requires_grad_(False), device=where, precision=precision)
-        encode = model.encode_image
-    images = torch.rand(_BATCH, 3, *config.height_width).to(where, DTYPES[precision])
+        model, config, preprocess, tokenizer = new_model(find_published(name).preset)
+        loaded = make_ready(
+            name=name,
+            pretrained=None,
+            model=model,
+            config=config,
+            preprocess=preprocess,
+            tokenizer=tokenizer,
+            device=where,
+            precision=precision,
+        )
+    images = torch.rand(_BATCH, 3, *loaded.preprocess.config.height_width)
+    encode = loaded.encode_images
     with torch.inference_mode():
-        encode(images).cpu()  # what the first batch alone takes
+        encode(images)  # what the first batch alone takes
         done, start = 0, time.perf_counter()
         while done == 0 or time.perf_counter() - start < _SECONDS:
-            encode(images).cpu()  # on the CPU it is there
+            encode(images)
             done += _BATCH
     return done / (time.perf_counter() - start)

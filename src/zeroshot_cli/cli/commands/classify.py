@@ -78,7 +78,7 @@ def classify(options: ClassifyOptions, context: typer.Context) -> None:
 
         size = o.as_count(options.batch_size) or (earlier and earlier.resolved.get("batch_size"))
         size = size or auto_batch_size(tried, there)
-        setting = f"{model.title} on {there.device} in {there.precision}, batches of {size}"
+        setting = f"{model.title} on {there.device} in {there.computing}, batches of {size}"
         what = f"{counted(len(found.items), 'image')}, {counted(len(classes.labels), 'label')}"
         note(f"{setting}; {what}, prompts {classes.prompts.name}", quiet=options.quiet or not options.verbose)
         options.say_share(share)

@@ -133,7 +133,7 @@ def _embed(options: EmbedOptions, scratch: ExitStack) -> int:
     size = o.as_count(options.batch_size) or (earlier and earlier.resolved.get("batch_size"))
     size = size or auto_batch_size(source.tried, model)
     what = counted(len(source.items), source.noun)
-    note(f"{model.title} on {model.device} in {model.precision}; {what}", quiet=quiet or not options.verbose)
+    note(f"{model.title} on {model.device} in {model.computing}; {what}", quiet=quiet or not options.verbose)
     options.say_share(source.share)
     note_assumed(assumed_of(source.assumed, model.notes), quiet=quiet, verbose=options.verbose)
     about = _about(model) | source.about(model, size)
@@ -217,7 +217,7 @@ def _about(model: "LoadedModel") -> dict[str, str]:
         "model": model.name,
         "pretrained": model.pretrained or "",
         "fingerprint": model.fingerprint,
-        "precision": model.precision,
+        "precision": model.computing,
         "device": model.device.type,
         "versions": json.dumps(versions("pillow")),
     }

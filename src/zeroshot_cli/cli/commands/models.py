@@ -185,20 +185,28 @@ def remove(name: Name, pretrained: o.Pretrained = None, debug: o.Debug = False) 
 def export(
     name: Loadable,
     to: Annotated[Path, typer.Option("--to", metavar="DIR", help="The folder to write; --model DIR loads it.")],
-    layout: Annotated[Layout, typer.Option("--layout", help="The program that is to load it.")] = Layout.OPEN_CLIP,
+    layout: Annotated[
+        Layout | None,
+        typer.Option(
+            "--layout",
+            show_default=False,
+            help="The program that is to load it. Default: that of the folder's name, such as onnx, else open_clip.",
+        ),
+    ] = None,
     pretrained: o.Pretrained = None,
     offline: o.Offline = False,
     debug: o.Debug = False,
 ) -> None:
-    """Write a model in the layout of open_clip or of Transformers."""
+    """Write a model in the layout of open_clip or of Transformers, or as ONNX."""
     from zeroshot_cli.models.download import check_target
     from zeroshot_cli.models.export import export_model
     from zeroshot_cli.models.load import load
 
     check_target(to)
     name, tag = split_name(name, pretrained)
-    export_model(load(name, tag, device="cpu", precision="fp32", offline=offline), to, layout=layout)
-    note(f"{to} is ready for {layout}")
+    layout = layout or (Layout(to.name) if to.name in list(Layout) else Layout.OPEN_CLIP)
+    checked = export_model(load(name, tag, device="cpu", precision="fp32", offline=offline), to, layout=layout)
+    note(f"{to} is ready for {layout}{checked}")
 
 
 def _description(name: str, tag: str | None) -> dict[str, Any]:

@@ -1,0 +1,132 @@
+"""The image tower of a model run by OpenVINO or ONNX Runtime; its ONNX is written once and kept in the cache."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from zeroshot_cli.clip.efficientnet import EfficientNet
+from zeroshot_cli.clip.model import CLIP
+from zeroshot_cli.disk import cache_folder, finished_folder, make_private, writing
+from zeroshot_cli.documents import hash_of
+from zeroshot_cli.errors import UsageError
+from zeroshot_cli.models.engines.choose import PACKAGES
+from zeroshot_cli.models.engines.integers import cpu_flags, quantise, weight_steps
+from zeroshot_cli.models.engines.onnx import write_onnx
+
+_log = logging.getLogger(__name__)
+_VERSION = 1  # of what is kept: raised when the same model would be written otherwise
+_FILE = "images.onnx"
+
+Pixels = npt.NDArray[np.float32]
+
+
+def attach(model: nn.Module, engine: str, precision: str, key: str) -> None:
+    """Let an engine encode the images of a model, float32 on the CPU; `key` tells its weights apart."""
+    vars(model)["encode_image"] = EngineTower(model, engine, precision, key)
+
+
+@dataclass
+class EngineTower:
+    """`encode_image` of a model, by an engine that compiles it for each shape of batch that comes."""
+
+    model: nn.Module
+    engine: str
+    precision: str
+    key: str
+    _compiled: dict[torch.Size, Callable[[Pixels], Pixels]] = field(default_factory=dict)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Embed preprocessed images: b3hw -> be, not normalised."""
+        if images.shape not in self._compiled:
+            with torch.inference_mode(False):
+                self._compiled[images.shape] = self._opened(self._written(images.shape), images.shape)
+        return torch.from_numpy(self._compiled[images.shape](images.contiguous().numpy()))
+
+    def _opened(self, path: Path, shape: torch.Size) -> Callable[[Pixels], Pixels]:
+        opened = _openvino if self.engine == "openvino" else _onnx_runtime
+        try:
+            return opened(path, shape, self._hint())
+        except Exception as error:  # of kinds of their own
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
+            raise UsageError(
+                f"{PACKAGES[self.engine]} cannot run this model ({reason}); use --engine torch, or --precision bf16"
+            ) from error
+
+    def _hint(self) -> str:
+        """Return how the engine computes what is not of integers."""
+        whole = self.precision == "int8" and not isinstance(getattr(self.model, "visual", None), EfficientNet)
+        short = self.precision == "bf16" or (whole and bool({"avx512_bf16", "amx_bf16"} & cpu_flags()))
+        return "bf16" if short else "f32"
+
+    def _written(self, shape: torch.Size) -> Path:
+        """Return the tower as ONNX, written unless the cache has it."""
+        integers = weight_steps() if self.precision == "int8" else None
+        name = hash_of((_VERSION, self.key, list(shape[1:]), integers, torch.__version__))
+        folder = cache_folder() / "engines" / name
+        if not (folder / _FILE).is_file():
+            _log.info("preparing the model for %s, once …", PACKAGES[self.engine])
+            with writing(str(folder)):
+                make_private(folder.parent)
+                with finished_folder(folder, folder.with_name(f".{name}.{os.getpid()}")) as unfinished:
+                    tower = copy.deepcopy(_tower(self.model))
+                    if isinstance(tower, EfficientNet):
+                        tower.fold()
+                    if integers:
+                        quantise(tower)
+                    write_onnx(tower, torch.zeros(2, *shape[1:]), unfinished / _FILE, names=("images", "embeddings"))
+        return folder / _FILE
+
+
+def _tower(model: nn.Module) -> nn.Module:
+    return model.visual if isinstance(model, CLIP) else _Images(model)
+
+
+class _Images(nn.Module):
+    """A model of another family as its image tower alone."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        kind: Any = type(self.model)
+        out: Tensor = kind.encode_image(self.model, images)
+        return out
+
+
+def _openvino(path: Path, shape: torch.Size, hint: str) -> Callable[[Pixels], Pixels]:
+    import openvino
+
+    core = openvino.Core()
+    graph = core.read_model(str(path))
+    graph.reshape(list(shape))
+    how = {
+        "INFERENCE_PRECISION_HINT": hint,
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    request = core.compile_model(graph, "CPU", how).create_infer_request()
+    return lambda images: np.array(request.infer([images], share_inputs=True)[0])
+
+
+def _onnx_runtime(path: Path, shape: torch.Size, hint: str) -> Callable[[Pixels], Pixels]:
+    import onnxruntime
+
+    assert hint
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # threads that wait leave the core
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return lambda images: np.asarray(session.run(None, {"images": images})[0])
