@@ -1,4 +1,4 @@
-"""Measure the image tower of a model on the CPU, in zeroshot's engines and in peers: × the speed of open_clip in float32.
+"""Measure the image encoder of a model on the CPU, in zeroshot's engines and in peers, as × open_clip in float32.
 
 All have the same random weights. Each round runs one batch per engine, in a new order; images/s are medians, and a
 ratio is the median of the rounds' ratios to open_clip in float32, with the spread of its middle half. OpenVINO and ONNX

@@ -49,7 +49,21 @@ class Measured:
 CLAIMS = (
     Claim("fp32", "images/s, ViT-B-32, fp32", "open_clip fp32", "precision", r"zeroshot fp32\s+[\d.]+" + NUMBER),
     Claim("bf16", "images/s, ViT-B-32, bf16", "open_clip fp32", "precision", r"zeroshot bf16\s+[\d.]+" + NUMBER),
+    Claim(
+        "bf16 openvino",
+        "images/s, ViT-B-32, bf16, `--engine openvino`",
+        "open_clip fp32",
+        "precision",
+        r"zeroshot bf16 openvino\s+[\d.]+" + NUMBER,
+    ),
     Claim("int8", "images/s, ViT-B-32, int8", "open_clip fp32", "precision", r"zeroshot int8\s+[\d.]+" + NUMBER),
+    Claim(
+        "int8 by hand",
+        "OpenVINO's own int8 of the same model, by hand",
+        "open_clip fp32",
+        "precision",
+        r"OpenVINO int8\s+[\d.]+" + NUMBER,
+    ),
     Claim(
         "folder large",
         "a folder of 12-megapixel photographs, bf16",

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from zeroshot_cli.clip.resnet import ModifiedResNet
 from zeroshot_cli.clip.transformer import Attention, ResidualAttentionBlock, Transformer, take
+from zeroshot_cli.clip.vit import VisionTransformer
 
 _STEPS = 127  # from zero to a row's largest magnitude
 _TINY = torch.finfo(torch.float32).tiny
@@ -78,6 +79,24 @@ class Int8Conv(_Int8Weights):
         return self.multiply(x, (1, 2, 3), product) + self.bias[:, None, None]
 
 
+class _Int8Patches(nn.Module):
+    """The convolution of a Vision Transformer, whose patches do not overlap: a linear layer for each patch."""
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self.side = conv.kernel_size[0]
+        self.linear = Int8Linear(conv.weight.flatten(1), conv.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute b3hw -> bd h/side w/side."""
+        side = self.side
+        rows, columns = x.shape[2] // side, x.shape[3] // side
+        x = x[:, :, : rows * side, : columns * side].unflatten(3, (columns, side)).unflatten(2, (rows, side))
+        patches = x.permute(0, 2, 4, 1, 3, 5).flatten(3)  # b rows columns 3·side·side
+        out: Tensor = self.linear(patches).permute(0, 3, 1, 2)
+        return out
+
+
 class _Int8Attention(Attention):
     """`Attention` with integer products for queries, keys, values and the output.
 
@@ -118,6 +137,8 @@ def quantise(tower: nn.Module) -> None:
                 block.attn = _Int8Attention(block.attn, last=block is module.resblocks[-1])
     if isinstance(tower, ModifiedResNet):
         _fold_norms(tower)
+    if isinstance(tower, VisionTransformer):
+        tower.conv1 = _Int8Patches(tower.conv1)
     for module in list(tower.modules()):
         for name, child in module.named_children():
             if type(child) is nn.Linear:  # a subclass may do something else
