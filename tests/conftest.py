@@ -60,6 +60,10 @@ class AngleModel:
     def title(self) -> str:
         return f"{self.name}:{self.pretrained}" if self.pretrained else self.name
 
+    @property
+    def computing(self) -> str:
+        return self.precision
+
     def __init__(self) -> None:
         import torch
 

@@ -77,6 +77,9 @@ OWN = [
 ]
 # Where the folder is one that the same call has made, under a name that nothing had.
 FRESH = [
+    "cluster/ray_cluster.own_folder",
+    "cluster/ray_cluster.own_folder",
+    "cluster/ray_cluster.own_folder",
     "datasets/wds._write_captioned",
     "datasets/wds._write_captioned",
     "datasets/wds._write_labelled",

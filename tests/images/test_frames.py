@@ -131,6 +131,6 @@ def test_by_default_an_image_fits_as_the_model_was_trained() -> None:
 
 def test_defaults_have_the_key_that_0_1_0_gave_them() -> None:
     assert Decoding().mode == "exact, at most 178956970 pixels"
-    assert Decoding(exact=False, max_pixels=5, truncated="read", frames="each").mode == "draft, at most 5 pixels"
+    assert Decoding(exact=False, max_pixels=5, truncated="read", frames="each").mode == "reduced, at most 5 pixels"
     others = [Decoding(frames="middle"), Decoding(frames="2"), Decoding(fit="pad"), Decoding(fit="squash"), Decoding()]
     assert len({each.mode for each in others}) == 5

@@ -60,7 +60,7 @@ class Images:
         preprocess = json.dumps(fitted(model.preprocess.config, self.options.fit).to_dict())
         return {
             "preprocess": preprocess,
-            "decoding": "exact" if self.options.exact_decode else "draft",
+            "decoding": "exact" if self.options.exact_decode else "reduced",
             **{name: value for name, value in self.options.reading().items() if value},
             "batch_size": str(batch_size),
             **(self.share.settings() if self.share else {}),

@@ -100,9 +100,9 @@ class Decoding:
         """What an embedding depends on, the limit included: an image cached under a higher limit is still refused.
 
         What is not as by default is added at the end, so that a cache of an earlier version still has the others. A
-        truncated image is not cached.
+        truncated image is not cached. What earlier versions called "draft" reduced JPEGs alone.
         """
-        how = "as stored" if self.as_stored else "exact" if self.exact else "draft"
+        how = "as stored" if self.as_stored else "exact" if self.exact else "reduced"
         frames = "" if self.frames in (FIRST, EACH) else f", frame {self.frames}"
         return f"{how}, at most {self.max_pixels} pixels{frames}" + (f", fit {self.fit}" if self.fit else "")
 
