@@ -91,7 +91,7 @@ class _Int8Patches(nn.Module):
         """Compute b3hw -> bd h/side w/side."""
         side = self.side
         rows, columns = x.shape[2] // side, x.shape[3] // side
-        x = x[:, :, : rows * side, : columns * side].unflatten(3, (columns, side)).unflatten(2, (rows, side))
+        x = x[:, :, : rows * side, : columns * side].reshape(-1, x.shape[1], rows, side, columns, side)
         patches = x.permute(0, 2, 4, 1, 3, 5).flatten(3)  # b rows columns 3·side·side
         out: Tensor = self.linear(patches).permute(0, 3, 1, 2)
         return out
@@ -138,7 +138,7 @@ def quantise(tower: nn.Module) -> None:
     if isinstance(tower, ModifiedResNet):
         _fold_norms(tower)
     if isinstance(tower, VisionTransformer):
-        tower.conv1 = _Int8Patches(tower.conv1)
+        setattr(tower, "conv1", _Int8Patches(tower.conv1))
     for module in list(tower.modules()):
         for name, child in module.named_children():
             if type(child) is nn.Linear:  # a subclass may do something else
