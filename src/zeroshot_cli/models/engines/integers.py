@@ -138,7 +138,7 @@ def quantise(tower: nn.Module) -> None:
     if isinstance(tower, ModifiedResNet):
         _fold_norms(tower)
     if isinstance(tower, VisionTransformer):
-        setattr(tower, "conv1", _Int8Patches(tower.conv1))
+        tower.add_module("conv1", _Int8Patches(tower.conv1))
     for module in list(tower.modules()):
         for name, child in module.named_children():
             if type(child) is nn.Linear:  # a subclass may do something else
