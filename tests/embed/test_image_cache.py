@@ -30,7 +30,7 @@ def run_of(cache: ImageCache, **changes: Any) -> RunCache:
     setting = {**SETTING, **changes}
     model: Any = SimpleNamespace(
         fingerprint=setting["fingerprint"],
-        precision=setting["precision"],
+        computing=setting["precision"],
         device=SimpleNamespace(type=setting["device"]),
         embed_dim=setting.get("width", 4),
     )

@@ -32,6 +32,7 @@ class ToyModel:
     """Embeds an image as [cos x, sin x], x its mean pixel from 0 to 1; remembers the batches it was given."""
 
     fingerprint, precision, model, embed_dim = "f" * 64, "fp32", None, 2
+    computing = precision
 
     def __init__(self, device: str = "cpu") -> None:
         self.device = SimpleNamespace(type=device)

@@ -150,7 +150,7 @@ def test_show_and_export(folder: Path) -> None:
     shown = json.loads(json.dumps(packed.describe()))  # what `models show` prints
     assert shown["model_cfg"]["vision_cfg"]["encoder"] == "efficientnet-lite"
     assert shown["fingerprint"] == load(str(folder / "packed"), precision="bf16").fingerprint
-    for layout in Layout:
+    for layout in (Layout.OPEN_CLIP, Layout.TRANSFORMERS):
         with pytest.raises(CheckpointError, match="which only zeroshot has"):
             export_model(packed, folder / "exported", layout=layout)
     assert not (folder / "exported").exists()

@@ -56,7 +56,7 @@ class LoadedModel:
     known_fingerprint: str | None = None
     weights_file: Path | None = None
     notes: tuple[str, ...] = ()  # what was assumed in reading the weights
-    engine: str = TORCH  # what runs the image tower
+    engine: str = field(default=TORCH, repr=False)  # what runs the image tower
 
     @property
     def title(self) -> str:
