@@ -11,7 +11,7 @@ DOCS := README.md $(wildcard docs/*.md) benchmarks/README.md
 PYTEST = OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 PIP = -m pip install --quiet --disable-pip-version-check
 BENCHMARKS := $(filter-out benchmarks/record.py benchmarks/table.py benchmarks/folder_peer.py benchmarks/unknown.py \
-	benchmarks/finetune.py benchmarks/tune.py benchmarks/duplicates.py,$(wildcard benchmarks/*.py))
+	benchmarks/finetune.py benchmarks/tune.py benchmarks/duplicates.py benchmarks/quick.py,$(wildcard benchmarks/*.py))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow test-lowest lint check docs images notebook bench upgrade
