@@ -64,6 +64,10 @@ class AngleModel:
     def computing(self) -> str:
         return self.precision
 
+    @property
+    def text_precision(self) -> str:
+        return self.precision
+
     def __init__(self) -> None:
         import torch
 

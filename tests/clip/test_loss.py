@@ -158,6 +158,7 @@ BLOCKS = (60, 1, 2**20)
 def test_gradients_of_blocks_are_the_slopes(name: str, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Finite differences, for features, temperature and bias, where rows of a share are not each other's negatives."""
     monkeypatch.setattr(loss, "BLOCK", block)
+    monkeypatch.setattr(loss, "LEAST_ROWS", 1)
     images, texts = (torch.tensor(x) for x in _features(12, 3))
     same = torch.eye(12, dtype=torch.bool)[3:10]
     same[0, 7] = same[4, 3] = same[1, 2] = True
@@ -177,6 +178,7 @@ def test_blocks_have_open_clips_loss_and_gradients(name: str, block: int, monkey
     from open_clip.loss import ClipLoss, SigLipLoss
 
     monkeypatch.setattr(loss, "BLOCK", block)
+    monkeypatch.setattr(loss, "LEAST_ROWS", 1)
     features = [torch.tensor(x, dtype=torch.float32) for x in _features(12, 6)]
     leaves = [x.requires_grad_() for x in (*features, torch.tensor(10.0), torch.tensor(-10.0))]
     leaves = leaves[:3] if name == "clip" else leaves
@@ -210,6 +212,9 @@ def test_large_logits_are_exact() -> None:
 @pytest.mark.parametrize(("rows", "columns"), [(0, 3), (7, 2), (7, 3), (7, 7), (7, 100)])
 def test_blocks_cover_each_row_once(rows: int, columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loss, "BLOCK", 7)
+    monkeypatch.setattr(loss, "LEAST_ROWS", 1)
     blocks = [list(range(rows))[block] for block in loss.row_blocks(rows, columns)]
     assert [row for block in blocks for row in block] == list(range(rows))
     assert all(len(block) * columns <= 7 or len(block) == 1 for block in blocks)
+    monkeypatch.setattr(loss, "LEAST_ROWS", 5)
+    assert all(len(range(rows)[block]) in (5, rows % 5) for block in loss.row_blocks(rows, max(columns, 2)))

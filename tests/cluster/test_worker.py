@@ -153,6 +153,6 @@ def test_a_node_says_what_it_computes_with() -> None:
 
 @pytest.mark.parametrize("name", ["zeroshot-cli", "torch", "Python", "pillow"])
 def test_other_versions_are_refused(name: str) -> None:
-    other = replace(Machine.here("cpu", "fp32"), node="far", versions={**versions_here(), name: "0.0.1"})
+    other = replace(Machine.here("cpu", "fp32"), node="far", versions={**versions_here("fp32", "cpu"), name: "0.0.1"})
     with pytest.raises(UsageError, match=rf"^node far has {name} 0\.0\.1, and this machine \d"):
         other.check_versions()

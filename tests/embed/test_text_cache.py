@@ -133,7 +133,7 @@ def test_a_cache_that_cannot_be_used_is_done_without(small: LoadedModel, tmp_pat
 class _Key:
     """All that a cache asks of a model."""
 
-    fingerprint, precision, device, embed_dim = "f" * 64, "fp32", torch.device("cpu"), 8
+    fingerprint, text_precision, device, embed_dim = "f" * 64, "fp32", torch.device("cpu"), 8
 
 
 def test_a_file_that_0_1_0_wrote_is_still_known(tmp_path: Path) -> None:

@@ -57,6 +57,7 @@ def test_rows_with_one_caption_or_one_image_are_the_same() -> None:
 def test_negatives_are_counted_by_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """By hand: four rows here of six; texts at 0, 20, 90, 180, 185 and 270 degrees, alike over a cosine of 0.9."""
     monkeypatch.setattr(loss, "BLOCK", 13)  # two rows of six
+    monkeypatch.setattr(loss, "LEAST_ROWS", 1)
     ids = torch.tensor([[1, 1], [2, 2], [3, 3], [4, 4], [5, 5], [6, 1]])
     angles = torch.deg2rad(torch.tensor([0.0, 20.0, 90.0, 180.0, 185.0, 270.0]))
     texts = torch.stack([angles.cos(), angles.sin()], dim=1)

@@ -96,6 +96,7 @@ class ClassifyRun:
             "device": model.device.type,
             "batch_size": self.options.batch_size,
             "exact_decode": self.options.exact_decode,
+            "decoding": None if self.options.exact_decode else "reduced",  # earlier versions reduced JPEGs alone
             "excel_safe": self.options.excel_safe or None,  # None, as in records that lack it
             "output_encoding": None if self.options.output_encoding is OutputEncoding.UTF_8 else "utf-8-sig",
             "thumbnails": self.options.thumbnails or None,

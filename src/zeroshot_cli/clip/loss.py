@@ -21,6 +21,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 BLOCK = 2**20  # logits in memory at once: 4 MB in float32, which caches hold
+LEAST_ROWS = 64  # of a block: each reads all keys
 
 
 class Rows(Protocol):
@@ -74,8 +75,8 @@ def sigmoid_loss(
 
 
 def row_blocks(rows: int, columns: int) -> Iterator[slice]:
-    """Yield slices of rows that have BLOCK entries between them, or one row where that has more."""
-    size = max(1, BLOCK // max(1, columns))
+    """Yield slices of rows that have BLOCK entries between them, but LEAST_ROWS where that has more."""
+    size = max(LEAST_ROWS, BLOCK // max(1, columns))
     yield from (slice(start, min(start + size, rows)) for start in range(0, rows, size))
 
 
@@ -107,6 +108,8 @@ def _mean(score: Score, given: Sequence[Tensor], same: Rows | None, first: int) 
     """
     queries, _, scale, *bias = given
     given = (*given, *([] if bias else [torch.zeros_like(scale)]))
+    if not torch.is_grad_enabled():  # else the gradient would be computed for a temperature that wants one
+        given = tuple(tensor.detach() for tensor in given)
     dtype = reduce(torch.promote_types, (tensor.dtype for tensor in given), torch.float32)
     with torch.autocast(queries.device.type, enabled=False):
         total: Tensor = _Blocks.apply(score, same, first, *(tensor.to(dtype) for tensor in given))

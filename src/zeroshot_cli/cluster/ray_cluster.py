@@ -37,7 +37,8 @@ _LOCAL = {  # an actor is started when it is asked for: none is wanted before
     "RAY_enable_worker_prestart": "0",
     "RAY_prestart_worker_first_driver": "0",
     "RAY_AUTH_MODE": "token",  # Ray's ports are open to other machines
-    "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "0",  # there is no dashboard; else its server is waited for
+    # There is no dashboard, and Ray need not wait for its server: it gives it up at once, and it ends with the others.
+    "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "0",
     "RAY_gcs_rpc_server_reconnect_timeout_s": "5",  # of agents that look for a driver that was killed; 60 by default
 }
 
@@ -146,10 +147,11 @@ def own_folder() -> tuple[str, BinaryIO]:
         folder = tempfile.mkdtemp(prefix=_FOLDER)
         return folder, Path(folder, _LOCK).open("xb")
     for lock in Path(short).glob(f"{_FOLDER}*/{_LOCK}"):
-        with suppress(OSError), lock.open("rb") as file:  # of another user, or in use
-            if os.fstat(file.fileno()).st_uid == os.getuid():
-                _hold(file)
-                shutil.rmtree(lock.parent, ignore_errors=True)
+        with suppress(OSError):  # it is in use, or gone
+            if lock.parent.lstat().st_uid == os.getuid():
+                with lock.open("rb") as file:
+                    _hold(file)
+                    shutil.rmtree(lock.parent, ignore_errors=True)
     folder = tempfile.mkdtemp(prefix=_FOLDER, dir=short)
     held = Path(folder, f"{_LOCK}.new").open("xb")  # noqa: SIM115 (the run closes it, or its end)
     _hold(held)

@@ -23,6 +23,7 @@ from zeroshot_cli.errors import CheckpointError, InputError, UnavailableError, U
 from zeroshot_cli.images.decode import Decoding
 from zeroshot_cli.images.find import path_of
 from zeroshot_cli.images.given import GivenImage, ImageItem
+from zeroshot_cli.models.engines.choose import AUTO, TORCH, resolve_engine
 from zeroshot_cli.models.load import load
 from zeroshot_cli.models.precision import resolve_device, resolve_precision
 from zeroshot_cli.models.registry import known_names
@@ -52,13 +53,14 @@ class Machine:
         try:
             found = resolve_device(device)
             chosen = resolve_precision(precision, found)
+            installed = versions_here(chosen, str(found))
         except UsageError as error:
             raise UsageError(f"node {platform.node()}: {error}") from None
-        return cls(platform.node(), str(found), chosen, versions_here())
+        return cls(platform.node(), str(found), chosen, installed)
 
     def check_versions(self) -> None:
         """Raise UsageError where the node has other versions than this process: its answers could be others."""
-        for name, number in versions_here().items():
+        for name, number in versions_here(self.precision, self.device).items():
             if self.versions.get(name) != number:
                 raise UsageError(
                     f"node {self.node} has {name} {self.versions.get(name)}, and this machine {number}; install the "
@@ -66,9 +68,11 @@ class Machine:
                 )
 
 
-def versions_here() -> dict[str, str]:
-    """Return the versions that answers depend on."""
-    return {**versions("pillow"), "Python": platform.python_version()}
+def versions_here(precision: str, device: str) -> dict[str, str]:
+    """Return the versions that answers depend on; raises UsageError where nothing here computes in the precision."""
+    engine = resolve_engine(AUTO, precision, torch.device(device).type)
+    others = ("pillow",) if engine == TORCH else ("pillow", engine)
+    return {**versions(*others), "Python": platform.python_version()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ No text from a user or a file name is read as rich's markup, and no control char
 """
 
 import json
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -39,7 +40,8 @@ def passing_note(text: str, *, quiet: bool) -> Iterator[None]:
     """Show what takes a while on standard error, if that is a terminal, until it is done or another note comes."""
     if not quiet and sys.stderr.isatty():
         _passing.append(text)
-        print(shown(shown_in(text)), end="", file=sys.stderr, flush=True)
+        row = shown(shown_in(text))[: shutil.get_terminal_size().columns - 1]  # what wraps could not be erased
+        print(row, end="", file=sys.stderr, flush=True)
     try:
         yield
     finally:

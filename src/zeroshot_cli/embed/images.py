@@ -24,6 +24,7 @@ from zeroshot_cli.records import SkippedImage
 WINDOW = 512  # images that are looked up at once, and at most handed on at once
 BATCHES_AHEAD = 2  # decoded before the model gets them; more would only cost memory
 _AHEAD_PER_WORKER = 8  # at least: on the CPU, all cores wait for the last one of a turn
+_MOST_AHEAD = 512
 MAX_WAITING = 4096  # images that wait for a batch to fill; then it is encoded as it is
 _BATCHES_ON_GPU = 2  # submitted before the first is waited for
 
@@ -117,7 +118,7 @@ class ImageEncoder:
             raise ValueError(f"batch_size and workers are at least 1, not {batch_size} and {workers}")
         config = fitted(model.preprocess.config, decoding.fit)
         self._batches = PaddedBatches(model, batch_size)
-        batches = max(BATCHES_AHEAD, math.ceil(_AHEAD_PER_WORKER * workers / batch_size))
+        batches = max(BATCHES_AHEAD, math.ceil(min(_MOST_AHEAD, _AHEAD_PER_WORKER * workers) / batch_size))
         self._ahead = batches * batch_size
         self._known = None if cache is None else part_of(cache, model, decoding, batch_size)
         self._decoders = Decoders(Job(config, hashed=self._known is not None, decoding=decoding), workers=workers)

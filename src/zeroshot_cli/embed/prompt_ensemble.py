@@ -47,7 +47,7 @@ def _class_embeddings(
 ) -> Tensor:
     if cache is None:
         return _ensembled(model, prompts, on_progress, None)
-    exact = model.precision == "fp32"
+    exact = model.text_precision == "fp32"
 
     def on_known(places: list[int]) -> None:
         warn_of_long(model, list(dict.fromkeys(text for place in places for text in prompts[place])))

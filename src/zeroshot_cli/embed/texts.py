@@ -213,7 +213,7 @@ class TextCache(Store):
 
 def _keys(model: LoadedModel, texts: Sequence[str]) -> list[bytes]:
     setting = hashlib.sha256(_VERSION)
-    for part in (model.fingerprint, model.precision, model.device.type):
+    for part in (model.fingerprint, model.text_precision, model.device.type):
         setting.update(part.encode() + b"\0")
     return [_key(setting, text) for text in texts]
 

@@ -101,7 +101,7 @@ class _Evaluator:
     def _classify(self, source: Source, images: LabelledImages, prompts: Prompts) -> Evaluation:
         pipeline = self._pipeline(images, images.items)
         self.listener.detail(
-            f"{self.model.name} on {self.model.device} in {self.model.precision}, batches of {pipeline.batch_size}; "
+            f"{self.model.name} on {self.model.device} in {self.model.computing}, batches of {pipeline.batch_size}; "
             f"{len(images)} images, {len(images.labels)} labels, prompts {prompts.name}"
         )
         classifier = self._classifier(source, images, prompts)

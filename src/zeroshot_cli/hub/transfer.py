@@ -86,10 +86,11 @@ def check_resolves(address: str) -> None:
 
 @cache
 def _resolve(host: str) -> None:
+    seconds = RESOLVE_SECONDS * answer_seconds() / ANSWER_SECONDS  # as patient as the user is
     try:
-        within(RESOLVE_SECONDS, lambda: socket.getaddrinfo(host, None, type=socket.SOCK_STREAM))
+        within(seconds, lambda: socket.getaddrinfo(host, None, type=socket.SOCK_STREAM))
     except Silence:
-        raise Unresolved(f"the name {host} is not resolved within {RESOLVE_SECONDS:.0f} s") from None
+        raise Unresolved(f"the name {host} is not resolved within {seconds:.0f} s") from None
     except (OSError, UnicodeError) as error:
         raise Unresolved(f"the name {host} is not resolved: {getattr(error, 'strerror', None) or error}") from None
 

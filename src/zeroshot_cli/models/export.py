@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import secrets
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zeroshot_cli.clip.config import VOCAB_SIZE, CBOWConfig, CLIPConfig, EfficientNetConfig
-from zeroshot_cli.disk import replacing, write_file
+from zeroshot_cli.disk import finished_folder, replacing, write_file, writing
 from zeroshot_cli.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -40,8 +42,13 @@ def export_model(loaded: LoadedModel, directory: Path, *, layout: Layout) -> str
     if layout is Layout.ONNX:
         from zeroshot_cli.models.engines.onnx import write_folder
 
-        directory.mkdir(parents=True, exist_ok=True)
-        return f"; its least cosine to the model is {write_folder(loaded, directory):.6f}"
+        with writing(str(directory)):
+            directory.parent.mkdir(parents=True, exist_ok=True)
+            with suppress(OSError):
+                directory.rmdir()  # an empty one may be there; one that holds something is refused
+            with finished_folder(directory, directory.with_name(f".{secrets.token_hex(8)}")) as unfinished:
+                least = write_folder(loaded, unfinished)
+        return f"; its least cosine to the model is {least:.6f}"
     _refuse_own(loaded.name, config, layout)
     if layout is Layout.OPEN_CLIP:
         save_model(directory, model, config, preprocess)

@@ -21,7 +21,7 @@ from zeroshot_cli.disk import cache_folder, read_own_notes, write_notes
 from zeroshot_cli.documents import hash_of
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.images.preprocess import Preprocess, PreprocessConfig
-from zeroshot_cli.models.engines.choose import AUTO, TORCH, resolve_engine
+from zeroshot_cli.models.engines.choose import AUTO, TORCH, computing, resolve_engine
 from zeroshot_cli.models.engines.tower import attach
 from zeroshot_cli.models.formats.numbers import check_finite
 from zeroshot_cli.models.formats.open_clip import describe
@@ -70,8 +70,16 @@ class LoadedModel:
 
     @property
     def computing(self) -> str:
-        """Return what the bits of an embedding depend on: the precision, and the engine unless it is torch."""
-        return self.precision if self.engine == TORCH else f"{self.precision} by {self.engine}"
+        """Return what the bits of an image's embedding depend on: the precision, and the engine unless it is torch."""
+        return computing(self.precision, self.engine)
+
+    @property
+    def text_precision(self) -> str:
+        """Return the precision of texts, which torch always encodes."""
+        if self.engine == TORCH:
+            return self.precision
+        short = isinstance(self.model, CLIP) and next(self.model.text.parameters()).dtype == torch.bfloat16
+        return "bf16" if short else "fp32"
 
     @property
     def _takes(self) -> torch.dtype:

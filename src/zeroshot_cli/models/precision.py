@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from zeroshot_cli.clip.efficientnet import EfficientNet
 from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.errors import UsageError
+from zeroshot_cli.models.engines.choose import AUTO, resolve_engine
 from zeroshot_cli.models.engines.integers import cpu_flags
 
 # What images are given in; an engine takes float32 in any precision.
@@ -43,6 +44,8 @@ def resolve_precision(precision: str, device: torch.device) -> str:
         raise UsageError("--precision fp16 needs a GPU: on the CPU use fp32, bf16 or int8")
     if precision == "int8" and device.type != "cpu":
         raise UsageError(f"--precision int8 is for the CPU: on {device.type} use bf16 or fp16")
+    if precision == "int8":
+        resolve_engine(AUTO, precision, device.type)  # is there one?
     return precision
 
 

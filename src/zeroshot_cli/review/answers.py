@@ -132,12 +132,15 @@ def completed(image: Answered, scores: Scores) -> Answered:
 
 
 def _model(run: Run) -> LoadedModel:
+    from zeroshot_cli.models.engines.choose import computed_by
     from zeroshot_cli.models.load import load
 
     settings = run.settings
     if not isinstance(settings.get("model"), str):
         raise UsageError("the record of the run, FILE.run.json, is not beside the results, so their model is not known")
-    given: dict[str, Any] = {name: settings[name] for name in ("device", "precision") if settings.get(name)}
+    given: dict[str, Any] = {"device": settings["device"]} if settings.get("device") else {}
+    if settings.get("precision"):
+        given["precision"], given["engine"] = computed_by(settings["precision"])
     size = run.resolved.get("image_size")
     model = load(settings["model"], settings.get("pretrained"), offline=True, image_size=size, **given)
     if settings.get("weights") not in (None, model.fingerprint):

@@ -2,7 +2,9 @@
 
 import json
 import logging
+import shutil
 from collections.abc import Callable
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -21,11 +23,13 @@ from zeroshot_cli.clip.config import (
     VisionTransformerConfig,
 )
 from zeroshot_cli.clip.model import CLIP
-from zeroshot_cli.errors import UsageError
+from zeroshot_cli.errors import CheckpointError, UsageError
 from zeroshot_cli.models.engines import choose
+from zeroshot_cli.models.engines import onnx as onnx_files
 from zeroshot_cli.models.engines import tower as towers
-from zeroshot_cli.models.engines.choose import resolve_engine
+from zeroshot_cli.models.engines.choose import computed_by, resolve_engine
 from zeroshot_cli.models.engines.integers import cpu_flags
+from zeroshot_cli.models.export import Layout, export_model
 from zeroshot_cli.models.formats.open_clip import default_preprocess
 from zeroshot_cli.models.load import load
 from zeroshot_cli.models.loaded import LoadedModel, make_ready
@@ -80,7 +84,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def ready(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., LoadedModel]:
-    monkeypatch.setattr(towers, "cache_folder", lambda: cache)
+    monkeypatch.setattr(towers, "engines_folder", lambda: cache / "engines")
 
     def ready(kind: str, precision: str, engine: str = "torch") -> LoadedModel:
         config = CONFIGS[kind]
@@ -117,7 +121,9 @@ def test_an_engine_answers_as_torch_does(kind: str, engine: str, ready: Callable
     assert least_cosine(other.encode_pixels(pixels), exact.encode_pixels(pixels)) > 0.99999
     torch.testing.assert_close(other.encode_texts(["a cat", ""]), exact.encode_texts(["a cat", ""]), rtol=0, atol=0)
     assert other.fingerprint == exact.fingerprint
-    assert (exact.computing, other.computing) == ("fp32", f"fp32 by {engine}")
+    assert (exact.computing, other.computing) == ("fp32", f"fp32 by {engine} {version(engine)}")
+    assert computed_by(exact.computing) == ("fp32", "torch")
+    assert computed_by(other.computing) == ("fp32", engine)
 
 
 @pytest.mark.parametrize(("kind", "engine"), EACH)
@@ -181,6 +187,27 @@ def test_what_is_written_serves_the_next_run(
     assert not caplog.records
 
 
+def test_another_run_may_be_faster(
+    ready: Callable[..., LoadedModel], cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = ready("ViT", "fp32", ENGINES[0]).encode_images(images(2))
+    monkeypatch.setattr(towers, "engines_folder", lambda: tmp_path / "engines")
+
+    def write(*_: object, **__: object) -> None:  # as if the other had finished meanwhile
+        shutil.copytree(cache / "engines", tmp_path / "engines", dirs_exist_ok=True)
+
+    monkeypatch.setattr(towers, "write_onnx", write)
+    assert torch.equal(ready("ViT", "fp32", ENGINES[0]).encode_images(images(2)), first)
+
+
+def test_nan_is_no_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load("tiny", device="cpu", precision="fp32")
+    monkeypatch.setattr(onnx_files.F, "cosine_similarity", lambda *_: torch.tensor([float("nan")]))
+    with pytest.raises(CheckpointError, match="a cosine of nan"):
+        export_model(model, tmp_path / "out", layout=Layout.ONNX)
+    assert not list(tmp_path.iterdir())
+
+
 def test_auto_is_torch_but_for_int8() -> None:
     assert resolve_engine("auto", "bf16", "cpu") == "torch"
     assert resolve_engine("auto", "int8", "cpu") == ENGINES[0]
@@ -208,7 +235,7 @@ def test_an_engine_that_cannot_be_had(
 
 @pytest.mark.slow
 def test_the_bundled_model_in_int8(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
-    monkeypatch.setattr(towers, "cache_folder", lambda: cache)
+    monkeypatch.setattr(towers, "engines_folder", lambda: cache / "engines")
     exact, short = load("tiny", device="cpu", precision="fp32"), load("tiny", precision="int8")
     assert short.engine == ENGINES[0]
     pixels = torch.randint(0, 256, (3, *exact.preprocess.config.height_width, 3), dtype=torch.uint8)
@@ -265,7 +292,7 @@ def test_a_bag_of_words_as_onnx(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_int8_on_a_model_of_the_real_size(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
-    monkeypatch.setattr(towers, "cache_folder", lambda: cache)
+    monkeypatch.setattr(towers, "engines_folder", lambda: cache / "engines")
     config = CLIPConfig(
         embed_dim=512, vision=VisionTransformerConfig(image_size=224, patch_size=32, width=768, layers=12), text=TEXT
     )

@@ -167,7 +167,7 @@ def build(options: BuildOptions) -> None:
     classes.rules(options.thresholds(), multi_label=False)  # refuse what classify would
     model = options.load(options.model, options.pretrained)
     note_assumed(assumed_of(classes.assumed, model.notes), quiet=options.quiet, verbose=options.verbose)
-    note(f"{model.title} on {model.device} in {model.precision}", quiet=options.quiet or not options.verbose)
+    note(f"{model.title} on {model.device} in {model.computing}", quiet=options.quiet or not options.verbose)
     classifier = classes.classifier(model, cache=options.cache, quiet=options.quiet)
     classifier.save(output, thresholds=options.thresholds())
     labels, texts = len(classes.labels), sum(map(len, classes.prompts.fill(classes.labels)))

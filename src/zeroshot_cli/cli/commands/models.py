@@ -184,13 +184,13 @@ def remove(name: Name, pretrained: o.Pretrained = None, debug: o.Debug = False) 
 @app.command("export")
 def export(
     name: Loadable,
-    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="The folder to write; --model DIR loads it.")],
+    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="The folder to write, for --model DIR unless ONNX.")],
     layout: Annotated[
         Layout | None,
         typer.Option(
             "--layout",
             show_default=False,
-            help="The program that is to load it. Default: that of the folder's name, such as onnx, else open_clip.",
+            help="The program that is to load it. Default: open_clip, for a folder named onnx that.",
         ),
     ] = None,
     pretrained: o.Pretrained = None,
@@ -204,7 +204,7 @@ def export(
 
     check_target(to)
     name, tag = split_name(name, pretrained)
-    layout = layout or (Layout(to.name) if to.name in list(Layout) else Layout.OPEN_CLIP)
+    layout = layout or (Layout.ONNX if to.name == Layout.ONNX else Layout.OPEN_CLIP)
     checked = export_model(load(name, tag, device="cpu", precision="fp32", offline=offline), to, layout=layout)
     note(f"{to} is ready for {layout}{checked}")
 

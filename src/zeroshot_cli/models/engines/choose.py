@@ -1,12 +1,31 @@
 """Which program runs the image tower; importing this takes no torch."""
 
+from importlib.metadata import version
 from importlib.util import find_spec
+from pathlib import Path
 
+from zeroshot_cli.disk import cache_folder
 from zeroshot_cli.errors import UsageError
 
 AUTO, TORCH = "auto", "torch"
 PACKAGES = {"openvino": "OpenVINO", "onnxruntime": "ONNX Runtime"}  # in the order in which int8 prefers them
 ENGINES = (AUTO, TORCH, *PACKAGES)
+
+
+def computing(precision: str, engine: str) -> str:
+    """Return what the bits of an image's embedding depend on: `fp32`, or `fp32 by openvino 2026.4.1`."""
+    return precision if engine == TORCH else f"{precision} by {engine} {version(engine)}"
+
+
+def computed_by(text: str) -> tuple[str, str]:
+    """Return the precision and the engine that `computing` has put together."""
+    precision, _, engine = text.partition(" by ")
+    return precision, engine.partition(" ")[0] or TORCH
+
+
+def engines_folder() -> Path:
+    """Return where encoders are kept as ONNX."""
+    return cache_folder() / "engines"
 
 
 def resolve_engine(engine: str, precision: str, device: str) -> str:

@@ -51,9 +51,13 @@ def write_onnx(tower: nn.Module, example: Tensor, path: Path, *, names: tuple[st
                 external_data=True,
                 verbose=False,
             )
+    except OSError:
+        raise
     except Exception as error:  # the exporter raises all kinds
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UsageError(f"this model cannot be written as ONNX ({reason}); use --engine torch") from error
+        raise UsageError(
+            f"this model cannot be written as ONNX ({reason}); torch runs it, in --precision fp32 or bf16"
+        ) from error
 
 
 class _Normalised(nn.Module):
@@ -83,16 +87,17 @@ def write_folder(loaded: LoadedModel, directory: Path) -> float:
     images = torch.randn(2, 3, *loaded.preprocess.config.height_width, generator=torch.Generator().manual_seed(0))
     tokens = tokenizer(["a photo of a cat", "two dogs"]).long()
     least = 1.0
+    about = loaded.describe() | {"logit_scale": loaded.logit_scale, "logit_bias": loaded.logit_bias}
     for tower, example, name in ((model.visual, images, "images"), (model.text, tokens, "texts")):
         path = directory / f"{name}.onnx"
         write_onnx(_Normalised(tower), example, path, names=(name, "embeddings"))
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         found = torch.from_numpy(session.run(None, {name: example.numpy()})[0])
         with torch.inference_mode():
-            least = min(least, float(F.cosine_similarity(found, tower(example)).min()))
-    if not least >= _LEAST:
-        raise CheckpointError(f"what ONNX Runtime answers is not what the model answers: a cosine of {least:.5f}")
-    about = loaded.describe() | {"logit_scale": loaded.logit_scale, "logit_bias": loaded.logit_bias}
+            cosine = float(F.cosine_similarity(found, tower(example)).min())
+        if not cosine >= _LEAST:  # NaN, too
+            raise CheckpointError(f"what ONNX Runtime answers is not what the model answers: a cosine of {cosine:.5f}")
+        least = min(least, cosine)
     write_file(directory / "model.json", json.dumps(about, indent=2) + "\n")
     for name, text in transformers_files(tokenizer).items():
         write_file(directory / name, text)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import logging
-import os
+import secrets
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,10 +18,10 @@ from torch import Tensor, nn
 
 from zeroshot_cli.clip.efficientnet import EfficientNet
 from zeroshot_cli.clip.model import CLIP
-from zeroshot_cli.disk import cache_folder, finished_folder, make_private, writing
+from zeroshot_cli.disk import finished_folder, make_private, require_private, writing
 from zeroshot_cli.documents import hash_of
 from zeroshot_cli.errors import UsageError
-from zeroshot_cli.models.engines.choose import PACKAGES
+from zeroshot_cli.models.engines.choose import PACKAGES, engines_folder
 from zeroshot_cli.models.engines.integers import cpu_flags, quantise, weight_steps
 from zeroshot_cli.models.engines.onnx import write_onnx
 
@@ -45,13 +46,16 @@ class EngineTower:
     precision: str
     key: str
     _compiled: dict[torch.Size, Callable[[Pixels], Pixels]] = field(default_factory=dict)
+    _alone: threading.Lock = field(default_factory=threading.Lock)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Embed preprocessed images: b3hw -> be, not normalised."""
-        if images.shape not in self._compiled:
-            with torch.inference_mode(False):
-                self._compiled[images.shape] = self._opened(self._written(images.shape), images.shape)
-        return torch.from_numpy(self._compiled[images.shape](images.contiguous().numpy()))
+        shape = images.shape
+        with self._alone:  # an engine answers one request at a time
+            if shape not in self._compiled:
+                with torch.inference_mode(False):
+                    self._compiled[shape] = self._opened(self._written(shape), shape)
+            return torch.from_numpy(self._compiled[shape](images.contiguous().numpy()))
 
     def _opened(self, path: Path, shape: torch.Size) -> Callable[[Pixels], Pixels]:
         opened = _openvino if self.engine == "openvino" else _onnx_runtime
@@ -60,7 +64,8 @@ class EngineTower:
         except Exception as error:  # of kinds of their own
             reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
             raise UsageError(
-                f"{PACKAGES[self.engine]} cannot run this model ({reason}); use --engine torch, or --precision bf16"
+                f"{PACKAGES[self.engine]} cannot run this model in {self.precision} ({reason}); without --engine, "
+                "--precision fp32 or bf16 is torch's"
             ) from error
 
     def _hint(self) -> str:
@@ -73,19 +78,28 @@ class EngineTower:
         """Return the tower as ONNX, written unless the cache has it."""
         integers = weight_steps() if self.precision == "int8" else None
         name = hash_of((_VERSION, self.key, list(shape[1:]), integers, torch.__version__))
-        folder = cache_folder() / "engines" / name
-        if not (folder / _FILE).is_file():
-            _log.info("preparing the model for %s, once …", PACKAGES[self.engine])
-            with writing(str(folder)):
+        folder = engines_folder() / name
+        path = folder / _FILE
+        with writing(str(folder)):
+            if not path.is_file():
+                _log.info("preparing the model for %s, once …", PACKAGES[self.engine])
                 make_private(folder.parent)
-                with finished_folder(folder, folder.with_name(f".{name}.{os.getpid()}")) as unfinished:
-                    tower = copy.deepcopy(_tower(self.model))
-                    if isinstance(tower, EfficientNet):
-                        tower.fold()
-                    if integers:
-                        quantise(tower)
-                    write_onnx(tower, torch.zeros(2, *shape[1:]), unfinished / _FILE, names=("images", "embeddings"))
-        return folder / _FILE
+                try:
+                    with finished_folder(folder, folder.with_name(f".{secrets.token_hex(8)}")) as unfinished:
+                        self._write(unfinished / _FILE, shape)
+                except OSError:
+                    if not path.is_file():  # else another run was faster
+                        raise
+            require_private(folder, path, path.with_name(f"{_FILE}.data"))
+        return path
+
+    def _write(self, path: Path, shape: torch.Size) -> None:
+        tower = copy.deepcopy(_tower(self.model))
+        if isinstance(tower, EfficientNet):
+            tower.fold()
+        if self.precision == "int8":
+            quantise(tower)
+        write_onnx(tower, torch.zeros(2, *shape[1:]), path, names=("images", "embeddings"))
 
 
 def _tower(model: nn.Module) -> nn.Module:
