@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import secrets
-from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zeroshot_cli.clip.config import VOCAB_SIZE, CBOWConfig, CLIPConfig, EfficientNetConfig
 from zeroshot_cli.disk import finished_folder, replacing, write_file, writing
-from zeroshot_cli.errors import CheckpointError
+from zeroshot_cli.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
     from zeroshot_cli.models.loaded import LoadedModel
@@ -44,8 +43,10 @@ def export_model(loaded: LoadedModel, directory: Path, *, layout: Layout) -> str
 
         with writing(str(directory)):
             directory.parent.mkdir(parents=True, exist_ok=True)
-            with suppress(OSError):
-                directory.rmdir()  # an empty one may be there; one that holds something is refused
+            if directory.is_dir():
+                if any(directory.iterdir()):
+                    raise UsageError(f"--to {directory} holds something already: name another folder")
+                directory.rmdir()
             with finished_folder(directory, directory.with_name(f".{secrets.token_hex(8)}")) as unfinished:
                 least = write_folder(loaded, unfinished)
         return f"; its least cosine to the model is {least:.6f}"

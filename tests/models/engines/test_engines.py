@@ -206,6 +206,10 @@ def test_nan_is_no_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(CheckpointError, match="a cosine of nan"):
         export_model(model, tmp_path / "out", layout=Layout.ONNX)
     assert not list(tmp_path.iterdir())
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "notes.txt").touch()
+    with pytest.raises(UsageError, match="out holds something already: name another folder"):
+        export_model(model, tmp_path / "out", layout=Layout.ONNX)
 
 
 def test_auto_is_torch_but_for_int8() -> None:
