@@ -1,85 +1,28 @@
 """fp32 and bf16: near each other, and no image's result depends on its neighbours."""
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import torch
+from ready_models import CPU, EFFICIENTNET, RESNET, VIT, images, ready
 from torch import nn
 from torch.nn import functional as F
 
 from zeroshot_cli.clip.config import (
     CLIPConfig,
-    EfficientNetConfig,
-    ResNetConfig,
-    TextTransformerConfig,
-    VisionTransformerConfig,
 )
 from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.models import precision as precisions
-from zeroshot_cli.models.formats.open_clip import default_preprocess
-from zeroshot_cli.models.loaded import LoadedModel, make_ready
-from zeroshot_cli.models.tokenizers import tokenizer_of
 
-CPU = torch.device("cpu")
 TEXTS = ["a photo of a cat.", "", "naïve café 🚀", "very " * 60]
-TEXT = TextTransformerConfig(width=64, heads=2, layers=2, vocab_size=1000, context_length=150)
-VIT = CLIPConfig(
-    embed_dim=64,
-    vision=VisionTransformerConfig(image_size=64, patch_size=16, width=128, layers=4),
-    text=TEXT,
-    quick_gelu=True,
-)
-RESNET = CLIPConfig(embed_dim=64, vision=ResNetConfig(image_size=64, layers=(1, 1, 1, 1), width=16), text=TEXT)
-
-
-EFFICIENTNET = CLIPConfig(
-    embed_dim=64, vision=EfficientNetConfig(image_size=64, hidden=64, gate=1.0, width_multiplier=0.5), text=TEXT
-)
-
-
-def randomise(model: nn.Module) -> nn.Module:
-    """Gains, biases and statistics random too, some channels three times the others, as in trained models."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for key, tensor in model.state_dict().items():
-            if not tensor.is_floating_point() or key == "logit_scale":
-                continue
-            noise = torch.randn(tensor.shape, generator=generator)
-            if tensor.ndim < 2:
-                tensor.copy_(1 + 0.2 * noise if key.endswith(("weight", "running_var")) else 0.2 * noise)
-                if "ln_" in key and key.endswith("weight"):
-                    tensor[::50] *= 3
-            else:
-                fan_in = tensor.shape[-1] if "embedding" in key else tensor[0].numel()
-                tensor.copy_(noise * fan_in**-0.5)
-    return model
-
-
-def load(config: CLIPConfig, precision: str, seeded: Callable[[nn.Module], nn.Module] = randomise) -> LoadedModel:
-    torch.manual_seed(0)
-    return make_ready(
-        name="small",
-        pretrained=None,
-        model=seeded(CLIP(config)),
-        config=config,
-        preprocess=default_preprocess(config),
-        tokenizer=tokenizer_of(config),
-        device=CPU,
-        precision=precision,
-    )
-
-
-def images(count: int, size: int = 64) -> torch.Tensor:
-    return torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.mark.parametrize("config", [VIT, RESNET, EFFICIENTNET], ids=["ViT", "ResNet", "EfficientNet"])
 @pytest.mark.parametrize("precision", ["bf16"])
 def test_embeddings_stay_near_those_of_fp32(config: CLIPConfig, precision: str) -> None:
-    exact, short = load(config, "fp32"), load(config, precision)
+    exact, short = ready(config, "fp32"), ready(config, precision)
     for found, expected in (
         (short.encode_images(images(4)), exact.encode_images(images(4))),
         (short.encode_texts(TEXTS), exact.encode_texts(TEXTS)),
@@ -92,7 +35,7 @@ def test_embeddings_stay_near_those_of_fp32(config: CLIPConfig, precision: str) 
 @pytest.mark.parametrize("config", [VIT, EFFICIENTNET], ids=["ViT", "EfficientNet"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_an_image_does_not_depend_on_its_neighbours(config: CLIPConfig, precision: str) -> None:
-    model = load(config, precision)
+    model = ready(config, precision)
     batch = images(8)
     others = batch * torch.tensor([1.0, *[50.0] * 7]).view(8, 1, 1, 1)
     assert torch.equal(model.encode_images(batch)[0], model.encode_images(others)[0])
@@ -137,14 +80,14 @@ def test_temperature_and_bias_are_the_same_in_every_precision(precision: str) ->
 
 @pytest.mark.parametrize("config", [VIT, RESNET], ids=["vit", "resnet"])
 def test_an_image_tower_in_half_precision_is_converted_when_it_is_first_used(config: CLIPConfig) -> None:
-    model = load(config, "bf16")
+    model = ready(config, "bf16")
     assert {p.dtype for p in model.model.text.parameters()} == {torch.bfloat16}
     assert {p.dtype for p in model.model.visual.parameters()} == {torch.float32}
     pixels = torch.randint(0, 256, (4, 64, 64, 3), dtype=torch.uint8)
     first, second = model.encode_pixels(pixels), model.encode_pixels(pixels)
     assert {p.dtype for p in model.model.visual.parameters()} == {torch.bfloat16}
     assert torch.equal(first, second)
-    eager = load(config, "fp32")
+    eager = ready(config, "fp32")
     eager.model.to(torch.bfloat16)
     expected = F.normalize(eager.model.encode_image(eager.preprocess.normalise(pixels).bfloat16()).float(), dim=-1)
     assert torch.equal(first, expected)
@@ -159,7 +102,7 @@ def test_an_image_tower_in_half_precision_is_converted_when_it_is_first_used(con
 @pytest.mark.parametrize("threads", [1, 2, 3, 5, 7])
 def test_an_images_place_in_the_batch_changes_no_bit(config: CLIPConfig, precision: str, threads: int) -> None:
     """In float32, where MKL rounds by place and alignment: a batch of 8, turned round by each number of rows."""
-    model, before = load(config, precision), torch.get_num_threads()
+    model, before = ready(config, precision), torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         pixels = torch.randint(0, 256, (8, 64, 64, 3), dtype=torch.uint8)

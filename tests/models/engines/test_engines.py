@@ -10,19 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import ready_models
 import torch
+from ready_models import EFFICIENTNET, RESNET, TEXT, VIT, images, randomise
 from torch import nn
 
 from zeroshot_cli.cli.app import app
 from zeroshot_cli.clip.config import (
     CBOWConfig,
     CLIPConfig,
-    EfficientNetConfig,
-    ResNetConfig,
-    TextTransformerConfig,
     VisionTransformerConfig,
 )
-from zeroshot_cli.clip.model import CLIP
 from zeroshot_cli.errors import CheckpointError, UsageError
 from zeroshot_cli.models.engines import choose
 from zeroshot_cli.models.engines import onnx as onnx_files
@@ -30,25 +28,10 @@ from zeroshot_cli.models.engines import tower as towers
 from zeroshot_cli.models.engines.choose import computed_by, resolve_engine
 from zeroshot_cli.models.engines.integers import cpu_flags
 from zeroshot_cli.models.export import Layout, export_model
-from zeroshot_cli.models.formats.open_clip import default_preprocess
 from zeroshot_cli.models.load import load
-from zeroshot_cli.models.loaded import LoadedModel, make_ready
-from zeroshot_cli.models.tokenizers import tokenizer_of
+from zeroshot_cli.models.loaded import LoadedModel
 
-CPU = torch.device("cpu")
-TEXT = TextTransformerConfig(width=64, heads=2, layers=2, vocab_size=1000, context_length=20)
-CONFIGS = {
-    "ViT": CLIPConfig(
-        embed_dim=64,
-        vision=VisionTransformerConfig(image_size=64, patch_size=16, width=128, layers=4),
-        text=TEXT,
-        quick_gelu=True,
-    ),
-    "ResNet": CLIPConfig(embed_dim=64, vision=ResNetConfig(image_size=64, layers=(1, 1, 1, 1), width=16), text=TEXT),
-    "EfficientNet": CLIPConfig(
-        embed_dim=64, vision=EfficientNetConfig(image_size=64, hidden=64, gate=1.0, width_multiplier=0.5), text=TEXT
-    ),
-}
+CONFIGS = {"ViT": VIT, "ResNet": RESNET, "EfficientNet": EFFICIENTNET}
 ENGINES = [name for name in ("openvino", "onnxruntime") if find_spec(name)]
 EACH = [  # each takes seconds to be written
     pytest.param(kind, engine, marks=[pytest.mark.slow] * ((kind, engine) != ("ViT", "openvino")))
@@ -56,24 +39,6 @@ EACH = [  # each takes seconds to be written
     for engine in ENGINES
 ]
 pytestmark = pytest.mark.skipif(not ENGINES or not find_spec("onnxscript"), reason="no engine is installed")
-
-
-def randomise(model: nn.Module) -> nn.Module:
-    """Gains, biases and statistics random too, some channels three times the others, as in trained models."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for key, tensor in model.state_dict().items():
-            if not tensor.is_floating_point() or key == "logit_scale":
-                continue
-            noise = torch.randn(tensor.shape, generator=generator)
-            if tensor.ndim < 2:
-                tensor.copy_(1 + 0.2 * noise if key.endswith(("weight", "running_var")) else 0.2 * noise)
-                if "ln_" in key and key.endswith("weight"):
-                    tensor[::50] *= 3
-            else:
-                fan_in = tensor.shape[-1] if "embedding" in key else tensor[0].numel()
-                tensor.copy_(noise * fan_in**-0.5)
-    return model
 
 
 @pytest.fixture(scope="module")
@@ -85,27 +50,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def ready(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., LoadedModel]:
     monkeypatch.setattr(towers, "engines_folder", lambda: cache / "engines")
-
-    def ready(kind: str, precision: str, engine: str = "torch") -> LoadedModel:
-        config = CONFIGS[kind]
-        torch.manual_seed(0)
-        return make_ready(
-            name=kind,
-            pretrained=None,
-            model=randomise(CLIP(config)),
-            config=config,
-            preprocess=default_preprocess(config),
-            tokenizer=tokenizer_of(config),
-            device=CPU,
-            precision=precision,
-            engine=engine,
-        )
-
-    return ready
-
-
-def images(count: int) -> torch.Tensor:
-    return torch.randn(count, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    return lambda kind, precision, engine="torch": ready_models.ready(CONFIGS[kind], precision, engine=engine)
 
 
 def least_cosine(found: torch.Tensor, expected: torch.Tensor) -> float:
@@ -281,17 +226,7 @@ def test_a_bag_of_words_as_onnx(tmp_path: Path) -> None:
         vision=VisionTransformerConfig(image_size=32, patch_size=16, width=64, layers=1),
         text=CBOWConfig(width=32, context_length=10, vocab_size=1000),
     )
-    model = make_ready(
-        name="bag",
-        pretrained=None,
-        model=randomise(CLIP(config)),
-        config=config,
-        preprocess=default_preprocess(config),
-        tokenizer=tokenizer_of(config),
-        device=CPU,
-        precision="fp32",
-    )
-    assert write_folder(model, tmp_path) > 0.9999
+    assert write_folder(ready_models.ready(config), tmp_path) > 0.9999
 
 
 @pytest.mark.slow
@@ -302,18 +237,5 @@ def test_int8_on_a_model_of_the_real_size(monkeypatch: pytest.MonkeyPatch, cache
     )
     batch = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(1))
     for seeded in (nn.Module.eval, randomise):  # as it is made; and with every branch at full strength and outliers
-        found = []
-        for precision in ("fp32", "int8"):
-            torch.manual_seed(0)
-            model = make_ready(
-                name="ViT-B-32",
-                pretrained=None,
-                model=seeded(CLIP(config)),
-                config=config,
-                preprocess=default_preprocess(config),
-                tokenizer=tokenizer_of(config),
-                device=CPU,
-                precision=precision,
-            )
-            found.append(model.encode_images(batch))
+        found = [ready_models.ready(config, precision, seeded).encode_images(batch) for precision in ("fp32", "int8")]
         assert least_cosine(*found) > 0.999
