@@ -7,7 +7,7 @@ LOWEST := .venv-lowest/$(SCRIPTS)
 READY := .venv/.installed
 DOCS := README.md $(wildcard docs/*.md) benchmarks/README.md
 # Most tests keep one core busy, and one process's threads must not spin while another needs the core. A file's tests
-# stay together: they share models and browsers.
+# stay together: they share models and browsers. Tests of engines have a process of their own, which the exporter fills.
 PYTEST = OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 PIP = -m pip install --quiet --disable-pip-version-check
 BENCHMARKS := $(filter-out benchmarks/record.py benchmarks/table.py benchmarks/folder_peer.py benchmarks/unknown.py \
@@ -23,10 +23,12 @@ demo: $(READY) ## label the example images, and count the right answers
 	$(BIN)/python examples/demo.py
 
 test: $(READY) ## all tests except the slow ones: six minutes on two cores
-	$(PYTEST)
+	$(PYTEST) -m "not slow and not engines"
+	$(BIN)/python -m pytest -m "not slow and engines"
 
 test-slow: $(READY) ## kills, wheels, small trainings, browsers (Chromium)
-	$(PYTEST) -m slow
+	$(PYTEST) -m "slow and not engines"
+	$(BIN)/python -m pytest -m "slow and engines"
 
 # Old versions may call what their own newer dependencies deprecate, which is not ours to mend.
 test-lowest: $(READY) ## the tests but the slow ones, with the lowest version of every dependency

@@ -272,7 +272,7 @@ def test_the_fingerprint_follows_the_tokenizer(pair: Callable[..., Any], tmp_pat
     ("family", "precision"),
     [
         *((family, "bf16") for family in FAMILIES if family != "EVA"),
-        *(pytest.param(family, "int8", marks=pytest.mark.slow) for family in FAMILIES),
+        *(pytest.param(family, "int8", marks=[pytest.mark.slow, pytest.mark.engines]) for family in FAMILIES),
     ],
 )
 def test_other_precisions_stay_near(family: str, precision: str, pair: Callable[..., Any], tmp_path: Path) -> None:

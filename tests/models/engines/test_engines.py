@@ -38,7 +38,10 @@ EACH = [  # each takes seconds to be written
     for kind in CONFIGS
     for engine in ENGINES
 ]
-pytestmark = pytest.mark.skipif(not ENGINES or not find_spec("onnxscript"), reason="no engine is installed")
+pytestmark = [
+    pytest.mark.engines,
+    pytest.mark.skipif(not ENGINES or not find_spec("onnxscript"), reason="no engine is installed"),
+]
 
 
 @pytest.fixture(scope="module")

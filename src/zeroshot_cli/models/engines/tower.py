@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import gc
 import logging
 import secrets
 import threading
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,14 +36,14 @@ Pixels = npt.NDArray[np.float32]
 
 def attach(model: nn.Module, engine: str, precision: str, key: str) -> None:
     """Let an engine encode the images of a model, float32 on the CPU; `key` tells its weights apart."""
-    vars(model)["encode_image"] = EngineTower(model, engine, precision, key)
+    vars(model)["encode_image"] = EngineTower(weakref.ref(model), engine, precision, key)  # both end with the model
 
 
 @dataclass
 class EngineTower:
     """`encode_image` of a model, by an engine that compiles it for each shape of batch that comes."""
 
-    model: nn.Module
+    owner: weakref.ref[nn.Module]
     engine: str
     precision: str
     key: str
@@ -70,7 +72,7 @@ class EngineTower:
 
     def _hint(self) -> str:
         """Return how the engine computes what is not of integers."""
-        whole = self.precision == "int8" and not isinstance(getattr(self.model, "visual", None), EfficientNet)
+        whole = self.precision == "int8" and not isinstance(getattr(self.owner(), "visual", None), EfficientNet)
         short = self.precision == "bf16" or (whole and bool({"avx512_bf16", "amx_bf16"} & cpu_flags()))
         return "bf16" if short else "f32"
 
@@ -94,12 +96,15 @@ class EngineTower:
         return path
 
     def _write(self, path: Path, shape: torch.Size) -> None:
-        tower = copy.deepcopy(_tower(self.model))
+        model = self.owner()
+        assert model is not None  # it calls this
+        tower = copy.deepcopy(_tower(model))
         if isinstance(tower, EfficientNet):
             tower.fold()
         if self.precision == "int8":
             quantise(tower)
         write_onnx(tower, torch.zeros(2, *shape[1:]), path, names=("images", "embeddings"))
+        gc.collect()  # the exporter leaves a million objects that know each other
 
 
 def _tower(model: nn.Module) -> nn.Module:
