@@ -37,8 +37,6 @@ _LOCAL = {  # an actor is started when it is asked for: none is wanted before
     "RAY_enable_worker_prestart": "0",
     "RAY_prestart_worker_first_driver": "0",
     "RAY_AUTH_MODE": "token",  # Ray's ports are open to other machines
-    # There is no dashboard, and Ray need not wait for its server: it gives it up at once, and it ends with the others.
-    "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "0",
     "RAY_gcs_rpc_server_reconnect_timeout_s": "5",  # of agents that look for a driver that was killed; 60 by default
 }
 
@@ -101,23 +99,9 @@ class RayCluster:
         self._up.set()
         self._over.wait()
         with suppress(Exception):
-            self._end()
+            import ray
 
-    def _end(self) -> None:
-        import ray
-
-        if self._folder is not None:
-            self._end_helpers()
-        ray.shutdown()
-
-    def _end_helpers(self) -> None:
-        """Kill what has nothing to save: Ray would wait for each in turn, for a second together."""
-        with suppress(Exception):  # not of Ray's public names: where they change, the end takes that second
-            from ray._private import worker
-
-            node: Any = worker._global_node
-            node.kill_monitor(check_alive=False)
-            node.kill_log_monitor(check_alive=False)
+            ray.shutdown()
 
     def _start(self) -> None:
         address = os.environ.get(ADDRESS) or "local"
@@ -134,10 +118,24 @@ class RayCluster:
                 "object_store_memory": _OBJECTS,
                 "_temp_dir": self._folder,
             }
+            _start_only_what_computes()
         import ray
 
         logging.getLogger("ray").setLevel(_SILENT)
         ray.init(**given, log_to_driver=False, configure_logging=False, logging_level=_SILENT)
+
+
+def _start_only_what_computes() -> None:
+    """Leave out what a cluster of one run has no use for: three programs in Python, each a second of CPU.
+
+    They would scale the cluster, serve a dashboard and copy logs. Ray has no option for it; the names are not public,
+    and where they change, the programs are started as before.
+    """
+    from ray._private.node import Node
+
+    for name in ("start_monitor", "start_api_server", "start_log_monitor"):
+        if hasattr(Node, name):
+            setattr(Node, name, lambda *_, **__: None)
 
 
 def own_folder() -> tuple[str, BinaryIO]:
