@@ -138,9 +138,14 @@ def test_a_model_in_shares_is_saved_whole_and_goes_on(tmp_path: Path, pairs: Pat
     expected = _weights(tmp_path / "whole")
     ours = _weights(tmp_path / "shares")
     assert {name: tensor.shape for name, tensor in ours.items()} == {name: t.shape for name, t in expected.items()}
-    moved = max(float((ours[name] - expected[name]).abs().max()) for name in expected)
-    # Eight steps of AdamW at 5e-4, where a gradient near zero may go either way, part two weights by at most 8e-3.
-    assert moved < 4e-3
+    # Eight steps of AdamW at 5e-4. A bias of keys adds the same to all scores of a query, so its gradient is zero but for
+    # rounding, which AdamW makes a whole step: it changes no answer, and is left out.
+    for name, tensor in expected.items():
+        apart = (ours[name] - tensor).abs()
+        if name.endswith("in_proj_bias"):
+            query, _, value = apart.chunk(3)
+            apart = torch.cat([query, value])
+        assert apart.max() < 1e-3, name
     newest = tmp_path / "shares" / "checkpoints" / "step-00000008"
     for file in newest.iterdir():
         file.unlink()
