@@ -138,8 +138,8 @@ def test_a_model_in_shares_is_saved_whole_and_goes_on(tmp_path: Path, pairs: Pat
     expected = _weights(tmp_path / "whole")
     ours = _weights(tmp_path / "shares")
     assert {name: tensor.shape for name, tensor in ours.items()} == {name: t.shape for name, t in expected.items()}
-    # Eight steps of AdamW at 5e-4. A bias of keys adds the same to all scores of a query, so its gradient is zero but for
-    # rounding, which AdamW makes a whole step: it changes no answer, and is left out.
+    # Eight steps of AdamW at 5e-4. A bias of keys adds the same to all scores of a query, so its gradient is zero but
+    # for rounding, which AdamW makes a whole step: it changes no answer, and is left out.
     for name, tensor in expected.items():
         apart = (ours[name] - tensor).abs()
         if name.endswith("in_proj_bias"):
