@@ -131,11 +131,12 @@ def _start_only_what_computes() -> None:
     They would scale the cluster, serve a dashboard and copy logs. Ray has no option for it; the names are not public,
     and where they change, the programs are started as before.
     """
-    from ray._private.node import Node
+    with suppress(ImportError):
+        from ray._private.node import Node
 
-    for name in ("start_monitor", "start_api_server", "start_log_monitor"):
-        if hasattr(Node, name):
-            setattr(Node, name, lambda *_, **__: None)
+        for name in ("start_monitor", "start_api_server", "start_log_monitor"):
+            if hasattr(Node, name):
+                setattr(Node, name, lambda *_, **__: None)
 
 
 def own_folder() -> tuple[str, BinaryIO]:

@@ -56,7 +56,7 @@ def write_onnx(tower: nn.Module, example: Tensor, path: Path, *, names: tuple[st
     except Exception as error:  # the exporter raises all kinds
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UsageError(
-            f"this model cannot be written as ONNX ({reason}); torch runs it, in --precision fp32 or bf16"
+            f"this model cannot be written as ONNX ({reason}); use --precision fp32 or bf16, without --engine"
         ) from error
 
 

@@ -60,14 +60,13 @@ class EngineTower:
             return torch.from_numpy(self._compiled[shape](images.contiguous().numpy()))
 
     def _opened(self, path: Path, shape: torch.Size) -> Callable[[Pixels], Pixels]:
-        opened = _openvino if self.engine == "openvino" else _onnx_runtime
         try:
-            return opened(path, shape, self._hint())
+            return _openvino(path, shape, self._hint()) if self.engine == "openvino" else _onnx_runtime(path)
         except Exception as error:  # of kinds of their own
             reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
             raise UsageError(
-                f"{PACKAGES[self.engine]} cannot run this model in {self.precision} ({reason}); without --engine, "
-                "--precision fp32 or bf16 is torch's"
+                f"{PACKAGES[self.engine]} cannot run this model in {self.precision} ({reason}); use --precision fp32 "
+                "or bf16, without --engine"
             ) from error
 
     def _hint(self) -> str:
@@ -116,11 +115,11 @@ class _Images(nn.Module):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.model = model
+        self.model: Any = copy.copy(model)
+        del vars(self.model)["encode_image"]  # so that it is that of its class
 
     def forward(self, images: Tensor) -> Tensor:
-        kind: Any = type(self.model)
-        out: Tensor = kind.encode_image(self.model, images)
+        out: Tensor = self.model.encode_image(images)
         return out
 
 
@@ -139,10 +138,9 @@ def _openvino(path: Path, shape: torch.Size, hint: str) -> Callable[[Pixels], Pi
     return lambda images: np.array(request.infer([images], share_inputs=True)[0])
 
 
-def _onnx_runtime(path: Path, shape: torch.Size, hint: str) -> Callable[[Pixels], Pixels]:
+def _onnx_runtime(path: Path) -> Callable[[Pixels], Pixels]:
     import onnxruntime
 
-    assert hint
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
