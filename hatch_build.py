@@ -7,13 +7,15 @@ from typing import Any
 from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 RELATIVE = re.compile(r"(!?)(\[[^\]]*\])\((?![a-z]+:|#)([^)\s]+)\)")
+IN_TAGS = re.compile(r"""(<[^<>]*\b(?:src|srcset|(href))=")(?![a-z]+:|#)([^"\s]+)""")
 
 
 def with_absolute_links(text: str, repository: str) -> str:
     """Return the Markdown `text` with links to files of the repository, images as raw files."""
-    return RELATIVE.sub(
+    text = RELATIVE.sub(
         lambda link: f"{link[1]}{link[2]}({repository}/{'raw' if link[1] else 'blob'}/HEAD/{link[3]})", text
     )
+    return IN_TAGS.sub(lambda tag: f"{tag[1]}{repository}/{'blob' if tag[2] else 'raw'}/HEAD/{tag[3]}", text)
 
 
 class ReadmeHook(MetadataHookInterface):

@@ -14,11 +14,14 @@ from pathlib import Path
 
 import pytest
 import versions
+from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from readme_renderer import markdown
 
 from zeroshot_cli import __version__
 
 ROOT = Path(__file__).parents[1]
+NOT_OF_USERS = {"bench", "dev", "docs"}
 
 
 def python(*arguments: str, cwd: Path, path: Path | None = None) -> str:
@@ -59,11 +62,20 @@ def test_constraints_pin_what_the_project_asks_for() -> None:
         assert name not in pins or requirement.specifier.contains(pins[name]), (str(requirement), pins[name])
 
 
+def test_all_are_the_extras_of_users_but_the_large_ones_for_few() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = settings["optional-dependencies"]
+    (everything,) = map(Requirement, extras["all"])
+    assert everything.name == settings["name"]
+    assert extras.keys() - everything.extras - NOT_OF_USERS == {"all", "ray", "wandb"}
+    assert everything.extras <= extras.keys()
+
+
 def test_lowest_versions_are_the_lower_bounds(tmp_path: Path) -> None:
     pyproject = tmp_path / "pyproject.toml"
     pyproject.write_text(
-        '[project]\ndependencies = ["A_b>=1.5,<3", "c>=2"]\n'
-        '[project.optional-dependencies]\nx = ["c>=10"]\nbench = ["d"]\n'
+        '[project]\nname = "own"\ndependencies = ["A_b>=1.5,<3", "c>=2"]\n'
+        '[project.optional-dependencies]\nx = ["c>=10"]\nbench = ["d"]\nall = ["own[x]"]\n'
     )
     assert versions.lowest(versions.requirements(pyproject)) == {"a-b": "1.5", "c": "10"}
     pyproject.write_text('[project]\ndependencies = ["e"]\noptional-dependencies = {}\n')
@@ -99,10 +111,28 @@ def test_a_package_index_can_follow_every_link_of_the_readme() -> None:
     assert with_absolute_links(text, "https://r") == (
         "![a](https://r/raw/HEAD/b/c.svg) [d](https://r/blob/HEAD/e.md#f) [g](#h) [i](https://j.k/l) [m]: n"
     )
+    tags = '<a href="b.md"><img alt="c" src="d.svg"></a> <source srcset="e.svg"> <img src="https://f"> <a href="#g">'
+    assert with_absolute_links(tags, "https://r") == (
+        '<a href="https://r/blob/HEAD/b.md"><img alt="c" src="https://r/raw/HEAD/d.svg"></a> '
+        '<source srcset="https://r/raw/HEAD/e.svg"> <img src="https://f"> <a href="#g">'
+    )
     readme = with_absolute_links((ROOT / "README.md").read_text(encoding="utf-8"), "https://r")
     assert set(re.findall(r"\]\((https?:|#)?", readme)) <= {"https:", "#"}
     urls = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]
     assert all(url.startswith(urls["Repository"]) for url in urls.values())
+
+
+def test_a_package_index_renders_the_readme() -> None:
+    """By the renderer that PyPI has: it returns None where it cannot, and drops tags that it does not allow."""
+    with_absolute_links = runpy.run_path(str(ROOT / "hatch_build.py"))["with_absolute_links"]
+    readme = with_absolute_links((ROOT / "README.md").read_text(encoding="utf-8"), "https://r")
+    page = markdown.render(readme)
+    assert page is not None
+    addresses = re.findall(r'(?:src|srcset|href)="([^"]*)"', page)
+    assert {address.split(":")[0] if address[0] != "#" else "#" for address in addresses} <= {"https", "#"}
+    images = re.findall(r"!\[|<img ", readme)
+    assert len(re.findall("<img ", page)) == len(images) > 0
+    assert "&lt;img" not in page
 
 
 def test_importing_the_package_imports_no_torch(tmp_path: Path) -> None:

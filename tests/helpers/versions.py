@@ -20,10 +20,11 @@ WITH_TORCH = "torchvision"  # open_clip_torch brings it, and a torchvision fits 
 
 
 def requirements(pyproject: Path = PYPROJECT) -> list[Requirement]:
-    """Return the package's own dependencies and those of every tested extra."""
+    """Return the package's own dependencies and those of every tested extra; an extra of extras adds none."""
     project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]
     extras = [lines for name, lines in project["optional-dependencies"].items() if name not in UNTESTED]
-    return [Requirement(line) for lines in (project["dependencies"], *extras) for line in lines]
+    lines = [line for lines in (project["dependencies"], *extras) for line in lines]
+    return [each for each in map(Requirement, lines) if each.name != project.get("name")]
 
 
 def lowest(wanted: Iterable[Requirement]) -> dict[str, str]:

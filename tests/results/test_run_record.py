@@ -79,7 +79,7 @@ def test_the_first_setting_that_differs_is_named(before: dict[str, Any], now: di
 
 
 def test_the_same_weights_under_another_name_are_no_difference() -> None:
-    """0.2.0 recorded the model as it was typed, without the tag that a name alone stands for."""
+    """Earlier versions recorded the model as it was typed, without the tag that a name alone stands for."""
     before = {"model": "ViT-B/32", "pretrained": None, "top_k": 1, "weights": "f" * 64}
     now = {"model": "ViT-B-32", "pretrained": "laion2b_s34b_b79k", "top_k": 1, "weights": "f" * 64}
     assert first_difference(before, now, "out.csv") is None
