@@ -50,7 +50,7 @@ class _Int8Weights(nn.Module):
         ops = torch.ops.quantized_decomposed
         largest = x.abs().amax(dim=over, keepdim=True).clamp(min=_TINY)
         given = (1 / _STEPS, 0, -_STEPS - 1, _STEPS, torch.int8)
-        x = ops.dequantize_per_tensor(ops.quantize_per_tensor(x / largest, *given), *given)
+        x = ops.dequantize_per_tensor(ops.quantize_per_tensor(x * (1 / largest), *given), *given)
         weight = ops.dequantize_per_channel(self.values, self.scale, self.zero, 0, -_STEPS - 1, _STEPS, torch.int8)
         return product(x, weight) * largest
 
@@ -98,26 +98,21 @@ class _Int8Patches(nn.Module):
 
 
 class _Int8Attention(Attention):
-    """`Attention` with integer products for queries, keys, values and the output.
+    """`Attention` with integer products, one each for queries, keys, values and the output.
 
-    The last block of a tower asks for queries apart from keys and values.
+    Three products take no longer than one of three times the width, and nothing has to be split after them.
     """
 
-    def __init__(self, attention: Attention, *, last: bool) -> None:
+    def __init__(self, attention: Attention) -> None:
         nn.Module.__init__(self)
         self.heads, self.out_proj = attention.heads, attention.out_proj
-        weight, bias = attention.in_proj_weight, attention.in_proj_bias
-        places = [weight.shape[1]] if last else []
-        self.parts = nn.ModuleList(
-            Int8Linear(w, b) for w, b in zip(weight.tensor_split(places), bias.tensor_split(places), strict=True)
-        )
+        weights, biases = attention.in_proj_weight.chunk(3), attention.in_proj_bias.chunk(3)
+        self.parts = nn.ModuleList(map(Int8Linear, weights, biases))
 
     def project(self, x: Tensor, read: Tensor | None) -> tuple[Tensor, ...]:
         """Return queries, keys and values as `Attention.project` does."""
-        if read is not None:
-            return self.parts[0](take(x, read)), *self.parts[1](x).chunk(2, dim=-1)
-        out: Tensor = self.parts[0](x)
-        return out.chunk(3, dim=-1)
+        queries, keys, values = self.parts
+        return queries(x if read is None else take(x, read)), keys(x), values(x)
 
 
 def quantise(tower: nn.Module) -> None:
@@ -134,7 +129,7 @@ def quantise(tower: nn.Module) -> None:
                 assert isinstance(block, ResidualAttentionBlock)
                 share_gains(block.ln_1, block.attn.in_proj_weight)
                 share_gains(block.ln_2, block.mlp.c_fc.weight)
-                block.attn = _Int8Attention(block.attn, last=block is module.resblocks[-1])
+                block.attn = _Int8Attention(block.attn)
     if isinstance(tower, ModifiedResNet):
         _fold_norms(tower)
     if isinstance(tower, VisionTransformer):

@@ -28,7 +28,7 @@ from zeroshot_cli.models.engines.integers import cpu_flags, quantise, weight_ste
 from zeroshot_cli.models.engines.onnx import write_onnx
 
 _log = logging.getLogger(__name__)
-_VERSION = 1  # of what is kept: raised when the same model would be written otherwise
+_VERSION = 2  # of what is kept: raised when the same model would be written otherwise
 _FILE = "images.onnx"
 
 Pixels = npt.NDArray[np.float32]
