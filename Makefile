@@ -5,10 +5,11 @@ SCRIPTS := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 BIN := .venv/$(SCRIPTS)
 LOWEST := .venv-lowest/$(SCRIPTS)
 READY := .venv/.installed
-DOCS := README.md $(wildcard docs/*.md) benchmarks/README.md
+DOCS := README.md $(wildcard docs/*.md docs/*/*.md) benchmarks/README.md
 # Most tests keep one core busy, and one process's threads must not spin while another needs the core. A file's tests
 # stay together: they share models and browsers. Tests of engines have a process of their own, which the exporter fills.
 PYTEST = OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
+SITE = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet  # a broken link ends it
 PIP = -m pip install --quiet --disable-pip-version-check
 BENCHMARKS := $(filter-out benchmarks/record.py benchmarks/table.py benchmarks/folder_peer.py benchmarks/unknown.py \
 	benchmarks/finetune.py benchmarks/tune.py benchmarks/duplicates.py benchmarks/quick.py,$(wildcard benchmarks/*.py))
@@ -43,11 +44,13 @@ lint: $(READY) ## lint, format, types, import direction
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-check: lint ## lint, and whether pasted output is current
+check: lint ## lint, whether pasted output is current, and whether the site of docs/ builds
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/cog --check $(DOCS)
+	$(SITE)
 
-docs: $(READY) ## renew the output pasted into README.md, docs/ and benchmarks/
+docs: $(READY) ## renew the output pasted into README.md, docs/ and benchmarks/, and build site/index.html
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/cog -r $(DOCS)
+	$(SITE)
 
 images: $(READY) ## make README's images again (Chromium); look at them afterwards
 	$(BIN)/python docs/images/make.py
