@@ -79,9 +79,9 @@ def test_the_command_prints_them(capsys: pytest.CaptureFixture[str]) -> None:
     assert app.run(["models", "recommend"]) == 0
     captured = capsys.readouterr()
     header, *rows = (line.split("\t") for line in captured.out.splitlines())
-    assert header == ["name", "ImageNet", "source", "download", "GFLOP", "what for"]
-    assert rows[0][0] == "small *"  # the one that is used
-    assert rows[2][:5] == ["ViT-B-32-256", "72.81%", "open_clip", "~605 MB", "11.5"]
+    assert header == ["name", "used", "ImageNet", "source", "download", "GFLOP", "what for"]
+    assert rows[0][:2] == ["small", "*"]  # the one that is used
+    assert rows[2][:6] == ["ViT-B-32-256", "", "72.81%", "open_clip", "~605 MB", "11.5"]
     assert all(where in captured.err for where in sources().values())
     assert app.run(["models", "recommend", "--format", "jsonl"]) == 0
     captured = capsys.readouterr()

@@ -1,12 +1,14 @@
 """The lists of models and of known data sets, for people and for programs."""
 
+import sys
 from collections.abc import Sequence
 
-from zeroshot_cli.console.terminal import ListFormat, note, print_list, print_rows
+from zeroshot_cli.console.terminal import ListFormat, note, print_list
 from zeroshot_cli.datasets.registry import WDS, Absent, Archive, KnownSet, Local, Shards, known_sets
 from zeroshot_cli.display import size_text
 from zeroshot_cli.models.catalogue import Entry
 from zeroshot_cli.models.recommended import Recommended, sources
+from zeroshot_cli.models.registry import BUNDLED
 
 _MODEL_COLUMNS = (
     "name",
@@ -20,14 +22,45 @@ _MODEL_COLUMNS = (
     "here",
     "used",
 )
-_RECOMMENDED_COLUMNS = ("name", "ImageNet", "source", "download", "GFLOP", "what for")
+_MODEL_SPARE = ("ImageNet-V2", "pixels", "params (M)", "used", "default", "here", "download")
+_RECOMMENDED_COLUMNS = ("name", "used", "ImageNet", "source", "download", "GFLOP", "what for")
+_USED = "used *: the model of commands without --model"
+_SET_SPARE = ("from", "metric", "prompts", "licence", "classes", "images")
+_FIRST_SETS = (  # to begin with: small enough to download, and what others publish figures for
+    "imagenet-v2",
+    "imagenet-r",
+    "imagenet-sketch",
+    "food101",
+    "cifar10",
+    "pets",
+    "flowers102",
+    "eurosat",
+    "wds/flickr30k",
+)
 _SET_COLUMNS = ("name", "data set", "images", "classes", "metric", "prompts", "licence", "from")
 _METRICS = {"top1": "top-1", "mean_per_class_recall": "mean recall", "image_to_text_recall@1": "recall@1"}
 
 
 def print_models(entries: Sequence[Entry], form: ListFormat) -> None:
-    """Print the list on standard output: one row or object per model."""
-    print_list(_MODEL_COLUMNS, map(_model_row, entries), [*map(_model_object, entries)], form)
+    """Print the list on standard output: one row or object per model; for people also what its marks mean."""
+    print_list(_MODEL_COLUMNS, map(_model_row, entries), [*map(_model_object, entries)], form, spare=_MODEL_SPARE)
+    if form is ListFormat.TABLE and sys.stdout.isatty():
+        note(f"default *: the weights of a name without a tag; {_USED}")
+
+
+def print_first_models(entries: Sequence[Entry], models: Sequence[Recommended]) -> None:
+    """Print on a terminal the few models worth having, which others are on this machine, and how to see all."""
+    print_recommended(models, None, ListFormat.TABLE)
+    few = {model.entry.name for model in models}
+    here = [
+        f"{entry.name}:{entry.pretrained}" for entry in entries if entry.path and entry.name not in few | {*BUNDLED}
+    ]
+    if here:
+        note(f"also on this machine: {', '.join(here)}")
+    note(
+        f"{len(models)} of {len(entries)} models and weights; models list --all shows all, --model TEXT those whose "
+        "name or tag holds TEXT"
+    )
 
 
 def print_recommended(models: Sequence[Recommended], speeds: Sequence[float | None] | None, form: ListFormat) -> None:
@@ -40,13 +73,15 @@ def print_recommended(models: Sequence[Recommended], speeds: Sequence[float | No
         shown = ["" if speed is None else f"{speed:.1f}" for speed in speeds]
         rows = [(*row[:-1], speed, row[-1]) for row, speed in zip(rows, shown, strict=True)]
         objects = [each | {"images_per_second": speed} for each, speed in zip(objects, speeds, strict=True)]
-    print_list(columns, rows, objects, form)
+    print_list(columns, rows, objects, form, spare=("source", "GFLOP"))
+    if form is ListFormat.TABLE and sys.stdout.isatty():
+        note(_USED)
 
 
 def _recommended_row(model: Recommended) -> tuple[str, ...]:
-    name = f"{model.entry.name} *" if model.entry.used else model.entry.name
-    figures = (_percent(model.imagenet), model.source, _download(model.entry), f"{model.gflops:.1f}")
-    return (name, *figures, model.purpose)
+    entry = model.entry
+    figures = (_percent(model.imagenet), model.source, _download(entry), f"{model.gflops:.1f}")
+    return (entry.name, "*" if entry.used else "", *figures, model.purpose)
 
 
 def _recommended_object(model: Recommended) -> dict[str, object]:
@@ -107,9 +142,19 @@ def _model_object(entry: Entry) -> dict[str, object]:
     }
 
 
-def print_known_sets() -> None:
-    """Print one row per data set on standard output, and on standard error what else there is."""
-    print_rows(_SET_COLUMNS, [_set_row(known) for known in known_sets()])
+def print_known_sets(form: ListFormat, *, every: bool) -> None:
+    """Print one row or object per data set on standard output, on a terminal of a few; on standard error what else is.
+
+    `every` prints all on a terminal too.
+    """
+    known = known_sets()
+    few = form is ListFormat.TABLE and sys.stdout.isatty() and not every
+    sets = [each for each in known if not few or each.name in _FIRST_SETS]
+    print_list(_SET_COLUMNS, map(_set_row, sets), [*map(_set_object, sets)], form, spare=_SET_SPARE)
+    if form is not ListFormat.TABLE:
+        return
+    if few:
+        note(f"{len(sets)} of {len(known)} data sets; eval --list --all shows all")
     note(
         f"These are repositories on the Hugging Face hub. {WDS}NAME is any of CLIP_benchmark's copies there, with its "
         "own class names and templates. To evaluate any other data set, name a folder of class folders."
@@ -127,6 +172,20 @@ def _set_row(known: KnownSet) -> tuple[str, ...]:
         known.licence,
         _where(known),
     )
+
+
+def _set_object(known: KnownSet) -> dict[str, object]:
+    return {
+        "name": known.name,
+        "data_set": known.title,
+        "task": known.task,
+        "images": known.images,
+        "classes": known.classes,
+        "metric": known.metric,
+        "prompts": known.prompts,
+        "licence": known.licence,
+        "from": _where(known),
+    }
 
 
 def _prompts(known: KnownSet) -> str:

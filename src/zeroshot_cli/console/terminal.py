@@ -26,6 +26,8 @@ _ASSUMED = 3  # notes in the one line
 _ERASE = "\r\x1b[K"  # of a terminal: the line that the cursor is in
 _passing: list[str] = []  # the note that stands there
 _PIPE_WIDTH = 10_000  # wide enough that a table in a pipe is never folded
+_GAP = 2  # between the columns of a list
+_LEAST = 24  # of its last column, whose words may be longer, as paths are
 
 
 def note(text: str, *, quiet: bool = False) -> None:
@@ -82,8 +84,11 @@ def console_for(stream: TextIO) -> "Console":
     return Console(file=stream, width=None if stream.isatty() else _PIPE_WIDTH, highlight=False, emoji=False)
 
 
-def print_rows(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a plain table on standard output, aligned on a terminal and tab-separated in a pipe."""
+def print_rows(columns: Sequence[str], rows: Iterable[Sequence[str]], *, spare: Sequence[str] = ()) -> None:
+    """Print a plain table on standard output, aligned on a terminal and tab-separated in a pipe.
+
+    Words are never cut: on a narrow terminal cells fold at blanks, then `spare` columns go, first the first of them.
+    """
     if not sys.stdout.isatty():
         for row in (columns, *rows):
             print(delimited_row([shown(field) for field in row], "\t"), end="")
@@ -92,10 +97,40 @@ def print_rows(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(*columns, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for row in rows:
-        table.add_row(*(Text(shown(field)) for field in row))
-    console_for(sys.stdout).print(table)
+    console = console_for(sys.stdout)
+    cells = [[*map(shown, row)] for row in (columns, *rows)]
+    kept, widths = _fitted(cells, console.width, spare)
+    console.width = max(console.width, sum(widths) + _GAP * (len(widths) - 1))
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for column, width in zip(kept, widths, strict=True):
+        table.add_column(Text(columns[column]), width=width, overflow="fold")
+    for row in cells[1:]:
+        table.add_row(*(Text(row[column]) for column in kept))
+    console.print(table)
+    gone = [name for column, name in enumerate(columns) if column not in kept]
+    if gone:
+        note(f"left out at this width: {', '.join(gone)}; a wider terminal has all, and so has a pipe")
+
+
+def _fitted(cells: Sequence[Sequence[str]], room: int, spare: Sequence[str]) -> tuple[list[int], list[int]]:
+    """Return which columns of a table fit, and their widths; the last column folds within a word if it must."""
+    from rich.cells import cell_len
+
+    columns = [*zip(*cells, strict=True)]
+    whole = [max(map(cell_len, column)) for column in columns]
+    words = [max((cell_len(word) for cell in column for word in cell.split()), default=0) for column in columns]
+    words[-1] = min(whole[-1], _LEAST)
+    kept = list(range(len(columns)))
+    for name in spare:
+        if sum(words[each] + _GAP for each in kept) - _GAP > room:
+            kept.remove(cells[0].index(name))
+    widths = {each: whole[each] for each in kept}
+    while sum(widths.values()) + _GAP * (len(kept) - 1) > room:
+        widest = max((each for each in kept if widths[each] > words[each]), key=widths.__getitem__, default=None)
+        if widest is None:
+            break
+        widths[widest] -= 1
+    return kept, list(widths.values())
 
 
 class ListFormat(StrEnum):
@@ -113,10 +148,12 @@ def print_list(
     rows: Iterable[Sequence[str]],
     objects: Sequence[Mapping[str, object]],
     form: ListFormat,
+    *,
+    spare: Sequence[str] = (),
 ) -> None:
     """Print a list on standard output: `rows` under `columns` for people, or `objects` for programs."""
     if form is ListFormat.TABLE:
-        print_rows(columns, rows)
+        print_rows(columns, rows, spare=spare)
     elif form is ListFormat.JSON:
         print(json.dumps(objects, indent=2))
     elif form is ListFormat.JSONL:

@@ -39,7 +39,7 @@ def info(quiet: o.Quiet = False, debug: o.Debug = False) -> None:
         each = [path for path in engines.rglob("*") if path.is_file()]
         count = counted(sum(path.suffix == ".onnx" for path in each), "encoder")
         rows.append(("engines", count, size_text(sum(path.stat().st_size for path in each)), "", str(engines)))
-    print_rows(("cache", "entries", "size", "limit", "file"), rows)
+    print_rows(("cache", "entries", "size", "limit", "file"), rows, spare=("limit",))
     for file in (file for file in files if file.problem is not None):
         note(f"warning: {file.path} cannot be read ({file.problem})", quiet=quiet)
 

@@ -17,7 +17,16 @@ from zeroshot_cli.cli import completion
 from zeroshot_cli.cli import options as o
 from zeroshot_cli.cli.command import Panel, command, finish
 from zeroshot_cli.cli.commands.build import ClassifierFile, LabelsFile, Templates
-from zeroshot_cli.console.terminal import ProgressBar, console_for, note, note_assumed, note_default, progress_bar
+from zeroshot_cli.cli.list_options import list_format
+from zeroshot_cli.console.terminal import (
+    ListFormat,
+    ProgressBar,
+    console_for,
+    note,
+    note_assumed,
+    note_default,
+    progress_bar,
+)
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.models.default import DEFAULT_MODEL, MODEL_VARIABLE, choose
 from zeroshot_cli.remote.address import shown_in
@@ -81,6 +90,17 @@ class EvalOptions(
     list_sets: Annotated[
         bool,
         typer.Option("--list", rich_help_panel=Panel.DATASET, help="List the data sets that have a name, and exit."),
+    ] = False
+    all_sets: Annotated[
+        bool,
+        typer.Option(
+            "--all",
+            rich_help_panel=Panel.DATASET,
+            help="With --list: all data sets, on a terminal too, not only a few.",
+        ),
+    ] = False
+    as_json: Annotated[
+        bool, typer.Option("--json", rich_help_panel=Panel.DATASET, help="With --list: the whole list as JSON.")
     ] = False
     task: Annotated[
         Task,
@@ -229,8 +249,12 @@ def evaluate(options: EvalOptions) -> None:
     if options.list_sets:
         from zeroshot_cli.console.lists import print_known_sets
 
-        print_known_sets()
+        print_known_sets(list_format(ListFormat.TABLE, options.as_json), every=options.all_sets)
         return
+    if options.all_sets or options.as_json:
+        raise UsageError(
+            f"{'--all' if options.all_sets else '--json'} is for --list; figures as JSON: --output FILE.json"
+        )
     if not options.datasets:
         raise UsageError("no data set to evaluate on; give a folder of class folders, or a name (zeroshot eval --list)")
     # What takes no time comes first: a mistake shows before anything is downloaded.

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +11,7 @@ import typer
 from zeroshot_cli.cli import completion
 from zeroshot_cli.cli import options as o
 from zeroshot_cli.cli.command import AUTO, Commands
+from zeroshot_cli.cli.list_options import AsJson, Form, list_format
 from zeroshot_cli.console.terminal import ListFormat, note, progress_bar
 from zeroshot_cli.display import size_text
 from zeroshot_cli.errors import UsageError
@@ -42,7 +44,6 @@ Loadable = Annotated[
         help="The model, as --model takes it, or with its tag.",
     ),
 ]
-Form = Annotated[ListFormat, typer.Option("--format", help="How to print the list.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -64,14 +65,26 @@ def list_models(
             help="Only names and tags that contain this text.",
         ),
     ] = "",
+    every: Annotated[
+        bool, typer.Option("--all", help="All models with all their weights, on a terminal too, not only a few.")
+    ] = False,
     form: Form = ListFormat.TABLE,
+    as_json: AsJson = False,
     debug: o.Debug = False,
 ) -> None:
-    """List the models that --model knows by name, and the tags of each for --pretrained."""
-    from zeroshot_cli.console.lists import print_models
-    from zeroshot_cli.models.catalogue import list_models
+    """List the models that --model knows by name, and the tags of each for --pretrained.
 
-    print_models(list_models(text), form)
+    On a terminal, a few worth having, unless --all or --model asks for others; a pipe, and --json, have all.
+    """
+    from zeroshot_cli.console.lists import print_first_models, print_models
+    from zeroshot_cli.models.catalogue import list_models
+    from zeroshot_cli.models.recommended import recommended
+
+    entries, form = list_models(text), list_format(form, as_json)
+    if form is ListFormat.TABLE and sys.stdout.isatty() and not (every or text):
+        print_first_models(entries, recommended())
+    else:
+        print_models(entries, form)
 
 
 @app.command("recommend")
@@ -80,6 +93,7 @@ def recommend(
         bool, typer.Option("--measure", help="Measure images a second of those that run without a download.")
     ] = False,
     form: Form = ListFormat.TABLE,
+    as_json: AsJson = False,
     device: o.Device = AUTO,
     precision: o.PrecisionOption = o.Precision.AUTO,
     quiet: o.Quiet = False,
@@ -93,7 +107,7 @@ def recommend(
     from zeroshot_cli.console.lists import print_recommended
     from zeroshot_cli.models import recommended as worth
 
-    models = worth.recommended()
+    models, form = worth.recommended(), list_format(form, as_json)
     speeds: list[float | None] | None = None
     if measure:
         with progress_bar(quiet=quiet) as bar:

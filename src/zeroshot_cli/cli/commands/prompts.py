@@ -10,6 +10,8 @@ from zeroshot_cli.cli import completion
 from zeroshot_cli.cli import options as o
 from zeroshot_cli.cli.command import Commands, Panel, check_cosine, command
 from zeroshot_cli.cli.commands.build import LabelsFile, PromptsName
+from zeroshot_cli.cli.list_options import AsJson, Form, list_format
+from zeroshot_cli.console.terminal import ListFormat, print_list
 from zeroshot_cli.errors import InputError, UnavailableError, UsageError
 
 app = Commands()
@@ -23,20 +25,24 @@ def prompts(context: typer.Context) -> None:
 
 
 @app.command("list")
-def list_sets(debug: o.Debug = False) -> None:
+def list_sets(form: Form = ListFormat.TABLE, as_json: AsJson = False, debug: o.Debug = False) -> None:
     """List the built-in sets of templates (for --prompts) and of labels (for --labels)."""
-    from zeroshot_cli.console.terminal import print_rows
     from zeroshot_cli.words.labels import list_labels
     from zeroshot_cli.words.prompts import list_prompts
 
     templates = {each.name: each for each in list_prompts()}
     labels = list_labels()
-    rows = []
-    for name in sorted(templates.keys() | labels):
-        count = str(len(templates[name].templates)) if name in templates else ""
-        described = labels[name].description if name in labels else templates[name].description
-        rows.append((name, count, str(labels[name].count) if name in labels else "", described))
-    print_rows(("name", "templates", "labels", "description"), rows)
+    sets: list[dict[str, object]] = [
+        {
+            "name": name,
+            "templates": len(templates[name].templates) if name in templates else None,
+            "labels": labels[name].count if name in labels else None,
+            "description": labels[name].description if name in labels else templates[name].description,
+        }
+        for name in sorted(templates.keys() | labels)
+    ]
+    rows = [["" if value is None else str(value) for value in each.values()] for each in sets]
+    print_list((*sets[0],), rows, sets, list_format(form, as_json))
 
 
 @app.command("show")
