@@ -4,13 +4,14 @@ PYTHON ?= python3
 SCRIPTS := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 BIN := .venv/$(SCRIPTS)
 LOWEST := .venv-lowest/$(SCRIPTS)
-READY := .venv/.installed
+INSTALLED := .venv/.installed
+READY := .venv/.ready
 DOCS := README.md $(wildcard docs/*.md docs/*/*.md) benchmarks/README.md
 # Most tests keep one core busy, and one process's threads must not spin while another needs the core. A file's tests
 # stay together: they share models and browsers. Tests of engines have a process of their own, which the exporter fills.
 PYTEST = OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 SITE = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet  # a broken link ends it
-PIP = -m pip install --quiet --disable-pip-version-check
+PIP = -m pip install --quiet --disable-pip-version-check --no-compile
 BENCHMARKS := $(filter-out benchmarks/record.py benchmarks/table.py benchmarks/folder_peer.py benchmarks/unknown.py \
 	benchmarks/finetune.py benchmarks/tune.py benchmarks/duplicates.py benchmarks/quick.py,$(wildcard benchmarks/*.py))
 
@@ -20,7 +21,7 @@ BENCHMARKS := $(filter-out benchmarks/record.py benchmarks/table.py benchmarks/f
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
-demo: $(READY) ## label the example images, and count the right answers
+demo: $(INSTALLED) ## label the example images, and count the right answers
 	$(BIN)/python examples/demo.py
 
 test: $(READY) ## all tests except the slow ones: six minutes on two cores
@@ -36,6 +37,7 @@ test-lowest: $(READY) ## the tests but the slow ones, with the lowest version of
 	test -x $(LOWEST)/python || $(PYTHON) -m venv .venv-lowest
 	$(BIN)/python tests/helpers/versions.py lowest > .venv-lowest/requirements.txt
 	$(LOWEST)/python $(PIP) -r .venv-lowest/requirements.txt -e .
+	$(LOWEST)/python -m compileall -qq -j 0 .venv-lowest || true
 	OMP_WAIT_POLICY=passive $(LOWEST)/python -m pytest -n logical --maxprocesses 4 --dist loadfile -W ignore::DeprecationWarning
 
 lint: $(READY) ## lint, format, types, import direction
@@ -66,8 +68,20 @@ upgrade: $(READY) ## install the newest dependencies and pin them in constraints
 	$(BIN)/python $(PIP) --upgrade --upgrade-strategy eager -e '.[dev]'
 	$(BIN)/python tests/helpers/versions.py pinned > constraints.txt
 
-# One install for all targets, repeated when the dependencies, their pins or the version in __init__.py change.
-$(READY): pyproject.toml constraints.txt src/zeroshot_cli/__init__.py
+# `demo` needs zeroshot alone, all other targets what develops it. Both are repeated when the dependencies, their pins or the
+# version in __init__.py change.
+DEPENDENCIES := pyproject.toml constraints.txt src/zeroshot_cli/__init__.py
+
+$(INSTALLED): $(DEPENDENCIES)
+	@echo "installing zeroshot into .venv, once"
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python $(PIP) -c constraints.txt -e .
+	touch $@
+
+# Compiled on all cores, and before the tests: Python may warn when it compiles, and warnings are errors there. Packages bring
+# some files that no Python 3 compiles.
+$(READY): $(DEPENDENCIES)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python $(PIP) -c constraints.txt -e '.[dev]'
-	touch $@
+	$(BIN)/python -m compileall -qq -j 0 .venv || true
+	touch $(INSTALLED) $@

@@ -1,10 +1,10 @@
-"""Print README's table of measured figures, from results/ or, where a script has no result there, from earlier.csv.
+"""Print the table of measured figures, from results/ or, where a script has no result there, from earlier.csv.
 
 A figure that a script has not measured since is the earlier one, with its date and command. The newest run that
 contains a figure counts; on the same day, the one without options. A run on other data or with another model does not
 count: only options that select a part, or a longer measurement, are accepted.
 
-    python benchmarks/table.py [--details]
+    python benchmarks/table.py
 """
 
 import argparse
@@ -160,11 +160,9 @@ CLAIMS = (
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--details", action="store_true", help="add the machine and the command of each figure")
-    details = parser.parse_args().details
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     rows = [(claim, measured) for claim in CLAIMS if (measured := find(claim))]
-    print("\n".join(markdown(rows, details)))
+    print("\n".join(markdown(rows)))
 
 
 def find(claim: Claim, folder: Path = HERE) -> Measured | None:
@@ -184,14 +182,12 @@ def find(claim: Claim, folder: Path = HERE) -> Measured | None:
     return earlier.get(claim.key)
 
 
-def markdown(rows: list[tuple[Claim, Measured]], details: bool) -> list[str]:
+def markdown(rows: list[tuple[Claim, Measured]]) -> list[str]:
     """The lines of the table."""
-    more = "machine | command |" if details else "script |"
-    lines = [f"| what | against | measured | date | {more}", "|---|---|---|---|---|" + "---|" * details]
+    lines = ["| what | against | measured | date | machine | command |", "|---|---|---|---|---|---|"]
     for claim, measured in rows:
-        script = f"[{claim.script}](benchmarks/{claim.script}.py)"
-        end = f"{measured.machine} | `{measured.command}`" if details else script
-        lines.append(f"| {claim.what} | {claim.peer} | **{measured.figure}** | {measured.date} | {end} |")
+        told = f"**{measured.figure}** | {measured.date} | {measured.machine} | `{measured.command}`"
+        lines.append(f"| {claim.what} | {claim.peer} | {told} |")
     return lines
 
 

@@ -1,9 +1,9 @@
 """Make the images of README.md and docs/ from real runs of `zeroshot` on the example images: `make images`.
 
-terminal.svg is what the command draws on a terminal, which is a pseudo-terminal here; report.png is its HTML report,
-evaluation.png that of `zeroshot eval`, search.png the page of `zeroshot search`, and review-light.png and
-review-dark.png the page of `zeroshot review` after a few keys, as Chromium shows them, which must be installed. Look at
-all of them afterwards: a program cannot tell whether they are good.
+terminal.png is what the command draws on a terminal, which is a pseudo-terminal here, below the photographs that it
+labels; report.png is an HTML report, evaluation.png that of `zeroshot eval`, search.png the page of `zeroshot search`,
+and review-light.png and review-dark.png the page of `zeroshot review` after a few keys, as Chromium shows them, which
+must be installed. Look at all of them afterwards: a program cannot tell whether they are good.
 
     python docs/images/make.py [terminal | report | evaluation | search | review]
 """
@@ -11,7 +11,6 @@ all of them afterwards: a program cannot tell whether they are good.
 import argparse
 import os
 import pty
-import re
 import shlex
 import shutil
 import struct
@@ -29,9 +28,9 @@ from rich.text import Text
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-TERMINAL = "zeroshot classify examples/images/[a-c]* --labels examples/labels.txt"
-WANTED = "apple", "pizza"  # of README's second recipe
-REPORT = "zeroshot classify examples/images {} --background {} --output {}"
+TERMINAL = "zeroshot classify photos --labels labels.txt"
+# README's second recipe
+REPORT = "zeroshot classify examples/images --labels examples/wanted.yaml --level 1 --background auto --output {}"
 EVALUATION = "zeroshot eval ./examples --model tiny --report {}"
 SEARCH = "zeroshot search 'a boat on the sea' examples/images --top 12 --output {}"
 CLASSIFY = "zeroshot classify examples/images {} --output {}"
@@ -39,8 +38,16 @@ REVIEW = "zeroshot review {} --no-browser"
 KINDS = "an animal", "a plant", "food", "a building", "a vehicle", "a thing of the house", "the sky"
 RIGHT = ""
 DECISIONS = "thing", "food", "thing", RIGHT, "vehicle", RIGHT  # of the first images; what is typed of another label
-COLUMNS = 84
-REPORT_SIZE, EVALUATION_SIZE, SEARCH_SIZE = (1080, 1022), (1280, 1180), (1100, 640)
+COLUMNS = 72
+TERMINAL_SIZE = 960, 580
+REPORT_SIZE, EVALUATION_SIZE, SEARCH_SIZE = (1080, 822), (1280, 1180), (1100, 640)
+PHOTOGRAPH = 320  # the longer side of the photographs among the examples; drawings are smaller
+TERMINAL_PAGE = """<style>
+  body {{ margin: 0; background: #f4f5f7 }}
+  div {{ display: grid; grid-template-columns: repeat({}, 1fr); gap: 6px; margin: 0 0 8px }}
+  img {{ width: 100%; aspect-ratio: 1; object-fit: cover; border-radius: 6px }}
+  svg {{ display: block; width: 100% }}
+</style><div>{}</div>{}"""
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
@@ -56,9 +63,9 @@ def main() -> None:
         os.environ["ZEROSHOT_CACHE_DIR"] = str(Path(folder) / "cache")
         os.environ["ZEROSHOT_CONFIG"] = str(Path(folder) / "config.yaml")  # where no model is the default but ours
         if only in (None, "terminal"):
-            draw_terminal(TERMINAL)
+            draw_terminal(Path(folder))
         if only in (None, "report"):
-            shoot_report(Path(folder))
+            shoot("report", REPORT, REPORT_SIZE, Path(folder), cwd=ROOT)
         if only in (None, "evaluation"):
             shoot_evaluation(Path(folder))
         if only in (None, "search"):
@@ -67,26 +74,36 @@ def main() -> None:
             shoot_review(Path(folder))
 
 
-def draw_terminal(command: str) -> None:
-    """What stands on the screen after `command`: the line that was typed, results and the last line of stderr."""
-    shown, notes = on_a_terminal(command)
+def draw_terminal(folder: Path) -> None:
+    """The photographs among the examples, and below them the line that was typed, results and the end of stderr."""
+    photos = folder / "photos"
+    photos.mkdir()
+    for image in sorted((ROOT / "examples/images").glob("*.jpg")):
+        with Image.open(image) as opened:
+            if max(opened.size) == PHOTOGRAPH:
+                shutil.copy(image, photos)
+    shutil.copy(ROOT / "examples/labels.txt", folder)
+    shown, notes = on_a_terminal(TERMINAL, folder)
     console = Console(record=True, width=COLUMNS, file=open(os.devnull, "w"), force_terminal=True)  # noqa: SIM115, PTH123
-    console.print(Text.assemble(("$ ", "bold green"), command, "\n"))
+    console.print(Text.assemble(("$ ", "bold green"), TERMINAL, "\n"))
     console.print(Text.from_ansi(shown.rstrip()))
     console.print(Text.from_ansi(notes.rstrip()))
-    svg = console.export_svg(title="zeroshot", theme=MONOKAI, unique_id="zeroshot")
-    svg = re.sub(r"@font-face \{.*?\}\n?", "", svg, flags=re.DOTALL)  # fonts from elsewhere, which a README cannot load
-    (HERE / "terminal.svg").write_text("\n".join(line.rstrip() for line in svg.splitlines()) + "\n", encoding="utf-8")
+    screen = console.export_svg(title="zeroshot", theme=MONOKAI, unique_id="zeroshot")
+    strip = "".join(f'<img src="{photo.as_uri()}">' for photo in sorted(photos.iterdir()))
+    (folder / "terminal.html").write_text(
+        TERMINAL_PAGE.format(len(list(photos.iterdir())), strip, screen), encoding="utf-8"
+    )
+    save_screen("terminal", TERMINAL_SIZE, folder)
 
 
-def on_a_terminal(command: str) -> tuple[str, str]:
+def on_a_terminal(command: str, folder: Path) -> tuple[str, str]:
     """Run `command` with a terminal for stdout and a pipe for stderr, where no progress is drawn; return both."""
     ours, theirs = pty.openpty()
     ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 60, COLUMNS, 0, 0))
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": str(COLUMNS)}
     environment.pop("NO_COLOR", None)
     process = subprocess.Popen(
-        arguments(command), stdout=theirs, stderr=subprocess.PIPE, cwd=ROOT, env=environment, text=True
+        arguments(command), stdout=theirs, stderr=subprocess.PIPE, cwd=folder, env=environment, text=True
     )
     os.close(theirs)
     shown = b""
@@ -103,14 +120,6 @@ def on_a_terminal(command: str) -> tuple[str, str]:
     return shown.decode().replace("\r\n", "\n"), notes
 
 
-def shoot_report(folder: Path) -> None:
-    others = folder / "others.txt"
-    labels = (ROOT / "examples/labels.txt").read_text(encoding="utf-8").split("\n")
-    others.write_text("\n".join(label for label in labels if label not in WANTED), encoding="utf-8")
-    wanted = " ".join(f"--label {label}" for label in WANTED)
-    shoot("report", REPORT.format(wanted, shlex.quote(str(others)), "{}"), REPORT_SIZE, folder, cwd=ROOT)
-
-
 def shoot_evaluation(folder: Path) -> None:
     """The examples in class folders, and the smallest model, since the other one makes too few mistakes."""
     images = folder / "examples"
@@ -123,8 +132,14 @@ def shoot_evaluation(folder: Path) -> None:
 
 def shoot(name: str, command: str, size: tuple[int, int], folder: Path, *, cwd: Path) -> None:
     """The top of the page that `command` writes, in as many colours as a small PNG needs."""
-    page, shot = folder / f"{name}.html", folder / f"{name}.png"
+    page = folder / f"{name}.html"
     subprocess.run(arguments(command.format(shlex.quote(str(page)))), cwd=cwd, check=True, capture_output=True)
+    save_screen(name, size, folder)
+
+
+def save_screen(name: str, size: tuple[int, int], folder: Path) -> None:
+    """The top of a page in `folder`."""
+    page, shot = folder / f"{name}.html", folder / f"{name}.png"
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--virtual-time-budget=5000"]
     options += [f"--user-data-dir={folder / 'profile'}", f"--window-size={size[0]},{size[1]}", f"--screenshot={shot}"]
     subprocess.run([chromium(), *options, page.as_uri()], check=True, capture_output=True)
