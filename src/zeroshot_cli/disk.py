@@ -7,6 +7,7 @@ an output, may not: whoever can plant a link there would choose what is overwrit
 # pathlib's questions raise OSError where a name is too long or a folder is locked; opening names the reason.
 # ruff: noqa: PTH112, PTH114, PTH116
 
+import difflib
 import errno
 import hashlib
 import json
@@ -29,6 +30,15 @@ _READ = os.O_RDONLY | _FLAGS  # without waiting for a pipe's other end
 _OWN = _FLAGS | getattr(os, "O_NOFOLLOW", 0)
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _OWN
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+
+def similar_path(path: str) -> str | None:
+    """Return a question with the name beside a missing path that looks most like it."""
+    folder, name = os.path.split(path.rstrip("/"))
+    with suppress(OSError, ValueError):
+        if close := difflib.get_close_matches(name, os.listdir(folder or "."), n=1, cutoff=0.7):  # noqa: PTH208
+            return f"did you mean {os.path.join(folder, close[0])}?"  # noqa: PTH118
+    return None
 
 
 def cache_folder() -> Path:

@@ -33,6 +33,7 @@ from zeroshot_cli.cli.commands.tag import tag, untag
 from zeroshot_cli.cli.commands.train import train
 from zeroshot_cli.cli.commands.tune import calibrate, tune
 from zeroshot_cli.cli.mistyped import parser_sentence
+from zeroshot_cli.cli.spoiled import check_spoiled
 from zeroshot_cli.console.terminal import note
 from zeroshot_cli.display import brief
 from zeroshot_cli.errors import UsageError, ZeroshotError, is_out_of_memory
@@ -148,6 +149,8 @@ def run(arguments: list[str]) -> int:
 
 def _run(arguments: list[str]) -> int:
     try:
+        if not completion.is_asked():
+            check_spoiled(arguments)
         code = _command(arguments)(arguments, prog_name="zeroshot", standalone_mode=False, obj=tuple(arguments))
     except SystemExit as end:
         # The parser leaves with 1 when a pipe is closed under it; `| head` is not an error.

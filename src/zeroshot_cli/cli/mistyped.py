@@ -20,7 +20,13 @@ OTHER_WORDS = {
     "run": "classify",
     "test": "eval",
     "version": "--version",
+    "/?": "--help",
+    "?": "--help",
+    "man": "--help",
 }
+# The option that a word without one was meant for
+_OPTION_OF = {"build": "--labels", "train": "--data"}
+_EXTRA = re.compile(r"Got unexpected extra arguments?(?:\(s\))? \((?P<words>.*)\)")
 _COMMAND = re.compile(r"No such command (?P<quoted>'.*?'|\".*?\")(?:\.|$)")
 _CHOICES = re.compile(r"'(?P<value>[^']*)' is not one of (?P<choices>'[^']*'(?:, '[^']*')*)")
 _NO_IMAGES = "Missing argument 'IMAGES'"
@@ -40,7 +46,12 @@ def parser_sentence(error: Exception, arguments: Sequence[str], command_path: st
     if option := getattr(error, "option_name", None) if message.startswith("No such option") else None:
         return _no_option(_as_typed(option, arguments), context, arguments, there)
     if message == _NO_IMAGES:
-        return f"{message}; for example: {command_path} photos/ --label cat --label dog; {there}"
+        labels = " --label cat --label dog" * command_path.endswith("classify")
+        return f"{message}; for example: {command_path} photos/{labels}; {there}"
+    if message.startswith("Missing option"):
+        return f"{message}{_as_in(error)}; {there}"
+    if (extra := _EXTRA.match(message)) and (option := _OPTION_OF.get(command_path.rpartition(" ")[2])):
+        return f"{message}; {_with_option(option, extra['words'])}; {there}"
     value = _refused_value(error)
     if value is not None and repr(value) not in message:
         message = f"{message}, not {value!r}"
@@ -62,6 +73,20 @@ def _nearest(typed: str, known: Iterable[str]) -> list[str]:
     return [by_case[name] for name in begun[:2] or get_close_matches(wanted, by_case, n=1, cutoff=0.65)]
 
 
+def _as_in(error: Exception) -> str:
+    """Return an example of the option that is missing."""
+    parameter = getattr(error, "param", None)
+    metavar = getattr(parameter, "metavar", None)
+    return f", as in {parameter.opts[0]} {metavar}" if parameter is not None and metavar else ""
+
+
+def _with_option(option: str, words: str) -> str:
+    first = words.split()[0]
+    if option == "--labels" and not os.path.lexists(first):
+        return "each label has an option, as in --label cat --label dog"
+    return f"write {option} {first}"
+
+
 # Commands
 
 
@@ -74,6 +99,8 @@ def _no_command(quoted: str, context: Any, arguments: Sequence[str], there: str)
         return f"{message}; to label images: zeroshot classify {image} --label TEXT --label TEXT"
     if context is None:
         return f"{message}; {there}"
+    if at_the_top and typed == "zeroshot":
+        return f"{message}; zeroshot is there already: type {shlex.join(arguments)}"
     if at_the_top and typed in OTHER_WORDS:
         return _sentence(message, [OTHER_WORDS[typed]], there)
     near = _nearest(typed, [name for name, _ in _commands(context)])
@@ -102,7 +129,8 @@ def _as_typed(option: str, arguments: Sequence[str]) -> str:
     """Return the whole of `-labels`, of which the parser names only `-l`."""
     if option.startswith("--"):
         return option
-    return next((word for word in arguments if word.startswith(option[:2]) and len(word) > 2), option)
+    whole = (word for word in arguments if re.match(r"-[^-]", word) and option[1:] in word and len(word) > 2)
+    return next(whole, option)
 
 
 def _no_option(typed: str, context: Any, arguments: Sequence[str], there: str) -> str:

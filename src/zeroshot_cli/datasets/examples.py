@@ -12,6 +12,7 @@ from pathlib import Path
 from zeroshot_cli.datasets.labelled import LabelledImages, classes_of, is_no_label, read_dataset
 from zeroshot_cli.datasets.matching import sorted_classes
 from zeroshot_cli.datasets.tables import Table, find_items, is_results, read_rows
+from zeroshot_cli.disk import similar_path
 from zeroshot_cli.display import counted
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.images.find import path_of
@@ -94,10 +95,11 @@ def read_examples(
         elif os.path.isfile(path):
             parts.append(_of_table(Path(path), labels, image_column, label_column))
         else:
-            raise UsageError(
-                f"{path}: no such examples; give a folder of class folders, a CSV with the columns image and label, or "
-                "what zeroshot classify wrote, corrected"
+            way_out = (
+                "give a folder of class folders, a CSV with the columns image and label, or what zeroshot classify "
+                "wrote, corrected"
             )
+            raise UsageError(f"{path}: no such examples; {similar_path(str(path)) or way_out}")
     found = _together(parts, labels)
     if not len(found):
         raise DataError(f"{', '.join(map(str, paths))}: no example to learn from; {'; '.join(found.passed_over)}")

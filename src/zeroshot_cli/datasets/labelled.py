@@ -29,6 +29,7 @@ from zeroshot_cli.datasets.matching import (
     without_prefixes,
 )
 from zeroshot_cli.datasets.tables import find_items, read_rows
+from zeroshot_cli.disk import similar_path
 from zeroshot_cli.display import counted
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.images.find import find_images, path_of
@@ -130,7 +131,8 @@ def read_dataset(
     if os.path.isfile(path):
         return read_labelled_table(path, labels, image_column=image_column, label_column=label_column)
     raise UsageError(
-        f"{path}: no such data set; give a folder of class folders, or a CSV with the columns image and label"
+        f"{path}: no such data set; "
+        + (similar_path(str(path)) or "give a folder of class folders, or a CSV with the columns image and label")
     )
 
 

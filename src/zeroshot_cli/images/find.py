@@ -3,18 +3,17 @@
 # pathlib would change how a path is written, and results carry it as it was given.
 # ruff: noqa: PTH110, PTH112, PTH116, PTH118, PTH122, PTH207
 
-import difflib
 import glob
 import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import chain
 from typing import TYPE_CHECKING, BinaryIO
 
+from zeroshot_cli.disk import similar_path
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.images.addresses import Addresses, check_mistyped, in_table, is_table
 from zeroshot_cli.images.folders.walk import Identity, Run, folders_below, runs_below
@@ -36,6 +35,7 @@ IMAGE_SUFFIXES = frozenset(_SUFFIXES.split())
 Keep = Callable[[Iterable[Iterable["str | SkippedImage"]]], Sequence["str | SkippedImage"]]
 
 _NAMED = 3  # folders in a note
+_TEXTS = ".csv .doc .docx .json .jsonl .md .rtf .tsv .txt .xls .xlsx .yaml .yml"
 _NOT_THERE = ("no such file", "no file matches this pattern")
 
 
@@ -90,6 +90,16 @@ class FoundImages:
         return (shown_address(path_of(item)) for item in self.items)
 
 
+def _check_are_images(inputs: Sequence[str], named: Sequence[str | SkippedImage]) -> None:
+    """Raise DataError where every input is a file of text by its name: labels, or a list of images."""
+    texts = all(isinstance(item, str) and os.path.splitext(item)[1].lower() in _TEXTS.split() for item in named)
+    if texts and inputs != ["-"] and (files := [each for each in inputs if os.path.isfile(each)]):  # noqa: PTH113
+        raise DataError(
+            f"{files[0]} is text, not an image; name images or a folder first, labels with --labels FILE; for a list "
+            f"of images, type - < {files[0]}"
+        )
+
+
 def find_images(
     inputs: Sequence[str],
     *,
@@ -113,6 +123,7 @@ def find_images(
         _check_exist(inputs, found, search.left_out)
         return _found(search, inputs, found, empty, keep)
     named = list(search.named(inputs, stdin, null_separated))
+    _check_are_images(list(inputs), named)
     if len(named) == 1 and isinstance(only := named[0], str) and os.path.isdir(only):
         found = keep(search.images_below(only))  # a folder has each file once
         empty = [] if found else [only]
@@ -171,20 +182,11 @@ def _why_none(inputs: Sequence[str], left_out: LeftOut, notes: Iterable[str]) ->
 def _why_missing(missing: Sequence[SkippedImage], *, listed: bool) -> str:
     """Return a sentence about inputs none of which exists."""
     first = missing[0]
-    way_out = _similar(first.path) or "give image files, or a folder that has some"
+    way_out = similar_path(first.path) or "give image files, or a folder that has some"
     if len(missing) == 1:
-        return f"{first.path}: {first.reason.replace('file', 'file or folder', 1)}; {way_out}"
+        return f"{first.path or repr(first.path)}: {first.reason.replace('file', 'file or folder', 1)}; {way_out}"
     where = " on standard input" if listed else ""
     return f"none of the {len(missing)} paths{where} exists, the first is {first.path}; {way_out}"
-
-
-def _similar(path: str) -> str | None:
-    """Return a question with the name beside a missing path that looks most like it."""
-    folder, name = os.path.split(path.rstrip("/"))
-    with suppress(OSError, ValueError):
-        if close := difflib.get_close_matches(name, os.listdir(folder or "."), n=1, cutoff=0.7):  # noqa: PTH208
-            return f"did you mean {os.path.join(folder, close[0])}?"
-    return None
 
 
 class _Search:

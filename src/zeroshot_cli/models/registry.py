@@ -8,6 +8,7 @@ import csv
 import importlib
 import importlib.util
 import os
+import re
 import sys
 import types
 from collections.abc import Iterable, Mapping
@@ -33,6 +34,8 @@ WEIGHTS_FILES = (  # in the order of preference, open_clip's own names first
 DEFAULT_TAGS = {"ViT-B-32": "laion2b_s34b_b79k"}  # better known than the model's best; the rest take their best
 
 _QUICKGELU = "-quickgelu"
+_ADVICE = "zeroshot models list shows what there is"
+_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 _SIZE = "params (M)"
 _PREPROCESS = ("mean", "std", "interpolation", "resize_mode")
 _PRIVATE = "_zeroshot_open_clip"  # open_clip's folder under this name: importing the package itself takes seconds
@@ -161,6 +164,8 @@ def canonical_name(name: str) -> str:
     folded = {known.casefold(): known for known in names}
     if wanted.casefold() in folded:
         return folded[wanted.casefold()]
+    if _REPOSITORY.fullmatch(name) and not any(each.startswith(name.partition("/")[0].casefold()) for each in folded):
+        raise UsageError(f"there is no model {name!r}; for a repository of the hub, write hf-hub:{name}")
     raise UsageError(f"there is no model {name!r}: {_advice(wanted, names)}")
 
 
@@ -268,7 +273,9 @@ def _advice(wanted: str, known: Iterable[str]) -> str:
     near = get_close_matches(wanted.casefold(), folded, n=3, cutoff=0.6)
     if near:
         return f"did you mean {' or '.join(folded[name] for name in near)}?"
-    return "zeroshot models list shows what there is"
+    if any(wanted.casefold() in name for name in folded):
+        return f"zeroshot models list --model {wanted} shows those whose name has it"
+    return _ADVICE
 
 
 @lru_cache

@@ -12,7 +12,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from zeroshot_cli.disk import open_plain
+from zeroshot_cli.disk import open_plain, similar_path
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.filing.manifest import MANIFEST, SortMode, moved_by, read_manifest
 from zeroshot_cli.pairs.results import ResultRow, result_rows
@@ -114,7 +114,9 @@ def _results_of(path: Path) -> Path:
             raise UsageError(f"{path}: has no {MANIFEST}, so classify --sort-into did not make it; give its results")
         return path / MANIFEST
     if not path.is_file():
-        raise UsageError(f"{path}: no such results; give what zeroshot classify --output wrote")
+        raise UsageError(
+            f"{path}: no such results; {similar_path(str(path)) or 'give what zeroshot classify --output wrote'}"
+        )
     if not path.name.endswith(".run.json"):
         return path
     record = read_record(path)

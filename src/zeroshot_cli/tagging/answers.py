@@ -6,12 +6,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from zeroshot_cli.disk import similar_path
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.pairs.results import result_rows
 from zeroshot_cli.records import UNKNOWN
 from zeroshot_cli.results.formats import as_was
 from zeroshot_cli.results.shards.parts import check_no_parts
 
+_WAY_OUT = "name what zeroshot classify wrote with --output"
 _COLUMNS = ("path", "label", "rank", "probability", "error", "group", "was", "when")
 
 
@@ -64,11 +66,14 @@ def read_answers(path: Path) -> Answers:
                 except (ValueError, TypeError, AttributeError) as error:
                     raise DataError(f"{path}, {place}: not a result of zeroshot classify ({error})") from None
     except FileNotFoundError:
-        raise UsageError(f"there is no file {path}; name what zeroshot classify wrote with --output") from None
+        way_out = similar_path(str(path)) or _WAY_OUT
+        raise UsageError(f"there is no file {path}; {way_out}") from None
+    except IsADirectoryError:
+        raise DataError(f"{path} is a folder; {_WAY_OUT}") from None
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}); check the path and its permissions") from None
     if not found.images and not found.errors and not found.is_log:
-        raise DataError(f"{path} has no rows; name what zeroshot classify wrote with --output")
+        raise DataError(f"{path} has no rows; {_WAY_OUT}")
     return found
 
 

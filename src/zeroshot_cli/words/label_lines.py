@@ -103,10 +103,10 @@ def _bare(text: str) -> str:
     text = _BULLET.sub("", text, count=1)
     ended = text.rstrip(",;: \t") or text
     ended = stressed[2] if (stressed := _STRESSED.fullmatch(ended)) else ended
-    return " | ".join(_unquoted(part) for part in ended.split("|")) if "|" in ended else _unquoted(ended)
+    return " | ".join(unquoted(part) for part in ended.split("|")) if "|" in ended else unquoted(ended)
 
 
-def _unquoted(text: str) -> str:
+def unquoted(text: str) -> str:
     """Return what is between quotes that enclose the whole text."""
     text = text.strip()
     close = _QUOTES.get(text[:1])

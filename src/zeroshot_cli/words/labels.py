@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from zeroshot_cli.errors import LabelsError, UsageError
+from zeroshot_cli.images.find import IMAGE_SUFFIXES
 from zeroshot_cli.records import SEPARATOR
 from zeroshot_cli.words.doubts import doubts
 from zeroshot_cli.words.groups import check_groups, checked_path, flattened
@@ -178,6 +179,22 @@ def list_labels() -> dict[str, LabelSet]:
     return sets
 
 
+def _not_labels(path: Path) -> str:
+    """Return why a path cannot be a label file, and the way out."""
+    kind = path.suffix.lower()
+    if path.is_dir() or kind in IMAGE_SUFFIXES:
+        what = "a folder" if path.is_dir() else "an image"
+        return (
+            f"{path} is {what}, not a label file; images stand without an option, and --labels takes a .txt file with "
+            "one label a line"
+        )
+    if kind in (".xlsx", ".xls", ".ods", ".numbers"):
+        return f"{path} is a spreadsheet, not a label file; save it as CSV, with a column label"
+    if kind in (".docx", ".doc", ".odt", ".rtf", ".pdf", ".pages"):
+        return f"{path} is a document, not a label file; save it as plain text (.txt), one label a line"
+    return f"{path} is not a label file; its extension must be {', '.join(_READERS)}"
+
+
 def read_raw_labels(path: Path, say: Say = lambda note: None) -> tuple[RawLabel, ...]:
     """Read the entries of a label file, unchecked; raises as `read_labels` does for another layout.
 
@@ -186,7 +203,7 @@ def read_raw_labels(path: Path, say: Say = lambda note: None) -> tuple[RawLabel,
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         if path.suffix or len(path.parts) > 1 or os.path.lexists(path):
-            raise UsageError(f"{path} is not a label file; its extension must be {', '.join(_READERS)}")
+            raise UsageError(_not_labels(path))
         hint = did_you_mean(str(path), label_files(), ".txt, .yaml, .json or .csv")
         raise UsageError(f"there is no label set {str(path)!r}; {hint}")
     text, notes = read_noted(path, LabelsError)

@@ -140,6 +140,8 @@ def read_prompts(name_or_path: str | os.PathLike[str]) -> Prompts:
         return _read_file(path)
     if os.sep in name_or_path or os.path.lexists(path):
         raise UsageError(f"{path} is not a prompt file; its extension must be {', '.join(_EXTENSIONS)}")
+    if " " in name_or_path:
+        raise UsageError(f"{name_or_path!r} is not a prompt set or file; a template has {{}} where the label goes")
     hint = did_you_mean(name_or_path, known, ".yaml or .txt")
     raise UsageError(f"there is no prompt set {name_or_path!r}; {hint}")
 

@@ -10,6 +10,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from zeroshot_cli.disk import similar_path
 from zeroshot_cli.errors import InputError, UsageError
 from zeroshot_cli.words.nodes import Text, at
 
@@ -94,7 +95,8 @@ def _content(path: Path, error: type[InputError]) -> bytes:
         return path.read_bytes()
     except (OSError, ValueError) as problem:
         reason = getattr(problem, "strerror", None) or str(problem)
-        raise UsageError(f"cannot read {path}: {reason}; check the path") from None
+        way_out = isinstance(problem, FileNotFoundError) and similar_path(str(path))
+        raise UsageError(f"cannot read {path}: {reason}; {way_out or 'check the path'}") from None
 
 
 def _why_not_utf8(path: Path, data: bytes, place: int) -> str:

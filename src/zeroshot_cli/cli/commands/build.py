@@ -329,6 +329,7 @@ def _saved_classes(classifier: Path, options: LabelOptions) -> Classes:
 
 def _labels(path: Path | None, texts: Sequence[str], images: Sequence[str], *, quiet: bool) -> "Labels":
     from zeroshot_cli.words.groups import check_groups
+    from zeroshot_cli.words.label_lines import unquoted
     from zeroshot_cli.words.labels import Labels, read_labels
     from zeroshot_cli.words.raw_labels import same_words
 
@@ -337,18 +338,21 @@ def _labels(path: Path | None, texts: Sequence[str], images: Sequence[str], *, q
     if path is not None and (words := _words_of(path, images)):
         options = " ".join(f"--label {shlex.quote(word)}" for word in words)
         raise UsageError(f"there is no label set or file {str(path)!r}; for words themselves, write {options}")
-    none = Labels(())
+    none, plain = Labels(()), [unquoted(text) for text in texts]
+    quoted = [
+        f"quotes taken off {given}" for given, text in zip(texts, plain, strict=True) if given.strip() != text.strip()
+    ]
     from_file = read_labels(path) if path is not None else none
     _ask_of_commas(texts, quiet=quiet)
     try:
-        from_options = Labels.of_user(texts) if texts else none
+        from_options = Labels.of_user(plain) if texts else none
     except LabelsError as error:
         raise UsageError(f"--label: {error}") from error
     known = {same_words(label.name) for label in from_file}
     both = [label.name for label in from_options if same_words(label.name) in known]
     if both:
         raise UsageError(f"the label {both[0]!r} is in {path} and in --label; give it once")
-    labels = Labels((*from_file, *from_options), (*from_file.notes, *from_options.notes))
+    labels = Labels((*from_file, *from_options), (*from_file.notes, *quoted[:1], *from_options.notes))
     check_groups((label.name, label.group, "--label") for label in labels)
     return labels
 

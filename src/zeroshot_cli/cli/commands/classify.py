@@ -43,6 +43,7 @@ def classify(options: ClassifyOptions, context: typer.Context) -> None:
     Every image is one row, N rows with --top-k N; an image that could not be read is a row with the reason.
     """
     # What takes no time comes first: a mistake shows before the model is loaded.
+    _check_label_among_images(context.find_root().obj or (), options.images)
     if options.labels is None and not options.label and options.classifier is None:
         raise UsageError(no_labels(_with_labels(context.find_root().obj or (), options.images)))
     classes = read_classes(options, options.classifier, options.background)
@@ -130,6 +131,14 @@ def unsort(
 # Before the model is loaded
 
 
+def _check_label_among_images(arguments: Sequence[str], images: Sequence[str]) -> None:
+    """Raise UsageError for the second word of `--label cat dog`, which would be an image that is not there."""
+    for option, label, word in zip(arguments, arguments[1:], arguments[2:], strict=False):
+        if option == "--label" and word in images and _WORD.fullmatch(word) and not os.path.exists(word):  # noqa: PTH110
+            both = shlex.join(["--label", label, "--label", word])
+            raise UsageError(f"there is no image or folder {word!r}; for two labels, write {both}")
+
+
 def _with_labels(arguments: Sequence[str], images: Sequence[str]) -> str:
     """Return the user's own command line with labels added; words among the images that are not files become labels.
 
@@ -138,6 +147,10 @@ def _with_labels(arguments: Sequence[str], images: Sequence[str]) -> str:
     words = [image for image in images if _WORD.fullmatch(image) and not os.path.exists(image)]  # noqa: PTH110
     if len(images) == 1:
         words = []
+    files = [image for image in images if Path(image).suffix.lower() in (".txt", ".csv", ".yaml", ".json")]
+    if len(files) == 1 and len(images) > 1 and arguments.count(files[0]) == 1:
+        place = arguments.index(files[0])
+        return shlex.join(["zeroshot", *arguments[:place], "--labels", *arguments[place:]])
     options = [part for word in dict.fromkeys(words or _EXAMPLE_WORDS) for part in ("--label", word)]
     kept = [argument for argument in arguments if argument not in words]
     end = kept.index("--") if "--" in kept else len(kept)

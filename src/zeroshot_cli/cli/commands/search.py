@@ -4,6 +4,8 @@ import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,6 +16,7 @@ from zeroshot_cli.console.search import print_linked
 from zeroshot_cli.console.terminal import note, progress_bar
 from zeroshot_cli.display import counted, size_text
 from zeroshot_cli.errors import DataError, UsageError
+from zeroshot_cli.images.find import IMAGE_SUFFIXES
 from zeroshot_cli.remote.address import is_elsewhere, shown_address
 from zeroshot_cli.search.listing import THRESHOLD, Listing, Match
 
@@ -128,6 +131,7 @@ def _text_and_images(options: SearchOptions) -> tuple[str | None, Sequence[str]]
             raise UsageError(f"--like {path}: there is no such file; give an image")
     first, rest = (options.given or ("",))[0], options.given[1:]
     is_path = os.path.lexists(first)
+    _check_words(options.given)
     if options.like and (not first or first == "-" or is_path):
         text, inputs = None, options.given
     else:
@@ -138,10 +142,24 @@ def _text_and_images(options: SearchOptions) -> tuple[str | None, Sequence[str]]
         if not inputs:
             raise UsageError(f"the text to search for comes first: {_EXAMPLE} {shlex.quote(text)}")
         if os.path.isdir(first) and inputs != ("-",):  # noqa: PTH112
-            raise UsageError(f"the text comes first: zeroshot search {shlex.join([*inputs, text])}")
+            raise UsageError(f"the text comes first: zeroshot search {shlex.join([' '.join(inputs), text])}")
+    if text is not None and os.path.isfile(text) and Path(text).suffix.lower() in IMAGE_SUFFIXES:  # noqa: PTH113
+        raise UsageError(
+            f"{text} is an image; for images like it: zeroshot search {shlex.join(['--like', *options.given])}"
+        )
     if not inputs:
         raise UsageError(f"no images to search; add a folder, as in {_EXAMPLE} photos/")
     return text, inputs
+
+
+def _check_words(given: Sequence[str]) -> None:
+    """Raise UsageError for `search a red boat photos`, where the words of the text are not in quotes."""
+    words = [*takewhile(lambda word: word.isalnum() and not os.path.lexists(word), given)]
+    folders = given[len(words) :]
+    if len(words) > 1 and folders and os.path.lexists(folders[0]):
+        raise UsageError(
+            f"a text of several words is in quotes: zeroshot search {shlex.join([' '.join(words), *folders])}"
+        )
 
 
 def _query(options: SearchOptions, model: "LoadedModel", text: str | None, size: int) -> "Floats":
