@@ -1,20 +1,29 @@
 """Tab in a shell: typer's scripts with the words that we add, asked as shells ask, without torch."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from zeroshot_cli.cli import completion
+
 SCRIPT = Path(sys.executable).with_name("zeroshot")
+
+
+def as_bash_asks(line: str) -> dict[str, str]:
+    """The variables of a line with the cursor at its end: bash breaks words at colons and equals signs, too."""
+    parts = [part for word in line.split(" ") for part in re.findall("[:=]+|[^:=]+", word) or [""]]
+    return {"COMP_WORDS": "\n".join(parts), "COMP_CWORD": str(len(parts) - 1)}
 
 
 def words(line: str, shell: str = "bash", **options: object) -> list[str]:
     """What completes the last word of a line."""
     asked = {"_ZEROSHOT_COMPLETE": f"complete_{shell}"}
     if shell == "bash":
-        asked |= {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split(" ")) - 1)}
+        asked |= as_bash_asks(line)
     else:
         asked |= {"_TYPER_COMPLETE_ARGS": line, "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
     done = subprocess.run(
@@ -47,6 +56,18 @@ def words(line: str, shell: str = "bash", **options: object) -> list[str]:
         ("zeroshot classify x --device gpu --label ca", [""]),
         ("zeroshot nonsense x", [""]),
         ("zeroshot classify --model nonsense --pretrained o", [""]),
+        # bash replaces what is after the last colon or equals sign only
+        ("zeroshot eval imagenet-v2:thr", ["threshold0.7"]),
+        ("zeroshot eval imagenet-v2:", ["threshold0.7", "top-images"]),
+        ("zeroshot eval imagenet-v2:threshold0.7 dt", ["dtd"]),
+        ("zeroshot classify x --model RN50x4:o", ["openai"]),
+        ("zeroshot classify x --model rn50x4:", ["openai"]),
+        ("zeroshot classify x --model=RN50x6", ["RN50x64", "RN50x64-quickgelu"]),
+        ("zeroshot classify x --model=RN50x4:o", ["openai"]),
+        ("zeroshot classify x --model=RN50x4 --pretrained=", ["openai"]),
+        ("zeroshot classify x --precision=fp", ["fp32", "fp16"]),
+        ("zeroshot classify s3://bucket/pho", [""]),
+        ("zeroshot nonsense:", [""]),
     ],
 )
 def test_bash_gets_the_words_that_fit(line: str, expected: list[str]) -> None:
@@ -56,14 +77,45 @@ def test_bash_gets_the_words_that_fit(line: str, expected: list[str]) -> None:
 def test_files_that_may_be_meant_stand_beside_the_names(tmp_path: Path) -> None:
     for name in ("cars.txt", "cats.yaml", "cats.png"):
         (tmp_path / name).touch()
-    (tmp_path / "camels.txt").mkdir()
+    (tmp_path / "camels").mkdir()
+    (tmp_path / ".cache").mkdir()
     for name in ("my cats.txt", "q'uote.txt", "ka:tzen.txt", "кот.txt"):
         (tmp_path / name).touch()
-    assert words("zeroshot classify x --labels ca", cwd=tmp_path) == ["caltech101", "cars.txt", "cats.yaml"]
+    assert words("zeroshot classify x --labels ca", cwd=tmp_path) == ["caltech101", "camels/", "cars.txt", "cats.yaml"]
     assert words("zeroshot classify x --prompts cat", cwd=tmp_path) == ["cats.yaml"]
     assert words("zeroshot classify x --labels к", cwd=tmp_path) == ["кот.txt"]
     for begun in ("my", "q", "ka"):  # what needs quotes is the shell's own turn
         assert words(f"zeroshot classify x --labels {begun}", cwd=tmp_path) == [""]
+
+    for begun in ("cam", ".c", "camels/"):  # folders alone are, too: it puts no space after them
+        assert words(f"zeroshot classify x --labels {begun}", cwd=tmp_path) == [""]
+    assert words("zeroshot eval camel", cwd=tmp_path) == [""]
+    assert words("zeroshot eval ca", cwd=tmp_path) == ["caltech101", "camels/"]
+
+
+@pytest.mark.parametrize(
+    "begun", ["", "V", "v", "vit", "ViT-B", "vit-b", "ViT-b-3", "r", "RN", "eva", "m", "coca", "c"]
+)
+def test_nothing_that_was_typed_is_shortened_or_replaced(begun: str) -> None:
+    """A shell replaces it by what all words have in common, unless that is nothing."""
+    found = completion.models(None, begun)
+    common = os.path.commonprefix(found)  # noqa: RUF071
+    assert found
+    assert not common or common.casefold().startswith(begun.casefold()), found
+
+
+def test_words_that_would_shorten_it_are_left_out() -> None:
+    assert {"vit-b-32", "vit-bigG-14"} < set(completion.models(None, "vit-b"))  # not ViT-, which they have in common
+    assert completion._fitting(["abC-1", "aBc-2", "abc-3"], "abC") == ["abC-1"]  # all three have but "a" in common
+    assert completion._fitting(["abC-1", "aBc-2"], "ABC") == []
+    assert completion._fitting(["abC-1", "Abc-2"], "abC") == ["abC-1", "Abc-2"]
+
+
+def test_what_follows_the_cursor_is_not_asked_for() -> None:
+    line = {"COMP_WORDS": "zeroshot\nclassify\n--model\ntin\n--offline", "COMP_CWORD": "3"}
+    asked = {**os.environ, **line, "_ZEROSHOT_COMPLETE": "complete_bash"}
+    done = subprocess.run([SCRIPT], env=asked, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("tiny\n", "")
 
 
 def test_fish_and_zsh_get_them_too() -> None:
@@ -109,7 +161,7 @@ def test_installing_writes_what_the_shell_reads(tmp_path: Path) -> None:
 def test_no_word_takes_an_import_of_torch(line: str) -> None:
     code = (
         "import os, sys\nfrom zeroshot_cli.cli.app import run\n"
-        f"os.environ.update(_ZEROSHOT_COMPLETE='complete_bash', COMP_WORDS={line!r}, COMP_CWORD='{line.count(' ')}')\n"
+        f"os.environ.update(_ZEROSHOT_COMPLETE='complete_bash', **{as_bash_asks(line)!r})\n"
         "assert run([]) == 0\n"
         "found = {'torch', 'numpy', 'PIL', 'huggingface_hub', 'open_clip'} & set(sys.modules)\nassert not found, found"
     )

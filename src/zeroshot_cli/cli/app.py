@@ -149,9 +149,11 @@ def run(arguments: list[str]) -> int:
 
 def _run(arguments: list[str]) -> int:
     try:
-        if not completion.is_asked():
+        asked = completion.is_asked()
+        if not asked:
             check_spoiled(arguments)
-        code = _command(arguments)(arguments, prog_name="zeroshot", standalone_mode=False, obj=tuple(arguments))
+        first = completion.typed() if asked else arguments
+        code = _command(first)(arguments, prog_name="zeroshot", standalone_mode=False, obj=tuple(arguments))
     except SystemExit as end:
         # The parser leaves with 1 when a pipe is closed under it; `| head` is not an error.
         return 0 if isinstance(end.__context__, BrokenPipeError) else _exit_code(end.code)
