@@ -16,7 +16,7 @@ BENCHMARKS := $(filter-out benchmarks/record.py benchmarks/table.py benchmarks/f
 	benchmarks/finetune.py benchmarks/tune.py benchmarks/duplicates.py benchmarks/quick.py,$(wildcard benchmarks/*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-lowest lint check docs images notebook bench upgrade
+.PHONY: help demo test test-slow test-lowest lint check docs images notebook bench upgrade release
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -63,6 +63,16 @@ notebook: $(READY) ## run examples/classify.ipynb and keep what its cells show
 bench: $(READY) ## measure every claim against its peer, into benchmarks/results; takes hours
 	$(BIN)/python $(PIP) -c constraints.txt -e '.[bench]'
 	@set -e; for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python benchmarks/record.py $$script; done
+
+# Nothing is uploaded and no tag is made: both are for a person to do, when all of this has passed.
+release: check test test-slow ## all tests, sdist and wheel in dist/, what a package index would refuse, and what to type next
+	rm -rf dist
+	$(BIN)/python $(PIP) twine
+	$(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*
+	@version=$$($(BIN)/zeroshot --version | cut -d ' ' -f 2); \
+	printf '%s\n' "dist/ has $$version; next:" "  git tag -a v$$version -m $$version" "  git push origin v$$version" \
+		"  $(BIN)/python -m twine upload dist/*"
 
 upgrade: $(READY) ## install the newest dependencies and pin them in constraints.txt; run the tests afterwards
 	$(BIN)/python $(PIP) --upgrade --upgrade-strategy eager -e '.[dev]'

@@ -6,6 +6,7 @@ import os
 import sys
 from contextlib import suppress
 
+INTERRUPTED = 130
 _OBJECTS = 100_000  # before Python looks for cycles; at its 700, a tenth of all imports is spent on that
 _WAITING = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"}  # of OpenMP, GNU's and LLVM's
 
@@ -21,8 +22,10 @@ def command() -> None:
     codes: list[int] = []
     if atexit._ncallbacks() == 0:  # else something is to follow that is not ours, such as saving what code was covered
         atexit.register(_end, codes)
-    from zeroshot_cli.cli.app import main
-
+    try:
+        from zeroshot_cli.cli.app import main
+    except KeyboardInterrupt:  # Ctrl-C in the first tenths of a second, or while a shell waits for words to complete
+        sys.exit(INTERRUPTED)
     try:
         main()
     except SystemExit as end:
