@@ -85,7 +85,7 @@ DEPENDENCIES := pyproject.toml constraints.txt src/zeroshot_cli/__init__.py
 $(INSTALLED): $(DEPENDENCIES)
 	@echo "installing zeroshot into .venv, once"
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python $(PIP) -c constraints.txt -e .
+	$(BIN)/python $(PIP) -c constraints.txt -e '.[review]'
 	touch $@
 
 # Compiled on all cores, and before the tests: Python may warn when it compiles, and warnings are errors there. Packages bring

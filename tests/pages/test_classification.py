@@ -106,6 +106,13 @@ def test_blocks_hold_the_results(tmp_path: Path) -> None:
     assert page.blocks["about"] == [["Model", "tiny"], ["Labels", "2"]]
 
 
+def test_the_groups_of_a_label_stand_beside_it_but_for_a_group_s_own_name(tmp_path: Path) -> None:
+    groups = ("pet",), ("living thing", "pet"), ("pet", "cat"), ()
+    answers = [Prediction(f"{n}.png", (LabelScore("pet", 0.5, 1.0, each),)) for n, each in enumerate(groups)]
+    labels = [item["predictions"][0] for item in report(tmp_path / "r.html", *answers).results()]
+    assert [label[3:] for label in labels] == [[], ["living thing/pet"], ["pet/cat"], []]
+
+
 def test_blocks_of_two_hundred(tmp_path: Path) -> None:
     items = [Prediction(f"{number}.png", (LabelScore("cat", 0.1, 0.5),)) for number in range(401)]
     page = report(tmp_path / "r.html", *items)

@@ -78,7 +78,7 @@ def _row(item: Result, report: Path) -> dict[str, Any]:
 
 
 def _label(each: LabelScore) -> list[Any]:
-    group = [each.path_of_group] if each.group else []
+    group = [each.path_of_group] if each.group not in ((), (each.label,)) else []
     return [each.label, _rounded(each.score), _rounded(each.probability), *group]
 
 
