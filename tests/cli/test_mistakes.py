@@ -184,6 +184,8 @@ def test_a_text_alone_is_no_image(here: Path, arguments: list[str], capsys: pyte
         (["models", "show", "vit"], 2, "zeroshot models list --model vit shows those whose name has it"),
         (["models", "show", "ViTB32"], 2, "did you mean ViT-B-32"),
         (["models", "show", "openai/clip-vit-base"], 2, "write hf-hub:openai/clip-vit-base"),
+        (["eval", "classes", "--seed", "4294967296"], 2, "4294967296 is not a seed; give a whole number from 0 to"),
+        (["tune", "classes", "-o", "x.classifier", "--seed", "-1"], 2, "-1 is not a seed"),
         (["zeroshot", "classify", "photos"], 2, "zeroshot is there already: type zeroshot classify photos"),
         (["photos"], 2, "to label images: zeroshot classify photos --label TEXT --label TEXT"),
         (["-help"], 2, "No such option -help; did you mean --help?"),

@@ -4,11 +4,13 @@ import io
 import json
 import re
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import typer
 
-from zeroshot_cli.cli.app import run
+from zeroshot_cli.cli.app import app, run
 from zeroshot_cli.datasets.registry import known_sets
 from zeroshot_cli.models.catalogue import list_models
 from zeroshot_cli.models.recommended import recommended
@@ -107,3 +109,20 @@ def test_a_narrow_terminal_cuts_no_word() -> None:
     assert _fitted(cells, 60, ["size"]) == ([0, 1, 2], [11, 5, 23])
     assert _fitted(cells, 38, ["size"]) == ([0, 2], [11, 23])
     assert _fitted(cells, 30, []) == ([0, 1, 2], [11, 4, 23])
+
+
+def _commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    yield path, command
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from () if inner.hidden else _commands(inner, (*path, name))
+
+
+def test_help_cuts_no_option_at_80_columns(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for path, command in _commands(typer.main.get_command(app)):
+        assert run([*path, "--help"]) == 0
+        shown = capsys.readouterr().out
+        assert "…" not in shown, path
+        assert max(map(len, shown.splitlines())) <= 80, path
+        names = [name for each in command.params for name in each.opts if name.startswith("--") and not each.hidden]
+        assert [name for name in names if name not in shown and "completion" not in name] == [], path

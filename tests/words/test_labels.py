@@ -191,8 +191,10 @@ def test_a_file_that_is_not_there_or_not_a_label_file(tmp_path: Path) -> None:
     (tmp_path / "folder.txt").mkdir()
     with pytest.raises(UsageError, match=r"folder\.txt: Is a directory"):
         read_labels(tmp_path / "folder.txt")
-    with pytest.raises(UsageError, match=r"labels\.doc is not a label file; its extension must be \.txt"):
+    with pytest.raises(UsageError, match=r"labels\.doc is a document, not a label file; save it as plain text"):
         read_labels(write(tmp_path, "labels.doc", "cat"))
+    with pytest.raises(UsageError, match=r"labels\.log is not a label file; its extension must be \.txt"):
+        read_labels(write(tmp_path, "labels.log", "cat"))
 
 
 def test_labels_of_names() -> None:

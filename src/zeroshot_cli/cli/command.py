@@ -213,6 +213,13 @@ def check_cosine(value: float | None) -> float | None:
     return value
 
 
+def check_seed(value: int) -> int:
+    """Raise BadParameter unless the value has 32 bits; a range would be so wide in --help that it cuts names."""
+    if not 0 <= value < 2**32:
+        raise typer.BadParameter(f"{value} is not a seed; give a whole number from 0 to {2**32 - 1}")
+    return value
+
+
 def check_probability(value: float | None) -> float | None:
     """Raise BadParameter unless the value is from 0 to 1, which NaN is not."""
     if value is not None and not 0 <= value <= 1:

@@ -15,7 +15,7 @@ import typer
 
 from zeroshot_cli.cli import completion
 from zeroshot_cli.cli import options as o
-from zeroshot_cli.cli.command import Panel, command, finish
+from zeroshot_cli.cli.command import Panel, check_probability, check_seed, command, finish
 from zeroshot_cli.cli.commands.build import ClassifierFile, LabelsFile, Templates
 from zeroshot_cli.cli.list_options import list_format
 from zeroshot_cli.console.terminal import (
@@ -165,8 +165,7 @@ class EvalOptions(
         float | None,
         typer.Option(
             "--min-probability",
-            min=0,
-            max=1,
+            callback=check_probability,
             metavar="X",
             show_default=False,
             rich_help_panel=Panel.DATASET,
@@ -186,8 +185,7 @@ class EvalOptions(
         typer.Option(
             "--seed",
             metavar="N",
-            min=0,
-            max=2**32 - 1,
+            callback=check_seed,
             rich_help_panel=Panel.DATASET,
             help="Random seed for the bootstrap and for the probe's validation split.",
         ),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zeroshot_cli.cli import options as o
-from zeroshot_cli.cli.command import Panel, command, finish
+from zeroshot_cli.cli.command import Panel, check_seed, command, finish
 from zeroshot_cli.cli.commands.build import Classes, ClassifierFile, LabelOptions, read_classes
 from zeroshot_cli.console.terminal import console_for, note, note_assumed, progress_bar
 from zeroshot_cli.disk import check_output
@@ -79,8 +79,7 @@ class CalibrateOptions(o.BatchOptions, o.ModelOptions, o.PixelOptions, LabelOpti
         typer.Option(
             "--seed",
             metavar="N",
-            min=0,
-            max=2**32 - 1,
+            callback=check_seed,
             rich_help_panel=Panel.VALIDATION,
             help="Random seed for the parts of the cross-validation.",
         ),
