@@ -107,3 +107,14 @@ def read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError:  # another user's, or just ended
         return b""
+
+
+def test_ctrl_c_while_python_imports_the_command_line_prints_nothing() -> None:
+    code = (
+        "import sys\nfrom zeroshot_cli.__main__ import command\n"
+        "class Interrupted:\n    def find_spec(self, name, *_):\n"
+        "        if name == 'zeroshot_cli.cli.app':\n            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupted())\ncommand()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")

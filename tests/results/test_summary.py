@@ -76,6 +76,26 @@ def test_formulas_and_the_mark_of_excel(tmp_path: Path) -> None:
     assert written(tmp_path / "s.jsonl", items, excel_safe=True, marked=True).startswith(b'{"label": "+1"')
 
 
+@pytest.mark.parametrize(("name", "delimiter"), [("s.csv", ","), ("s.jsonl", "")])
+def test_labels_that_have_groups_name_them_last(tmp_path: Path, name: str, delimiter: str) -> None:
+    crow, bird = LabelScore("crow", 0.3, 0.6, ("animal", "bird")), LabelScore("bird", 0.3, 0.9, ("animal", "bird"))
+    rock = LabelScore("rock", 0.3, 0.9)
+    items: list[Result] = [
+        *(Prediction(f"{place}.png", (best,)) for place, best in enumerate([crow, crow, bird, rock]))
+    ]
+    items += [Prediction("4.png", (crow,), rejected=True), SkippedImage("5.png", "no such file")]
+    text = written(tmp_path / name, items, grouped=True)
+    found = rows(text) if delimiter else [[*map(str, json.loads(line).values())] for line in text.splitlines()]
+    assert found[1 if delimiter else 0 :] == [
+        ["crow", ".", "labelled", "2", "animal/bird"],
+        ["bird", ".", "labelled", "1", "animal/bird"],
+        ["rock", ".", "labelled", "1", ""],
+        ["unknown", ".", "unknown", "1", ""],
+        ["", ".", "unreadable", "1", ""],
+    ]
+    assert written(tmp_path / "empty.csv", [], grouped=True) == b"label,folder,outcome,count,group\n"
+
+
 def test_no_image_is_a_header(tmp_path: Path) -> None:
     assert written(tmp_path / "s.csv", []) == b"label,folder,outcome,count\n"
 

@@ -172,6 +172,19 @@ def test_thumbnails_stand_in_the_rows_of_their_images(tmp_path: Path, monkeypatc
     assert (sheet.freeze_panes, sheet.auto_filter.ref) == ("A2", "B1:G11")
 
 
+def test_images_beyond_the_last_thumbnail_are_said_even_if_one_before_has_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def notes(count: int) -> list[str]:
+        items = [Prediction(f"{number}.png", (LabelScore("cat", 0.25, 0.5),)) for number in range(count)]
+        return write_xlsx(tmp_path / "out.xlsx", lambda: iter(items), thumbnails=lambda paths: (None for _ in paths))
+
+    monkeypatch.setattr(xlsx, "MOST_THUMBNAILS", 2)
+    assert notes(2) == []
+    assert notes(3) == [f"{tmp_path / 'out.xlsx'} has no more than 2 thumbnails, those of the first images"]
+    assert write_xlsx(tmp_path / "out.xlsx", lambda: iter([*ITEMS, *ITEMS])) == []
+
+
 def test_the_same_results_are_the_same_bytes(tmp_path: Path) -> None:
     for name in ("a.xlsx", "b.xlsx"):
         write_xlsx(tmp_path / name, lambda: iter(ITEMS))

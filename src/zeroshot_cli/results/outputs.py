@@ -19,6 +19,7 @@ from zeroshot_cli.errors import UsageError
 from zeroshot_cli.records import Counts, Result
 from zeroshot_cli.results.append_file import AppendFile
 from zeroshot_cli.results.formats import (
+    GROUP,
     Extension,
     Format,
     Sink,
@@ -132,7 +133,8 @@ class Outputs:
             return sort
         if path == self._targets.summary:
             every, safe = self.tally.every_label, self._excel_safe
-            return partial(write_summary, every_label=every, excel_safe=safe, marked=self._marked)
+            tables = partial(write_summary, excel_safe=safe, marked=self._marked)
+            return partial(tables, every_label=every, grouped=GROUP in self.more)
         extension = extension_of(path)
         own = {Extension.PARQUET: partial(write_parquet, more=self.more)}
         return own.get(extension) or makers.get(extension)

@@ -2,7 +2,7 @@
 
 The file has a row for each label in each folder that has one, the most frequent first: `label`, `folder`, `outcome`
 and `count`. The outcome is `labelled`, `unknown`, or `unreadable`, which has no label. With `--multi-label` an image
-counts for each of its labels.
+counts for each of its labels. Where labels have groups, a last column `group` has the path of the label's.
 """
 
 import json
@@ -13,8 +13,17 @@ from enum import StrEnum
 from pathlib import Path
 
 from zeroshot_cli.disk import write_file
-from zeroshot_cli.records import UNKNOWN, Result, SkippedImage
-from zeroshot_cli.results.formats import DELIMITERS, MARK, Format, delimited_row, format_of, no_formula, to_bytes
+from zeroshot_cli.records import UNKNOWN, Prediction, Result, SkippedImage
+from zeroshot_cli.results.formats import (
+    DELIMITERS,
+    GROUP,
+    MARK,
+    Format,
+    delimited_row,
+    format_of,
+    no_formula,
+    to_bytes,
+)
 
 COLUMNS = ("label", "folder", "outcome", "count")
 
@@ -96,22 +105,33 @@ def outcome_of(item: Result) -> Outcome:
 
 
 def write_summary(
-    path: Path, results: Callable[[], Iterator[Result]], *, every_label: bool, excel_safe: bool, marked: bool
+    path: Path,
+    results: Callable[[], Iterator[Result]],
+    *,
+    every_label: bool,
+    excel_safe: bool,
+    marked: bool,
+    grouped: bool = False,
 ) -> None:
     """Write the counts of all results in the format of the file's extension; UsageError if it cannot be written.
 
-    `excel_safe` and `marked`, which begins the file with a byte order mark, are for tables.
+    `excel_safe` and `marked`, which begins the file with a byte order mark, are for tables; `grouped` labels have the
+    path of their groups.
     """
-    tally = Tally(every_label=every_label)
+    tally, groups = Tally(every_label=every_label), dict[str, str]()
     for item in results():
         tally.write([item])
+        if grouped and isinstance(item, Prediction):
+            groups |= {best.label: best.path_of_group for best in item.predictions}
+    columns = (*COLUMNS, *[GROUP] * grouped)
+    counts = [(*row, *[groups.get(row[0], "")] * grouped) for row in tally.rows()]
     form = format_of(path, SummaryFormat)
     if form is SummaryFormat.JSONL:
-        objects = (dict(zip(COLUMNS, row, strict=True)) for row in tally.rows())
+        objects = (dict(zip(columns, row, strict=True)) for row in counts)
         text = "".join(f"{json.dumps(each, ensure_ascii=False)}\n" for each in objects)
         write_file(path, text.encode("utf-8", "backslashreplace"), resumable=True)
         return
     text_of, delimiter = no_formula if excel_safe else str, DELIMITERS[Format(form)]
-    rows = [COLUMNS, *((text_of(label), text_of(folder), kind, str(n)) for label, folder, kind, n in tally.rows())]
+    rows = [columns, *([text_of(each) if type(each) is str else str(each) for each in row] for row in counts)]
     table = to_bytes("".join(delimited_row(row, delimiter) for row in rows))
     write_file(path, MARK * marked + table, resumable=True)

@@ -73,7 +73,9 @@ def write_xlsx(
         sheets = _Sheets(book, path, columns, drawn=thumbnails is not None)
         classified = (item.path for item in results() if not isinstance(item, SkippedImage))
         images = iter(()) if thumbnails is None else thumbnails(islice(classified, MOST_THUMBNAILS))
+        asked = 0
         for item in results():
+            asked += not isinstance(item, SkippedImage)
             image = None if isinstance(item, SkippedImage) else next(images, None)
             for row in typed_rows(item, more):
                 sheets.add(item.path, row, image)
@@ -85,7 +87,7 @@ def write_xlsx(
             raise error.args[0] from None  # the OSError
         if stream.error is not None:
             raise stream.error
-        return [*sheets.notes()]
+        return [*sheets.notes(without_thumbnail=thumbnails is not None and asked > MOST_THUMBNAILS)]
 
 
 class _Unfailing(io.FileIO):
@@ -140,7 +142,7 @@ class _Sheets:
             "score": book.add_format({"valign": "vcenter", "num_format": "0.0000"}),
         }
         self._number = 0
-        self._unlinked = self._images = 0
+        self._unlinked = 0
         self._begin()
 
     def _begin(self) -> None:
@@ -201,7 +203,6 @@ class _Sheets:
         self._sheet.set_row(self._row, (_THUMBNAIL + 4) * _POINTS)
         options = {"image_data": stream, "object_position": 1, "x_offset": 2, "y_offset": 2, "decorative": True}
         self._sheet.insert_image(self._row, 0, f"{self._row}.jpg", options)
-        self._images += 1
 
     def end(self) -> None:
         """Give the sheet its filters and its columns their widths."""
@@ -212,12 +213,12 @@ class _Sheets:
         for place, width in enumerate(self._widths):
             self._sheet.set_column(place + self._drawn, place + self._drawn, width)
 
-    def notes(self) -> Iterator[str]:
+    def notes(self, *, without_thumbnail: bool) -> Iterator[str]:
         """Yield what the file lacks, as sentences."""
         if self._number > 1:
             yield f"{self._path} has {self._number} sheets, for one takes {ROWS:,} rows"
         if self._unlinked:
             links = f"a sheet takes {MOST_LINKS:,}, of up to {_LONGEST_LINK:,} characters"
             yield f"{self._path}: {counted(self._unlinked, 'path')} without a link; {links}"
-        if self._images == MOST_THUMBNAILS:
+        if without_thumbnail:
             yield f"{self._path} has no more than {MOST_THUMBNAILS:,} thumbnails, those of the first images"
