@@ -57,7 +57,7 @@ def test_untag_names_what_was_edited(zeroshot: Zeroshot) -> None:
     [
         (["tag"], 2, "error: "),
         (["tag", "nowhere.csv"], 2, "error: there is no file nowhere.csv; name what zeroshot classify wrote"),
-        (["tag", "."], 3, "error: . cannot be read (Is a directory)"),
+        (["tag", "."], 3, "error: . is a folder; name what zeroshot classify wrote with --output"),
         (["tag", "a.jpg"], 3, "error: a.jpg has no column 'path'"),
         (["tag", "results.csv", "--min-probability", "nan"], 2, "error: "),
         (["tag", "results.csv", "--top-k", "0"], 2, "error: "),

@@ -17,7 +17,7 @@ from zeroshot_cli.cli import completion
 from zeroshot_cli.cli import options as o
 from zeroshot_cli.cli.command import Panel, check_probability, check_seed, command, finish
 from zeroshot_cli.cli.commands.build import ClassifierFile, LabelsFile, Templates
-from zeroshot_cli.cli.list_options import list_format
+from zeroshot_cli.cli.list_options import SetsOptions, list_format
 from zeroshot_cli.console.terminal import (
     ListFormat,
     ProgressBar,
@@ -73,7 +73,7 @@ class _ModelsOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class EvalOptions(
-    o.BatchOptions, o.RuntimeOptions, _ModelsOptions, o.DecodingOptions, o.FolderOptions, o.MessageOptions
+    o.BatchOptions, o.RuntimeOptions, _ModelsOptions, o.DecodingOptions, o.FolderOptions, o.MessageOptions, SetsOptions
 ):
     """The options of `zeroshot eval`."""
 
@@ -87,21 +87,6 @@ class EvalOptions(
             "several are compared.",
         ),
     ] = ()
-    list_sets: Annotated[
-        bool,
-        typer.Option("--list", rich_help_panel=Panel.DATASET, help="List the data sets that have a name, and exit."),
-    ] = False
-    all_sets: Annotated[
-        bool,
-        typer.Option(
-            "--all",
-            rich_help_panel=Panel.DATASET,
-            help="With --list: all data sets, on a terminal too, not only a few.",
-        ),
-    ] = False
-    as_json: Annotated[
-        bool, typer.Option("--json", rich_help_panel=Panel.DATASET, help="With --list: the whole list as JSON.")
-    ] = False
     task: Annotated[
         Task,
         typer.Option(
