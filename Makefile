@@ -10,7 +10,7 @@ DOCS := README.md $(wildcard docs/*.md docs/*/*.md) benchmarks/README.md
 # Most tests keep one core busy, and one process's threads must not spin while another needs the core. A file's tests
 # stay together: they share models and browsers. Tests of engines have a process of their own, which the exporter fills.
 PYTEST = OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
-SITE = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet  # a broken link ends it
+SITE = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict  # a broken link ends it; --quiet would hide it
 PIP = -m pip install --quiet --disable-pip-version-check --no-compile
 BENCHMARKS := $(filter-out benchmarks/record.py benchmarks/table.py benchmarks/folder_peer.py benchmarks/unknown.py \
 	benchmarks/finetune.py benchmarks/tune.py benchmarks/duplicates.py benchmarks/quick.py,$(wildcard benchmarks/*.py))
