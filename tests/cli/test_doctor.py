@@ -396,7 +396,7 @@ def test_the_extras_are_those_of_the_project() -> None:
     theirs = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     for extra, (package, _) in doctor.EXTRAS.items():
         assert any(each.startswith(package) for each in theirs[extra]), extra
-    assert set(theirs) - set(doctor.EXTRAS) == {"all", "bench", "dev"}
+    assert set(theirs) - set(doctor.EXTRAS) == {"all", "bench", "dev", "docs"}
 
 
 def test_the_command_itself_imports_torch_only_when_it_runs() -> None:

@@ -238,7 +238,11 @@ def test_a_text_that_is_cut_is_named(capsys: pytest.CaptureFixture[str]) -> None
         (["pictures", "-o", "out.csv"], 2, "unknown extension '.csv'; expected one of .parquet, .npz, .safetensors"),
         (["pictures", "-o", "there.npz"], 2, "there.npz already exists; add --overwrite"),
         (["pictures", "-o", "missing/out.npz"], 2, "there is no folder missing"),
-        (["pictures", "-o", "picture"], 2, "unknown extension ''; expected one of"),
+        (
+            ["pictures", "-o", "picture"],
+            2,
+            "it has no extension; expected one of .parquet, .npz, .safetensors, as in picture.parquet",
+        ),
         (["pictures", "-o", "pictures"], 2, "pictures is not empty, and zeroshot did not write blue.png in it"),
         (["empty", "-o", "out.npz"], 3, "no image found in empty"),
         (["--texts", "missing.txt", "-o", "out.npz"], 2, "cannot read missing.txt"),

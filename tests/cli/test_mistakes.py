@@ -133,7 +133,8 @@ def test_what_is_no_label_file(
         (["photos", "--labels", "labels.txt", "--prompts", "a photo of a {}"], "write --template 'a photo of a {}'"),
         (["photos", "--labels", "labels.txt", "--prompts", "a photo of a"], "a template has {} where the label goes"),
         (["photos", "--labels", "labels.txt", "--sort-into", "photos"], "cannot sort the images of photos into it"),
-        (["photos", "--labels", "labels.txt", "--output", "results"], "unknown extension ''; expected one of .csv"),
+        (["photos", "--labels", "labels.txt", "--output", "results"], "it has no extension; expected one of .csv, "),
+        (["photos", "--labels", "labels.txt", "--output", "results"], ", as in results.csv"),
     ],
 )
 def test_words_and_files_in_the_wrong_place(
@@ -176,6 +177,33 @@ def test_a_text_alone_is_no_image(here: Path, arguments: list[str], capsys: pyte
         (["tag", "photos"], 3, "photos is a folder; name what zeroshot classify wrote with --output"),
         (["tag", "result.csv"], 2, "there is no file result.csv; did you mean results.csv?"),
         (["tag", "notes.csv"], 3, "notes.csv has no column 'path'"),
+        (["tune", "classes", "-o", "x"], 2, "give a name ending in .safetensors or .classifier, as in pets.classifier"),
+        (["eval", "classes", "-o", "x"], 2, "give a file name with the extension .json, as in results.json"),
+        (
+            ["eval", "classes", "--predictions", "x"],
+            2,
+            "it has no extension; expected one of .csv, .tsv, .jsonl, .parquet",
+        ),
+        (
+            ["search", "a cat", "photos", "-o", "x"],
+            2,
+            "it has no extension; expected one of .csv, .jsonl, .html, as in x.csv",
+        ),
+        (["train", "--data", "note.csv", "-o", "run"], 2, "note.csv: no such file; did you mean notes.csv?"),
+        (["merge", "note.csv", "-o", "x.csv"], 2, "note.csv: no such file; did you mean notes.csv?"),
+        (["merge", "cats.npz", "-o", "x.npz"], 2, "cats.npz: no such file; give what zeroshot embed --shard wrote"),
+        (
+            ["classify", "photos", "--classifier", "lables.txt"],
+            2,
+            "no classifier file lables.txt; did you mean labels.txt?",
+        ),
+        (["search", "--like", "photos/cta.jpg", "photos"], 2, "no such file; did you mean photos/cat.jpg?"),
+        ([*LABELLED, "--corrections", "result.csv"], 2, "there is no such file; did you mean results.csv?"),
+        (
+            [*LABELLED, "--model", "ViT-B-32", "--pretrained", "lable.safetensors"],
+            2,
+            "there is no such file; name one that exists, or a tag of",
+        ),
         (["build", "labels.txt", "-o", "x.classifier"], 2, "write --labels labels.txt"),
         (["build", "--labels", "cat", "dog", "-o", "x.classifier"], 2, "as in --label cat --label dog"),
         (["train", "photos", "--output", "run"], 2, "write --data photos"),

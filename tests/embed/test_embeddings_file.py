@@ -188,8 +188,8 @@ def test_metadata_with_bytes_that_are_not_utf8_are_escaped(tmp_path: Path) -> No
     ("name", "message"),
     [
         ("out.csv", "unknown extension '.csv'; expected one of .parquet, .npz, .safetensors"),
-        ("out", "unknown extension ''; expected one of"),
-        (".npz", "unknown extension ''; expected one of"),
+        ("out", "it has no extension; expected one of .parquet, .npz, .safetensors, as in "),
+        (".npz", "it has no extension; expected one of"),
         ("missing/out.npz", "there is no folder"),
         ("file/out.npz", "there is no folder"),
         ("folder.npz", "it is a folder"),

@@ -291,7 +291,7 @@ def test_sorting_into_a_folder_among_the_images(here: Path, mode: SortMode) -> N
 def test_copies_are_not_sorted_again_under_new_labels_but_moved_files_are(here: Path) -> None:
     draw("a.jpg", "A")
     sort_into(here, say(like("a.jpg", "cat")), COPY)
-    for mode in (COPY, LINK):
+    for mode in MODES:
         with pytest.raises(UsageError, match=r"sorted by other labels as 'cat'; type zeroshot unsort \S+ first"):
             sort_into(here, say(like("a.jpg", "feline")), mode)
     assert sort_into(here, say(like("cat/a.jpg", "feline")), COPY) == Sorted(0, 1, ())

@@ -23,7 +23,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from zeroshot_cli.classify.tuning import Tuning, read_tuning
-from zeroshot_cli.disk import write_file
+from zeroshot_cli.disk import similar_path, write_file
 from zeroshot_cli.documents import load_json
 from zeroshot_cli.errors import CheckpointError, LabelsError, UsageError
 from zeroshot_cli.words.groups import check_groups, checked_path
@@ -59,9 +59,8 @@ class SavedClassifier:
 def check_name(path: Path) -> None:
     """Raise UsageError for a file whose extension is not that of a classifier."""
     if path.suffix.lower() not in EXTENSIONS:
-        raise UsageError(
-            f"cannot write {path}: a classifier file is safetensors; give a name ending in {' or '.join(EXTENSIONS)}"
-        )
+        way_out = f"give a name ending in {' or '.join(EXTENSIONS)}, as in pets.classifier"
+        raise UsageError(f"cannot write {path}: a classifier file is safetensors; {way_out}")
 
 
 def write_classifier(saved: SavedClassifier, path: Path) -> None:
@@ -95,7 +94,8 @@ def read_classifier(path: str | os.PathLike[str]) -> SavedClassifier:
     Raises UsageError where there is none, CheckpointError where it is damaged or something else.
     """
     if not os.path.isfile(path):
-        raise UsageError(f"there is no classifier file {path}; write one with zeroshot build")
+        way_out = similar_path(os.fspath(path)) or "write one with zeroshot build"
+        raise UsageError(f"there is no classifier file {path}; {way_out}")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

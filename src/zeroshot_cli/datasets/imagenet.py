@@ -19,6 +19,7 @@ from zeroshot_cli.datasets.imagenet_classes import (
     is_wnid,
 )
 from zeroshot_cli.datasets.labelled import LabelledImages, read_labelled_folder
+from zeroshot_cli.disk import similar_path
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.images.find import find_images, path_of
 
@@ -36,7 +37,8 @@ def read_imagenet(folder: Path) -> LabelledImages:
     Raises UsageError for a missing folder, and DataError, saying where it looked, for a missing part.
     """
     if not os.path.isdir(folder):
-        raise UsageError(f"{folder}: no such folder; give --data-dir the folder with ImageNet's validation images")
+        way_out = similar_path(str(folder)) or "give --data-dir the folder with ImageNet's validation images"
+        raise UsageError(f"{folder}: no such folder; {way_out}")
     for place in PLACES:
         inside = folder / place
         entries = _entries(inside) if os.path.isdir(inside) else []

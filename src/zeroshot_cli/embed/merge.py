@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from zeroshot_cli.disk import open_plain
+from zeroshot_cli.disk import open_plain, similar_path
 from zeroshot_cli.documents import load_json
 from zeroshot_cli.embed.embeddings_file import (
     EmbeddingsFile,
@@ -81,7 +81,8 @@ def _source_of(path: Path) -> "_Source":
     if path.is_dir():
         return _Parts(path)
     if not path.is_file():
-        raise UsageError(f"{path}: no such file; give what zeroshot embed --shard wrote with --output")
+        way_out = similar_path(str(path)) or "give what zeroshot embed --shard wrote with --output"
+        raise UsageError(f"{path}: no such file; {way_out}")
     kinds = {EmbeddingsFormat.PARQUET: _Parquet, EmbeddingsFormat.NPZ: _Npz, EmbeddingsFormat.SAFETENSORS: _Safetensors}
     kind = next((kinds[form] for form in kinds if path.suffix.lower() == f".{form}"), None)
     if kind is None:

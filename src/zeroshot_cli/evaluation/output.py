@@ -31,7 +31,7 @@ class PredictionsFormat(StrEnum):
 def check_json_target(path: Path, *, overwrite: bool) -> None:
     """Raise UsageError, before any work, for a file that cannot be the JSON output."""
     if path.suffix.lower() != ".json":
-        raise UsageError(f"{path}: eval writes JSON; give a file name with the extension .json")
+        raise UsageError(f"{path}: eval writes JSON; give a file name with the extension .json, as in results.json")
     check_output(path, overwrite=overwrite)
 
 

@@ -106,7 +106,7 @@ def sort_into(
     failed: list[SkippedImage] = []
     with open_manifest(os.path.join(folder, MANIFEST), create=True) as manifest:
         items = ((i.path, _labels_of(i, every_label=every_label)) for i in results() if isinstance(i, Prediction))
-        remember(manifest.path, _check_again(folder, manifest.entries, items, mode))
+        remember(manifest.path, _check_again(folder, manifest.entries, items))
         sorter = _Sorter(manifest, mode, labels)
         for done, item in enumerate(_in_order(results, mode), start=1):
             try:
@@ -123,24 +123,22 @@ def check_on_disk(paths: Iterable[str]) -> None:
         raise UsageError(f"--sort-into files images on disk, and {elsewhere} is elsewhere; omit it, or --sort-into")
 
 
-def check_sorted_before(folder: Path, paths: Iterable[str], mode: SortMode, labels: Iterable[str]) -> None:
+def check_sorted_before(folder: Path, paths: Iterable[str], labels: Iterable[str]) -> None:
     """Raise UsageError now where images are sorted into a folder already, by labels that are not among these."""
     manifest = os.path.join(folder, MANIFEST)
     if os.path.lexists(manifest):
         possible = [*labels, UNKNOWN]
-        _check_again(folder, read_manifest(manifest), ((path, possible) for path in paths), mode)
+        _check_again(folder, read_manifest(manifest), ((path, possible) for path in paths))
 
 
-def _check_again(
-    folder: Path, entries: Iterable[Entry], items: Iterable[tuple[str, Sequence[str]]], mode: SortMode
-) -> set[str]:
+def _check_again(folder: Path, entries: Iterable[Entry], items: Iterable[tuple[str, Sequence[str]]]) -> set[str]:
     """Return the folders of images with their new labels; UsageError for a copy or a link under another label.
 
     Sorted once more by other words, an image would be in two folders, and the older copy wrong.
     """
     before: dict[str, list[Entry]] = {}
     for entry in entries:
-        if entry.action is not SortMode.MOVE and mode is not SortMode.MOVE:
+        if entry.action is not SortMode.MOVE:
             before.setdefault(entry.source, []).append(entry)
     folders = set[str]()
     real_folder = lru_cache(maxsize=1024)(os.path.realpath)

@@ -20,6 +20,7 @@ from types import MappingProxyType
 from typing import Any
 
 from zeroshot_cli.clip.config import PRESETS, config_to_dict
+from zeroshot_cli.disk import similar_path
 from zeroshot_cli.documents import load_json
 from zeroshot_cli.errors import UsageError
 
@@ -135,7 +136,8 @@ def is_file_of_own(model: str, pretrained: str) -> bool:
     if os.path.exists(pretrained):  # noqa: PTH110  Path.exists raises OSError where a name is too long
         return True
     if os.sep in pretrained or Path(pretrained).suffix in {".pt", ".pth", ".bin", ".safetensors"}:
-        raise UsageError(f"--pretrained {pretrained}: there is no such file; name one that exists, or a tag of {model}")
+        way_out = similar_path(pretrained) or f"name one that exists, or a tag of {model}"
+        raise UsageError(f"--pretrained {pretrained}: there is no such file; {way_out}")
     return False
 
 

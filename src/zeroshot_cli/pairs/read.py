@@ -19,6 +19,7 @@ from pathlib import Path
 from random import Random
 from typing import BinaryIO
 
+from zeroshot_cli.disk import similar_path
 from zeroshot_cli.errors import DataError, UnreadableImage, UsageError
 from zeroshot_cli.images.decode import open_regular
 from zeroshot_cli.images.file_kinds import special_file
@@ -291,7 +292,7 @@ def _opened(name: str, option: str) -> Iterator[BinaryIO]:
             raise UsageError(f"{name}: {what}; give {option} {_FORMS}")
         file = open(name, "rb")  # noqa: SIM115, closed below
     except FileNotFoundError:
-        raise UsageError(f"{name}: no such file; give {option} {_FORMS}") from None
+        raise UsageError(f"{name}: no such file; {similar_path(name) or f'give {option} {_FORMS}'}") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = getattr(error, "strerror", None) or error
         raise UsageError(f"{name}: {reason}; give {option} {_FORMS}") from None

@@ -167,8 +167,14 @@ def format_of(path: Path, formats: type[FormatT]) -> FormatT:
     for form in formats:
         if path.suffix.lower() == f".{form}":
             return form
-    expected = ", ".join(f".{form}" for form in formats)
-    raise UsageError(f"cannot write {path}: unknown extension {path.suffix!r}; expected one of {expected}")
+    expected = [f".{form}" for form in formats]
+    if path.suffix:
+        raise UsageError(
+            f"cannot write {path}: unknown extension {path.suffix!r}; expected one of {', '.join(expected)}"
+        )
+    raise UsageError(
+        f"cannot write {path}: it has no extension; expected one of {', '.join(expected)}, as in {path}{expected[0]}"
+    )
 
 
 def to_bytes(text: str) -> bytes:

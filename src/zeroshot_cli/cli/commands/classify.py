@@ -18,6 +18,7 @@ from zeroshot_cli.cli.command import command, finish
 from zeroshot_cli.cli.commands.build import Classes, no_labels, read_classes
 from zeroshot_cli.cli.output_folder import keep_on_disk, part_images
 from zeroshot_cli.console.terminal import note, note_assumed
+from zeroshot_cli.disk import similar_path
 from zeroshot_cli.display import counted
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.filing.manifest import SortMode
@@ -69,7 +70,7 @@ def classify(options: ClassifyOptions, context: typer.Context) -> None:
             from zeroshot_cli.filing.sort import check_on_disk, check_sorted_before
 
             check_on_disk(found.paths())
-            check_sorted_before(options.sort_into, found.paths(), options.sort_mode, classes.answers)
+            check_sorted_before(options.sort_into, found.paths(), classes.answers)
 
         if done and earlier is not None and not earlier.has_done(len(found.items)):
             cluster = scratch.enter_context(options.cluster(part))
@@ -193,7 +194,8 @@ def _corrected(options: ClassifyOptions, classes: Classes) -> dict[str, str]:
     if options.multi_label:
         raise UsageError("--corrections has one label for each image, and --multi-label several; omit one of them")
     if not options.corrections.is_file():
-        raise UsageError(f"--corrections {options.corrections}: there is no such file; zeroshot review makes one")
+        way_out = similar_path(str(options.corrections)) or "zeroshot review makes one"
+        raise UsageError(f"--corrections {options.corrections}: there is no such file; {way_out}")
     from zeroshot_cli.datasets.examples import read_corrections
 
     return read_corrections(options.corrections, classes.labels)

@@ -14,6 +14,7 @@ from zeroshot_cli.cli.command import Panel, check_cosine, command, finish
 from zeroshot_cli.cli.listing_options import INPUTS, ListingOptions
 from zeroshot_cli.console.search import print_linked
 from zeroshot_cli.console.terminal import note, progress_bar
+from zeroshot_cli.disk import similar_path
 from zeroshot_cli.display import counted, size_text
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.images.find import IMAGE_SUFFIXES
@@ -128,7 +129,7 @@ def _text_and_images(options: SearchOptions) -> tuple[str | None, Sequence[str]]
     """
     for path in options.like:
         if not is_elsewhere(path) and not os.path.isfile(path):  # noqa: PTH113 (a NUL in the path is no error here)
-            raise UsageError(f"--like {path}: there is no such file; give an image")
+            raise UsageError(f"--like {path}: there is no such file; {similar_path(path) or 'give an image'}")
     first, rest = (options.given or ("",))[0], options.given[1:]
     is_path = os.path.lexists(first)
     _check_words(options.given)

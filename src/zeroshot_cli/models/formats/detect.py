@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from zeroshot_cli.clip.config import PRESETS, VOCAB_SIZE, CLIPConfig
+from zeroshot_cli.disk import similar_path
 from zeroshot_cli.errors import CheckpointError, UsageError
 from zeroshot_cli.hub.hashes import sha256_of
 from zeroshot_cli.images.preprocess import PreprocessConfig
@@ -138,7 +139,7 @@ def _check_size(file: Path, config: CLIPConfig, preprocess: PreprocessConfig) ->
 def find_weights(path: Path) -> Path:
     """Return the file of weights that `path` means: itself, or the one in a model folder or a training run's folder."""
     if not path.exists():
-        raise UsageError(f"{path} does not exist: name a checkpoint or a model folder")
+        raise UsageError(f"{path} does not exist: {similar_path(str(path)) or 'name a checkpoint or a model folder'}")
     if not path.is_dir():
         return path
     if not (path / CONFIG_FILE).is_file() and (path / "model" / CONFIG_FILE).is_file():

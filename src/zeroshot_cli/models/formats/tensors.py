@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from zeroshot_cli.disk import similar_path
 from zeroshot_cli.documents import load_json
 from zeroshot_cli.errors import CheckpointError, UsageError, is_out_of_memory
 from zeroshot_cli.models.formats.other_files import HEAD, is_text, what_archive, what_else
@@ -52,7 +53,7 @@ def read_weights(path: Path) -> Weights:
     UsageError for a path that is not there, and CheckpointError where the content is anything else.
     """
     if not path.exists():
-        raise UsageError(f"{path} does not exist: name a checkpoint or a model folder")
+        raise UsageError(f"{path} does not exist: {similar_path(str(path)) or 'name a checkpoint or a model folder'}")
     if path.is_dir():
         raise CheckpointError(f"{path} is a folder, not a file of weights")
     if not path.is_file():

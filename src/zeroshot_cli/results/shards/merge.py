@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from zeroshot_cli.disk import replacing, writing
+from zeroshot_cli.disk import replacing, similar_path, writing
 from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.records import Counts
 from zeroshot_cli.results.formats import (
@@ -73,7 +73,8 @@ def _shard_of(path: Path, form: Extension, records: "_Records") -> _Shard:
     if path.is_dir() and record is None:
         raise UsageError(f"{path} has no {parts.RECORD}; give a folder that zeroshot classify --output DIR/ wrote")
     if not path.exists():
-        raise UsageError(f"{path}: no such file; give what zeroshot classify --shard wrote with --output")
+        way_out = similar_path(str(path)) or "give what zeroshot classify --shard wrote with --output"
+        raise UsageError(f"{path}: no such file; {way_out}")
     if not path.is_dir() and extension_of(path) is not form:
         raise UsageError(f"{path} is not .{form} as the output is; give files of one format, and name such an output")
     if record is None:
