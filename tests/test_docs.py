@@ -162,8 +162,14 @@ def parse(words: list[str]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Options are not taken from the environment of whoever runs the tests."""
+def no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Options are not taken from the environment of whoever runs the tests, and no file in their home is changed.
+
+    The parser runs an eager option such as --install-completion, which edits what a shell reads when it starts.
+    """
+    home = str(tmp_path_factory.mktemp("home"))
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, home)
     for name in ("MODEL", "PRETRAINED", "DEVICE", "PRECISION", "BATCH_SIZE", "WORKERS", "OFFLINE"):
         monkeypatch.delenv(f"ZEROSHOT_{name}", raising=False)
 
@@ -236,6 +242,17 @@ def test_every_exit_code_is_explained(exit_code: int) -> None:
 
 
 # and that these tests would notice
+
+
+def test_no_command_of_a_page_reaches_the_home_of_who_runs_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    home = Path.home()
+    assert not any(home.iterdir())
+    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")
+    done = subprocess.run(
+        [sys.executable, "-m", "zeroshot_cli", "--install-completion", "bash"], capture_output=True, timeout=60
+    )
+    assert done.returncode == 0
+    assert (home / ".bashrc").is_file()
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     monkeypatch.setattr(load, "load", refuse)
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "tables").mkdir()
     for folder in ("photos", "classes/cat", "classes/dog"):
         (tmp_path / folder).mkdir(parents=True)
         Image.new("RGB", (8, 8)).save(tmp_path / folder / "cat.jpg")
@@ -32,6 +34,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "labels.xlsx": "PK",
         "empty.txt": "",
         "notes.csv": "name,age\nA,3\n",
+        "parts/_run.json": "{}",
+        "tables/a-1.parquet": "",
+        "tables/a-0.parquet": "",
     }
     for name, text in files.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
@@ -167,6 +172,16 @@ def test_a_text_alone_is_no_image(here: Path, arguments: list[str], capsys: pyte
         (["eval", "clases"], 2, "clases: no such data set; did you mean classes?"),
         (["eval", "results.csv"], 3, "its labels are a model's own answers"),
         (["eval", "photos"], 3, "photos: has no class folders"),
+        (
+            ["eval", "parts/"],
+            3,
+            "parts/ is a folder of parts that zeroshot wrote, which have no true labels; give eval",
+        ),
+        (
+            ["eval", "tables"],
+            3,
+            "tables: has no class folders, but Parquet files; name one of them, such as tables/a-0.p",
+        ),
         (["tune", "photos", "-o", "x.classifier"], 3, "photos: has no class folders"),
         (["tune", "clases", "-o", "x.classifier"], 2, "clases: no such examples; did you mean classes?"),
         (["tune", "classes"], 2, "Missing option '--output' / '-o', as in --output FILE"),

@@ -152,6 +152,8 @@ def read_labelled_folder(path: Path, labels: Labels | None = None, selection: Se
     class_folders, left_out = _class_folders(path, selection)
     names = sorted_classes(without_unknown(path, class_folders))
     if not names:
+        if table := min(path.glob("*.parquet"), default=None):
+            raise DataError(f"{path}: has no class folders, but Parquet files; name one of them, such as {table}")
         raise DataError(f"{path}: has no class folders; expected one folder per class with its images inside")
     if labels is None or not any(name in labels.names for name in names):
         check_folders(path, names)

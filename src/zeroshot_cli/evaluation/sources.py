@@ -12,12 +12,13 @@ from zeroshot_cli.datasets.known import open_known
 from zeroshot_cli.datasets.labelled import LabelledImages, read_dataset, relabelled
 from zeroshot_cli.datasets.multilabel import MultiLabelImages, read_multilabel
 from zeroshot_cli.datasets.registry import KnownSet, find_known
-from zeroshot_cli.errors import UsageError
+from zeroshot_cli.errors import DataError, UsageError
 from zeroshot_cli.images.decode import EACH, Decoding
 from zeroshot_cli.images.selection import USUAL, Selection
 from zeroshot_cli.records import assumed_of
 from zeroshot_cli.remote.address import is_address, shown_address
 from zeroshot_cli.remote.tables import copied_table
+from zeroshot_cli.results.shards.parts import is_part_folder
 from zeroshot_cli.words.labels import Labels, read_labels
 from zeroshot_cli.words.prompts import Prompts, choose_prompts, prompts_for, read_prompts
 
@@ -206,6 +207,11 @@ def _prompts(settings: EvalSettings, usual: tuple[str, ...]) -> tuple[Prompts, .
 def _read(
     name: str, labels: Labels | None, settings: EvalSettings, listener: Listener
 ) -> tuple[Images, KnownSet | None]:
+    if not is_address(name) and is_part_folder(Path(name)):
+        raise DataError(
+            f"{name} is a folder of parts that zeroshot wrote, which have no true labels; give eval class folders of "
+            "images, or a table with the columns image and label"
+        )
     known = None if os.path.lexists(name) or is_address(name) else find_known(name)  # a Path of a name too long raises
     if known is not None and settings.multi_label:
         raise UsageError(f"{known.name} has one label per image; omit --multi-label, or give a table of your own")
