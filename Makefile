@@ -26,11 +26,11 @@ demo: $(INSTALLED) ## label the example images, and count the right answers
 
 test: $(READY) ## all tests except the slow ones: six minutes on two cores
 	$(PYTEST) -m "not slow and not engines"
-	$(BIN)/python -m pytest -m "not slow and engines"
+	$(BIN)/python -m pytest -m "not slow and engines" tests/models
 
 test-slow: $(READY) ## kills, wheels, small trainings, browsers (Chromium)
 	$(PYTEST) -m "slow and not engines"
-	$(BIN)/python -m pytest -m "slow and engines"
+	$(BIN)/python -m pytest -m "slow and engines" tests/models
 
 # Old versions may call what their own newer dependencies deprecate, which is not ours to mend.
 test-lowest: $(READY) ## the tests but the slow ones, with the lowest version of every dependency

@@ -24,3 +24,9 @@ def test_no_room_has_more_than_16_files(room: Path) -> None:
 def test_the_root_holds_what_every_room_needs() -> None:
     names = {path.stem for path in SOURCE.glob("*.py")}
     assert names <= {"__init__", "__main__", "disk", "display", "documents", "errors", "processes", "records"}
+
+
+def test_the_makefile_finds_the_tests_of_engines() -> None:
+    tests = Path(__file__).parent
+    marked = {path for path in tests.rglob("test_*.py") if "mark.engines" in path.read_text(encoding="utf-8")}
+    assert {path.relative_to(tests).parts[0] for path in marked - {Path(__file__)}} == {"models"}
