@@ -34,19 +34,41 @@ SECONDS = 240  # for a run of two nodes on a busy machine
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
 
 
-@pytest.fixture
-def arguments(tmp_path: Path) -> list[str]:
-    """A run of 13 pairs, one of whose images is broken, in batches of 4: 3 steps an epoch, and one pair is left."""
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """13 pairs, one of whose images is broken, and a model."""
+    folder = tmp_path_factory.mktemp("pairs")
     rows = [("image", "caption")]
     for i in range(13):
-        Image.new("RGB", (20, 20), (19 * i, 255 - 19 * i, 128)).save(tmp_path / f"{i}.png")
+        Image.new("RGB", (20, 20), (19 * i, 255 - 19 * i, 128)).save(folder / f"{i}.png")
         rows.append((f"{i}.png", f"colour {i}"))
-    (tmp_path / "5.png").write_bytes(b"\x89PNG\r\n\x1a\nno more")
-    with (tmp_path / "pairs.csv").open("w", newline="") as file:
+    (folder / "5.png").write_bytes(b"\x89PNG\r\n\x1a\nno more")
+    with (folder / "pairs.csv").open("w", newline="") as file:
         csv.writer(file).writerows(rows)
-    (tmp_path / "model.yaml").write_text(yaml.safe_dump(MODEL))
-    files = ["--data", str(tmp_path / "pairs.csv"), "--model", str(tmp_path / "model.yaml")]
+    (folder / "model.yaml").write_text(yaml.safe_dump(MODEL))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def arguments(pairs: Path) -> list[str]:
+    """A run in batches of 4: 3 steps an epoch, and one pair is left."""
+    files = ["--data", str(pairs / "pairs.csv"), "--model", str(pairs / "model.yaml")]
     return ["train", *files, "--device", "cpu", "--workers", "1", "--batch-size", "4", "--log-every", "1", "--quiet"]
+
+
+@pytest.fixture(scope="module")
+def twenty_epochs(arguments: list[str]) -> list[str]:
+    return [*arguments, "--epochs", "20", "--save-every", "5"]
+
+
+@pytest.fixture(scope="module")
+def alone(twenty_epochs: list[str], pairs: Path) -> Path:
+    """Twenty epochs of one torchrun with two processes, which nobody kills."""
+    one = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "zeroshot_cli"]
+    run = [sys.executable, *one, *twenty_epochs, "--output", str(pairs / "alone")]
+    own = {"ZEROSHOT_CACHE_DIR": str(pairs / "cache"), "ZEROSHOT_CONFIG": str(pairs / "config.yaml")}
+    subprocess.run(run, env=os.environ | ENVIRONMENT | own, timeout=SECONDS, check=True)
+    return pairs / "alone"
 
 
 @pytest.fixture
@@ -132,10 +154,10 @@ def assert_same(ours: Path, expected: Path) -> None:
 
 
 def test_two_nodes_train_what_one_with_two_processes_does(
-    tmp_path: Path, arguments: list[str], port: int, nodes: ExitStack
+    tmp_path: Path, pairs: Path, arguments: list[str], port: int, nodes: ExitStack
 ) -> None:
     """13 pairs in batches of 4 are 3 steps an epoch; the image that is broken is met by one of the two processes."""
-    arguments += ["--epochs", "3", "--val", str(tmp_path / "pairs.csv")]
+    arguments = [*arguments, "--epochs", "3", "--val", str(pairs / "pairs.csv")]
     both = [Node(nodes, port, [*arguments, "--output", str(tmp_path / "two")], first=first) for first in (True, False)]
     assert [(node.said(), node.agent.returncode)[1] for node in both] == [0, 0]
     one = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "zeroshot_cli"]
@@ -148,13 +170,9 @@ def test_two_nodes_train_what_one_with_two_processes_does(
 
 @pytest.mark.parametrize("who", ["process", "node"])
 def test_what_is_killed_and_started_again_ends_as_if_nothing_had_been(
-    tmp_path: Path, arguments: list[str], port: int, nodes: ExitStack, who: str
+    tmp_path: Path, twenty_epochs: list[str], alone: Path, port: int, nodes: ExitStack, who: str
 ) -> None:
-    arguments += ["--epochs", "20", "--save-every", "5"]
-    alone = [*arguments, "--output", str(tmp_path / "alone")]
-    left_alone = [Node(nodes, port, alone, first=first) for first in (True, False)]
-    assert [(node.said(), node.agent.returncode)[1] for node in left_alone] == [0, 0]
-    killed = [*arguments, "--output", str(tmp_path / "killed"), "--resume"]
+    killed = [*twenty_epochs, "--output", str(tmp_path / "killed"), "--resume"]
     first, second = (Node(nodes, port, killed, restarts=3, first=first) for first in (True, False))
     wait_for_steps(tmp_path / "killed", 12)
     if who == "process":
@@ -171,24 +189,24 @@ def test_what_is_killed_and_started_again_ends_as_if_nothing_had_been(
     said = [node.said() for node in (first, second)]
     assert [node.agent.returncode for node in (first, second)] == [0, 0]
     assert "error: another process of this run has ended" in said[0]
-    assert_same(tmp_path / "killed", tmp_path / "alone")
+    assert_same(tmp_path / "killed", alone)
 
 
-def test_a_process_that_is_killed_on_one_machine_is_started_again(tmp_path: Path, arguments: list[str]) -> None:
+def test_a_process_that_is_killed_on_one_machine_is_started_again(
+    tmp_path: Path, twenty_epochs: list[str], alone: Path
+) -> None:
     """There torchrun keeps its store, with the addresses of those that are gone."""
-    arguments += ["--epochs", "20", "--save-every", "5", "--resume"]
     one = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--max-restarts", "3"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    for name in ("killed", "alone"):
-        run = [sys.executable, *one, "-m", "zeroshot_cli", *arguments, "--output", str(tmp_path / name)]
-        with subprocess.Popen(run, env=environment, stderr=subprocess.PIPE, text=True) as agent:
-            if name == "killed":
-                for steps in (12, 40):
-                    wait_for_steps(tmp_path / name, steps)
-                    os.kill(children(agent.pid)[steps % 2], signal.SIGKILL)
-            said = agent.communicate(timeout=SECONDS)[1]
-            assert agent.returncode == 0, said
-    assert_same(tmp_path / "killed", tmp_path / "alone")
+    killed = [*twenty_epochs, "--resume", "--output", str(tmp_path / "killed")]
+    run = [sys.executable, *one, "-m", "zeroshot_cli", *killed]
+    with subprocess.Popen(run, env=environment, stderr=subprocess.PIPE, text=True) as agent:
+        for steps in (12, 40):
+            wait_for_steps(tmp_path / "killed", steps)
+            os.kill(children(agent.pid)[steps % 2], signal.SIGKILL)
+        said = agent.communicate(timeout=SECONDS)[1]
+        assert agent.returncode == 0, said
+    assert_same(tmp_path / "killed", alone)
 
 
 def test_nodes_that_see_different_folders_are_told(
