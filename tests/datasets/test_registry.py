@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from zeroshot_cli.console.lists import print_known_sets
+from zeroshot_cli.console.terminal import ListFormat
 from zeroshot_cli.datasets.registry import Absent, Archive, Local, Shards, find_known, known_sets, published_for
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.models import registry
@@ -192,7 +193,7 @@ def test_no_figure_stands_beside_what_was_measured_otherwise(
 
 
 def test_the_list_has_a_row_for_each(capsys: pytest.CaptureFixture[str]) -> None:
-    print_known_sets()
+    print_known_sets(ListFormat.TABLE, every=False)
     captured = capsys.readouterr()
     rows = list(csv.reader(io.StringIO(captured.out), delimiter="\t"))
     assert [row[0] for row in rows[1:]] == [each.name for each in known_sets()]
