@@ -12,34 +12,54 @@ if TYPE_CHECKING:
     from zeroshot_cli.classify.rejection import Rules
     from zeroshot_cli.datasets.labelled import LabelledImages, read_dataset
     from zeroshot_cli.embed.image_cache import ImageCache
-    from zeroshot_cli.errors import ZeroshotError
+    from zeroshot_cli.errors import (
+        CheckpointError,
+        DataError,
+        InputError,
+        LabelsError,
+        PromptsError,
+        UnavailableError,
+        UnreadableImage,
+        UsageError,
+        ZeroshotError,
+    )
     from zeroshot_cli.evaluation.evaluate import evaluate
     from zeroshot_cli.images.decode import Decoding
-    from zeroshot_cli.models.load import load
+    from zeroshot_cli.models.load import ModelWarning, load
     from zeroshot_cli.models.loaded import LoadedModel
     from zeroshot_cli.records import EvalResult, ImageAnswer, LabelScore, Prediction, SkippedImage
     from zeroshot_cli.results.frames import to_arrow, to_pandas
-    from zeroshot_cli.tuning.program import tune
+    from zeroshot_cli.tuning.program import ExampleWarning, tune
     from zeroshot_cli.words.labels import Label, Labels, read_labels
     from zeroshot_cli.words.prompts import Prompts, read_prompts
 
 __version__ = "0.2.0"
 
 _HOMES = {
+    "CheckpointError": "errors",
     "Classifier": "classify.classifier",
+    "DataError": "errors",
     "Decoding": "images.decode",
     "EvalResult": "records",
+    "ExampleWarning": "tuning.program",
     "ImageAnswer": "records",
     "ImageCache": "embed.image_cache",
+    "InputError": "errors",
     "Label": "words.labels",
     "LabelScore": "records",
     "LabelledImages": "datasets.labelled",
     "Labels": "words.labels",
+    "LabelsError": "errors",
     "LoadedModel": "models.loaded",
+    "ModelWarning": "models.load",
     "Prediction": "records",
     "Prompts": "words.prompts",
+    "PromptsError": "errors",
     "Rules": "classify.rejection",
     "SkippedImage": "records",
+    "UnavailableError": "errors",
+    "UnreadableImage": "errors",
+    "UsageError": "errors",
     "ZeroshotError": "errors",
     "evaluate": "evaluation.evaluate",
     "load": "models.load",
@@ -54,20 +74,30 @@ _HOMES = {
 }
 
 __all__ = [
+    "CheckpointError",
     "Classifier",
+    "DataError",
     "Decoding",
     "EvalResult",
+    "ExampleWarning",
     "ImageAnswer",
     "ImageCache",
+    "InputError",
     "Label",
     "LabelScore",
     "LabelledImages",
     "Labels",
+    "LabelsError",
     "LoadedModel",
+    "ModelWarning",
     "Prediction",
     "Prompts",
+    "PromptsError",
     "Rules",
     "SkippedImage",
+    "UnavailableError",
+    "UnreadableImage",
+    "UsageError",
     "ZeroshotError",
     "__version__",
     "evaluate",

@@ -43,8 +43,9 @@ def evaluate(
     the templates, by default the data set's own or a small ensemble; a classifier has both.
 
     Without `batch_size` one is used that suits the model and the number of images, and without `workers` one process
-    per core decodes. `cache` keeps embeddings; `seed` is the bootstrap's. A known data set is downloaded if it is not
-    there. Raises DataError where no image can be read, or a label is none of `labels`.
+    per core decodes. `cache` keeps embeddings; `seed` is the bootstrap's. The precision is the model's; for the figures
+    of `zeroshot eval`, load it in fp32. A known data set is downloaded if it is not there. Raises DataError where no
+    image can be read, or a label is none of `labels`.
     """
     saved = model if isinstance(model, Classifier) else None
     if saved is not None and (labels is not None or prompts is not None):
