@@ -61,6 +61,19 @@ def test_the_record_of_a_run_leads_to_its_results(results: Path) -> None:
     assert read_run(record).labels == ("b", "a")  # those that no image has, too
 
 
+def test_the_record_is_that_of_the_first_output_where_results_are_not_the_first(results: Path, tmp_path: Path) -> None:
+    outputs = {"outputs": ["out/answers.xlsx", "out/results.csv"]}
+    write_record(tmp_path / "answers.xlsx.run.json", RunRecord(settings={**outputs, "labels": ["dog", "cat"]}))
+    assert read_run(results).labels == ("dog", "cat")
+    assert read_run(tmp_path / "answers.xlsx.run.json").source == results
+    (tmp_path / "answers.xlsx").touch()
+    with pytest.raises(UsageError, match=f"answers.xlsx is for people to read; give {results}, which"):
+        read_run(tmp_path / "answers.xlsx")
+    results.unlink()
+    with pytest.raises(UsageError, match=r"; repeat the command that wrote it with --output answers\.csv"):
+        read_run(tmp_path / "answers.xlsx")
+
+
 @pytest.mark.parametrize("mode", [SortMode.MOVE, SortMode.COPY, SortMode.LINK])
 def test_a_sorted_folder_and_the_results_of_sorting(
     results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: SortMode
@@ -122,8 +135,8 @@ def test_what_cannot_be_reviewed_is_said(results: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"has no manifest\.csv"):
         read_run(tmp_path / "photos")
     with pytest.raises(UsageError, match="is not one of"):
-        read_run(results.rename(tmp_path / "results.html"))
-    results = (tmp_path / "results.html").rename(tmp_path / "results.csv")
+        read_run(results.rename(tmp_path / "results.txt"))
+    results = (tmp_path / "results.txt").rename(tmp_path / "results.csv")
     write_record(tmp_path / "results.csv.run.json", RunRecord(settings={"multi_label": True}))
     with pytest.raises(UsageError, match="several labels for an image"):
         read_run(results)

@@ -283,6 +283,19 @@ def test_the_record_of_a_run_says_where_images_are_and_that_they_have_several_la
     assert subject("work/in/a.jpg.xmp") == ["cat"]
 
 
+def test_the_record_of_another_output_of_the_run_counts_and_leads_to_the_results(here: Path) -> None:
+    draw("work/in/a.jpg")
+    RESULTS.write_text(HEADER + "in/a.jpg,1,cat,0.3,0.9,\n")
+    record = {"settings": {"outputs": ["r.xlsx", RESULTS.name]}, "resolved": {"folder": f"{here}/work"}}
+    Path("r.xlsx.run.json").write_text(json.dumps(record))
+    run(Path("r.xlsx.run.json"))
+    assert subject("work/in/a.jpg.xmp") == ["cat"]
+    assert untag(RESULTS) == Untagged(removed=1)
+    Path("r.xlsx").touch()
+    with pytest.raises(UsageError, match=f"r.xlsx is for people to read; give {RESULTS}, which the same run wrote"):
+        run(Path("r.xlsx"))
+
+
 def test_corrected_labels_have_their_own_groups(here: Path) -> None:
     draw("a.jpg", "b.jpg", "c.jpg")
     header = HEADER.replace("error", "error,group")

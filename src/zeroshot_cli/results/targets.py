@@ -8,6 +8,7 @@ from zeroshot_cli.disk import check_output, open_plain, refuse_link
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.results.append_file import is_special
 from zeroshot_cli.results.formats import STREAMED, Extension, extension_of, format_of, is_journal
+from zeroshot_cli.results.found import RECORD
 from zeroshot_cli.results.parquet import check_parquet
 from zeroshot_cli.results.run_record import RunRecord, is_record, read_record
 from zeroshot_cli.results.summary import SummaryFormat
@@ -57,7 +58,7 @@ class Targets:
     @property
     def record(self) -> Path | None:
         """The file that says what the run was asked for."""
-        return self._beside(".run.json")
+        return self._beside(RECORD)
 
     @property
     def journal(self) -> Path | None:

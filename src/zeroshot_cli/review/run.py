@@ -19,9 +19,9 @@ from zeroshot_cli.pairs.results import ResultRow, result_rows
 from zeroshot_cli.records import UNKNOWN
 from zeroshot_cli.remote.address import is_elsewhere
 from zeroshot_cli.results.formats import as_was
+from zeroshot_cli.results.found import RECORD, readable_results, record_beside
 from zeroshot_cli.results.run_record import RunRecord, read_record
 from zeroshot_cli.results.shards.parts import check_no_parts
-from zeroshot_cli.results.targets import Targets
 
 TOP = 5  # labels that a page offers
 _NEEDED = ("path", "label", "probability")
@@ -86,9 +86,7 @@ def read_run(path: str | os.PathLike[str]) -> Run:
     Raises UsageError where there is no such file, DataError for something else.
     """
     source = _results_of(Path(path))
-    targets = Targets((), source) if source.name == MANIFEST else Targets((source,))
-    assert targets.record is not None
-    record = _record(targets.record)
+    record = _record(source)
     settings = {} if record is None else record.settings
     if settings.get("multi_label"):
         raise UsageError(f"{path}: has several labels for an image (--multi-label); review corrects one label for each")
@@ -117,21 +115,14 @@ def _results_of(path: Path) -> Path:
         raise UsageError(
             f"{path}: no such results; {similar_path(str(path)) or 'give what zeroshot classify --output wrote'}"
         )
-    if not path.name.endswith(".run.json"):
-        return path
-    record = read_record(path)
-    outputs = [] if record is None else [Path(str(each)) for each in record.settings.get("outputs", [])]
-    beside = [path.parent / each.name for each in outputs if each.suffix.lower() in _EXTENSIONS]
-    if found := next((each for each in beside if each.is_file()), None):
-        return found
-    if (path.parent / MANIFEST).is_file():
-        return path.parent / MANIFEST
-    raise UsageError(f"{path}: the results of this run are not beside it; give their file")
+    sorted_into = path.with_name(MANIFEST)
+    return sorted_into if path.name == MANIFEST + RECORD and sorted_into.is_file() else readable_results(path)
 
 
-def _record(path: Path) -> RunRecord | None:
+def _record(source: Path) -> RunRecord | None:
+    path = record_beside(source)
     try:
-        return read_record(path)
+        return None if path is None else read_record(path)
     except UsageError:  # not a record: reviewed without it
         return None
 

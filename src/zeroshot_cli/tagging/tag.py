@@ -16,6 +16,7 @@ from zeroshot_cli.disk import replacing
 from zeroshot_cli.display import counted
 from zeroshot_cli.errors import UsageError
 from zeroshot_cli.records import SkippedImage
+from zeroshot_cli.results.found import readable_results
 from zeroshot_cli.tagging.embed import check_exiftool, embed, failure, images_of
 from zeroshot_cli.tagging.keywords import Keywords, among, keywords_of, new_keywords
 from zeroshot_cli.tagging.record import (
@@ -103,6 +104,7 @@ def tag(
     Raises UsageError if the record or a disk cannot be written, and what `read_wanted` raises; a single sidecar that
     cannot be written is in `failed`.
     """
+    results = [*map(readable_results, results)]
     wanted = read_wanted(results, settings)
     tagged = Tagged(wanted, "image" if settings.embed else "sidecar")
     if settings.embed:

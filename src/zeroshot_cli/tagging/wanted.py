@@ -18,7 +18,7 @@ from zeroshot_cli.filing.manifest import MANIFEST, moved_by
 from zeroshot_cli.filing.placing import absolute
 from zeroshot_cli.records import SEPARATOR, SkippedImage
 from zeroshot_cli.remote.address import is_elsewhere
-from zeroshot_cli.results.targets import Targets
+from zeroshot_cli.results.found import record_beside
 from zeroshot_cli.tagging.answers import Answer, read_answers
 from zeroshot_cli.tagging.record import EXTENSION, record_of
 from zeroshot_cli.tagging.settings import SidecarName, TagSettings, near
@@ -112,7 +112,7 @@ def _run_of(path: Path, before: _Run) -> _Run:
 
     A log of corrections has no record: its images and groups are those of the results `before` it.
     """
-    record = Targets((path,)).record
+    record = record_beside(path)
     notes = read_notes(record) if record is not None else {}
     resolved, asked = (part if isinstance(part := notes.get(key), dict) else {} for key in ("resolved", "settings"))
     folder, several = resolved.get("folder"), bool(asked.get("multi_label"))

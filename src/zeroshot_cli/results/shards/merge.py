@@ -4,7 +4,7 @@ Rows are copied as they are, so a CSV, TSV or JSONL file of shards of a folder i
 byte.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -17,6 +17,7 @@ from zeroshot_cli.results.formats import (
     Extension,
     extension_of,
 )
+from zeroshot_cli.results.found import RECORD, records_in
 from zeroshot_cli.results.parquet import write_typed
 from zeroshot_cli.results.run_record import RunRecord, difference, read_record, write_record
 from zeroshot_cli.results.shards import parts
@@ -27,7 +28,6 @@ from zeroshot_cli.results.shards.sources import Lines, Parts, Table
 from zeroshot_cli.results.targets import Targets, check_outputs
 
 MERGED = (Extension.CSV, Extension.TSV, Extension.JSONL, Extension.PARQUET)
-RECORD = ".run.json"
 _ELSEWHERE = ("outputs", "sort_into", "summary")  # settings that say where a shard wrote
 _RESOLVED = ("batch_size", "image_size")  # on which results depend
 
@@ -99,21 +99,13 @@ class _Records:
     """The records of runs, by what they wrote; those of a folder are read once."""
 
     def __init__(self) -> None:
-        self._in_folder = cache(self._read)
+        self._in_folder = cache(records_in)
 
     def of(self, path: Path) -> RunRecord | None:
         """Return the record of the run that wrote a file, which is beside the first output of that run."""
         own = path.with_name(path.name + RECORD)
-        return read_record(own) if own.exists() else self._in_folder(path.parent).get(path.name)
-
-    @staticmethod
-    def _read(folder: Path) -> Mapping[str, RunRecord]:
-        found: dict[str, RunRecord] = {}
-        for each in sorted(folder.glob(f"*{RECORD}")):
-            record = read_record(each)
-            if record is not None:
-                found |= {Path(str(name)).name: record for name in record.settings.get("outputs") or ()}
-        return found
+        record = own if own.exists() else self._in_folder(path.parent).get(path.name)
+        return None if record is None else read_record(record)
 
 
 def _check_same(shards: Sequence[_Shard]) -> None:
