@@ -242,6 +242,52 @@ def test_the_same_in_other_commands(
     _refused(arguments, code, capsys, said)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            "classify Fotos Archiv --label cat --label dog",
+            'Fotos: no such file or folder; did you mean "Fotos Archiv"?',
+        ),
+        ("classify photos Archiv alt --label cat", 'Archiv: no such file or folder; did you mean "photos Archiv alt"?'),
+        (
+            "classify Fotos Archiv --labels meine wörter.txt",
+            '"Fotos Archiv" and "meine wörter.txt"? put each in quotes',
+        ),
+        ("classify photos --labels meine wörter.txt", 'did you mean "meine wörter.txt"? put it in quotes'),
+        ("classify photos --labels=meine wörter.txt", 'did you mean "meine wörter.txt"?'),
+        ("classify photos --labels mit labels.txt", 'mit: no such file or folder; did you mean "mit labels.txt"?'),
+        ("classify photos --label cat --prompts meine wörter.txt", 'did you mean "meine wörter.txt"?'),
+        ("classify photos --classifier my photos", 'my: no such file or folder; did you mean "my photos"?'),
+        ("build --labels mit labels.txt -o x.classifier", 'did you mean "mit labels.txt"?'),
+        ("eval Fotos Archiv", 'did you mean "Fotos Archiv"?'),
+        ("search boat Fotos Archiv", 'did you mean "Fotos Archiv"?'),
+        ("duplicates Fotos Archiv", 'did you mean "Fotos Archiv"?'),
+        ("train --data meine wörter.txt -o run", 'did you mean "meine wörter.txt"?'),
+        ("review Fotos Archiv", 'did you mean "Fotos Archiv"?'),
+        ("tag a - b.csv", 'a: no such file or folder; did you mean "a - b.csv"?'),
+    ],
+)
+def test_names_with_spaces_and_no_quotes(
+    here: Path, arguments: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in ("Fotos Archiv", "photos Archiv alt", "my photos"):
+        Path(folder).mkdir()
+    for name in ("meine wörter.txt", "mit labels.txt", "a - b.csv"):
+        Path(name).write_text("cat\n", encoding="utf-8")
+    _refused(arguments.split(" "), 2, capsys, said)
+
+
+def test_words_that_only_look_like_a_name_with_spaces(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from zeroshot_cli.cli.spoiled import check_spoiled, unquoted_names
+
+    for folder in ("boat photos", "photos classes", "classify photos"):
+        Path(folder).mkdir()
+    for arguments in (["search", "boat", "photos"], ["classify", "photos", "classes"], ["classify", "photos"]):
+        check_spoiled(arguments)
+    assert unquoted_names("weights.safetensors is damaged", ["search", "boat", "photos"]) is None
+
+
 def test_quotes_that_a_shell_leaves_around_a_label_are_taken_off(capsys: pytest.CaptureFixture[str]) -> None:
     from zeroshot_cli.cli.commands.build import LabelOptions, read_classes
 

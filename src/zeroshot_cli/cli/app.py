@@ -33,7 +33,7 @@ from zeroshot_cli.cli.commands.tag import tag, untag
 from zeroshot_cli.cli.commands.train import train
 from zeroshot_cli.cli.commands.tune import calibrate, tune
 from zeroshot_cli.cli.mistyped import parser_sentence
-from zeroshot_cli.cli.spoiled import check_spoiled
+from zeroshot_cli.cli.spoiled import check_spoiled, unquoted_names
 from zeroshot_cli.console.terminal import note
 from zeroshot_cli.display import brief
 from zeroshot_cli.errors import UsageError, ZeroshotError, is_out_of_memory
@@ -201,8 +201,11 @@ def _report(error: Exception, arguments: list[str]) -> int:
     if completion.is_asked():
         return 1  # nothing may be printed in the middle of a command line
     if isinstance(error, ParserError):
-        note(brief(f"error: {parser_sentence(error, arguments, _command_path(arguments))}"))
+        said = parser_sentence(error, arguments, _command_path(arguments))
+        note(brief(f"error: {unquoted_names(said, arguments) or said}"))
         return UsageError.exit_code
+    if isinstance(error, UsageError) and (better := unquoted_names(str(error), arguments)):
+        error = UsageError(better)
     if isinstance(error, ZeroshotError):
         note(brief(f"error: {error}"))
         _see(error.see.format(command=_command_path(arguments)), str(error))
