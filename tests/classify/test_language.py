@@ -23,6 +23,7 @@ from zeroshot_cli.words.textfiles import label_files
         "köpek,kedi,elma,araba,ağaç",
         "犬,猫,馬,りんご",
         "собака,кошка,лошадь",
+        "Apfel,Orange,Hut,Schuhe",  # half of them are English, too
         "كلب,قطة,حصان",
         "개,고양이",
     ],
@@ -45,6 +46,7 @@ def test_labels_in_another_language(labels: str) -> None:
         "feldspar,quartz,gneiss,schist,hornblende,pyroxene",
         "weld ok,weld crack,spatter,undercut,porosity",
         "dog,cat,Hund",
+        "dog,Hund",
         "A,B,C",
         "😀,🍎",
     ],

@@ -356,7 +356,7 @@ def test_sort_and_unsort(mode: str, classify: Callable[..., Any], capfdbinary: p
     ended = classify("pictures", *SETTING, "--sort-into", "sorted", "--sort-mode", mode)
     assert ended.code == 4
     assert ended.err.splitlines() == [
-        "7 images filed into sorted.",
+        "7 images filed into sorted; zeroshot unsort sorted undoes it.",
         "7 images classified, 1 could not be read, model small.",
     ]
     filed = {str(path.relative_to("sorted")): path for path in Path("sorted").glob("*/*")}
@@ -456,7 +456,8 @@ def test_a_folder_to_sort_into_is_not_searched(classify: Callable[..., Any]) -> 
     assert len(list(Path("pictures/sorted").glob("*/*.png"))) == 7
     second = classify(*command, "--overwrite")
     assert second.out == first.out
-    assert second.err.splitlines()[0] == "0 images filed into pictures/sorted, 7 already there."
+    said = "0 images filed into pictures/sorted, 7 already there; zeroshot unsort pictures/sorted undoes it."
+    assert second.err.splitlines()[0] == said
     assert len(list(Path("pictures/sorted").glob("*/*.png"))) == 7
     assert len(classify("pictures", *SETTING).rows) == 15  # without the option it is a folder like others
 

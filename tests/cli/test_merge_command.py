@@ -102,9 +102,15 @@ def test_resume_compares_the_shard_and_the_inputs(photos: Path, run: Runner) -> 
     assert "--resume: shard was 1/2 in the run that wrote 1.csv and is 2/2 now" in run.err
     assert run(*command, "--resume") == 2
     assert "--resume: shard was 1/2 in the run that wrote 1.csv and is not set now" in run.err
-    (photos / "a" / "0.png").unlink()
+    number = len([path for path in photos.rglob("*") if path.suffix == ".png"])
+    (photos / "a" / "0.png").rename(photos / "a" / "new.png")
     assert run(*command, "--shard", "1/2", "--resume") == 2
-    assert "images" in run.err
+    assert f"images were renamed or exchanged since the run that wrote 1.csv ({number} images); start all" in run.err
+    (photos / "a" / "new.png").unlink()
+    assert run(*command, "--shard", "1/2", "--resume") == 2
+    numbers = f"({number} images then, {number - 1} now)"
+    assert f"images were added or removed since the run that wrote 1.csv {numbers}; start all shards again" in run.err
+    assert "shard_" not in run.err
 
 
 def test_a_run_that_was_stopped_is_resumed_and_merged(

@@ -204,6 +204,7 @@ def test_a_text_alone_is_no_image(here: Path, arguments: list[str], capsys: pyte
             2,
             "it has no extension; expected one of .csv, .jsonl, .html, as in x.csv",
         ),
+        (["duplicates", "photos", "-o", "x.xlsx"], 2, "expected one of .csv, .jsonl, .html; Excel opens .csv"),
         (["train", "--data", "note.csv", "-o", "run"], 2, "note.csv: no such file; did you mean notes.csv?"),
         (["merge", "note.csv", "-o", "x.csv"], 2, "note.csv: no such file; did you mean notes.csv?"),
         (["merge", "cats.npz", "-o", "x.npz"], 2, "cats.npz: no such file; give what zeroshot embed --shard wrote"),

@@ -246,7 +246,8 @@ def test_other_settings_are_not_resumed(command: str, photos: Path, run: Runner)
     assert "--resume: parts have 7 images, and --task-images is 8; omit it, or --overwrite" in run.err
     (photos / "a" / "0.png").rename(photos / "a" / "new.png")
     assert run(*COMMANDS[command], "-o", "out/", "--resume") == 2
-    assert "--resume: shard_paths was" in run.err
+    assert "--resume: images were renamed or exchanged since the run that wrote out" in run.err
+    assert "; start again with --overwrite" in run.err
     assert run(*COMMANDS[command], "-o", "out/", "--resume", "--overwrite") == 2
 
 

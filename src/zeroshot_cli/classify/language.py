@@ -39,7 +39,7 @@ def _common() -> frozenset[str]:
 
 
 def warning_of_language(names: Sequence[str], model: str) -> str | None:
-    """Return what to tell a user whose labels are mostly not English, if the model of that name knows only English.
+    """Return what to tell a user whose labels are at least half foreign, if the model of that name knows only English.
 
     A model of one's own, in a file or folder, may have been trained on any language.
     """
@@ -49,13 +49,14 @@ def warning_of_language(names: Sequence[str], model: str) -> str | None:
     if foreign is None:
         return None
     return (
-        f"most labels, such as {foreign!r}, do not look English, and {model} learned from English captions; write them "
-        f"in English, or use a model that knows other languages, such as {KNOW_OTHERS[0]} or {KNOW_OTHERS[1]}"
+        f"half of the labels or more, such as {foreign!r}, do not look English, and {model} learned from English "
+        "captions; write them in English, or use a model that knows other languages, such as "
+        f"{KNOW_OTHERS[0]} or {KNOW_OTHERS[1]}"
     )
 
 
 def not_english(names: Sequence[str]) -> str | None:
-    """Return one of the labels that are not English if most are not, else None.
+    """Return one of the labels that are not English if at least half and two, or most, are not, else None.
 
     A label is foreign by its script, its letters or a common word of another language; or where none of its words is
     one token of CLIP, whose vocabulary is that of English captions, and a part of it is unlike English. Names of
@@ -64,7 +65,8 @@ def not_english(names: Sequence[str]) -> str | None:
     tokenizer = tokenizer_for(vocab_size=VOCAB_SIZE, context_length=77)
     kinds = [_foreignness(name, tokenizer) for name in names]
     foreign = [name for name, kind in zip(names, kinds, strict=True) if kind == 1]
-    if 4 * len(foreign) < len(names) or 2 * sum(kinds) <= len(names):
+    half = 2 * len(foreign) >= len(names) and len(foreign) > 1
+    if not half and (4 * len(foreign) < len(names) or 2 * sum(kinds) <= len(names)):
         return None
     return foreign[0]
 

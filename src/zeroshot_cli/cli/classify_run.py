@@ -1,6 +1,7 @@
 """A run of `zeroshot classify`: what its answers depend on, where they go, and what it ends with."""
 
 import os
+import shlex
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
@@ -299,7 +300,8 @@ class ClassifyRun:
             )
         for item in done.failed:
             note(f"{item.path}: {item.reason}", quiet=self.options.quiet)
-        note(done.sentence(folder), quiet=self.options.quiet)
+        undo = f"; zeroshot unsort {shlex.quote(str(folder))} undoes it."
+        note(done.sentence(folder).removesuffix(".") + undo, quiet=self.options.quiet)
         return len(done.failed)
 
 

@@ -169,8 +169,9 @@ def format_of(path: Path, formats: type[FormatT]) -> FormatT:
             return form
     expected = [f".{form}" for form in formats]
     if path.suffix:
+        excel = "; Excel opens .csv" if path.suffix.lower() == ".xlsx" and ".csv" in expected else ""
         raise UsageError(
-            f"cannot write {path}: unknown extension {path.suffix!r}; expected one of {', '.join(expected)}"
+            f"cannot write {path}: unknown extension {path.suffix!r}; expected one of {', '.join(expected)}{excel}"
         )
     raise UsageError(
         f"cannot write {path}: it has no extension; expected one of {', '.join(expected)}, as in {path}{expected[0]}"

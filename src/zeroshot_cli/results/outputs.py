@@ -33,7 +33,7 @@ from zeroshot_cli.results.formats import (
 )
 from zeroshot_cli.results.parquet import write_parquet
 from zeroshot_cli.results.resume import Scanner, journal_items, keep_whole, scanner_of
-from zeroshot_cli.results.run_record import RunRecord, as_plain, first_difference, read_record, write_record
+from zeroshot_cli.results.run_record import RunRecord, as_plain, check_resumable, read_record, write_record
 from zeroshot_cli.results.summary import Tally, write_summary
 from zeroshot_cli.results.targets import Targets, check_own
 
@@ -225,9 +225,7 @@ class _Start:
         earlier = None if targets.record is None else read_record(targets.record)
         if earlier is None or not (self.files or any(path.exists() for path in targets.derived)):
             return self.begin(exclusive=False)
-        difference = first_difference(earlier.settings, self.record.settings, str(targets.anchor))
-        if difference:
-            raise UsageError(f"--resume: {difference}; give the same options, or --overwrite")
+        check_resumable(earlier.settings, self.record.settings, str(targets.anchor))
         return self._finished(earlier, expected) if earlier.complete else self._interrupted(earlier, expected)
 
     def _interrupted(self, earlier: RunRecord, expected: Iterable[str]) -> Outputs:

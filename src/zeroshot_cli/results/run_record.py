@@ -13,6 +13,7 @@ from zeroshot_cli.errors import UsageError
 from zeroshot_cli.records import Counts
 
 SHOWN = 60  # characters of a value in a message
+_INPUTS = ("shard_images", "shard_paths", "all_images", "all_paths")  # what a shard says of its images
 _NAMES = ("model", "pretrained")
 
 
@@ -103,6 +104,22 @@ def first_difference(before: Mapping[str, Any], now: Mapping[str, Any], where: s
     """Return a phrase for the first setting that differs from the run that wrote `where`, None if none does."""
     found = difference(before, now)
     return found and f"{found[0]} was {found[1]} in the run that wrote {where} and is {found[2]} now"
+
+
+def check_resumable(before: Mapping[str, Any], now: Mapping[str, Any], where: str) -> None:
+    """Raise UsageError unless the settings equal those of the run that wrote `where`."""
+    found = difference(before, now)
+    if found is None:
+        return
+    if found[0] not in _INPUTS:
+        raise UsageError(f"--resume: {first_difference(before, now, where)}; give the same options, or --overwrite")
+    was, is_now = (settings.get("all_images") for settings in (before, now))
+    changed = "renamed or exchanged" if was == is_now else "added or removed"
+    numbers = f" ({was} images)" if was == is_now else f" ({was} images then, {is_now} now)"
+    again = "start" if now.get("shard") == "1/1" else "start all shards"
+    raise UsageError(
+        f"--resume: images were {changed} since the run that wrote {where}{numbers}; {again} again with --overwrite"
+    )
 
 
 def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, str, str] | None:

@@ -26,7 +26,7 @@ from zeroshot_cli.records import Counts, Result
 from zeroshot_cli.results.append_file import AppendFile
 from zeroshot_cli.results.formats import more_columns
 from zeroshot_cli.results.parquet import check_parquet, write_result_part
-from zeroshot_cli.results.run_record import RunRecord, as_plain, first_difference, read_record, write_record
+from zeroshot_cli.results.run_record import RunRecord, as_plain, check_resumable, read_record, write_record
 from zeroshot_cli.results.shards.manifest import Item, Manifest
 from zeroshot_cli.results.shards.shard import PathSet
 from zeroshot_cli.results.summary import Tally
@@ -240,8 +240,8 @@ def open_parts(
     with closing(lock):
         lock.lock()
         earlier = earlier_record(folder) if resume else None
-        if earlier is not None and (found := first_difference(earlier.settings, record.settings, str(folder))):
-            raise UsageError(f"--resume: {found}; give the same options, or --overwrite")
+        if earlier is not None:
+            check_resumable(earlier.settings, record.settings, str(folder))
         for name in os.listdir(folder):  # noqa: PTH208
             if _UNFINISHED.fullmatch(name) or (earlier is None and _is_own(name) and name != LOCK):
                 with writing(str(folder / name)):
