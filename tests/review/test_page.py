@@ -254,6 +254,13 @@ def test_a_new_label_is_asked_about_once(page: "Page", tmp_path: Path) -> None:
     assert [line[1] for line in log_of(tmp_path)] == ["lynx", "lynx"]
 
 
+def test_text_that_no_label_begins_with_is_a_new_label_first(page: "Page") -> None:
+    page.keyboard.press("l")
+    page.keyboard.type("og")  # in dog
+    assert page.locator("#choices li").all_text_contents() == ["New label “og”", "dog"]
+    assert page.locator("#choices [aria-selected=true]").text_content() == "New label “og”"
+
+
 def test_what_the_server_refuses_is_shown_and_rolled_back(page: "Page", reviewer: Reviewer, tmp_path: Path) -> None:
     page.keyboard.press("l")
     page.keyboard.type("unknown")

@@ -5,6 +5,7 @@ import io
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from starlette.testclient import TestClient
 
 from zeroshot_cli.images.decode import EXACTLY
 from zeroshot_cli.records import LabelScore, Prediction, Result
+from zeroshot_cli.results.run_record import RunRecord
 from zeroshot_cli.review.corrections import Corrections
 from zeroshot_cli.review.pictures import Pictures
 from zeroshot_cli.review.run import read_run
@@ -76,6 +78,7 @@ def test_the_run_and_its_images(page: Page) -> None:
         "missing": 0,
         "can_train": False,
         "why_not": "no record",
+        "background": "",
     }
     images = page.get("api/images").json()["images"]
     assert images[1] == {
@@ -414,3 +417,10 @@ def test_a_folder_is_opened_by_number(page: Page, monkeypatch: pytest.MonkeyPatc
     assert page.post("api/open-folder", {"image": "../.."}).status_code == 400
     assert page.post("api/open-folder", {"image": 7}).status_code == 400
     assert len(started) == 1
+
+
+@pytest.mark.parametrize(("words", "option"), [(None, ""), (["auto"], "auto"), (["wall", "sky"], "FILE")])
+def test_the_background_of_the_run_is_told_to_the_page(results: Path, words: list[str] | None, option: str) -> None:
+    run = replace(read_run(results), record=RunRecord(settings={"background": words}))
+    with closing(Corrections(results.with_name("corrections.csv"))) as log:
+        assert Review(run, log, None).about()["background"] == option

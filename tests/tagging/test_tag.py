@@ -457,6 +457,14 @@ def test_a_damaged_record_changes_nothing(here: Path, lines: list[str], message:
     assert RECORD.read_bytes() == before
 
 
+def test_the_records_beside_results_without_one_are_named(here: Path) -> None:
+    draw("a.jpg")
+    say(("a.jpg", "cat"))
+    run()
+    with pytest.raises(UsageError, match=rf"no record corrections\.csv\.tags\.jsonl; give {RESULTS}\.tags\.jsonl,"):
+        untag(Path("corrections.csv"))
+
+
 def test_no_record(here: Path) -> None:
     with pytest.raises(UsageError, match=r"^there is no record results\.csv\.tags\.jsonl; name the results"):
         untag(RESULTS)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 from unicodedata import category
 
+from zeroshot_cli.classify.negatives import AUTO
 from zeroshot_cli.errors import LabelsError, UsageError
 from zeroshot_cli.records import UNKNOWN
 from zeroshot_cli.review.answers import Scorer, completed
@@ -50,6 +51,7 @@ class Review:
             "missing": self.run.missing,
             "can_train": self._trainer is not None,
             "why_not": self._why_not,
+            "background": _background(settings.get("background")),
         }
 
     def images(self) -> Json:
@@ -166,3 +168,8 @@ class Review:
             raise LabelsError(f"{name!r} is reserved for images without a label; use another word")
         Labels.of_user([*labels, name])
         return name
+
+
+def _background(words: Any) -> str:
+    """Return the value of --background that a record's background came of; empty without one."""
+    return "" if not words else AUTO if words in (AUTO, [AUTO]) else "FILE"

@@ -150,7 +150,10 @@ def open_record(path: Path, *, create: bool = False) -> Iterator[Record]:
     Raises UsageError if it is missing (unless `create`), a link, in use or not writable, InputError if it is none.
     """
     if not create and not os.path.lexists(path):
-        raise UsageError(f"there is no record {path}; name the results that zeroshot tag was given, or its record")
+        way_out = "name the results that zeroshot tag was given, or its record"
+        if others := sorted(path.parent.glob(f"*{EXTENSION}")):
+            way_out = f"give {' or '.join(map(str, others[:3]))}, which is beside it"
+        raise UsageError(f"there is no record {path}; {way_out}")
     file = AppendFile(path, own=True)
     try:
         file.lock()

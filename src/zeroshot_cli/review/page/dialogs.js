@@ -115,7 +115,9 @@ function listChoices() {
   const found = allLabels().filter((label) => label.toLowerCase().includes(sought));
   found.sort((a, b) => rank(a.toLowerCase()) - rank(b.toLowerCase()) || (a.toLowerCase() === sought ? -1 : 0));
   choices = found.slice(0, CHOICES).map((label) => ({ label, isNew: false }));
-  if (typed && !found.includes(typed)) choices.push({ label: typed, isNew: true });
+  const begins = found.length > 0 && rank(found[0].toLowerCase()) === 0;
+  // Enter takes the first: a label that only contains the text is chosen by hand.
+  if (typed && !found.includes(typed)) choices[begins ? "push" : "unshift"]({ label: typed, isNew: true });
   $("choices").replaceChildren(
     ...choices.map(({ label, isNew }, index) => {
       const choice = element("li", isNew ? "new" : "", isNew ? `New label “${shown(label)}”` : shown(label));

@@ -71,9 +71,11 @@ function showResult({ zero_shot: before, tuned: after, examples, changed, classi
   const unknown = before === null || after === null;
   const accuracy = unknown ? " Too few to measure the accuracy." : ` Accuracy: ${percent(before)} zero-shot → ${percent(after)} tuned, cross-validated.`;
   const moved = changed.length ? `${plural(changed.length, "answer")} of ${whole(state.images.length)} changed.` : "No answer changed.";
-  show(`Trained from ${plural(examples, "correction")}.${accuracy} ${moved}`);
+  const { background } = state.run;
+  const without = background ? " The background of the run is left out here, so no answer is unknown; the command below has it." : "";
+  show(`Trained from ${plural(examples, "correction")}.${accuracy} ${moved}${without}`);
   $("show-changed").hidden = !changed.length;
   $("show-changed").textContent = `Show ${changed.length === 1 ? "the one" : `the ${whole(changed.length)}`} that changed`;
   $("classifier").hidden = !classifier;
-  $("classifier").textContent = classifier ? `zeroshot classify FOLDER --classifier ${quoted(classifier)}` : "";
+  $("classifier").textContent = classifier ? `zeroshot classify FOLDER --classifier ${quoted(classifier)}${background ? ` --background ${background}` : ""}` : "";
 }
