@@ -39,7 +39,8 @@ def follow(page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Do in `folder` what a page says, but for training; zeroshot runs in this process, which is quicker."""
     shutil.copytree(ROOT / "examples", folder / "examples")
     monkeypatch.chdir(folder)
-    for name, value in {"OFFLINE": "1", "CACHE_DIR": str(folder / "cache"), "DEVICE": "cpu"}.items():
+    settings = {"OFFLINE": "1", "CACHE_DIR": str(folder / "cache"), "DEVICE": "cpu", "PRECISION": "fp32"}
+    for name, value in settings.items():
         monkeypatch.setenv(f"ZEROSHOT_{name}", value)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{Path('/usr/bin')}:/bin")
     for step in steps(page):

@@ -131,7 +131,10 @@ def test_interrupted_after_any_batch_and_resumed_the_bytes_are_the_same(
     for batches in (0, 1, 4, 6):
         with monkeypatch.context() as patch:
             _interrupt(patch, type(angle_model), after=batches)
-            assert classify(*command, "--overwrite").code == 130
+            ended = classify(*command, "--overwrite")
+        assert ended.code == 130
+        kept = "what is done is kept; the same command with --resume in place of --overwrite continues"
+        assert ended.err.splitlines()[-2:] == [kept, "interrupted"]
         assert not Path("out.html").exists() or undated("out.html") == whole["out.html"]
         ended = classify(*command, "--resume")
         assert ended.code == 4

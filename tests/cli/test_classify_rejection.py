@@ -236,7 +236,7 @@ def test_a_background_of_common_nouns(
     Path("auto").write_text("0\n")  # no label file: it has no extension
     command = ["p", *SETTING, "--background", "auto"]
     ended = classify(*command, "--output", "out.csv", "--output", "out.html")
-    first, wrote, last = ended.err.splitlines()
+    first, wrote, last = ended.err.splitlines()  # one of three is unknown: no warning
     assert wrote == "wrote out.csv, out.html"
     assert first == "--background auto encodes 120 common nouns, once; the cache keeps them."
     assert last == "3 images classified, 1 of them unknown, 0 could not be read, model small."
@@ -249,6 +249,11 @@ def test_a_background_of_common_nouns(
     assert "encodes" not in again.err  # the cache has them
     other = classify(*command[:-1], "ninety.csv", "--output", "out.csv", "--output", "out.html", "--resume")
     assert (other.code, "background" in other.err) == (2, True)
+
+    draw_angle(Path("p/201.png"), 201)
+    most = classify("p/200.png", "p/010.png", "p/201.png", *command[1:])
+    assert "warning: with this background, 2 of 3 images are unknown; if that is too many, name what else" in most.err
+    Path("p/201.png").unlink()
 
     app.run(["build", *SETTING[:-2], "--output", "c.safetensors"])
     ended = classify("p", "--classifier", "c.safetensors", "--background", "auto", "--batch-size", 4)

@@ -235,6 +235,12 @@ def test_a_text_alone_is_no_image(here: Path, arguments: list[str], capsys: pyte
         (["-help"], 2, "No such option -help; did you mean --help?"),
         (["/?"], 2, "did you mean --help?"),
         (["clasify"], 2, "did you mean classify?"),
+        (
+            ["eval", "classes", "--classifier", "a.classifier", "--classifier", "b.classifier"],
+            2,
+            "--classifier takes one file, and is given 2 times; run the command once for each",
+        ),
+        ([*LABELLED, "--level=order"], 2, "1 is the topmost level of groups"),
     ],
 )
 def test_the_same_in_other_commands(

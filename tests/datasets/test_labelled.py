@@ -229,6 +229,10 @@ def test_csv_labels_from_a_file(tmp_path: Path) -> None:
     assert read_labelled_table(path, labels).targets == (1, 0)
     with pytest.raises(DataError, match=r"set.csv line 2: label 'kitten' is not one of the 1 labels"):
         read_labelled_table(path, Labels.of(["dog"]))
+    write(path, "image,label\na.png,dog\nb.png,Unknown\n")
+    with pytest.raises(DataError, match=r"line 3: label 'Unknown' is not one .* leave them out"):
+        read_labelled_table(path, Labels.of(["dog"]))
+    assert read_labelled_table(path, Labels.of(["dog", "unknown"])).targets == (0, 1)
 
 
 @pytest.mark.parametrize(

@@ -223,8 +223,33 @@ class ClassifyRun:
             print_counts(outputs.tally)
         wrote = [f"wrote {', '.join(map(self.options.shown_output, outputs.written))}"] if outputs.written else []
         total = f"{counts.sentence().removesuffix('.')}, model {self.classifier.model.title}."
-        for text in (*found.warnings, *self.adapted, *self.corrected(found.paths()), *wrote, total):
+        warnings = (*found.warnings, *self._doubt(counts))
+        for text in (*warnings, *self.adapted, *self.corrected(found.paths()), *wrote, total):
             note(text)
+
+    def _doubt(self, counts: Counts) -> tuple[str, ...]:
+        """Return a warning where a background rejected most images, as a sentence."""
+        if self.classes.behind is None or 2 * counts.unknown <= counts.classified:
+            return ()
+        way_out = (
+            "name what else there is with --background FILE, or say what images look like with --prompts"
+            if self.classes.mined
+            else "look at some of them: its labels may be too near to yours"
+        )
+        share = f"{counts.unknown} of {counted(counts.classified, 'image')}"
+        return (f"warning: with this background, {share} are unknown; if that is too many, {way_out}",)
+
+    @contextmanager
+    def resumable(self) -> Iterator[None]:
+        """Say, where Ctrl-C ends the run, how it continues; one without a file, or with --adapt, starts over."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            options = self.options
+            if (options.folder() is not None or options.targets().anchor is not None) and not options.adapt:
+                instead = " in place of --overwrite" * options.overwrite
+                note(f"what is done is kept; the same command with --resume{instead} continues", quiet=options.quiet)
+            raise
 
     def finish(self, outputs: "Outputs | PartOutputs", counts: Counts) -> int:
         """Make the reports and sort the images; return how many could not be filed."""

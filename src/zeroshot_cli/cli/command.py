@@ -135,10 +135,28 @@ class _Command(TyperCommand):
         parameters[-1].rich_help_panel = Panel.MESSAGES
         return parameters
 
+    def parse_args(self, context: Any, args: list[str]) -> list[str]:
+        if not context.resilient_parsing:  # as when a shell completes
+            _check_given_once(self.make_parser(context).parse_args(list(args))[2])
+        return super().parse_args(context, args)
+
 
 class _Group(TyperGroup):
     def get_params(self, context: Any) -> list[Any]:
         return _plain(super().get_params(context))
+
+
+def _check_given_once(given: list[Any]) -> None:
+    """Raise UsageError for two classifier files, which look like a comparison; of other options the last one wins.
+
+    That lets a command line replace what an alias has given.
+    """
+    names = [each.name for each in given]
+    if "help" not in names and (times := names.count("classifier")) > 1:
+        raise UsageError(
+            f"--classifier takes one file, and is given {times} times; run the command once for each, and compare what "
+            "they print, with the intervals"
+        )
 
 
 def _plain(parameters: list[Any]) -> list[Any]:

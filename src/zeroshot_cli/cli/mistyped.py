@@ -55,6 +55,8 @@ def parser_sentence(error: Exception, arguments: Sequence[str], command_path: st
     value = _refused_value(error)
     if value is not None and repr(value) not in message:
         message = f"{message}, not {value!r}"
+    if "'--level'" in message:
+        message = f"{message}; 1 is the topmost level of groups"
     near: list[str] = []
     if choice := _CHOICES.search(message):
         near = _nearest(choice["value"], re.findall(r"'([^']*)'", choice["choices"]))

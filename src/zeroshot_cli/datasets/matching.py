@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from zeroshot_cli.datasets.imagenet_classes import class_of_wnid, imagenet_labels, is_wnid
 from zeroshot_cli.display import counted
 from zeroshot_cli.errors import DataError
+from zeroshot_cli.records import UNKNOWN
 from zeroshot_cli.words.labels import Labels
 
 Match = Callable[[str], int | None]
@@ -122,6 +123,8 @@ def why_unmatched(name: str, labels: Labels) -> str:
     near = [by_fold[each] for each in get_close_matches(folded, by_fold, n=1)]
     example = f"the nearest is {near[0]!r}" if near else f"the first is {labels.names[0]!r}"
     none = f"is not one of the {len(labels)} labels ({example})"
+    if folded == UNKNOWN:
+        return f"{none}; it stands for images that match no label, which are not measured: leave them out"
     if is_wnid(name) and name in class_of_wnid():
         return f"{none}; it is a class of ImageNet: give --labels imagenet, or list it as the folder of a label"
     return f"{none}; add it to the label file, as a label, a synonym or the folder of a label"

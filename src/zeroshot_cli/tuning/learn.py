@@ -22,6 +22,7 @@ from zeroshot_cli.records import SkippedImage
 from zeroshot_cli.tuning.core import calibrate, tune
 from zeroshot_cli.tuning.results import Calibrated, Calibration, Share, Tuned, TuneSettings
 
+_NAMED = 3  # examples that are named
 _OF_TARGET = ("target_precision", "answered", "precision", "never_answered")
 
 
@@ -121,10 +122,14 @@ def calibrate_classifier(
     tuning, embeddings = classifier.tuning, examples.embeddings
     weights, scale = classifier.embeddings.numpy(), classifier.model.logit_scale
     if tuning is not None:
-        if tuning.method != CALIBRATED and (taught := sum(key in tuning.examples for key in examples.keys)):
+        pairs = zip(examples.images.items, examples.keys, strict=True)
+        known = [str(item) for item, key in pairs if key in tuning.examples]
+        if tuning.method != CALIBRATED and known:
+            named = ", ".join(known[:_NAMED]) + ", …" * (len(known) > _NAMED)
             raise DataError(
-                f"{taught} of the {len(examples.keys)} examples have taught or calibrated this classifier, which is "
-                "too sure of them; calibrate it on others, or the file that it was calibrated from on these"
+                f"{len(known)} of the {len(examples.keys)} examples ({named}) have taught or calibrated this "
+                "classifier, which is too sure of them; calibrate it on others, or the file that it was calibrated "
+                "from on these"
             )
         scale = 1 / tuning.temperature
     if tuning is not None and tuning.weights is not None and tuning.bias is not None:

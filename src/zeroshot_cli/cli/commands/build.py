@@ -237,7 +237,9 @@ class Classes:
         return rules
 
     def doubt(self, rules: "Rules") -> str | None:
-        """Return a warning for one label alone, which every image gets; None where something may reject images."""
+        """Return a warning for one label that every image gets, or for a level below all groups; None if neither."""
+        if rules.level is not None and rules.level > (depth := max(map(len, self.labels.groups)) + 1):
+            return f"warning: --level {rules.level} is below all groups, so answers are labels, as at level {depth}"
         if len(self.labels) > 1 or rules.multi_label or self.background is not None or rules.min_score is not None:
             return None
         return (

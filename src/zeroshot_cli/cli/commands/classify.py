@@ -91,7 +91,7 @@ def classify(options: ClassifyOptions, context: typer.Context) -> None:
         classifier.model, classifier.corrected = there, corrected
         assumed = assumed_of(found.assumed, classes.assumed, model.notes)
         run = ClassifyRun(classifier, classes, rules, options, size, assumed, _adapting(options), share, cluster, part)
-        with run.open_outputs(found) as outputs:
+        with run.open_outputs(found) as outputs, run.resumable():
             for text in outputs.notes:
                 note(text, quiet=options.quiet)
             note_assumed(run.assumed, quiet=options.quiet, verbose=options.verbose)

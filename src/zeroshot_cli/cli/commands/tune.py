@@ -148,10 +148,11 @@ def tune(options: TuneOptions) -> None:
     if not written:
         validated = tuned.cross_validation
         assert validated is not None
+        other = "zeroshot calibrate finds thresholds for the zero-shot labels; " if options.target_precision else ""
         raise DataError(
             f"{options.output} was not written, for it is not better than zero-shot ({validated.tuned.value:.1%} "
-            f"against {validated.zero_shot.value:.1%}, cross-validated); add examples or check their labels, or "
-            "--force it"
+            f"against {validated.zero_shot.value:.1%}, cross-validated); {other}add examples or check their "
+            "labels, or --force it"
         )
     run.finish(f"tuned by {tuned.chosen.method.value}")
 
@@ -160,7 +161,7 @@ def tune(options: TuneOptions) -> None:
 def calibrate(options: CalibrateOptions) -> None:
     """Make probabilities true: fit a temperature on labelled images and, with --target-precision, thresholds.
 
-    Answers stay as they are. The file is for classify --classifier.
+    Labels stay as they are; groups may change. The file is for classify --classifier.
     """
     run = _prepare(options)
     from zeroshot_cli.console.tuning import calibrated_json, print_calibrated
@@ -326,12 +327,15 @@ def _notes(examples: "EmbeddedExamples", *, learned: bool) -> list[str]:
     notes = []
     if examples.repeated:
         notes.append(f"{counted(examples.repeated, 'example')} left out, with the same content as another")
-    if not learned:
-        return notes
     none = [name for name, count in zip(images.labels.names, counts, strict=True) if not count]
-    if none:
+    if none and learned:
         verb = "has no example and stays" if len(none) == 1 else "have no example and stay"
         notes.append(f"{len(none)} of {len(counts)} labels {verb} zero-shot: {_listed(none)}")
+    elif none:
+        verb = "has" if len(none) == 1 else "have"
+        notes.append(f"{len(none)} of {len(counts)} labels {verb} no example: {_listed(none)}")
+    if not learned:
+        return notes
     single = [name for name, count in zip(images.labels.names, counts, strict=True) if count == 1]
     if single:
         verb = "has one example, which is" if len(single) == 1 else "have one example, which are"
