@@ -4,9 +4,10 @@ FROM python:3.13-slim AS build
 WORKDIR /source
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/zeroshot
-# torch is the largest part, and is kept while the source changes. Its CPU build has no CUDA libraries.
+# torch is the largest part, and is kept while the source changes. Its CPU build has no CUDA libraries; an index of its own has
+# it, with few versions of what it needs, so that the rest comes from PyPI.
 COPY constraints.txt .
-RUN /opt/zeroshot/bin/pip install -c constraints.txt --index-url https://download.pytorch.org/whl/cpu torch torchvision
+RUN /opt/zeroshot/bin/pip install -c constraints.txt --extra-index-url https://download.pytorch.org/whl/cpu torch torchvision
 COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY prompts prompts
 COPY src src

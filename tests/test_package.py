@@ -62,6 +62,12 @@ def test_constraints_pin_what_the_project_asks_for() -> None:
         assert name not in pins or requirement.specifier.contains(pins[name]), (str(requirement), pins[name])
 
 
+def test_the_image_finds_pinned_versions_that_the_index_of_torch_lacks() -> None:
+    recipe = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    assert re.findall(r"-c constraints.txt (\S+) https://download.pytorch.org", recipe) == ["--extra-index-url"]
+    assert " --index-url" not in recipe  # it would be the only one
+
+
 def test_all_are_the_extras_of_users_but_the_large_ones_for_few() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = settings["optional-dependencies"]
