@@ -86,7 +86,7 @@ def test_a_biologist_gets_what_the_page_says(
     first, second = (float(each) for each in re.findall(r"^top-1 +(\d+\.\d+)%", page, re.MULTILINE))
     assert figure(before, "top-1") == pytest.approx(first, abs=2)
     assert figure(after, "top-1") == pytest.approx(second, abs=2)
-    assert Path("counts.csv").read_text(encoding="utf-8").startswith("label,folder,outcome,count\n")
+    assert Path("counts.csv").read_text(encoding="utf-8").startswith("label,folder,outcome,count,group\n")
 
 
 @pytest.mark.slow
