@@ -68,12 +68,12 @@ def test_undone_all_is_as_it_was(here: Path, mode: SortMode) -> None:
 
 
 def test_copies_under_every_label_and_several_runs(here: Path) -> None:
-    draw("a.jpg", "A"), draw("b.jpg", "B")
+    draw("a.jpg", "A"), draw("b.jpg", "B"), draw("c.jpg", "C"), draw("d.jpg", "D")
     before = state(here)
     results = say(like("a.jpg", "cat", "dog"), like("b.jpg", "cat", "dog"))
     sort_into(Path("out"), results, COPY, every_label=True)
     sort_into(Path("out"), results, LINK, every_label=True)
-    sort_into(Path("out"), results, MOVE)
+    sort_into(Path("out"), say(like("c.jpg", "cat"), like("d.jpg", "dog")), MOVE)
     assert len(filed(here / "out")) == 10
     assert undo(MANIFEST) == Undone(2, 8, ())
     shutil.rmtree("out")
